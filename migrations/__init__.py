@@ -1,0 +1,1 @@
+"""The reference project: one migration history for services that share one database."""

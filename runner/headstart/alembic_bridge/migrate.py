@@ -1,0 +1,185 @@
+"""Runs the pending steps: retries a lost race, and explains a failure with all that it left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+
+from headstart.alembic_bridge.environment import run_environment
+from headstart.alembic_bridge.scripts import env_failed
+from headstart.alembic_bridge.steps import RETRIED, Failure, Steps, revision_of, summary
+from headstart.errors import (
+    HeadstartError,
+    MigrationFailedError,
+    PartlyCommittedError,
+    TableLocksNotObtainedError,
+    VerificationFailedError,
+)
+from headstart.observe import Activity, invalid_indexes
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import RevisionStep
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.alembic_bridge.scripts import Scripts
+    from headstart.alembic_bridge.workbench import Workbench
+    from headstart.run import AppliedRevision
+
+
+async def migrate(
+    scripts: Scripts,
+    workbench: Workbench,
+    steps: Sequence[RevisionStep],
+    *,
+    activity: Activity,
+    retry: float,
+    record: Callable[[AppliedRevision], None],
+    log: FilteringBoundLogger,
+    tag: str | None = None,
+) -> tuple[str, ...]:
+    """Run `steps`, each in a transaction of its own; run one again that lost a race, as long as nothing of it is committed.
+
+    Args:
+        scripts: the project.
+        workbench: our connection, which holds the migration lock.
+        steps: what to run.
+        activity: told what is going on.
+        retry: seconds for which one revision is tried again.
+        record: called with each revision once it is committed.
+        log: gets a line for each revision.
+        tag: Alembic's `--tag`.
+
+    Returns:
+        What the version table holds according to Alembic.
+
+    Raises:
+        MigrationFailedError: a revision failed and was rolled back (60).
+        PartlyCommittedError: it had committed something outside its transaction (61).
+        TableLocksNotObtainedError: it lost the race for its locks again and again (62).
+    """
+    connection = workbench.connection
+    invalid = await invalid_indexes(connection)
+    work = Steps(steps, workbench, activity, record, log)
+    arrived: tuple[str, ...] = ()
+
+    def applied(heads: set[str], **_: object) -> None:
+        nonlocal arrived
+        arrived = tuple(sorted(heads))
+        work.applied()
+
+    attempt, first_loss, losing = 0, 0.0, -1
+    while True:
+        try:
+            with work.noticing():
+                await run_environment(
+                    scripts.config, scripts.directory, work.feed, workbench, log=log, applied=applied, tag=tag
+                )
+        except asyncio.CancelledError:
+            await settle(workbench)
+            raise
+        except Exception as error:
+            if work.current is None or activity.revision is None:
+                await settle(workbench)
+                raise env_failed(error, scripts) from error
+            failure = work.failure(error)
+            await settle(workbench)
+            leftovers = await _leftovers(workbench, work, invalid)
+            if losing != work.done:
+                attempt, first_loss, losing = 0, time.monotonic(), work.done
+            attempt += 1
+            left = first_loss + retry - time.monotonic()
+            pause = random.uniform(0.5, 1.5) * min(0.25 * 2**attempt, 10.0)  # noqa: S311  (jitter)
+            if failure.sqlstate in RETRIED and not leftovers and pause < left and not connection.is_closed():
+                log.warning(
+                    "revision_retried",
+                    revision=revision_of(work.current),
+                    sqlstate=failure.sqlstate,
+                    cause=failure.cause,
+                    attempt=attempt,
+                    pause_seconds=pause,
+                    left_seconds=left,
+                    blockers=[str(each) for each in activity.blockers],
+                )
+                await asyncio.sleep(pause)
+                continue
+            raise _failed(error, failure, leftovers, work, activity) from error
+        await settle(workbench)
+        await _refuse_useless_indexes(workbench, work, invalid, log)
+        return arrived
+
+
+async def settle(workbench: Workbench) -> None:
+    """Bring our session out of whatever transaction the user's code, or its cancellation, left it in."""
+    connection = workbench.connection
+    workbench.connection.lent = False
+    if connection.is_closed():
+        return
+    try:
+        async with asyncio.timeout(5):
+            if connection.is_in_transaction():
+                await connection.execute("rollback")
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.drop()
+
+
+async def _leftovers(workbench: Workbench, work: Steps, invalid: frozenset[str]) -> list[str]:
+    """What the failed step had committed all the same: statements, and indexes that stayed INVALID."""
+    found = [summary(each, 300) for each in work.outside if each.strip().rstrip(";").lower() not in {"commit", "end"}]
+    if not workbench.connection.is_closed():
+        new = await invalid_indexes(workbench.connection) - invalid
+        found += [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(new)]
+    return found
+
+
+async def _refuse_useless_indexes(workbench: Workbench, work: Steps, invalid: frozenset[str], log: FilteringBoundLogger) -> None:
+    """An INVALID index answers no query, yet `create index if not exists` takes it for done.
+
+    Raises:
+        VerificationFailedError: a statement of this run left one, or passed over one (80).
+    """
+    now = await invalid_indexes(workbench.connection)
+    if not now:
+        return
+    text = "\n".join(work.executed)
+    ours = sorted(name for name in now if name not in invalid or name.rpartition(".")[2].strip('"') in text)
+    if ours:
+        raise VerificationFailedError(
+            f"INVALID after the upgrade, and so of no use to any query: index {', '.join(ours)}",
+            hint="; ".join(f"reindex index concurrently {name};" for name in ours),
+            invalid_indexes=ours,
+        )
+    log.warning("invalid_indexes_found", indexes=sorted(now), hint="reindex index concurrently, or drop them")
+
+
+def _failed(
+    error: BaseException, failure: Failure, leftovers: list[str], work: Steps, activity: Activity
+) -> HeadstartError:
+    """The error that names revision, statement, SQLSTATE and position, and what was committed."""
+    assert work.current is not None  # noqa: S101  (a step failed)
+    if isinstance(error, HeadstartError):
+        return error
+    revision = revision_of(work.current)
+    context = {key: value for key, value in msgspec.structs.asdict(failure).items() if value is not None and key != "cause"}
+    context["revision"] = revision
+    state = f" [{failure.sqlstate}]" if failure.sqlstate else ""
+    message = f"revision {revision} failed: {failure.cause}{state}"
+    if failure.location:
+        message += f" ({failure.location})"
+    if leftovers:
+        hint = "undo what the failed revision has committed already, then run again: " + "; ".join(leftovers)
+        return PartlyCommittedError(message, hint=hint, leftovers=leftovers, **context)
+    if failure.sqlstate in RETRIED:
+        blockers = [str(each) for each in activity.blockers]
+        named = "; ".join(blockers) or "sessions that have left again"
+        hint = f"end or wait for the blockers, then run again, or raise HEADSTART_TABLE_LOCK_RETRY; seen: {named}"
+        return TableLocksNotObtainedError(message, hint=hint, blockers=blockers, **context)
+    if failure.sqlstate in {"42P07", "42701", "42710", "42P06"}:
+        hint = "the database already has it: state and recorded revision disagree; compare them before `headstart stamp`"
+        return MigrationFailedError(message, hint=hint, **context)
+    return MigrationFailedError(message, **context)

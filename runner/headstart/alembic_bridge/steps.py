@@ -1,0 +1,227 @@
+"""The steps of one migration: handed to Alembic one by one, timed, and known well enough to explain a failure."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.util import await_only
+
+from headstart.run import AppliedRevision
+from headstart.script_connection import ScriptConnection
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext, RevisionStep
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.alembic_bridge.workbench import Workbench
+    from headstart.observe import Activity
+
+RETRIED = {"55P03": "lock_not_available", "40P01": "deadlock_detected", "40001": "serialization_failure"}
+"""SQLSTATEs that mean a lost race, after which the same revision may succeed."""
+
+_READS = re.compile(r"\s*(?:--[^\n]*\n\s*)*(select|show|explain|set|reset|values|table)\b", re.IGNORECASE)
+_PASSWORD = re.compile(r"(password\s+)'(?:[^']|'')*'", re.IGNORECASE)
+
+
+def summary(statement: str, length: int = 500) -> str:
+    """A statement as a message shows it: on one line, cut, and without a role's password."""
+    text = _PASSWORD.sub(r"\1'***'", " ".join(statement.split()))
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a step failed: what the report is made of."""
+
+    cause: str
+    sqlstate: str | None = None
+    statement: str | None = None
+    position: int | None = None
+    location: str | None = None
+    detail: str | None = None
+
+
+class Steps:
+    """Hands the steps to Alembic, and remembers which are done and what the current one has already committed.
+
+    Args:
+        steps: in the order in which they are run.
+        workbench: whose connections do the work.
+        activity: told what is being done, for the watcher.
+        record: called with each revision after its commit.
+        log: gets `revision_applied` or `revision_reverted`.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[RevisionStep],
+        workbench: Workbench,
+        activity: Activity,
+        record: Callable[[AppliedRevision], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.steps = list(steps)
+        self.done = 0
+        self.outside: list[str] = []
+        self.executed: list[str] = []
+        self._inside: list[str] = []
+        self._versioned = False
+        self._workbench = workbench
+        self._activity = activity
+        self._record = record
+        self._log = log
+
+    @property
+    def current(self) -> RevisionStep | None:
+        """The first step that is not committed."""
+        return self.steps[self.done] if self.done < len(self.steps) else None
+
+    def pending(self) -> tuple[str, ...]:
+        return tuple(revision_of(step) for step in self.steps[self.done :])
+
+    def feed(self, _heads: object, context: MigrationContext) -> Iterator[RevisionStep]:
+        """Alembic's `fn`: the steps that are left. The code behind each `yield` runs when its step has been committed."""
+        connection = context.connection
+        assert connection is not None  # noqa: S101  (online)
+        external = context._in_external_transaction  # noqa: SLF001  (no public way to learn it)
+        for step in self.steps[self.done :]:
+            self.outside, self._inside, self._versioned = [], [], False
+            self._activity.revision = revision_of(step)
+            started = time.monotonic()
+            yield step
+            if external:
+                self._commit_underneath(connection)
+            self.done += 1
+            applied = AppliedRevision(revision=revision_of(step), seconds=round(time.monotonic() - started, 3))
+            self._record(applied)
+            self._activity.revision = None
+            self._log.info(
+                "revision_applied" if step.is_upgrade else "revision_reverted",
+                revision=applied.revision,
+                description=step.doc,
+                seconds=applied.seconds,
+                done=self.done,
+                of=len(self.steps),
+            )
+
+    @staticmethod
+    def _commit_underneath(connection: sqlalchemy.Connection) -> None:
+        """Commit a step although env.py wraps all of them in a transaction of its own (`engine.begin()`).
+
+        The server sees COMMIT and BEGIN; SQLAlchemy goes on believing in its one transaction, whose COMMIT ends the last.
+        """
+        raw = getattr(connection.connection.dbapi_connection, "driver_connection", None)
+        if isinstance(raw, ScriptConnection):
+            await_only(raw.execute("commit; begin"))
+        else:
+            connection.exec_driver_sql("commit")
+            connection.exec_driver_sql("begin")
+
+    def applied(self, **_: object) -> None:
+        """Alembic's `on_version_apply`: the step's work is done, its commit comes next."""
+        self._versioned = True
+
+    @contextlib.contextmanager
+    def noticing(self) -> Iterator[None]:
+        """Listen to what every engine executes and commits."""
+        listeners: list[tuple[str, Callable[..., None]]] = [
+            ("before_cursor_execute", self._before),
+            ("after_cursor_execute", self._after),
+            ("commit", self._committed),
+        ]
+        for name, listener in listeners:
+            event.listen(Engine, name, listener)
+        try:
+            yield
+        finally:
+            for name, listener in listeners:
+                event.remove(Engine, name, listener)
+
+    def _before(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
+        self._activity.begin(statement, self._workbench.pid_of(connection))
+
+    def _after(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
+        self._activity.end()
+        if self._activity.revision is None or _READS.match(statement):
+            return
+        self.executed.append(statement)
+        if _in_transaction(connection):
+            self._inside.append(statement)
+        else:  # in an autocommit_block, or after a COMMIT of the revision's own
+            self.outside += [*self._inside, statement]
+            self._inside = []
+
+    def _committed(self, _connection: sqlalchemy.Connection) -> None:
+        if self._activity.revision is not None and not self._versioned:
+            self.outside += self._inside  # what precedes an autocommit_block is committed by it
+            self._inside = []
+
+    def failure(self, error: BaseException) -> Failure:
+        """Explain what ended the current step."""
+        location = self._location(error)
+        database = _find(error, DBAPIError)
+        if database is None:
+            text = str(error).splitlines()[0] if str(error) else ""
+            return Failure(cause=f"{type(error).__name__}: {text}".rstrip(": "), location=location, statement=self._running())
+        original = database.orig
+        server = getattr(original, "__cause__", None) or original
+        diagnostics = getattr(original, "diag", None)
+        state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+        position = getattr(server, "position", None) or getattr(diagnostics, "statement_position", None)
+        statement = database.statement
+        script = self._workbench.connection.last_error
+        if script is not None and script.statement in (statement or ""):
+            statement, position = script.statement, script.position
+        cause = getattr(server, "message", None) or getattr(diagnostics, "message_primary", None) or str(original)
+        return Failure(
+            cause=str(cause).strip().splitlines()[0],
+            sqlstate=state,
+            statement=summary(statement) if statement else None,
+            position=int(position) if position else None,
+            location=location,
+            detail=getattr(server, "detail", None) or getattr(diagnostics, "message_detail", None),
+        )
+
+    def _running(self) -> str | None:
+        return summary(self._activity.statement) if self._activity.statement else None
+
+    def _location(self, error: BaseException) -> str | None:
+        """File and line of the revision that the error came through."""
+        if self.current is None:
+            return None
+        path = str(getattr(self.current.revision, "path", ""))
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        return f"{path}:{frames[-1].lineno}" if frames else path or None
+
+
+def revision_of(step: Any) -> str:  # noqa: ANN401  (RevisionStep has no public name for it)
+    """The id of the revision that a step applies or reverts."""
+    return str(step.revision.revision)
+
+
+def _in_transaction(connection: sqlalchemy.Connection) -> bool:
+    dbapi = connection.connection.dbapi_connection
+    raw = getattr(dbapi, "driver_connection", None)
+    if isinstance(raw, ScriptConnection):
+        return raw.is_in_transaction()
+    return not getattr(dbapi, "autocommit", False)
+
+
+def _find(error: BaseException, kind: type[DBAPIError]) -> DBAPIError | None:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, kind):
+            return current
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
+    return None

@@ -1,0 +1,129 @@
+"""Which pg_dump: the one of the server's own major version, where there is one.
+
+An older pg_dump refuses a newer server. A newer one works, but what it wrote may not be restorable into the older server
+(PostgreSQL manual, 'pg_dump', Notes), so it is only taken where the server's own is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headstart import process
+from headstart.errors import UnsuitableServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+#: Where distributions put the programs of a major version, the version in place of `*`.
+ROOTS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/libexec/postgresql*", "/opt/homebrew/opt/postgresql@*/bin")
+#: The first major version whose pg_dump may have been built with lz4 and zstd.
+CODECS_SINCE = 16
+#: How `--compress` is asked for, quickest per byte saved first. See docs/performance.md.
+ZSTD, LZ4, GZIP = "zstd:1", "lz4", "gzip:1"
+
+_VERSION = re.compile(rb"\) (\d+)(\.\d+)*\w*")
+_NOWHERE = "/nonexistent"
+
+
+class Client(msgspec.Struct, frozen=True, kw_only=True):
+    """A pair of pg_dump and pg_restore of the same version."""
+
+    major: int
+    version: str
+    pg_dump: Path
+    pg_restore: Path
+
+
+async def find_client(server_version_num: int, *, path: str, roots: Sequence[str] = ROOTS) -> Client:
+    """Find the client programs for a server.
+
+    Args:
+        server_version_num: as `server_version_num` shows it, 160014 for 16.14.
+        path: the PATH to search.
+        roots: patterns of folders to look into before.
+
+    Raises:
+        UnsuitableServerError: there is none of the server's major version or a newer one.
+    """
+    wanted = server_version_num // 10000
+    found = await asyncio.gather(*(_look_at(folder) for folder in _folders(wanted, path, roots)))
+    clients = [client for client in found if client is not None]
+    best = min((client for client in clients if client.major >= wanted), key=lambda one: one.major, default=None)
+    if best is not None:
+        return best
+    have = ", ".join(sorted({client.version for client in clients}))
+    message = f"the server is PostgreSQL {wanted}, and there is no pg_dump of {wanted} or newer" + (
+        f" (only {have})" if have else ""
+    )
+    raise UnsuitableServerError(
+        message,
+        hint=f"install postgresql-client-{wanted}, or put its folder on PATH; HEADSTART_BACKUP=off goes without a backup",
+        server_major=wanted,
+        found=sorted({client.version for client in clients}),
+    )
+
+
+def _folders(wanted: int, path: str, roots: Sequence[str]) -> Iterator[Path]:
+    """Each folder that may hold a client, once, the likeliest first."""
+    seen: set[Path] = set()
+    for folder in (*_in_roots(str(wanted), roots), *_on_path(path), *_in_roots("*", roots)):
+        if folder not in seen and os.access(folder / "pg_dump", os.X_OK) and os.access(folder / "pg_restore", os.X_OK):
+            seen.add(folder)
+            yield folder
+
+
+def _in_roots(version: str, roots: Sequence[str]) -> Iterable[Path]:
+    for root in roots:
+        pattern = root.replace("*", version).lstrip("/")
+        yield from sorted(Path("/").glob(pattern))
+
+
+def _on_path(path: str) -> Iterable[Path]:
+    for entry in path.split(os.pathsep):
+        folder = Path(entry)
+        # Debian's /usr/bin/pg_dump is a script that picks a version by rules of its own: what it picks is in ROOTS.
+        if entry and folder.is_absolute() and (folder / "pg_dump").resolve().name != "pg_wrapper":
+            yield folder
+
+
+async def _look_at(folder: Path) -> Client | None:
+    """Ask the programs in a folder for their version; None when they do not run, or are not a pair."""
+    pair = (folder / "pg_dump", folder / "pg_restore")
+    try:
+        said = [
+            _VERSION.search((await process.run([str(one), "--version"], env=_ENV, redact=str, capture=True)).stdout)
+            for one in pair
+        ]
+    except OSError:
+        return None
+    if said[0] is None or said[1] is None or said[0][0] != said[1][0]:
+        return None
+    return Client(major=int(said[0][1]), version=said[0][0].decode()[2:], pg_dump=pair[0], pg_restore=pair[1])
+
+
+async def best_compression(client: Client) -> str:
+    """The best `--compress` that this pg_dump was built with.
+
+    Nothing lists it. But a pg_dump that was built without a method says so before it connects, and one that has it goes
+    on to fail at connecting to a socket that is not there. (PostgreSQL manual, 'pg_dump', --compress.)
+    """
+    if client.major < CODECS_SINCE:
+        return "1"  # the older spelling of gzip:1
+    for method in (ZSTD, LZ4):
+        asked = await process.run(
+            [str(client.pg_dump), "--no-password", "--schema-only", "--file=/dev/null", f"--compress={method}"],
+            env={**_ENV, "PGHOST": _NOWHERE, "PGCONNECT_TIMEOUT": "2"},
+            redact=str,
+        )
+        if _NOWHERE in asked.stderr and "compress" not in asked.stderr:
+            return method
+    return GZIP
+
+
+_ENV = {"LC_ALL": "C"}

@@ -1,0 +1,89 @@
+"""What the backup has to ask the database: size, tables, other dumps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+
+from headstart.backup.dump import APPLICATION
+from headstart.errors import BackupFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from structlog.typing import FilteringBoundLogger
+
+# The tables whose data pg_dump writes for certain. Left out are those of extensions (dumped by it only where the extension
+# asks for that), and other sessions' temporary ones. A table too few here is no harm, one too many would be.
+_TABLES = """
+select c.oid::int8 as oid, format('%I.%I', n.nspname, c.relname) as name
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'r' and c.relpersistence <> 't'
+  and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+  and not exists (
+    select from pg_catalog.pg_depend d
+    where d.deptype = 'e'
+      and (d.classid, d.objid) in (('pg_class'::regclass, c.oid), ('pg_namespace'::regclass, n.oid)))
+"""
+_ORPHANS = """
+select pid, application_name, pg_terminate_backend(pid) as ended
+from pg_catalog.pg_stat_activity
+where datname = current_database() and usename = current_user and application_name like $1
+"""
+_OTHERS = """
+select pid, usename::text as role, client_addr::text as client, backend_start::text as since
+from pg_catalog.pg_stat_activity where datname = current_database() and application_name = 'pg_dump'
+"""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """The database before the dump: its size, its tables by oid, and which server it is on."""
+
+    bytes: int
+    tables: dict[int, str]
+    system_identifier: str
+
+
+async def look(conn: asyncpg.Connection) -> Facts:
+    """Ask for what a backup has to know.
+
+    Raises:
+        BackupFailedError: the role may not ask.
+    """
+    try:
+        size = await conn.fetchval("select pg_catalog.pg_database_size(pg_catalog.current_database())")
+        tables = {int(row["oid"]): str(row["name"]) for row in await conn.fetch(_TABLES)}
+    except asyncpg.InsufficientPrivilegeError as error:
+        message = f"the role may not look at the database: {error}"
+        raise BackupFailedError(message, hint="grant it CONNECT on the database, or pg_read_all_stats") from error
+    try:
+        identifier = str(await conn.fetchval("select system_identifier from pg_catalog.pg_control_system()"))
+    except asyncpg.InsufficientPrivilegeError:
+        identifier = ""
+    return Facts(bytes=int(size), tables=tables, system_identifier=identifier)
+
+
+async def standing(conn: asyncpg.Connection, oids: Sequence[int]) -> list[int]:
+    """Those of the tables that still exist."""
+    rows = await conn.fetch("select oid::int8 as oid from pg_catalog.pg_class where oid::int8 = any($1::int8[])", oids)
+    return [int(row["oid"]) for row in rows]
+
+
+async def end_orphans(conn: asyncpg.Connection, *, log: FilteringBoundLogger) -> None:
+    """End dumps of ours whose run is dead: we hold the migration lock, so no living run has one.
+
+    Such a dump goes on reading when its run was killed, and its locks would make the migration wait.
+    """
+    for row in await conn.fetch(_ORPHANS, f"{APPLICATION}:%"):
+        log.warning("orphaned_dump_ended", pid=row["pid"], application_name=row["application_name"], ended=row["ended"])
+
+
+async def warn_of_other_dumps(conn: asyncpg.Connection, *, log: FilteringBoundLogger) -> None:
+    """Say who else is dumping: the locks of that dump make every ALTER TABLE wait until it is done."""
+    for row in await conn.fetch(_OTHERS):
+        log.warning(
+            "other_dump_running", pid=row["pid"], role=row["role"], client=row["client"], backend_start=row["since"]
+        )

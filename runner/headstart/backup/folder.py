@@ -1,0 +1,249 @@
+"""Backups in a folder: staged under a dotted name, published by one rename, listed, deleted.
+
+`<dir>/<database>/<UTC time>-<revision>/` is a backup. `<dir>/<database>/.partial-*` is one being taken, or what a dead run
+left; `.deleting-*` one on its way out. Whoever lists skips names with a dot, so neither is ever taken for a backup.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import msgspec
+
+from headstart.backup import manifest as manifests
+from headstart.backup.manifest import Backup, Broken, Manifest, ManifestError, fsync_folder
+from headstart.errors import BackupFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+PARTIAL, DELETING = ".partial-", ".deleting-"
+#: The folder of pg_dump's files inside a backup.
+DUMP = "dump"
+_LONGEST_REVISION = 80
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands in a folder: whole backups, newest first, and what only looks like one."""
+
+    backups: tuple[Backup, ...]
+    broken: tuple[Broken, ...]
+
+
+def safe_name(name: str) -> str:
+    """A file name for any database or revision name, that no other name has, and that `unquote` turns back.
+
+    Letters, digits, `_`, `-`, `.` and `~` stay; every other byte is percent-encoded, and so is the first character where it
+    would hide the folder, mean something to a program (`-`, `~`) or climb (`..`).
+    """
+    quoted = quote(name, safe="+")
+    return f"%{ord(quoted[0]):02X}{quoted[1:]}" if quoted[:1] in {".", "-", "~"} else quoted
+
+
+def backup_name(started: datetime, revisions: tuple[str, ...]) -> str:
+    """`20260131T120000.123Z-1a2b3c`; `base` stands for no revision, and `+` joins several."""
+    moment = started.astimezone(UTC)
+    label = safe_name("+".join(revisions) or "base")[:_LONGEST_REVISION]
+    return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z-{label}"
+
+
+class Staging:
+    """The folder in which a backup comes to be. It is locked, so that a sweep from elsewhere leaves it alone."""
+
+    def __init__(self, home: Path, run_id: str) -> None:
+        self.home = home
+        self.path = home / f"{PARTIAL}{safe_name(run_id)}"
+        self.dump = self.path / DUMP
+        self._lock: int | None = None
+
+    def create(self) -> None:
+        """Make the folder, and those above it that are missing.
+
+        Raises:
+            BackupFailedError: the folder cannot be made or written to.
+        """
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700)
+            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            _try_lock(self._lock)
+            self.dump.mkdir(mode=0o700)
+        except OSError as error:
+            self.discard()
+            raise unusable(self.home.parent, error) from error
+
+    def publish(self, manifest: Manifest, started: datetime) -> Backup:
+        """Give the folder its final name. From here on it is a backup.
+
+        Raises:
+            BackupFailedError: the disk did not do it.
+        """
+        manifests.write(self.path, manifest)
+        try:
+            fsync_folder(self.path)
+            final = self._free_name(manifest, started)
+            self.path.rename(final)
+            fsync_folder(self.home)
+            fsync_folder(self.home.parent)
+        except OSError as error:
+            message = f"cannot put the backup in place in {self.home}: {error.strerror}"
+            raise BackupFailedError(message) from error
+        finally:
+            self._unlock()
+        return Backup(path=final, manifest=manifest)
+
+    def _free_name(self, manifest: Manifest, started: datetime) -> Path:
+        while (final := self.home / backup_name(started, manifest.revision_before)).exists():
+            started += timedelta(milliseconds=1)
+        return final
+
+    def discard(self) -> None:
+        """Remove whatever there is of it. Never fails: what stays is swept up by the next run."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def unusable(directory: Path, error: OSError) -> BackupFailedError:
+    """The refusal for a backup folder that cannot be used."""
+    where = f"HEADSTART_BACKUP_DIR={directory}"
+    if error.errno in {errno.ENOTDIR, errno.EEXIST}:
+        return BackupFailedError(f"{where}: {error.filename} is not a folder", hint="name a folder", dir=str(directory))
+    hint = {
+        errno.EACCES: f"let user {os.geteuid()} write there, or set HEADSTART_BACKUP_DIR to a folder that it may write to",
+        errno.EROFS: "mount it writable, or set HEADSTART_BACKUP_DIR to a folder that is",
+        errno.ENOSPC: "make room there, or set HEADSTART_BACKUP_DIR to a larger folder",
+    }.get(error.errno or 0, "set HEADSTART_BACKUP_DIR to a folder that can be written to")
+    return BackupFailedError(f"{where} cannot be used: {error.strerror} ({error.filename})", hint=hint, dir=str(directory))
+
+
+def free_bytes(directory: Path) -> int:
+    """The bytes that we, without root's reserve, may still write to the folder's disk."""
+    figures = os.statvfs(directory)
+    return figures.f_bavail * figures.f_frsize
+
+
+def sweep(home: Path) -> list[Path]:
+    """Remove what dead runs left in a database's folder, and name it.
+
+    The caller holds the database's migration lock, so none of this is in use; unless another server, with a database of the
+    same name, shares the folder. Its run holds a lock on its own staging folder.
+    """
+    swept = []
+    for entry in _entries(home):
+        if entry.name.startswith((PARTIAL, DELETING)) and not _locked(entry):
+            shutil.rmtree(entry, ignore_errors=True)
+            swept.append(entry)
+    return swept
+
+
+def delete(backup: Path) -> None:
+    """Delete a backup, so that it is either listed whole or not at all.
+
+    Raises:
+        OSError: it could not be taken out of the list.
+    """
+    doomed = backup.with_name(f"{DELETING}{backup.name}")
+    backup.rename(doomed)
+    fsync_folder(backup.parent)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def list_backups(directory: Path, database: str | None = None) -> Listing:
+    """Read the backups of a database, or of all, newest first. A missing folder holds none.
+
+    Raises:
+        BackupFailedError: the folder is there but cannot be read.
+    """
+    backups: list[Backup] = []
+    broken: list[Broken] = []
+    try:
+        homes = [entry for entry in _entries(directory) if not entry.name.startswith(".") and entry.is_dir()]
+        if database is not None:
+            homes = [home for home in homes if home.name == safe_name(database)]
+        for folder in (folder for home in homes for folder in _entries(home)):
+            if folder.name.startswith(".") or not folder.is_dir():
+                continue
+            try:
+                found = manifests.read(folder)
+            except ManifestError as error:
+                broken.append(Broken(path=folder, problem=str(error)))
+                continue
+            problems = compare(folder, found)
+            if problems:
+                broken.append(Broken(path=folder, problem="; ".join(problems)))
+            else:
+                backups.append(Backup(path=folder, manifest=found))
+    except OSError as error:
+        raise unusable(directory, error) from error
+    backups.sort(key=lambda one: (one.manifest.sequence, one.manifest.started, one.path.name), reverse=True)
+    if database is None:
+        backups.sort(key=lambda one: one.manifest.database)
+    return Listing(backups=tuple(backups), broken=tuple(broken))
+
+
+def compare(folder: Path, manifest: Manifest) -> list[str]:
+    """What a look at names and sizes finds wrong, without reading any file."""
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files(folder)}
+    problems = []
+    for name, expected in manifest.files.items():
+        size = sizes.pop(name, None)
+        if size is None:
+            problems.append(f"{name} is missing")
+        elif size != expected.bytes:
+            problems.append(f"{name} has {size} bytes instead of {expected.bytes}")
+    return problems + [f"{name} does not belong here" for name in sizes]
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of a backup, without the manifest itself, by name."""
+    return sorted(path for path in _walk(folder) if path.parent != folder or manifests.NAME not in path.name)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for entry in _entries(folder):
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _walk(entry)
+        else:
+            yield entry
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _locked(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock a folder; False when another process has. Where that is not possible (NFS), it counts as done."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

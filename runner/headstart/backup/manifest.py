@@ -1,0 +1,166 @@
+"""What is known about a backup: `manifest.json`, read and written whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import msgspec
+
+from headstart.errors import BackupFailedError
+
+#: The name of the file, inside the backup's folder.
+NAME = "manifest.json"
+#: The version of the format that this code writes, and the newest that it reads.
+FORMAT = 1
+
+
+class FileSum(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file was when it was written: SHA-256 in hexadecimal, and its size."""
+
+    sha256: str
+    bytes: int
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that was shown to be so, and when (RFC 3339, UTC)."""
+
+    kind: Literal["checksummed", "listed", "restored"]
+    at: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """A backup's description. It is written last, so a folder that has one is whole.
+
+    `files` maps paths relative to the backup's folder. `tables` is the number of tables whose data is in it.
+    `sequence` orders the backups of a database without trust in the clock. `system_identifier` tells servers apart
+    whose databases have the same name ("" where it may not be read). `damage` is what a later verification found.
+    """
+
+    format: int = FORMAT
+    database: str
+    server_version: str
+    client_version: str
+    revision_before: tuple[str, ...]
+    revision_intended: tuple[str, ...]
+    started: str
+    seconds: float
+    bytes: int
+    database_bytes: int
+    tables: int
+    compression: str
+    jobs: int
+    files: dict[str, FileSum]
+    proofs: tuple[Proof, ...]
+    headstart_version: str
+    run_id: str
+    sequence: int = 1
+    system_identifier: str = ""
+    pinned: bool = False
+    damage: tuple[str, ...] = ()
+
+
+class Backup(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole backup: its folder and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder that stands where a backup should, and why it is none."""
+
+    path: Path
+    problem: str
+
+
+class ManifestError(ValueError):
+    """The manifest cannot be read, or says something that cannot be."""
+
+
+def timestamp(moment: datetime) -> str:
+    """A moment as RFC 3339 in UTC with milliseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The file's content, indented for people."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def decode(content: bytes) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        ManifestError: with the reason in one line.
+    """
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(str(error)) from error
+    if manifest.format > FORMAT:
+        message = f"format {manifest.format}: written by a newer headstart ({manifest.headstart_version})"
+        raise ManifestError(message)
+    for name in manifest.files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\0" in name:
+            message = f"file {name!r} lies outside the backup"
+            raise ManifestError(message)
+    return manifest
+
+
+def read(folder: Path) -> Manifest:
+    """Read the manifest of a backup's folder.
+
+    Raises:
+        ManifestError: it is missing, unreadable or wrong.
+    """
+    try:
+        return decode((folder / NAME).read_bytes())
+    except FileNotFoundError as error:
+        message = f"no {NAME}"
+        raise ManifestError(message) from error
+    except OSError as error:
+        message = f"{NAME}: {error.strerror}"
+        raise ManifestError(message) from error
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write or replace the manifest, so that a reader, or a power cut, meets the old one or the new one.
+
+    Raises:
+        BackupFailedError: the folder does not take it.
+    """
+    temporary = folder / f".{NAME}.partial"
+    try:
+        with temporary.open("wb") as file:
+            file.write(encode(manifest))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / NAME)
+        fsync_folder(folder)
+    except OSError as error:
+        message = f"cannot write {folder / NAME}: {error.strerror}"
+        raise BackupFailedError(message) from error
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the entries of a folder durable.
+
+    Raises:
+        OSError: the disk failed. A file system that cannot do this for folders (some network ones) is no error.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_FOR_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+_NOT_FOR_FOLDERS = frozenset({errno.EINVAL, errno.EBADF, errno.ENOTSUP})

@@ -1,0 +1,177 @@
+"""Whether a dump is whole: SHA-256 of every file, and the table of contents as pg_restore reads it.
+
+`pg_restore --list` alone proves little: it accepts a truncated data file. The checksums alone prove nothing about what
+was written. Together with the exit status of pg_dump they say that what is there is what pg_dump meant to write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headstart import process
+from headstart.backup import folder as folders
+from headstart.backup import manifest as manifests
+from headstart.backup.manifest import Backup, FileSum, Proof
+from headstart.errors import BackupFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.backup.clients import Client
+
+_PIECE = 1024 * 1024
+#: `3456; 0 16391 TABLE DATA public accounts owner`: dump id, catalog, table's oid.
+_TABLE_DATA = re.compile(rb"^(\d+); \d+ (\d+) TABLE DATA ", re.MULTILINE)
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verification found. `backup` carries the manifest as it was recorded."""
+
+    backup: Backup
+    problems: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was found."""
+        return not self.problems
+
+
+async def checksum(
+    folder: Path, paths: Iterable[Path], *, jobs: int, sync: bool, on_bytes: Callable[[int], None] = lambda _: None
+) -> dict[str, FileSum]:
+    """Hash files, several at a time, in threads.
+
+    Args:
+        folder: what the names in the result are relative to.
+        paths: the files.
+        jobs: how many at a time.
+        sync: also make each durable (fsync), which is due right after writing.
+        on_bytes: told, from the threads, how many bytes more have been read.
+
+    Raises:
+        OSError: a file cannot be read or made durable.
+    """
+    stop = threading.Event()
+
+    def work() -> dict[str, FileSum]:
+        wanted = list(paths)
+        with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="checksum") as pool:
+            sums = list(pool.map(lambda path: _hash(path, sync=sync, stop=stop, on_bytes=on_bytes), wanted))
+        return {path.relative_to(folder).as_posix(): one for path, one in zip(wanted, sums, strict=True)}
+
+    try:
+        return await asyncio.to_thread(work)
+    finally:
+        stop.set()
+
+
+def _hash(path: Path, *, sync: bool, stop: threading.Event, on_bytes: Callable[[int], None]) -> FileSum:
+    digest, size = hashlib.sha256(), 0
+    buffer = memoryview(bytearray(_PIECE))
+    with path.open("rb", buffering=0) as file:
+        while (count := file.readinto(buffer)) and not stop.is_set():
+            digest.update(buffer[:count])
+            size += count
+            on_bytes(count)
+        if sync:
+            os.fsync(file.fileno())
+    return FileSum(sha256=digest.hexdigest(), bytes=size)
+
+
+async def contents(client: Client, dump: Path, *, env: Mapping[str, str]) -> dict[int, int]:
+    """The dump id of each table's data, by the table's oid, as `pg_restore --list` shows it.
+
+    Raises:
+        BackupFailedError: pg_restore cannot read the dump.
+    """
+    command = [str(client.pg_restore), "--list", str(dump)]
+    try:
+        finished = await process.run(command, env=env, redact=str, capture=True)
+    except OSError as error:
+        message = f"cannot run {client.pg_restore}: {error.strerror}"
+        raise BackupFailedError(message, hint="install the PostgreSQL client programs again") from error
+    if not finished.ok:
+        said = finished.stderr.strip().splitlines()
+        message = f"pg_restore --list cannot read {dump} ({finished.how}): {said[0] if said else 'it said nothing'}"
+        raise BackupFailedError(message, client_version=client.version)
+    return {int(oid): int(entry) for entry, oid in _TABLE_DATA.findall(finished.stdout)}
+
+
+def without_file(dump: Path, entries: Mapping[int, int]) -> list[int]:
+    """The oids of tables that the table of contents names, but whose data file is not there."""
+    there = {path.name.partition(".")[0] for path in folders.files(dump)}
+    return [oid for oid, entry in entries.items() if str(entry) not in there]
+
+
+async def verify(
+    backup: Backup,
+    client: Client,
+    *,
+    log: FilteringBoundLogger,
+    jobs: int = 2,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Verdict:
+    """Read a whole backup again and record in its manifest what was proven, or what is damaged.
+
+    Args:
+        backup: from `list_backups`, or from a folder whose manifest can be read.
+        client: of the dump's own major version or newer.
+        log: receives one line for each problem and one for the result.
+        jobs: files read at a time.
+        now: the clock, for the proofs.
+
+    Raises:
+        BackupFailedError: the manifest cannot be written, or pg_restore cannot be run.
+    """
+    known = backup.manifest
+    problems = folders.compare(backup.path, known)
+    odd = {problem.partition(" ")[0] for problem in problems}
+    paths = [backup.path / name for name in known.files if (backup.path / name).is_file()]
+    try:
+        sums = await checksum(backup.path, paths, jobs=jobs, sync=False)
+    except OSError as error:
+        problems.append(f"{error.filename} cannot be read: {error.strerror}")
+        sums = {}
+    problems += [
+        f"{name} has changed: its SHA-256 is not the one it was written with"
+        for name, found in sums.items()
+        if name not in odd and found.sha256 != known.files[name].sha256
+    ]
+    proofs: list[Proof] = [] if problems else [Proof(kind="checksummed", at=manifests.timestamp(now()))]
+    listed = await _listed(backup, client)
+    problems += listed
+    if not listed:
+        proofs.append(Proof(kind="listed", at=manifests.timestamp(now())))
+
+    kinds = {proof.kind for proof in proofs}
+    kept = tuple(proof for proof in known.proofs if proof.kind not in kinds)
+    updated = msgspec.structs.replace(known, proofs=(*kept, *proofs), damage=tuple(problems))
+    manifests.write(backup.path, updated)
+    for problem in problems:
+        log.error("backup_damaged", path=str(backup.path), problem=problem)
+    if not problems:
+        log.info("backup_verified", path=str(backup.path), files=len(sums), total_bytes=known.bytes)
+    return Verdict(backup=Backup(path=backup.path, manifest=updated), problems=tuple(problems))
+
+
+async def _listed(backup: Backup, client: Client) -> list[str]:
+    dump = backup.path / folders.DUMP
+    try:
+        entries = await contents(client, dump, env={"LC_ALL": "C"})
+    except BackupFailedError as error:
+        return [error.message]
+    if len(entries) != backup.manifest.tables:
+        return [f"pg_restore --list names the data of {len(entries)} tables instead of {backup.manifest.tables}"]
+    return [f"the data of table {oid} is missing" for oid in without_file(dump, entries)]

@@ -1,0 +1,191 @@
+"""The migration lock: session advisory locks, polled, never awaited inside the server.
+
+Two keys. The *gate* is held by the session that migrates, from before the backup until the end; in nearly every run that is
+the session which does the work, so that lock and work die together. Where a user's env.py works on a connection of its own,
+that session holds the *work* key, shared. Whoever gets the gate then waits until nobody holds the work key: a runner whose
+gate session died, while a working session of it lives on, keeps everybody out until that one has gone too.
+
+Polling, because a session that waits inside `pg_advisory_lock` holds a snapshot that CREATE INDEX CONCURRENTLY waits for.
+
+An operator finds the holder by hand with `HOLDER` below. PostgreSQL manual, 'Advisory Locks' and 'pg_locks'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+
+from headstart.errors import LockNotObtainedError
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.script_connection import ScriptConnection
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+GATE = _key("headstart migration lock")
+WORK = _key("headstart migration lock, work")
+"""Fixed keys: an advisory lock belongs to one database, and two projects with version tables of their own in one database
+must not migrate at once either, or one would dump while the other migrates."""
+
+HOLDER = """
+select a.pid, a.application_name, a.client_addr::text as client_addr, a.usename::text as user, a.state, a.xact_start,
+       extract(epoch from clock_timestamp() - a.backend_start)::float8 as connected_seconds
+from pg_locks l join pg_stat_activity a using (pid)
+where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+  and l.database = (select oid from pg_database where datname = current_database())
+  and (l.classid::bigint << 32 | l.objid::bigint) = any ($1::bigint[])
+order by a.backend_start
+"""
+
+BEAT = 5.0
+"""Seconds between two signs of life on an idle lock connection."""
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """The session that holds the migration lock."""
+
+    pid: int
+    application_name: str
+    client_addr: str | None
+    user: str | None
+    connected_seconds: float
+
+    def __str__(self) -> str:
+        where = f" from {self.client_addr}" if self.client_addr else ""
+        who = self.application_name or "a session without a name"
+        return f"{who} (pid {self.pid}, user {self.user}{where}, connected for {self.connected_seconds:.0f} s)"
+
+
+async def holders(connection: asyncpg.Connection) -> list[Holder]:
+    """Who holds the migration lock of this database now."""
+    rows = await connection.fetch(HOLDER, [GATE, WORK])
+    found = {
+        row["pid"]: Holder(
+            pid=row["pid"],
+            application_name=row["application_name"] or "",
+            client_addr=row["client_addr"],
+            user=row["user"],
+            connected_seconds=row["connected_seconds"] or 0.0,
+        )
+        for row in rows
+    }
+    return list(found.values())
+
+
+@contextlib.asynccontextmanager
+async def migration_lock(connection: ScriptConnection, *, timeout: float, log: FilteringBoundLogger) -> AsyncIterator[None]:
+    """Hold the migration lock on `connection`, which is to do the work too.
+
+    Args:
+        connection: outside a transaction, so that a waiter holds no snapshot.
+        timeout: seconds that another runner may still hold it.
+        log: told who holds it, at once and then every ten seconds.
+
+    Raises:
+        LockNotObtainedError: the time ran out; the line names the holder (exit 30).
+    """
+    started = time.monotonic()
+    await _poll(connection, "select pg_try_advisory_lock($1)", GATE, started + timeout, log)
+    try:
+        # The gate is ours. Nobody can take the work key anew now: wait for what a dead runner may have left working.
+        await _poll(connection, "select pg_try_advisory_lock($1)", WORK, started + timeout, log)
+        await connection.fetchval("select pg_advisory_unlock($1)", WORK)
+        log.info("lock_obtained", waited_seconds=time.monotonic() - started)
+        yield
+    finally:
+        await _release(connection)
+
+
+async def _poll(connection: ScriptConnection, query: str, key: int, deadline: float, log: FilteringBoundLogger) -> None:
+    spoke = float("-inf")
+    pause = 0.05
+    while not await connection.fetchval(query, key):
+        now = time.monotonic()
+        if now >= deadline:
+            named = "; ".join(str(holder) for holder in await holders(connection)) or "a session that has just left"
+            raise LockNotObtainedError(
+                f"the migration lock is held by {named}",
+                hint="wait for that runner or end it (select pg_terminate_backend(pid)), or raise HEADSTART_LOCK_TIMEOUT",
+            )
+        if now - spoke >= 10:  # noqa: PLR2004  (seconds: long work speaks at least this often)
+            spoke = now
+            for holder in await holders(connection):
+                log.info("lock_waiting", holder=str(holder), holder_pid=holder.pid, left_seconds=deadline - now)
+        await asyncio.sleep(min(pause * random.uniform(0.5, 1.5), max(deadline - now, 0.0)))  # noqa: S311  (jitter)
+        pause = min(pause * 1.5, 1.0)
+
+
+async def _release(connection: ScriptConnection) -> None:
+    """Unlock; if the session cannot be asked any more, end it, since its lock ends with it."""
+    try:
+        async with asyncio.timeout(5):
+            await connection.execute(f"select pg_advisory_unlock({GATE})")
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.drop()
+
+
+@contextlib.asynccontextmanager
+async def kept(connection: ScriptConnection) -> AsyncIterator[None]:
+    """Run the block only as long as the lock's connection lives; end it at once with an error when that dies.
+
+    For work that the lock guards but that does not run on its connection: the dump.
+
+    Raises:
+        LockNotObtainedError: the connection was lost (exit 30).
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  (a coroutine runs in a task)
+    lost = False
+
+    def give_up(*_: object) -> None:
+        nonlocal lost
+        if not lost:
+            lost = True
+            task.cancel()
+
+    beating = asyncio.create_task(_beat(connection, give_up))
+    connection.add_termination_listener(give_up)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if lost and task.uncancel() == 0:
+            raise LockNotObtainedError(
+                "the connection that holds the migration lock was lost; nothing was migrated",
+                hint="see why the server ended it (its log says), then run again",
+            ) from None
+        raise
+    finally:
+        if not connection.is_closed():
+            connection.remove_termination_listener(give_up)
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+
+
+async def _beat(connection: ScriptConnection, give_up: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(BEAT)
+        try:
+            async with asyncio.timeout(2 * BEAT):
+                await connection.fetchval("select 1")
+        except asyncpg.InterfaceError as error:
+            if connection.is_closed():
+                give_up()
+                return
+            if "another operation" not in str(error):
+                raise
+        except (OSError, TimeoutError, asyncpg.PostgresError):
+            give_up()
+            return

@@ -1,0 +1,171 @@
+"""The log: one JSON object a line on stderr, or the same for a person on a terminal.
+
+`build` makes the one logger of a run; rooms get it as an argument. `bridge` brings what the standard library's logging,
+warnings and print say (a user's env.py and revisions, SQLAlchemy, Alembic) into the same stream, so that nothing garbles it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+_FIRST = ("timestamp", "level", "event", "run_id")
+
+
+def build(stream: TextIO, *, json: bool, run_id: str, redact: Callable[[str], str], colors: bool = False) -> FilteringBoundLogger:
+    """Make the logger of one run.
+
+    Args:
+        stream: where the lines go; kept, so that a later replacement of `sys.stderr` does not divert the log.
+        json: one JSON object a line; otherwise lines for a person.
+        run_id: stands in every JSON line.
+        redact: applied to every string before it is written.
+        colors: whether the lines for a person are coloured.
+    """
+    render: Any = _json_line if json else _console(colors=colors)
+    bound = structlog.wrap_logger(
+        structlog.WriteLogger(stream),
+        processors=[structlog.processors.add_log_level, _stamp, _redacting(redact), render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+    logger: FilteringBoundLogger = bound.bind(run_id=run_id) if json else bound.bind()
+    return logger
+
+
+def timestamp(moment: datetime.datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, as every line and manifest has it."""
+    return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _stamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event["timestamp"] = timestamp(datetime.datetime.now(datetime.UTC))
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(None, "", event)
+    return event
+
+
+def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str, Any]]:
+    def clean(value: object) -> object:
+        if isinstance(value, str):
+            return redact(value)
+        if isinstance(value, Mapping):
+            return {clean(key): clean(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [clean(item) for item in value]
+        if value is None or isinstance(value, bool | int):
+            return value
+        if isinstance(value, float):
+            return round(value, 3)
+        return redact(str(value))
+
+    def process(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {key: clean(value) for key, value in event.items()}
+
+    return process
+
+
+def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    ordered = {key: event[key] for key in _FIRST if key in event} | event
+    return msgspec.json.encode(ordered).decode()
+
+
+def _console(*, colors: bool) -> Callable[..., str]:
+    pretty = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
+
+    def process(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401  (structlog's signature)
+        event["timestamp"] = event["timestamp"][11:19]
+        shown = {key: value for key, value in event.items() if value is not None and value != []}
+        return pretty(logger, method, shown)
+
+    return process
+
+
+class _Bridge(logging.Handler):
+    """Hands the standard library's log records to our logger."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._log.log(record.levelno, "library_message", logger=record.name, message=record.getMessage())
+        except Exception:  # a log record that cannot be formatted must not end a migration
+            self.handleError(record)
+
+
+class _Lines(io.TextIOBase):
+    """A text stream that logs each line written to it: for print() in a revision."""
+
+    def __init__(self, log: FilteringBoundLogger, source: str) -> None:
+        self._log = log
+        self._source = source
+        self._rest = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            if line.strip():
+                self._log.info("script_output", source=self._source, message=line)
+        return len(text)
+
+    def finish(self) -> None:
+        if self._rest.strip():
+            self.write("\n")
+
+
+@contextlib.contextmanager
+def bridge(log: FilteringBoundLogger, *, stdout: bool = True) -> Iterator[None]:
+    """Log what the user's code logs, warns and prints, while it runs; leave logging as it was found.
+
+    Args:
+        log: where it goes.
+        stdout: also take what is printed to stdout; not for verbs whose data goes there.
+    """
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    alembic_level = logging.getLogger("alembic").level
+    lines = [_Lines(log, "stdout"), _Lines(log, "stderr")]
+    root.handlers[:] = [_Bridge(log)]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+    try:
+        with contextlib.ExitStack() as stack:
+            if stdout:
+                stack.enter_context(contextlib.redirect_stdout(lines[0]))
+            stack.enter_context(contextlib.redirect_stderr(lines[1]))
+            yield
+    finally:
+        for each in lines:
+            each.finish()
+        logging.captureWarnings(capture=False)
+        root.handlers[:], root.level = handlers, level
+        logging.getLogger("alembic").setLevel(alembic_level)
+
+
+def wants_json(setting: str, stream: TextIO) -> bool:
+    """Whether the log is JSON: as HEADSTART_LOG says, or unless `stream` is a terminal."""
+    return setting == "json" or (setting == "auto" and not stream.isatty())
+
+
+def stderr() -> TextIO:
+    """The process's own stderr, which never raises on text that its encoding lacks."""
+    stream = sys.stderr
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream

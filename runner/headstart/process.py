@@ -1,0 +1,216 @@
+"""A child process: argv, environment, streamed stderr, TERM then KILL, a typed result.
+
+Every child is the leader of a session, and so of a process group, of its own. That is what makes it possible to end
+pg_dump together with its parallel workers, and it keeps a terminal's Ctrl-C from reaching the child before us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+#: How much of the end of stderr a result keeps, in characters.
+TAIL = 8 * 1024
+#: A line without an end is passed on in pieces of this size, in bytes.
+LONGEST_LINE = 1024 * 1024
+#: How often a process group that was told to end is looked at, in seconds.
+POLL = 0.01
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """How a child ended. `returncode` is negative (-N) when signal N ended it."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stderr: str
+    seconds: float
+    stdout: bytes = b""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the exit status is 0."""
+        return self.returncode == 0
+
+    @property
+    def how(self) -> str:
+        """The exit status in words: `exit status 1`, `ended by SIGKILL`."""
+        if self.returncode >= 0:
+            return f"exit status {self.returncode}"
+        try:
+            return f"ended by {signal.Signals(-self.returncode).name}"
+        except ValueError:
+            return f"ended by signal {-self.returncode}"
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    redact: Callable[[str], str],
+    cwd: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    stdout: Path | None = None,
+    capture: bool = False,
+    grace: float = 5.0,
+) -> Finished:
+    """Run a program to its end, or end it when this task is cancelled.
+
+    Args:
+        argv: the program and its arguments. Nothing secret belongs here: any user of the machine can read it.
+        env: the whole environment of the child; nothing is added from ours.
+        redact: takes secrets out of a line, before anybody sees it.
+        cwd: where the child runs; our own folder when None.
+        on_line: called with each line of stderr, redacted, as it arrives.
+        stdout: a file that receives stdout; it goes to /dev/null when None, unless `capture` is set.
+        capture: keep stdout, whole, in the result.
+        grace: seconds between TERM and KILL when this task is cancelled.
+
+    Raises:
+        OSError: the program is not there (FileNotFoundError) or cannot be run (PermissionError and others).
+        asyncio.CancelledError: once the child and its whole group are gone.
+    """
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        out: int = asyncio.subprocess.DEVNULL
+        if capture:
+            out = asyncio.subprocess.PIPE
+        elif stdout is not None:
+            out = stack.enter_context(stdout.open("wb")).fileno()
+        child = await asyncio.create_subprocess_exec(
+            *argv,
+            env=dict(env),
+            cwd=cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=out,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    tail = _Tail(redact, on_line)
+    readers = [asyncio.ensure_future(_pump(child.stderr, tail.feed))]
+    captured: list[bytes] = []
+    if capture:
+        readers.append(asyncio.ensure_future(_pump(child.stdout, captured.append)))
+    try:
+        await child.wait()
+        # A grandchild may have inherited the pipe and live on: what it says is not waited for beyond the grace.
+        _, late = await asyncio.wait(readers, timeout=grace)
+        for reader in late:
+            reader.cancel()
+        for reader in readers:
+            if reader not in late:
+                reader.result()
+    except BaseException:
+        await _end(child, grace)
+        raise
+    finally:
+        for reader in readers:
+            reader.cancel()
+    tail.close()
+    return Finished(
+        argv=tuple(argv),
+        returncode=child.returncode if child.returncode is not None else -1,
+        stderr=tail.text,
+        seconds=time.monotonic() - started,
+        stdout=b"".join(captured),
+    )
+
+
+async def _pump(stream: asyncio.StreamReader | None, feed: Callable[[bytes], None]) -> None:
+    while stream is not None and (piece := await stream.read(65536)):
+        feed(piece)
+
+
+class _Tail:
+    """Bytes in; redacted lines out; the last of them kept."""
+
+    def __init__(self, redact: Callable[[str], str], on_line: Callable[[str], None] | None) -> None:
+        self._redact = redact
+        self._on_line = on_line
+        self._rest = b""
+        self._kept: deque[str] = deque()
+        self._size = 0
+
+    def feed(self, piece: bytes) -> None:
+        # Only whole lines are redacted: a secret may lie across two pieces.
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        for line in lines:
+            self._line(line)
+        if len(self._rest) > LONGEST_LINE:
+            self.close()
+
+    def close(self) -> None:
+        if self._rest:
+            self._line(self._rest)
+            self._rest = b""
+
+    def _line(self, raw: bytes) -> None:
+        line = self._redact(raw.decode("utf-8", "replace").rstrip("\r"))
+        self._kept.append(line)
+        self._size += len(line) + 1
+        while self._size > TAIL and len(self._kept) > 1:
+            self._size -= len(self._kept.popleft()) + 1
+        if self._on_line is not None:
+            self._on_line(line)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self._kept)[-TAIL:]
+
+
+async def _end(child: asyncio.subprocess.Process, grace: float) -> None:
+    """End the child's whole group: TERM, and KILL for what is left after `grace` seconds.
+
+    A second cancellation (the operator is impatient, or the orchestrator is) goes to KILL at once.
+    """
+    try:
+        if _signal_group(child.pid, signal.SIGTERM):
+            async with asyncio.timeout(grace):
+                await child.wait()
+                while _reap_orphans(child.pid) or _signal_group(child.pid, 0):
+                    await asyncio.sleep(POLL)
+    except (TimeoutError, asyncio.CancelledError):
+        pass
+    finally:
+        _signal_group(child.pid, signal.SIGKILL)
+        # Nothing survives KILL, so this wait is short; it must not be skipped, or a zombie stays behind.
+        reaped = asyncio.ensure_future(child.wait())
+        while not reaped.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([reaped])
+        while _reap_orphans(child.pid):
+            pass
+
+
+def _reap_orphans(group: int) -> bool:
+    """Collect an ended grandchild; False when there was none.
+
+    As PID 1 of a container we inherit the workers that an ended pg_dump leaves behind. Uncollected they would stay in
+    the group as zombies, and the group would look alive until the grace is over.
+    """
+    try:
+        return os.waitpid(-group, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return False
+
+
+def _signal_group(group: int, signum: int) -> bool:
+    """Send a signal to a process group; False when nobody is left in it."""
+    try:
+        os.killpg(group, signum)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # Someone is there, but under another user (a setuid program): nothing that we could end.
+        return signum == 0
+    return True

@@ -1,0 +1,89 @@
+"""Which backups to keep and which to delete: a decision, without a disk or a clock.
+
+The rules, strongest first:
+
+1. What is pinned, what was taken just now, and the newest good one are never deleted.
+2. Of attempts at the same step (same revision before, same revision intended, nothing else taken in between) the first
+   and the newest are kept. A container that crashes and is started again every few minutes thus holds two backups, not
+   hundreds, and pushes at most two places' worth of older ones out. Why not one? The first shows the database as no
+   attempt had touched it; the newest has the rows that the application wrote since. Why not take the first again instead of
+   dumping anew? Because nothing in Postgres proves that no row has changed since.
+3. Of what remains, the newest `keep` stay.
+
+A backup in which damage was found is not good: it counts for nothing above, and goes once `keep` newer good ones exist.
+The order is that of `sequence`, not of the clock: a Raspberry Pi starts in 1970 until it has found its time server.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What retention has to know of a backup. `before == intended` means that no migration was at hand."""
+
+    name: str
+    sequence: int
+    started: str
+    before: tuple[str, ...]
+    intended: tuple[str, ...]
+    pinned: bool = False
+    good: bool = True
+
+    @property
+    def order(self) -> tuple[int, str, str]:
+        """The key that sorts backups, oldest first."""
+        return (self.sequence, self.started, self.name)
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """How many to keep. Less than one means one."""
+
+    keep: int
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """The names to keep, newest first, and the names to delete, oldest first, each with its reason."""
+
+    keep: tuple[str, ...]
+    delete: dict[str, str]
+
+
+def decide(held: Iterable[Held], policy: Policy, *, just_taken: str | None = None) -> Decision:
+    """Decide what stays.
+
+    Args:
+        held: every backup of one database on one server.
+        policy: how many to keep.
+        just_taken: the name of the backup that this run has taken; it is the newest, whatever anything else says.
+    """
+    limit = max(1, policy.keep)
+    backups = sorted(held, key=lambda one: (one.name == just_taken, one.order))
+    delete = {one.name: "between the first and the newest attempt at the same step" for one in _repeated(backups)}
+
+    standing = [one.name for one in backups if one.good and not one.pinned and one.name not in delete]
+    delete |= dict.fromkeys(standing[:-limit], f"older than the newest {limit}")
+
+    kept = 0
+    for one in reversed(backups):
+        if not one.good and not one.pinned and one.name != just_taken and kept >= limit:
+            delete[one.name] = f"damaged, and older than {limit} good ones"
+        kept += one.name in standing[-limit:]
+    return Decision(
+        keep=tuple(one.name for one in reversed(backups) if one.name not in delete),
+        delete={one.name: delete[one.name] for one in backups if one.name in delete},
+    )
+
+
+def _repeated(backups: Sequence[Held]) -> Iterable[Held]:
+    """The backups in the middle of a series of attempts at one step; `backups` is oldest first."""
+    good = [one for one in backups if one.good and not one.pinned]
+    for (before, intended), series in groupby(good, key=lambda one: (one.before, one.intended)):
+        if before != intended:  # otherwise it was taken for its own sake, nightly perhaps: each counts
+            yield from list(series)[1:-1]

@@ -1,0 +1,181 @@
+"""The record of one run: what it found, did and left, filled in as it goes, so that a half-finished run is a value too."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headstart.errors import HeadstartError, InterruptedRunError, LockNotObtainedError, MigrationFailedError, NotReadyError
+from headstart.exits import Exit
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.settings import Settings
+
+
+class AppliedRevision(msgspec.Struct, frozen=True, kw_only=True):
+    """One revision that was run and committed, and the seconds it took."""
+
+    revision: str
+    seconds: float
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended, and where it left the database. `exit` decides; the rest says what happened on the way."""
+
+    exit: Exit
+    run_id: str
+    error: str | None
+    hint: str | None
+    context: dict[str, Any]
+    revision_before: tuple[str, ...] | None
+    revision_after: tuple[str, ...] | None
+    applied: tuple[AppliedRevision, ...]
+    failed: str | None
+    pending: tuple[str, ...]
+    backup: str | None
+    seconds: dict[str, float]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the database is where it should be."""
+        return self.exit is Exit.DONE
+
+
+class Run:
+    """What is known so far. One object per run, written by the use case, read by whoever has to report.
+
+    Args:
+        settings: of this run.
+        log: bound to this run's id.
+        run_id: short and unique.
+        interrupted: says which signal, if any, has asked the run to end.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: FilteringBoundLogger,
+        run_id: str,
+        interrupted: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.settings = settings
+        self.log = log
+        self.run_id = run_id
+        self.interrupted = interrupted
+        self.stage = "start"
+        self.before: tuple[str, ...] | None = None
+        self.after: tuple[str, ...] | None = None
+        self.applied: list[AppliedRevision] = []
+        self.failed: str | None = None
+        self.pending: tuple[str, ...] = ()
+        self.backup: str | None = None
+        self.seconds: dict[str, float] = {}
+        self._started = time.monotonic()
+
+    @property
+    def application_name(self) -> str:
+        """How this run shows in pg_stat_activity: enough to find the process. Postgres cuts it at 63 bytes."""
+        return f"headstart {self.run_id} {socket.gethostname()}:{os.getpid()}"[:63]
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Name the stage that the run is in, and add up the seconds it takes."""
+        outer, self.stage = self.stage, stage
+        started = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
+            raise  # the stage's name stays: it is where the run failed
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
+        self.stage = outer
+
+    def outcome(self, error: HeadstartError | None) -> Outcome:
+        """The run as it stands, as a value."""
+        seconds = {**self.seconds, "total": time.monotonic() - self._started}
+        return Outcome(
+            exit=error.exit if error else Exit.DONE,
+            run_id=self.run_id,
+            error=error.message if error else None,
+            hint=error.hint if error else None,
+            context=error.context if error else {},
+            revision_before=self.before,
+            revision_after=self.after,
+            applied=tuple(self.applied),
+            failed=self.failed,
+            pending=self.pending,
+            backup=self.backup,
+            seconds={stage: round(value, 3) for stage, value in seconds.items()},
+        )
+
+    def finish(self, error: HeadstartError | None) -> Outcome:
+        """Log `run_finished`, the last line of every run, and return the same as a value."""
+        outcome = self.outcome(error)
+        fields: dict[str, Any] = {
+            "outcome": outcome.exit.outcome,
+            "exit_code": int(outcome.exit),
+            "revision_before": spell(outcome.revision_before),
+            "revision_after": spell(outcome.revision_after),
+            "applied": [each.revision for each in outcome.applied],
+            "backup": outcome.backup,
+        }
+        if error is not None:
+            fields |= {"error": outcome.error, "hint": outcome.hint, "stage": self.stage}
+            fields |= {"failed": outcome.failed} if outcome.failed else {}
+            fields |= {"pending": list(outcome.pending)} if outcome.pending else {}
+            fields |= outcome.context
+        fields |= {f"{stage}_seconds": value for stage, value in outcome.seconds.items()}
+        (self.log.error if error else self.log.info)("run_finished", **fields)
+        return outcome
+
+
+def spell(revisions: tuple[str, ...] | None) -> str | list[str] | None:
+    """Recorded revisions as the log and `status` show them: one as it is, several as a list, none as `base`."""
+    if revisions is None:
+        return None
+    return list(revisions) if len(revisions) > 1 else (revisions[0] if revisions else "base")
+
+
+async def conduct(run: Run, job: Callable[[Run], Awaitable[None]]) -> Outcome:
+    """Run `job` within the deadline, and turn however it ends into an Outcome.
+
+    Only what has no name escapes: a bug, or the cancellation of a caller that is not a signal.
+    """
+    error: HeadstartError | None = None
+    try:
+        async with asyncio.timeout(run.settings.deadline) as deadline:
+            await job(run)
+    except HeadstartError as caught:
+        error = caught
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        error = _out_of_time(run)
+    except asyncio.CancelledError:
+        signum = run.interrupted()
+        if signum is None:
+            raise
+    signum = run.interrupted()
+    if signum is not None and (error is not None or run.after is None):
+        error = InterruptedRunError(signum)  # some drivers surface a cancelled statement as an error of their own
+    return run.finish(error)
+
+
+_OVER_TIME: dict[str, type[HeadstartError]] = {"lock": LockNotObtainedError, "upgrade": MigrationFailedError}
+
+
+def _out_of_time(run: Run) -> HeadstartError:
+    kind = _OVER_TIME.get(run.stage, NotReadyError)
+    return kind(
+        f"HEADSTART_DEADLINE of {run.settings.deadline:g} s passed in stage {run.stage!r}",
+        hint="raise HEADSTART_DEADLINE, and keep it below Kubernetes' activeDeadlineSeconds",
+    )
