@@ -22,48 +22,55 @@ from migrations.schema import metadata
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-OPTIONS: dict[str, Any] = {"target_metadata": metadata, "transaction_per_migration": True}
+OPTIONS: dict[str, Any] = {
+    "target_metadata": metadata,
+    "transaction_per_migration": True,
+    # `alembic check` and autogenerate look at CHECK constraints too, which they leave out by default.
+    "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
+}
 
 
 class Script:
     """Several statements, in the shape of a prepared statement, run by the simple query protocol.
 
-    The extended protocol takes one statement only (PostgreSQL manual, 'Message Flow'), and SQLAlchemy prepares everything.
+    SQLAlchemy prepares everything, and a prepared statement is one statement (PostgreSQL manual, 'PREPARE').
     """
 
     def __init__(self, connection: ScriptConnection, text: str) -> None:
         self.connection, self.text, self.status = connection, text, ""
 
     def get_attributes(self) -> tuple[()]:
+        """Return no columns: a script has no result."""
         return ()
 
     def get_statusmsg(self) -> str:
+        """Return the command tag of the last statement."""
         return self.status
 
-    async def fetch(self) -> list[Any]:
+    async def fetch(self) -> list[object]:
+        """Run the script, inside the transaction if there is one."""
         self.status = await self.connection.execute(self.text)
         return []
 
 
-class ScriptConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no annotations
+class ScriptConnection(asyncpg.Connection):
     """A connection that lets one `op.execute` hold several statements, with or without a function body."""
 
-    async def prepare(self, query: str, **options: Any) -> Any:
+    async def prepare(self, query: str, **options: Any) -> Any:  # noqa: ANN401  (asyncpg's own signature)
         """Prepare one statement; keep a text with a semicolon inside, and without parameters, as a script."""
         if ";" in query.strip().rstrip(";") and "$1" not in query:
             return Script(self, query)
         return await super().prepare(query, **options)
 
 
-async def connect() -> Any:
+async def connect() -> ScriptConnection:
     """Connect to DATABASE_URL, in libpq's or SQLAlchemy's spelling, whatever driver it names."""
     url = os.environ.get("DATABASE_URL")
     if not url:
         message = "DATABASE_URL is not set: export it, as in postgresql://user:password@host:5432/database"
         raise CommandError(message)
-    return await asyncpg.connect(
-        re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url), connection_class=ScriptConnection
-    )
+    dsn = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
+    return await asyncpg.connect(dsn, connection_class=ScriptConnection)
 
 
 def run(connection: sa.Connection) -> None:

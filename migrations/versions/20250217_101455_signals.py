@@ -1,7 +1,7 @@
 """signals.
 
-What strategies conclude from candles, with the values that led there as JSONB, because each strategy has other ones. One
-row per strategy and candle: a strategy that runs again over the same candles writes nothing twice.
+What strategies conclude from candles, with the values that led there as JSONB, because each strategy has other ones.
+One row per strategy and candle: a strategy that runs again over the same candles writes nothing twice.
 
 Locks: ACCESS EXCLUSIVE on the new table only, until the transaction commits. Milliseconds.
 Going down drops the table with all its rows.

@@ -3,8 +3,8 @@
 Services forgot to set updated_at, each in its own way; from here on the server does it, and only when something really
 changed. Function and triggers belong together, so that they are one script in one op.execute.
 
-Locks: CREATE TRIGGER takes SHARE ROW EXCLUSIVE on companies and financial_statements: writers wait until the transaction
-commits, readers do not. Nothing is scanned. Milliseconds once the locks are there.
+Locks: CREATE TRIGGER takes SHARE ROW EXCLUSIVE on companies and financial_statements: writers wait until the
+transaction commits, readers do not. Nothing is scanned. Milliseconds once the locks are there.
 Going down drops triggers and function; the values they wrote stay.
 
 Revision ID: 20250303_154021478

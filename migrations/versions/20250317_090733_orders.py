@@ -1,7 +1,7 @@
 """orders.
 
-What was sent to exchanges, and why: signal_id points at the signal acted upon, which from then on cannot be deleted. The
-client_order_id is ours and is sent along, so that a retry after a lost answer is recognised and not executed twice.
+What was sent to exchanges, and why: signal_id points at the signal acted upon, which from then on cannot be deleted.
+The client_order_id is ours and is sent along, so that a retry after a lost answer is recognised and not executed twice.
 
 Locks: the foreign key takes SHARE ROW EXCLUSIVE on signals, which makes its writers wait until the transaction commits;
 readers are not disturbed. The new table is empty, so that nothing is scanned. Milliseconds.

@@ -1,7 +1,7 @@
 """stock_prices.currency, step 1 of 4: expand.
 
-Prices of foreign listings arrive soon. The column starts nullable and without a value for rows that exist; the default is
-for new rows of writers that do not know the column yet. The next revisions fill it (step 2) and make it NOT NULL
+Prices of foreign listings arrive soon. The column starts nullable and without a value for rows that exist; the default
+is for new rows of writers that do not know the column yet. The next revisions fill it (step 2) and make it NOT NULL
 (steps 3 and 4), so that no step scans or rewrites the table under a lock that stops readers.
 
 Locks: ACCESS EXCLUSIVE on stock_prices, twice, for a change of the catalog only. Milliseconds once the lock is there.

@@ -1,8 +1,8 @@
 """stock_prices.currency, step 2 of 4: fill.
 
 Each price gets the currency of its company, a range of ids at a time with a commit after each: no row stays locked for
-longer than a batch takes, and an interrupted run goes on where it stopped, because filled rows are left alone. Committing
-on the way is possible outside a transaction only, so that this is the only content of its revision.
+longer than a batch takes, and an interrupted run goes on where it stopped, because filled rows are left alone.
+Committing on the way is possible outside a transaction only, so that this is the only content of its revision.
 
 Locks: ROW EXCLUSIVE on stock_prices, and the rows of one batch of 10,000 ids. Readers and other writers go on. About a
 second per 100,000 rows.

@@ -3,8 +3,8 @@
 The CHECK of step 3 is validated; with that proof SET NOT NULL does not scan the table again (PostgreSQL manual, 'ALTER
 TABLE'), and the CHECK has done its work. If validation finds a NULL, nothing has changed: fill that row and run again.
 
-Locks: first SHARE UPDATE EXCLUSIVE on stock_prices while it is read once: reading and writing go on. Then ACCESS EXCLUSIVE
-for a change of the catalog only. Milliseconds once the lock is there.
+Locks: first SHARE UPDATE EXCLUSIVE on stock_prices while it is read once: reading and writing go on. Then ACCESS
+EXCLUSIVE for a change of the catalog only. Milliseconds once the lock is there.
 Going down allows NULL again, and puts the CHECK back as step 3 left it.
 
 Revision ID: 20250512_093811930

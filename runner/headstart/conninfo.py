@@ -10,7 +10,7 @@ parameters where no password can have come apart into them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -18,7 +18,7 @@ import msgspec
 
 EXAMPLE: Final = "postgresql://user:password@host:5432/database"
 ENCODING_HELP: Final = (
-    "a special character in user, password or database has to be percent-encoded "
+    "a special character in user, password, database or a value has to be percent-encoded "
     "(@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25)"
 )
 
@@ -141,7 +141,9 @@ def read(text: str, origin: str) -> Spelling:
     """
     text = text.strip()
     said = Spelling(origin=origin)
-    if "\0" in text or "\n" in text or "\r" in text:
+    if not is_text(text):
+        said.wrong(f"it is not UTF-8 text: write {EXAMPLE}, and percent-encode what is not ASCII")
+    elif "\0" in text or "\n" in text or "\r" in text:
         said.wrong(f"it has a line break or a NUL inside: write one line such as {EXAMPLE}")
     elif text[:1] in {"'", '"'}:
         said.wrong("it begins with a quotation mark, which an env file keeps: write the URL without quotation marks")
@@ -174,14 +176,12 @@ def _read_url(rest: str, said: Spelling, *, blanks_as_plus: bool) -> None:
     for key, value in parts.items():
         if (decoded := _decode(value)) is None:
             said.wrong(f"its {key} is not percent-encoded UTF-8 without NUL: {ENCODING_HELP}")
-        elif decoded.strip(","):
+        elif decoded:  # a port of "," is two empty ones, which are both 5432, as in libpq
             said.values[key] = decoded
-        elif key == "port" and decoded:
-            said.values[key] = decoded  # "a,b" says the default port twice, as in libpq
     if question:
         _read_query(query, said, blanks_as_plus=blanks_as_plus)
     if said.problems and "@" in query:
-        # A raw @ this late may be the end of a password that came apart: then the names of parameters are pieces of it.
+        # A raw @ this late may be the end of a password that came apart: names of parameters may be pieces of it.
         said.problems = [f"{said.origin}: it cannot be taken apart: {ENCODING_HELP}, as in {EXAMPLE}"]
 
 
@@ -193,7 +193,7 @@ def _split_user(rest: str) -> tuple[str | None, str]:
     user, colon, password = before.partition(":")
     if "/" in user or "?" in user:  # that @ belongs to the path or the query
         return "", rest
-    if "/" in password and re.match(r"[\d,]*/", password):  # user:123/... or host:5432/db@...?
+    if re.match(r"[\d,]*[/?]", password):  # user:123/4@host, or host:5432/db?user=me@tenant?
         return None, ""
     if not colon and not user:
         return "", after
@@ -237,6 +237,11 @@ def _read_query(query: str, said: Spelling, *, blanks_as_plus: bool) -> None:
             quotable = quotable and "password" not in key
 
 
+def is_text(value: str) -> bool:
+    """Tell whether an environment's value was UTF-8: Python turns other bytes into lone surrogates."""
+    return not re.search(r"[\ud800-\udfff]", value)
+
+
 def _decode(text: str) -> str | None:
     """Undo percent-encoding; a % that encodes nothing stays, as in SQLAlchemy. None if the outcome is no text."""
     if "%" not in text:
@@ -269,7 +274,7 @@ def _read_pairs(text: str, said: Spelling) -> None:
 
 def read_variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Give the parameters that `PG*` variables set, each with the variable's name."""
-    found = {key: (environ[name], name) for key, name in VARIABLES.items() if environ.get(name, "") != ""}
+    found = {key: (environ[name], name) for key, name in VARIABLES.items() if environ.get(name)}
     if environ.get("PGREQUIRESSL") == "1" and "sslmode" not in found:
         found["sslmode"] = ("require", "PGREQUIRESSL")
     return found
@@ -330,6 +335,3 @@ def _unknown(key: str, nth: int, *, quotable: bool) -> str:
         return f"the parameter {key!r} is not known: did you mean {near[0]!r}?"
     name = repr(key) if quotable and re.fullmatch(r"[A-Za-z_][\w.-]{0,40}", key) else f"number {nth}"
     return f"the parameter {name} is not known: leave it out; a server setting is written options=-c%20name%3Dvalue"
-
-
-Reader = Callable[[str], str]

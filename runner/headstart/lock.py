@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -50,8 +50,8 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 1
 order by a.backend_start
 """
 
-BEAT = 5.0
-"""Seconds between two signs of life on an idle lock connection."""
+BEATS_MISSED = 3
+"""Signs of life that may stay away in a row before an idle lock connection counts as lost."""
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,23 +132,26 @@ async def _release(connection: ScriptConnection) -> None:
     """Unlock; if the session cannot be asked any more, end it, since its lock ends with it."""
     try:
         async with asyncio.timeout(5):
+            if connection.is_in_transaction():
+                await connection.execute("rollback")
             await connection.execute(f"select pg_advisory_unlock({GATE})")
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         connection.drop()
 
 
 @contextlib.asynccontextmanager
-async def kept(connection: ScriptConnection) -> AsyncIterator[None]:
+async def kept(connection: ScriptConnection) -> AsyncIterator[Callable[[], Awaitable[dict[str, object]]]]:
     """Run the block only as long as the lock's connection lives; end it at once with an error when that dies.
 
-    For work that the lock guards but that does not run on its connection: the dump.
+    For work that the lock guards but that does not run on its connection: the dump. The block is given a function to call
+    every few seconds, when nothing else uses the connection; it notices a server that is gone without a word.
 
     Raises:
         LockNotObtainedError: the connection was lost (exit 30).
     """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  (a coroutine runs in a task)
-    lost = False
+    lost, missed = False, 0
 
     def give_up(*_: object) -> None:
         nonlocal lost
@@ -156,36 +159,31 @@ async def kept(connection: ScriptConnection) -> AsyncIterator[None]:
             lost = True
             task.cancel()
 
-    beating = asyncio.create_task(_beat(connection, give_up))
+    async def beat() -> dict[str, object]:
+        nonlocal missed
+        try:
+            async with asyncio.timeout(1):
+                await connection.fetchval("select 1")
+            missed = 0
+        except TimeoutError:
+            missed += 1
+            if missed == BEATS_MISSED:
+                give_up()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            give_up()
+        return {}
+
     connection.add_termination_listener(give_up)
     try:
-        yield
+        yield beat
     except asyncio.CancelledError:
-        if lost and task.uncancel() == 0:
-            raise LockNotObtainedError(
-                "the connection that holds the migration lock was lost; nothing was migrated",
-                hint="see why the server ended it (its log says), then run again",
-            ) from None
-        raise
+        if not lost:
+            raise
+        task.uncancel()
+        raise LockNotObtainedError(
+            "the connection that holds the migration lock was lost; nothing was migrated",
+            hint="see why the server ended it (its log says), then run again",
+        ) from None
     finally:
         if not connection.is_closed():
             connection.remove_termination_listener(give_up)
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
-
-
-async def _beat(connection: ScriptConnection, give_up: Callable[[], None]) -> None:
-    while True:
-        await asyncio.sleep(BEAT)
-        try:
-            async with asyncio.timeout(2 * BEAT):
-                await connection.fetchval("select 1")
-        except asyncpg.InterfaceError as error:
-            if connection.is_closed():
-                give_up()
-                return
-            if "another operation" not in str(error):
-                raise
-        except (OSError, TimeoutError, asyncpg.PostgresError):
-            give_up()
-            return

@@ -54,7 +54,8 @@ def decide(recorded: tuple[str, ...], graph: Graph, target: str) -> Plan | None:
 
     Returns:
         The plan, or None where only Alembic knows: branch labels and other relative targets, recorded revisions that
-        contain one another, and pending revisions in a history with `depends_on`, whose order Alembic leaves open.
+        contain one another, pending revisions in a history with `depends_on`, whose order Alembic leaves open, and
+        merges of a revision with its own ancestor.
 
     Raises:
         BrokenHistoryError: "head" is asked for and there are several.
@@ -78,14 +79,27 @@ def decide(recorded: tuple[str, ...], graph: Graph, target: str) -> Plan | None:
         return Plan(before=recorded, target=target, after=recorded, beyond=not held <= wanted)
     if any(revision.depends_on for revision in graph.revisions.values()):
         return None
-    held |= wanted
-    superseded = {parent for i in held for parent in graph.parents[i]}
-    return Plan(
-        before=recorded,
-        target=target,
-        after=tuple(i for i in graph.revisions if i in held and i not in superseded),
-        pending=tuple(_order(graph, goals, needed)),
-    )
+    pending = tuple(_order(graph, goals, needed))
+    after = _recorded_after(graph, recorded, pending)
+    return None if after is None else Plan(before=recorded, target=target, after=after, pending=pending)
+
+
+def _recorded_after(graph: Graph, recorded: tuple[str, ...], pending: tuple[str, ...]) -> tuple[str, ...] | None:
+    """What the version table holds once `pending` is applied, as Alembic keeps it; None where it would lose its way.
+
+    A revision takes the place of those of its parents that are recorded, or is added if none is. Of a merge's parents
+    all have to be recorded, but for those that another recorded revision contains: a merge of a revision and its own
+    ancestor, written by hand, is where Alembic may fail.
+    """
+    heads = set(recorded)
+    for i in pending:
+        down = set(graph.parents[i])
+        replaced = heads & down
+        if len(replaced) > 1 and len(replaced) < len(down) and not down - heads <= _lineage(graph, heads - down):
+            return None
+        heads -= replaced
+        heads.add(i)
+    return tuple(i for i in graph.revisions if i in heads)
 
 
 def _resolve(recorded: tuple[str, ...], graph: Graph, target: str) -> tuple[str, ...] | None:
@@ -123,23 +137,24 @@ def _steps_up(recorded: tuple[str, ...], graph: Graph, target: str) -> tuple[str
     for revision in graph.revisions.values():
         for parent in dict.fromkeys(revision.down):
             children.setdefault(parent, []).append(revision.id)
-    here = recorded[0] if recorded else None
+    here = start = recorded[0] if recorded else ""
     for step in range(int(target)):
         above = children.get(here, []) if here else list(graph.bases)
+        below = here or "the base"
         if not above:
             raise _bad_target(
                 target,
-                f"goes past the head: only {step} revision(s) follow {here or 'the base'}",
+                f"goes past the head: only {step} revision(s) follow {start or 'the base'}",
                 "ask for head, or for fewer steps",
             )
         if len(above) > 1:
             raise _bad_target(
                 target,
-                f"is ambiguous: {here or 'the base'} is followed by {listed(graph, above)}",
+                f"is ambiguous: {below} is followed by {listed(graph, above)}",
                 "ask for one of them by its id",
             )
         here = above[0]
-    return (here,) if here else ()
+    return (here,)
 
 
 def _lineage(graph: Graph, starts: Iterable[str]) -> set[str]:

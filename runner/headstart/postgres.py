@@ -301,3 +301,41 @@ async def close(connection: ScriptConnection | None) -> None:
         await asyncio.wait_for(connection.shut(), timeout=2)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
         connection.drop()
+
+
+async def holds_user_tables(connection: ScriptConnection, version_table: str) -> bool:
+    """Whether there is anything to lose: a table, sequence or large object of the user's, Alembic's own aside."""
+    return bool(
+        await connection.fetchval(
+            "select exists(select from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+            " where c.relkind in ('r', 'p', 'm', 'f', 'S') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"
+            " and c.relname <> $1 and not exists(select from pg_depend d where d.classid = 'pg_class'::regclass"
+            " and d.objid = c.oid and d.deptype = 'e'))"
+            " or exists(select from pg_largeobject_metadata)",
+            version_table,
+        )
+    )
+
+
+async def require_write_privilege(connection: ScriptConnection, server: Server, table: str, schema: str | None) -> None:
+    """Refuse, before anything is touched, a role that may not write the version table, or not create it.
+
+    Raises:
+        RefusedError: with the GRANT that is missing (21).
+    """
+    name = quote(table) if schema is None else f"{quote(schema)}.{quote(table)}"
+    if await connection.fetchval("select to_regclass($1) is not null", name):
+        allowed = await connection.fetchval(
+            "select has_table_privilege($1, 'insert') and has_table_privilege($1, 'update')"
+            " and has_table_privilege($1, 'delete')",
+            name,
+        )
+        remedy = f"grant select, insert, update, delete on {name} to {quote(server.user)}"
+    else:
+        where = schema or await connection.fetchval("select current_schema()")
+        if where is None or not await connection.fetchval("select to_regnamespace($1) is not null", quote(where)):
+            return  # a schema that env.py or the first revision makes
+        allowed = await connection.fetchval("select has_schema_privilege($1, 'create')", where)
+        remedy = f"grant create on schema {quote(where)} to {quote(server.user)}"
+    if not allowed:
+        raise RefusedError(f"the role {server.user} may not write the version table {name}", hint=remedy, sqlstate="42501")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TAIL = 8 * 1024
 #: A line without an end is passed on in pieces of this size, in bytes.
 LONGEST_LINE = 1024 * 1024
+#: The process groups of the children that are running, for `kill_remaining`.
+_GROUPS: set[int] = set()
 #: How often a process group that was told to end is looked at, in seconds.
 POLL = 0.01
 
@@ -96,6 +98,7 @@ async def run(
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
+    _GROUPS.add(child.pid)
     tail = _Tail(redact, on_line)
     readers = [asyncio.ensure_future(_pump(child.stderr, tail.feed))]
     captured: list[bytes] = []
@@ -114,6 +117,7 @@ async def run(
         await _end(child, grace)
         raise
     finally:
+        _GROUPS.discard(child.pid)
         for reader in readers:
             reader.cancel()
     tail.close()
@@ -124,6 +128,12 @@ async def run(
         seconds=time.monotonic() - started,
         stdout=b"".join(captured),
     )
+
+
+def kill_remaining() -> None:
+    """Kill what is still running, without waiting: for a process that ends itself at once."""
+    for group in tuple(_GROUPS):
+        _signal_group(group, signal.SIGKILL)
 
 
 async def _pump(stream: asyncio.StreamReader | None, feed: Callable[[bytes], None]) -> None:
@@ -177,7 +187,7 @@ async def _end(child: asyncio.subprocess.Process, grace: float) -> None:
         if _signal_group(child.pid, signal.SIGTERM):
             async with asyncio.timeout(grace):
                 await child.wait()
-                while _reap_orphans(child.pid) or _signal_group(child.pid, 0):
+                while _reap_orphans(child.pid) or _signal_group(child.pid, 0):  # noqa: ASYNC110  (groups have no events)
                     await asyncio.sleep(POLL)
     except (TimeoutError, asyncio.CancelledError):
         pass

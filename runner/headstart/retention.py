@@ -6,8 +6,8 @@ The rules, strongest first:
 2. Of attempts at the same step (same revision before, same revision intended, nothing else taken in between) the first
    and the newest are kept. A container that crashes and is started again every few minutes thus holds two backups, not
    hundreds, and pushes at most two places' worth of older ones out. Why not one? The first shows the database as no
-   attempt had touched it; the newest has the rows that the application wrote since. Why not take the first again instead of
-   dumping anew? Because nothing in Postgres proves that no row has changed since.
+   attempt had touched it; the newest has the rows that the application wrote since. Why not take the first again
+   instead of dumping anew? Because nothing in Postgres proves that no row has changed since.
 3. Of what remains, the newest `keep` stay.
 
 A backup in which damage was found is not good: it counts for nothing above, and goes once `keep` newer good ones exist.

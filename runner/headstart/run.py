@@ -7,12 +7,19 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headstart.errors import HeadstartError, InterruptedRunError, LockNotObtainedError, MigrationFailedError, NotReadyError
+from headstart.errors import (
+    BackupFailedError,
+    HeadstartError,
+    InterruptedRunError,
+    LockNotObtainedError,
+    MigrationFailedError,
+    NotReadyError,
+)
 from headstart.exits import Exit
 
 if TYPE_CHECKING:
@@ -57,7 +64,11 @@ class Run:
         settings: of this run.
         log: bound to this run's id.
         run_id: short and unique.
+        environ: the process's environment, for the programs that are started.
+        cwd: the working directory: relative paths of the Alembic project start here.
+        redact: takes the secrets out of a text.
         interrupted: says which signal, if any, has asked the run to end.
+        options: what Alembic's command line would hand to env.py: `x`, `tag`, and `name` of the ini's section.
     """
 
     def __init__(
@@ -65,12 +76,21 @@ class Run:
         settings: Settings,
         log: FilteringBoundLogger,
         run_id: str,
+        *,
+        environ: Mapping[str, str],
+        cwd: str,
+        redact: Callable[[str], str],
         interrupted: Callable[[], int | None] = lambda: None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.settings = settings
         self.log = log
         self.run_id = run_id
+        self.environ = environ
+        self.cwd = cwd
+        self.redact = redact
         self.interrupted = interrupted
+        self.options = dict(options or {})
         self.stage = "start"
         self.before: tuple[str, ...] | None = None
         self.after: tuple[str, ...] | None = None
@@ -78,13 +98,26 @@ class Run:
         self.failed: str | None = None
         self.pending: tuple[str, ...] = ()
         self.backup: str | None = None
+        self.exit = Exit.DONE
+        self.last_line: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self._started = time.monotonic()
+
+    @property
+    def section(self) -> str:
+        """The ini file's section: Alembic's `--name`."""
+        return str(self.options.get("name") or "alembic")
 
     @property
     def application_name(self) -> str:
         """How this run shows in pg_stat_activity: enough to find the process. Postgres cuts it at 63 bytes."""
         return f"headstart {self.run_id} {socket.gethostname()}:{os.getpid()}"[:63]
+
+    def found(self, revisions: tuple[str, ...]) -> None:
+        """Note what the database records: what it was before, if this is the first look, and what it is now."""
+        if self.before is None:
+            self.before = revisions
+        self.after = revisions
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -117,8 +150,13 @@ class Run:
             seconds={stage: round(value, 3) for stage, value in seconds.items()},
         )
 
-    def finish(self, error: HeadstartError | None) -> Outcome:
-        """Log `run_finished`, the last line of every run, and return the same as a value."""
+    def finish(self, error: HeadstartError | None, *, quiet: bool = False) -> Outcome:
+        """Log `run_finished`, the last line of every run, and return the same as a value.
+
+        Args:
+            error: what ended it; None if it did what it was to do.
+            quiet: say nothing after a success: for verbs that only read.
+        """
         outcome = self.outcome(error)
         fields: dict[str, Any] = {
             "outcome": outcome.exit.outcome,
@@ -134,7 +172,11 @@ class Run:
             fields |= {"pending": list(outcome.pending)} if outcome.pending else {}
             fields |= outcome.context
         fields |= {f"{stage}_seconds": value for stage, value in outcome.seconds.items()}
-        (self.log.error if error else self.log.info)("run_finished", **fields)
+        self.last_line = fields
+        if error is not None:
+            self.log.error("run_finished", **fields)
+        elif not quiet:
+            self.log.info("run_finished", **fields)
         return outcome
 
 
@@ -145,12 +187,13 @@ def spell(revisions: tuple[str, ...] | None) -> str | list[str] | None:
     return list(revisions) if len(revisions) > 1 else (revisions[0] if revisions else "base")
 
 
-async def conduct(run: Run, job: Callable[[Run], Awaitable[None]]) -> Outcome:
+async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: bool = False) -> Outcome:
     """Run `job` within the deadline, and turn however it ends into an Outcome.
 
     Only what has no name escapes: a bug, or the cancellation of a caller that is not a signal.
     """
     error: HeadstartError | None = None
+    cancelled = False
     try:
         async with asyncio.timeout(run.settings.deadline) as deadline:
             await job(run)
@@ -161,16 +204,21 @@ async def conduct(run: Run, job: Callable[[Run], Awaitable[None]]) -> Outcome:
             raise
         error = _out_of_time(run)
     except asyncio.CancelledError:
-        signum = run.interrupted()
-        if signum is None:
+        if run.interrupted() is None:
             raise
+        cancelled = True
     signum = run.interrupted()
-    if signum is not None and (error is not None or run.after is None):
+    if signum is not None and (error is not None or cancelled):
         error = InterruptedRunError(signum)  # some drivers surface a cancelled statement as an error of their own
-    return run.finish(error)
+    return run.finish(error, quiet=quiet)
 
 
-_OVER_TIME: dict[str, type[HeadstartError]] = {"lock": LockNotObtainedError, "upgrade": MigrationFailedError}
+_OVER_TIME: dict[str, type[HeadstartError]] = {
+    "lock": LockNotObtainedError,
+    "backup": BackupFailedError,
+    "upgrade": MigrationFailedError,
+    "downgrade": MigrationFailedError,
+}
 
 
 def _out_of_time(run: Run) -> HeadstartError:

@@ -1,13 +1,14 @@
 """A type for what must not be shown, and the filter for text that may hold it all the same.
 
-`Secret` keeps a value out of `repr`, `str`, f-strings, pickles and JSON. `Redactor` is for text that somebody else wrote:
-a server's message, a child's stderr, an exception of env.py. It does not guess what a password looks like: it knows the
-values, and knows every way in which a character of them can be spelled on its way into such a text.
+`Secret` keeps a value out of `repr`, `str`, f-strings, pickles and JSON. `Redactor` is for text that somebody else
+wrote: a server's message, a child's stderr, an exception of env.py. It does not guess what a password looks like: it
+knows the values, and every way in which a character of them can be spelled on its way into such a text.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
@@ -60,63 +61,78 @@ class Secret:
 
 
 class Redactor:
-    """Replaces known secrets by stars, in whatever spelling they stand in a text.
+    r"""Replaces known secrets by stars, in whatever spelling they stand in a text.
 
     Each character may stand as itself, percent-encoded (`%40`, `%c3%a9`, a `+` for a blank, its `%` doubled for
-    configparser or encoded again), escaped for JSON or by `repr` (`\\n`, `\\u00e9`, `\\xe9`), with backslashes before it
-    (passfile, conninfo, shell) or doubled (SQL's quotes): so any mixture of these is found, without a list of mixtures.
+    configparser or encoded again), escaped for JSON or by `repr` (`\n`, `\u00e9`, `\xe9`), with backslashes before it
+    (passfile, conninfo, shell) or doubled (SQL's quotes): any mixture of these is found, without a list of mixtures.
 
     Args:
         secrets: the values; empty ones are ignored, those below three characters are hidden only as whole words.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        longest_first = sorted({secret for secret in secrets if secret}, key=lambda secret: (-len(secret), secret))
-        self._needles = tuple(longest_first)
-        self._pattern: re.Pattern[str] | None = None  # compiled at first use: a run of few words may never need it
+        self._needles = sorted({secret for secret in secrets if secret}, key=lambda secret: (-len(secret), secret))
+        self._patterns: dict[bool, re.Pattern[str]] = {}  # compiled when needed: that takes longer than many a search
 
     def __call__(self, text: str) -> str:
         """Give `text` with every secret in it replaced by `***`."""
         if not self._needles or not text:
             return text
-        if self._pattern is None:
-            self._pattern = re.compile("|".join(map(_any_spelling, self._needles)))
-        return self._pattern.sub(STARS, text)
+        encoded = "%" in text
+        if encoded not in self._patterns:
+            spellings = [_any_spelling(secret, encoded=encoded) for secret in self._needles]
+            if any(secret in _SCHEME for secret in self._needles):
+                spellings.insert(0, _KEPT)
+            self._patterns[encoded] = re.compile("|".join(spellings))
+        return self._patterns[encoded].sub(_stars, text)
 
 
-def _any_spelling(secret: str) -> str:
+_SCHEME: Final = "postgresql"  # a password of "postgres" is common; the scheme of a URL does not give it away
+_KEPT: Final = rf"(?P<kept>(?<!\w){_SCHEME}(?=://|\+\w))"
+_LETTER_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", "\v": "v", "\a": "a"}
+_LAST_OF_LATIN_1: Final = 0xFF
+_LAST_OF_FIRST_PLANE: Final = 0xFFFF
+
+
+def _stars(match: re.Match[str]) -> str:
+    return match[0] if match.lastgroup == "kept" else STARS
+
+
+def _any_spelling(secret: str, *, encoded: bool) -> str:
     """Give a regular expression for `secret`, in any mixture of the ways to write its characters."""
-    spelled = "".join(map(_any_spelling_of_character, secret))
+    # By runs: a quantifier for each of many equal characters would try every way to share them out.
+    runs = ((char, len(list(run))) for char, run in groupby(secret))
+    spelled = "".join(_run(char, length, encoded=encoded) for char, length in runs)
     if len(secret) < _SHORT:
         return rf"(?<!\w)(?:{spelled})(?!\w)"
     return f"(?:{spelled})"
 
 
-_LETTER_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", "\v": "v", "\a": "a"}
-
-
-def _any_spelling_of_character(char: str) -> str:
-    percent = "".join(f"%(?:%|25)*{_hex(f'{byte:02x}')}" for byte in char.encode("utf-8", "surrogatepass"))
-    if char.isascii() and char.isalnum():
-        # Nobody escapes these, but a URL may percent-encode anything.
-        return f"(?:{char}|{percent})"
+def _run(char: str, length: int, *, encoded: bool) -> str:
+    """Give a regular expression for a character `length` times in any spelling."""
+    if char.isascii() and char.isalnum():  # escaped by nobody, but a URL may percent-encode anything
+        return f"(?:{char}|{_percent(char)}){{{length}}}" if encoded else char * length
     code = ord(char)
-    ways = [percent]
-    if char == "\\":
-        ways.insert(0, r"\\+")
-    elif char in "'\"":
-        ways.insert(0, rf"\\*{char}(?:\\*{char})?")
-    elif char == "%":
-        ways.insert(0, r"\\*%%?")
-    else:
-        ways.insert(0, rf"\\*{re.escape(char)}")
-    if char == " ":
-        ways.append(r"\+")
-    if char in _LETTER_ESCAPES:
-        ways.append(rf"\\+{_LETTER_ESCAPES[char]}")
-    ways.append(rf"\\+u{_hex(f'{code:04x}')}" if code <= 0xFFFF else _surrogates(code))  # noqa: PLR2004  (the first plane)
-    ways.append(rf"\\+x{_hex(f'{code:02x}')}" if code <= 0xFF else rf"\\+U{_hex(f'{code:08x}')}")  # noqa: PLR2004
-    return f"(?:{'|'.join(ways)})"
+    ways = [rf"\\+u{_hex(f'{code:04x}')}" if code <= _LAST_OF_FIRST_PLANE else _surrogates(code)]
+    ways += [rf"\\+U{_hex(f'{code:08x}')}", "".join(rf"\\+x{_hex(f'{byte:02x}')}" for byte in _bytes(char))]
+    ways += [rf"\\+x{_hex(f'{code:02x}')}"] if code <= _LAST_OF_LATIN_1 else []
+    ways += [rf"\\+{_LETTER_ESCAPES[char]}"] if char in _LETTER_ESCAPES else []
+    ways += [r"\+"] if char == " " else []
+    ways += [_percent(char)] if encoded else []
+    if char == "\\":  # itself the sign that doubles
+        return rf"(?:\\{{{length},}}|(?:\\|{'|'.join(ways)}){{{length}}})"
+    doubled = length * 2 if char in "'\"%" else length
+    return rf"(?:{'|'.join(ways)}|\\*{re.escape(char)}){{{length},{doubled}}}"
+
+
+def _bytes(char: str) -> bytes:
+    return char.encode("utf-8", "surrogatepass")
+
+
+def _percent(char: str) -> str:
+    """Percent-encoded, once or more than once, or with the % doubled."""
+    return "".join(f"%(?:%|25)*{_hex(f'{byte:02x}')}" for byte in _bytes(char))
 
 
 def _surrogates(code: int) -> str:

@@ -13,6 +13,8 @@ import msgspec
 from headstart.sqltokens import tokens
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from headstart.sqltokens import Token
 
 Option = str | bool | tuple[str, ...]
@@ -168,10 +170,10 @@ class _Reader:
         return self.refuse(token.text)
 
     def value(self) -> str:
-        return self.string() if self.tokens[self.at : self.at + 1][0:1] and self.is_string() else self.next().text
-
-    def is_string(self) -> bool:
-        return self.at < len(self.tokens) and self.tokens[self.at].kind == "string"
+        """A string or a bare word: FORMAT csv and FORMAT 'csv' are the same."""
+        if self.at < len(self.tokens) and self.tokens[self.at].kind == "string":
+            return self.string()
+        return self.next().text
 
     def flag(self) -> Option:
         if self.word(self.at) in {",", ")"}:

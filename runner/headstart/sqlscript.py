@@ -20,7 +20,9 @@ Kind = Literal["plain", "copy_in", "copy_out", "transaction_control", "savepoint
 
 _FIRST_WORD = re.compile(r"\s*([A-Za-z]+)")
 _WORD = re.compile(r"[A-Za-z_]+")
-_ROUTINE = ("FUNCTION", "PROCEDURE")
+# A routine shows itself within CREATE OR REPLACE FUNCTION.
+_HEAD = 4
+_ROUTINE = frozenset({"FUNCTION", "PROCEDURE"})
 _RETURNING = re.compile(r"returning", re.IGNORECASE)
 _CONFORMING = re.compile(r"standard_conforming_strings\s*(?:=|\bto\b)\s*'?(\w+)", re.IGNORECASE)
 _META_LINE = re.compile(r"\\([^\s\\]*)[^\n]*\n?")
@@ -29,12 +31,16 @@ _COPY_END = re.compile(r"^\\\.[ \t]*\r?$", re.MULTILINE)
 _SAVEPOINT = re.compile(r"(?:SAVEPOINT|RELEASE|ROLLBACK(?:\s+(?:WORK|TRANSACTION))?\s+TO)\b", re.IGNORECASE)
 _PREPARE_TRANSACTION = re.compile(r"PREPARE\s+TRANSACTION\b", re.IGNORECASE)
 
-_TRANSACTION_WORDS = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE"})
-# The protocol gives no rows back for these. Anything that is not here is taken to return rows, which costs a round trip.
+_TRANSACTION_WORDS = frozenset(
+    {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE"}
+)
+# The server gives no rows back for these. Whatever is not here is taken to return rows, which costs a round trip.
 _SILENT = frozenset(
-    "ABORT ALTER ANALYSE ANALYZE BEGIN CHECKPOINT CLOSE CLUSTER COMMENT COMMIT COPY CREATE DEALLOCATE DECLARE DELETE "
-    "DISCARD DO DROP END GRANT IMPORT INSERT LISTEN LOAD LOCK MERGE MOVE NOTIFY PREPARE REASSIGN REFRESH REINDEX "
-    "RELEASE RESET REVOKE ROLLBACK SAVEPOINT SECURITY SET START TRUNCATE UNLISTEN UPDATE VACUUM".split()
+    """
+    ABORT ALTER ANALYSE ANALYZE BEGIN CHECKPOINT CLOSE CLUSTER COMMENT COMMIT COPY CREATE DEALLOCATE DECLARE
+    DELETE DISCARD DO DROP END GRANT IMPORT INSERT LISTEN LOAD LOCK MERGE MOVE NOTIFY PREPARE REASSIGN REFRESH
+    REINDEX RELEASE RESET REVOKE ROLLBACK SAVEPOINT SECURITY SET START TRUNCATE UNLISTEN UPDATE VACUUM
+    """.split()  # noqa: SIM905  (one screen of words, not one line for each)
 )
 _MAY_RETURN = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
 # pg_dump writes them around its text so that no psql command can be smuggled into it. They mean nothing here.
@@ -160,11 +166,13 @@ def _end(text: str, start: int, keyword: str, *, standard_conforming: bool) -> i
     """The offset of the `;` that ends the statement, or of the text's end."""
     position, depth, fresh = start, 0, -1
     length = len(text)
-    while (position := skip_plain(text, position, standard_conforming=standard_conforming)) < length:
+    # Only a rule holds a `;` in parentheses. In any other statement it is a mistake, which the server points out.
+    nested = keyword == "CREATE"
+    while (position := skip_plain(text, position, standard_conforming=standard_conforming, nested=nested)) < length:
         character = text[position]
         if character == ";":
             if depth == 0:
-                if keyword == "CREATE" and _may_have_body(text[start:position]):
+                if nested and _may_have_body(text[start:position]):
                     return _routine_end(text, start, standard_conforming=standard_conforming)
                 return position
             position += 1
@@ -177,9 +185,7 @@ def _end(text: str, start: int, keyword: str, *, standard_conforming: bool) -> i
         elif character == "\\":
             raise _psql_command(text, position)
         else:
-            after = after_special(
-                text, position, standard_conforming=standard_conforming, fresh=fresh == position
-            )
+            after = after_special(text, position, standard_conforming=standard_conforming, fresh=fresh == position)
             fresh = after if after > position + 1 else -1
             position = after
     return length
@@ -197,34 +203,26 @@ def _routine_end(text: str, start: int, *, standard_conforming: bool) -> int:
     """
     depth = level = 0
     head: list[str] = []
-    before = ""
+    previous = ""
     for token in tokens(text, start, standard_conforming=standard_conforming):
         word = token.text.upper() if token.kind in {"word", "mark"} else ""
-        if len(head) < 4:  # noqa: PLR2004  (CREATE OR REPLACE FUNCTION)
-            head.append(word)
+        head.append(word) if len(head) < _HEAD else None
         if word == "\\":
             raise _psql_command(text, token.start)
-        if word == "(":
-            depth += 1
-        elif word == ")":
-            depth = max(depth - 1, 0)
-        elif depth == 0:
-            if word == ";" and level == 0:
-                return token.start
-            if not before.endswith((".", "AS")) and (head[1:2] + head[3:4])[-1:] and _is_routine(head):
-                level += _step(word, before, level)
-        before = f"{before[-5:]} {word}" if word == "ATOMIC" else word
+        if word in {"(", ")"}:
+            depth = max(depth + (1 if word == "(" else -1), 0)
+        elif depth == 0 and word == ";" and level == 0:
+            return token.start
+        elif depth == 0 and previous not in {".", "AS"} and _ROUTINE.intersection(head):
+            level += _step(word, previous, level)
+        previous = word
     return len(text)
 
 
-def _is_routine(head: list[str]) -> bool:
-    return head[1] in _ROUTINE or (len(head) > 3 and head[1] == "OR" and head[3] in _ROUTINE)  # noqa: PLR2004
-
-
-def _step(word: str, before: str, level: int) -> int:
+def _step(word: str, previous: str, level: int) -> int:
     """How a word changes the number of open blocks."""
     if level == 0:
-        return 1 if word == "ATOMIC" and before == "BEGIN" else 0
+        return 1 if word == "ATOMIC" and previous == "BEGIN" else 0
     return {"CASE": 1, "END": -1}.get(word, 0)
 
 

@@ -21,11 +21,16 @@ _INNER = rf"0-9$_{_LETTER}"
 
 # Repetitions are bounded on purpose: each one leaves a mark on the matcher's stack, so an unbounded one would need
 # memory in proportion to the text. Nothing follows the group, so it never backtracks.
-_PLAIN = re.compile(
-    rf"""(?:[^'"$;()/\\-]+|(?<![eE])'[^']*'|(?<=[{_INNER}][eE])'[^']*'|"[^"]*"|--[^\n]*|-|/(?!\*)){{0,50}}"""
-)
 # With standard_conforming_strings off, a backslash escapes in every string, so that each of them has to be looked into.
-_PLAIN_BACKSLASH = re.compile(r"""(?:[^'"$;()/\\-]+|"[^"]*"|--[^\n]*|-|/(?!\*)){0,50}""")
+_STRINGS = rf"""|(?<![eE])'[^']*'|(?<=[{_INNER}][eE])'[^']*'"""
+_PLAIN = {
+    (conforming, nested): re.compile(
+        rf"""(?:[^'"$;/\\{"()" if nested else ""}-]+{_STRINGS if conforming else ""}|"[^"]*"|--[^\n]*|-|/(?!\*))"""
+        r"{0,50}"
+    )
+    for conforming in (True, False)
+    for nested in (True, False)
+}
 _BLANK = re.compile(r"(?:[ \t\r\n\f\v]+|--[^\n]*){0,50}")
 _DOLLAR_QUOTE = re.compile(rf"\$(?:[{_LETTER}][0-9{_LETTER}]*)?\$")
 _PARAMETER = re.compile(r"\$[0-9]+")
@@ -53,15 +58,16 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     start: int
 
 
-def skip_plain(text: str, position: int, *, standard_conforming: bool = True) -> int:
+def skip_plain(text: str, position: int, *, standard_conforming: bool = True, nested: bool = True) -> int:
     """The offset of the next character that may end, open or hide something.
 
     Args:
         text: the SQL.
         position: where to begin, outside of any quotes.
         standard_conforming: the server's `standard_conforming_strings`.
+        nested: whether to stop at parentheses.
     """
-    plain = _PLAIN if standard_conforming else _PLAIN_BACKSLASH
+    plain = _PLAIN[standard_conforming, nested]
     while True:
         end = plain.match(text, position).end()  # type: ignore[union-attr]  # the expression matches emptiness too
         if end == position:
@@ -80,7 +86,7 @@ def skip_blank(text: str, position: int) -> int:
         position = end
 
 
-def after_special(text: str, position: int, *, standard_conforming: bool = True, fresh: bool = False) -> int:
+def after_special(text: str, position: int, *, standard_conforming: bool = True, fresh: bool = False) -> int:  # noqa: PLR0911
     """Steps over what `skip_plain` stopped at: a comment, a string with escapes, a dollar quote, or one character.
 
     What is never closed reaches to the end of the text: the server will say so better than we could.
@@ -123,7 +129,7 @@ def tokens(text: str, position: int = 0, *, standard_conforming: bool = True) ->
         position = end
 
 
-def _next(text: str, position: int, *, standard_conforming: bool) -> tuple[TokenKind, int]:
+def _next(text: str, position: int, *, standard_conforming: bool) -> tuple[TokenKind, int]:  # noqa: PLR0911  (a table)
     if text[position] in "eE" and text.startswith("'", position + 1):
         return "string", _after_escape_string(text, position + 1)
     if word := _WORD.match(text, position):
@@ -158,9 +164,7 @@ def _after_escape_string(text: str, position: int) -> int:
     position += 1
     while stop := _ESCAPE_STOP.search(text, position):
         position = stop.end()
-        if stop.group() == "\\":
-            position += 1
-        elif text.startswith("'", position):
+        if stop.group() == "\\" or text.startswith("'", position):
             position += 1
         elif continued := _CONTINUED.match(text, position):
             position = continued.end()

@@ -1,7 +1,8 @@
 """The TLS context for `sslmode=require` and above (PostgreSQL manual, "SSL Support" of libpq).
 
-asyncpg takes its certificates from the process's environment and the home folder, or from a DSN; here they come from one
-parse, and `sslrootcert=system` has libpq's meaning. For `allow` and `prefer` asyncpg makes its own, since it falls back.
+asyncpg takes its certificates from the process's environment and the home folder, or from a DSN; here they come from
+one parse, and `sslrootcert=system` has libpq's meaning. For `allow` and `prefer` asyncpg makes its own, since it falls
+back.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def context(params: Mapping[str, str], sslpassword: Secret | None) -> ssl.SSLCon
     """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname = params["sslmode"] == "verify-full"
-    made.verify_mode = ssl.CERT_REQUIRED if "sslrootcert" in params else ssl.CERT_NONE  # `require` without a CA: libpq's rule
+    made.verify_mode = (
+        ssl.CERT_REQUIRED if "sslrootcert" in params else ssl.CERT_NONE
+    )  # `require` without a CA: libpq's rule
     made.minimum_version = _version(params.get("ssl_min_protocol_version", "TLSv1.2"))
     if "ssl_max_protocol_version" in params:
         made.maximum_version = _version(params["ssl_max_protocol_version"])

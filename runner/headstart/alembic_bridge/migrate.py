@@ -39,7 +39,7 @@ async def migrate(
     *,
     activity: Activity,
     retry: float,
-    record: Callable[[AppliedRevision], None],
+    record: Callable[[AppliedRevision, tuple[str, ...]], None],
     log: FilteringBoundLogger,
     tag: str | None = None,
 ) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ async def migrate(
         steps: what to run.
         activity: told what is going on.
         retry: seconds for which one revision is tried again.
-        record: called with each revision once it is committed.
+        record: called with each revision once it is committed, and with what the version table then holds.
         log: gets a line for each revision.
         tag: Alembic's `--tag`.
 
@@ -65,8 +65,8 @@ async def migrate(
     """
     connection = workbench.connection
     invalid = await invalid_indexes(connection)
-    work = Steps(steps, workbench, activity, record, log)
     arrived: tuple[str, ...] = ()
+    work = Steps(steps, workbench, activity, lambda applied: record(applied, arrived), log)
 
     def applied(heads: set[str], **_: object) -> None:
         nonlocal arrived
@@ -86,7 +86,7 @@ async def migrate(
         except Exception as error:
             if work.current is None or activity.revision is None:
                 await settle(workbench)
-                raise env_failed(error, scripts) from error
+                raise env_failed(error, scripts.directory.dir) from error
             failure = work.failure(error)
             await settle(workbench)
             leftovers = await _leftovers(workbench, work, invalid)

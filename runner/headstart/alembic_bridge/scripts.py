@@ -119,7 +119,7 @@ async def recorded(scripts: Scripts, workbench: Workbench, log: FilteringBoundLo
     try:
         await run_environment(scripts.config, scripts.directory, look, workbench, log=log, dont_mutate=True)
     except Exception as error:
-        raise env_failed(error, scripts) from error
+        raise env_failed(error, scripts.directory.dir) from error
     if len(found) != 1:
         cause = "never ran" if not found else f"ran {len(found)} times"
         raise ConfigurationError(
@@ -129,7 +129,7 @@ async def recorded(scripts: Scripts, workbench: Workbench, log: FilteringBoundLo
     return found[0]
 
 
-def env_failed(error: Exception, scripts: Scripts) -> HeadstartError:
+def env_failed(error: Exception, directory: str) -> HeadstartError:
     """What an exception out of env.py, before any revision ran, means for the user."""
     if isinstance(error, HeadstartError):
         return error
@@ -139,7 +139,7 @@ def env_failed(error: Exception, scripts: Scripts) -> HeadstartError:
     hint = "correct env.py; nothing was changed"
     if isinstance(error, ImportError):
         hint = "install what it imports beside Headstart, or correct `prepend_sys_path`"
-    return ConfigurationError(f"env.py failed: {type(error).__name__}: {text} ({_where(error, scripts.directory.dir)})", hint=hint)
+    return ConfigurationError(f"env.py failed: {type(error).__name__}: {text} ({_where(error, directory)})", hint=hint)
 
 
 def _unloadable(error: Exception, directory: str) -> BrokenHistoryError:

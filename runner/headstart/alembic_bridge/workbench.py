@@ -67,7 +67,7 @@ class Workbench:
     ) -> None:
         self.connection = connection
         self.pids: dict[int, int] = {}
-        self._dsn = dsn
+        self.dsn = dsn
         self._connect = connect
         self._work_key = work_key
         self._lock_timeout = lock_timeout
@@ -180,12 +180,12 @@ class Workbench:
         """
         if all(wanted.get(part) is None for part in ("host", "port", "user", "database")):
             return True
-        if (wanted.get("user") or self._dsn.user, wanted.get("database") or self._dsn.database) != (
-            self._dsn.user,
-            self._dsn.database,
+        if (wanted.get("user") or self.dsn.user, wanted.get("database") or self.dsn.database) != (
+            self.dsn.user,
+            self.dsn.database,
         ):
             return False
-        host, port = self._dsn.hosts[0]
+        host, port = self.dsn.hosts[0]
         if wanted.get("host") in (None, host, [host]) and wanted.get("port") in (None, port, [port], [str(port)]):
             return True
         try:
@@ -200,7 +200,7 @@ class Workbench:
     def _elsewhere(self, wanted: dict[str, Any], error: Exception) -> ConfigurationError:
         where = f"{wanted.get('host') or 'the default host'}/{wanted.get('database') or ''}"
         try:
-            cause = diagnose(error, self._dsn).verdict.value and type(error).__name__
+            cause = diagnose(error, self.dsn).verdict.value and type(error).__name__
         except type(error):
             cause = type(error).__name__
         return ConfigurationError(

@@ -1,8 +1,8 @@
 """The backup before a migration: pg_dump, proven whole, published by one rename. Off the no-op path.
 
-`take` is the story; the rooms around it are `clients` (which pg_dump), `dump` (how it is run), `database` (what is asked
-of it), `folder` (where the dump goes), `verify` (what proves it whole), `progress` and `manifest` (what is written down).
-What is deleted afterwards is decided in `headstart.retention`.
+`take` is the story; the rooms around it are `clients` (which pg_dump), `dump` (how it is run), `database` (what is
+asked of it), `folder` (where the dump goes), `verify` (what proves it whole), `progress`, and `manifest` (what is
+written down). What is deleted afterwards is decided in `headstart.retention`.
 """
 
 from __future__ import annotations
@@ -146,20 +146,21 @@ async def take(
         env = dumps.environment(dsn.libpq_env(), environ, run_id=run_id)
         async with Progress(staging.dump, len(facts.tables), log=log, heartbeat=heartbeat, watch=watch) as progress:
             await dumps.dump(
-                client, staging.dump, jobs=jobs, compression=compression, env=env, directory=directory, log=log, redact=redact
+                client,
+                staging.dump,
+                jobs=jobs,
+                compression=compression,
+                env=env,
+                directory=directory,
+                log=log,
+                redact=redact,
             )
             dumped = time.monotonic()
             progress.stage = Stage.PROVE
             listed = await proofs.contents(client, staging.dump, env=dumps.bare(environ))
             sums = await _checksum(staging, jobs=jobs, directory=directory)
             proven = manifests.timestamp(now())
-        if lost := proofs.without_file(staging.dump, listed):
-            raise _lost([str(facts.tables.get(oid, oid)) for oid in lost])
-        if lost := [oid for oid in facts.tables if oid not in listed]:
-            # The application may have dropped a table since we looked: only what still stands is a loss.
-            still = await databases.standing(conn, lost)
-            if still:
-                raise _lost([facts.tables[oid] for oid in still])
+        await _check_tables(conn, facts, listed, staging)
         manifest = Manifest(
             database=server.database,
             server_version=server.version,
@@ -283,10 +284,17 @@ async def _checksum(staging: folders.Staging, *, jobs: int, directory: Path) -> 
     return sums
 
 
-def _lost(tables: list[str]) -> BackupFailedError:
-    named = ", ".join(sorted(tables)[:10])
-    return BackupFailedError(
-        f"the dump lacks the data of {len(tables)} table(s): {named}",
-        hint="see what pg_dump said about them, then run again",
-        tables=sorted(tables),
-    )
+async def _check_tables(
+    conn: asyncpg.Connection, facts: databases.Facts, listed: Mapping[int, int], staging: folders.Staging
+) -> None:
+    lost = proofs.without_file(staging.dump, listed)
+    if unlisted := [oid for oid in facts.tables if oid not in listed]:
+        # The application may have dropped a table since we looked: only what still stands is a loss.
+        lost += await databases.standing(conn, unlisted)
+    if lost:
+        tables = sorted(facts.tables.get(oid, str(oid)) for oid in lost)
+        raise BackupFailedError(
+            f"the dump lacks the data of {len(tables)} table(s): {', '.join(tables[:10])}",
+            hint="see what pg_dump said about them, then run again",
+            tables=tables,
+        )

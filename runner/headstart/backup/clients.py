@@ -1,7 +1,7 @@
 """Which pg_dump: the one of the server's own major version, where there is one.
 
-An older pg_dump refuses a newer server. A newer one works, but what it wrote may not be restorable into the older server
-(PostgreSQL manual, 'pg_dump', Notes), so it is only taken where the server's own is missing.
+An older pg_dump refuses a newer server. A newer one works, but what it wrote may not be restorable into the older
+server (PostgreSQL manual, 'pg_dump', Notes), so it is only taken where the server's own is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 #: Where distributions put the programs of a major version, the version in place of `*`.
-ROOTS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/libexec/postgresql*", "/opt/homebrew/opt/postgresql@*/bin")
+ROOTS = (
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/usr/libexec/postgresql*",
+    "/opt/homebrew/opt/postgresql@*/bin",
+)
 #: The first major version whose pg_dump may have been built with lz4 and zstd.
 CODECS_SINCE = 16
 #: How `--compress` is asked for, quickest per byte saved first. See docs/performance.md.
@@ -63,7 +68,7 @@ async def find_client(server_version_num: int, *, path: str, roots: Sequence[str
     )
     raise UnsuitableServerError(
         message,
-        hint=f"install postgresql-client-{wanted}, or put its folder on PATH; HEADSTART_BACKUP=off goes without a backup",
+        hint=f"install postgresql-client-{wanted}, or put its folder on PATH; or go without: HEADSTART_BACKUP=off",
         server_major=wanted,
         found=sorted({client.version for client in clients}),
     )
@@ -114,7 +119,7 @@ async def best_compression(client: Client) -> str:
     on to fail at connecting to a socket that is not there. (PostgreSQL manual, 'pg_dump', --compress.)
     """
     if client.major < CODECS_SINCE:
-        return "1"  # the older spelling of gzip:1
+        return GZIP
     for method in (ZSTD, LZ4):
         asked = await process.run(
             [str(client.pg_dump), "--no-password", "--schema-only", "--file=/dev/null", f"--compress={method}"],

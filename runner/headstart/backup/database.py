@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-# The tables whose data pg_dump writes for certain. Left out are those of extensions (dumped by it only where the extension
-# asks for that), and other sessions' temporary ones. A table too few here is no harm, one too many would be.
+# The tables whose data pg_dump writes for certain. Left out are those of extensions (dumped by it only where the
+# extension asks for that), and other sessions' temporary ones. A table too few here is no harm, one too many would be.
 _TABLES = """
 select c.oid::int8 as oid, format('%I.%I', n.nspname, c.relname) as name
 from pg_catalog.pg_class c

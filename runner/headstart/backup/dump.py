@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from headstart import process
+from headstart.backup.clients import CODECS_SINCE
 from headstart.errors import BackupFailedError, HeadstartError, UnsuitableServerError
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
 
 def argv(client: Client, target: Path, *, jobs: int, compression: str) -> tuple[str, ...]:
     """The command line: everything about the connection is in the environment instead."""
+    if client.major < CODECS_SINCE:
+        compression = compression.rpartition(":")[2]  # gzip:1 was spelt 1
     return (
         str(client.pg_dump),
         "--no-password",

@@ -1,7 +1,7 @@
 """Backups in a folder: staged under a dotted name, published by one rename, listed, deleted.
 
-`<dir>/<database>/<UTC time>-<revision>/` is a backup. `<dir>/<database>/.partial-*` is one being taken, or what a dead run
-left; `.deleting-*` one on its way out. Whoever lists skips names with a dot, so neither is ever taken for a backup.
+`<dir>/<database>/<UTC time>-<revision>/` is a backup. `<dir>/<database>/.partial-*` is one being taken, or what a dead
+run left; `.deleting-*` one on its way out. Whoever lists skips names with a dot: neither is ever taken for a backup.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 def safe_name(name: str) -> str:
     """A file name for any database or revision name, that no other name has, and that `unquote` turns back.
 
-    Letters, digits, `_`, `-`, `.` and `~` stay; every other byte is percent-encoded, and so is the first character where it
-    would hide the folder, mean something to a program (`-`, `~`) or climb (`..`).
+    Letters, digits and `_-.~+` stay; every other byte is percent-encoded, and so is the first character where it would
+    hide the folder, mean something to a program (`-`, `~`) or climb (`..`).
     """
     quoted = quote(name, safe="+")
     return f"%{ord(quoted[0]):02X}{quoted[1:]}" if quoted[:1] in {".", "-", "~"} else quoted
@@ -122,11 +122,12 @@ def unusable(directory: Path, error: OSError) -> BackupFailedError:
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
         return BackupFailedError(f"{where}: {error.filename} is not a folder", hint="name a folder", dir=str(directory))
     hint = {
-        errno.EACCES: f"let user {os.geteuid()} write there, or set HEADSTART_BACKUP_DIR to a folder that it may write to",
+        errno.EACCES: f"let user {os.geteuid()} write there, or set HEADSTART_BACKUP_DIR to a folder where it may",
         errno.EROFS: "mount it writable, or set HEADSTART_BACKUP_DIR to a folder that is",
         errno.ENOSPC: "make room there, or set HEADSTART_BACKUP_DIR to a larger folder",
     }.get(error.errno or 0, "set HEADSTART_BACKUP_DIR to a folder that can be written to")
-    return BackupFailedError(f"{where} cannot be used: {error.strerror} ({error.filename})", hint=hint, dir=str(directory))
+    at = f" ({error.filename})" if error.filename is not None else ""
+    return BackupFailedError(f"{where} cannot be used: {error.strerror}{at}", hint=hint, dir=str(directory))
 
 
 def free_bytes(directory: Path) -> int:
@@ -138,8 +139,8 @@ def free_bytes(directory: Path) -> int:
 def sweep(home: Path) -> list[Path]:
     """Remove what dead runs left in a database's folder, and name it.
 
-    The caller holds the database's migration lock, so none of this is in use; unless another server, with a database of the
-    same name, shares the folder. Its run holds a lock on its own staging folder.
+    The caller holds the database's migration lock, so none of this is in use; unless another server, with a database of
+    the same name, shares the folder. Its run holds a lock on its own staging folder.
     """
     swept = []
     for entry in _entries(home):

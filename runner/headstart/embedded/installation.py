@@ -96,13 +96,21 @@ def readable(installation: Installation, as_user: Mapping[str, Any], copy: Path)
     try:
         subprocess.run(probe, check=True, capture_output=True, cwd="/", **as_user)
     except (PermissionError, FileNotFoundError, subprocess.CalledProcessError) as error:
-        prefix = installation.bindir.parent
-        if not as_user or not (prefix / "share").is_dir():
+        if not as_user or not (installation.bindir.parent / "share").is_dir():
             raise EmbeddedServerError(f"{installation.bindir} cannot be run: {error}") from error
-        shutil.copytree(prefix, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "pgxs", "*.a"))
-        for path in (copy, *copy.rglob("*")):
-            if not path.is_symlink():
-                mode = path.stat().st_mode
-                path.chmod(0o755 if path.is_dir() or mode & 0o100 else 0o644)
-        return copy / "bin"
+        return _copied(installation.bindir, copy)
     return installation.bindir
+
+
+def _copied(bindir: Path, into: Path) -> Path:
+    """Copy an installation with the libraries that its wheel carries: a folder beside the package, found relatively."""
+    prefix, package = bindir.parent, bindir.parent.parent
+    libraries = package.with_name(package.name + ".libs")
+    leave_out = shutil.ignore_patterns("include", "pgxs", "*.a")
+    shutil.copytree(prefix, into / package.name / prefix.name, symlinks=True, ignore=leave_out)
+    if libraries.is_dir():
+        shutil.copytree(libraries, into / libraries.name, symlinks=True)
+    for path in (into, *into.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    return into / package.name / prefix.name / bindir.name

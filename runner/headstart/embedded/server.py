@@ -49,7 +49,7 @@ for try in 1 2 3 4 5; do
     if [ -n "$pid" ]; then
         kill -QUIT "$pid"
         kill -CONT "$pid"
-        for tick in $(seq 100); do kill -0 "$pid" || break; sleep 0.1; done
+        for tick in $(seq 200); do [ -e "$1/data/postmaster.pid" ] && kill -0 "$pid" || break; sleep 0.05; done
     fi
     rm -rf "$1"
     [ -e "$1" ] || exit 0

@@ -20,38 +20,49 @@ if TYPE_CHECKING:
 _NAMES = ("revision", "down_revision", "branch_labels", "depends_on")
 
 _STRING = r"""u?(?:"[^"\\\n]*"|'[^'\\\n]*')"""
-_VALUE = rf"(?:None|{_STRING}|[(\[]\s*(?:{_STRING}\s*(?:,\s*{_STRING}\s*)*,?\s*)?[)\]])"
+_VALUE = rf"(?:None|{_STRING}|[(\[][^()\[\]\\\#]*[)\]])"
 _END = r"[ \t]*(?:\#[^\n]*)?(?:\n|\Z)"
-_IS = r"""[ \t]*(?::[^=\n\#;"'\\]*)?=[ \t]*"""
-_NOT_OURS = r"(?![^()\n]*(?:revision|branch_labels|depends_on))"
+_IS = r"""[ \t]*(?::[^=\n\#;()"'\\]*)?=[ \t]*"""
 
 # The head of a file: comments, docstring, then only what leaves no doubt that a line `revision = ...` is a statement of
 # the module. A group inside the repetition keeps its last match, as a name keeps its last value. A docstring with a
-# backslash is not taken, since it may hold escaped quotes; nor is an import of one of the names.
+# backslash is not taken, since it may hold escaped quotes. Written to be fast: a character class never has to back up.
 _HEAD = re.compile(
-    rf"""(?:[ \t]*(?:\#[^\n]*)?\n)*
-    (?:[rRuU]?(?:"{{3}}((?:[^"\\]|"(?!""))*)"{{3}} | '{{3}}((?:[^'\\]|'(?!''))*)'{{3}} | "([^"\\\n]+)" | '([^'\\\n]+)'){_END})?
+    rf"""
+    (?:[ \t]*(?:\#[^\n]*)?\n)*
+    (?:
+        [rRuU]?
+        (?:
+            "{{3}} ( [^"\\]* (?: "(?!"") [^"\\]* )* ) "{{3}}
+          | '{{3}} ( [^'\\]* (?: '(?!'') [^'\\]* )* ) '{{3}}
+          | "([^"\\\n]+)"
+          | '([^'\\\n]+)'
+        ){_END}
+    )?
+    ()
     (?:
         [ \t]*(?:\#[^\n]*)?\n
-      | (?:import|from)\b {_NOT_OURS} [^\n()\\"'\#;*]+ (?:\( {_NOT_OURS.replace(chr(92) + "n", "")} [^()\\"'\#]* \))? {_END}
+      | (?:import|from)\b [^\n()\\"'\#;*]+ (?: \( [^()\\"'\#]* \) )? {_END}
       | revision{_IS}({_STRING}){_END}
       | down_revision{_IS}({_VALUE}){_END}
       | branch_labels{_IS}({_VALUE}){_END}
       | depends_on{_IS}({_VALUE}){_END}
-      | (?!(?:down_)?revision\b|branch_labels\b|depends_on\b)[A-Za-z_]\w*{_IS}{_VALUE}{_END}
+      | (?!(?:down_)?revision\b|branch_labels\b|depends_on\b|try\b) [A-Za-z_]\w*{_IS}(?:{_STRING}|\w+){_END}
     )*""",
     re.VERBOSE,
 )
-_STRINGS = re.compile(r""""([^"\n]*)"|'([^'\n]*)'""")
-# Ways to bind one of the names further down, as code or as something that only looks like it.
-_REBINDING = re.compile(
-    rf"""(?:{"|".join(_NAMES)})\b\s*(?::[^\n=]*)?=(?!=) | ["']\s*\]\s*= | \bexec\( | setattr\(
-      | \b(?:import|as|for|def|class|global|del)\b[^\n]*\b(?:{"|".join(_NAMES)})\b""",
-    re.VERBOSE,
+_COMMENT = "# revision identifiers"
+_ANY = "(?:(?:down_)?revision|branch_labels|depends_on)"
+# An import that binds one of the names, or looks as if it did.
+_IMPORTED = rf"(?m)^(?:import|from)\b[^\n(]*(?:\([^)]*)?\b{_ANY}\b"
+# Other ways to bind one of them further down, as code or as something that only looks like it.
+_REBOUND = (
+    rf"\b{_ANY}\s*(?:(?::[^\n=]*|[-+*/|&^%@]+)?=(?!=)|[,\])][^\n]*=)|\b(?:exec|globals|locals|vars|setattr)\("
+    rf"|\b(?:import|as|for|def|class|global|del|case)\b[^\n]*\b{_ANY}\b"
 )
 # Calls at module level that can bind a name out of sight.
 _DYNAMIC = frozenset({"exec", "eval", "globals", "locals", "vars", "setattr"})
-_LEGACY_NAME = re.compile(r"([a-f0-9]+)\.py$")
+_LEGACY_NAME = r"([a-f0-9]+)\.py$"
 
 
 class OnlyAlembicKnowsError(Exception):
@@ -100,33 +111,46 @@ def _by_pattern(path: str, text: str) -> Revision | None:
     head = _HEAD.match(text)
     if head is None:
         return None
-    double, single, line, other, revision, down, labels, depends = head.groups()
-    if not revision or not down:
+    double, single, line, other, _, revision, down, labels, depends = head.groups()
+    if not revision or not down or "import *" in text or "\r" in text:
         return None
-    end = head.end()
-    for word in ("revision", "branch_labels", "depends_on"):
-        if text.find(word, end) >= 0 and _REBINDING.search(text, end):
+    body = head.end(5)
+    # The names stand once each, beside the templates' comment. Where they stand again, what for has to be looked at.
+    mentions = text.count("revision", body) - text.count(_COMMENT, body)
+    if (
+        (
+            mentions != 2  # noqa: PLR2004  (revision, down_revision)
+            or text.count("branch_labels", body) != (labels is not None)
+            or text.count("depends_on", body) != (depends is not None)
+        )
+        and (re.search(_IMPORTED, text[body : head.end()]) or re.search(_REBOUND, text[head.end() :]))
+    ):
+        return None
+    try:
+        (ident,) = _strings(revision)
+        if not ident:
             return None
-    ident = _strings(revision)[0]
-    if not ident or "import *" in text or "\r" in text:
-        return None
-    doc = double or single or line or other or ""
-    return Revision(
-        id=ident,
-        down=_strings(down),
-        depends_on=_strings(depends),
-        branch_labels=_strings(labels),
-        path=path,
-        doc=doc.strip().partition("\n")[0],
-    )
+        return Revision(
+            id=ident,
+            down=_strings(down),
+            depends_on=_strings(depends),
+            branch_labels=_strings(labels),
+            path=path,
+            doc=(double or single or line or other or "").strip().partition("\n")[0],
+        )
+    except (OnlyAlembicKnowsError, SyntaxError, ValueError):
+        return None  # _by_tree finds out which, and says so
 
 
 def _strings(value: str | None) -> tuple[str, ...]:
+    """The strings of a literal, as the pattern has found it."""
     if value is None or value == "None":
         return ()
     if value[0] == "'" or value[0] == '"':
         return (value[1:-1],)
-    return tuple(double or single for double, single in _STRINGS.findall(value))
+    import ast
+
+    return _several(ast.literal_eval(value))
 
 
 def compiled(path: str, data: bytes) -> CodeType:
@@ -157,7 +181,7 @@ def _by_tree(path: str, data: bytes) -> Revision:
         raise broken_source(path, error) from None
     values = _declared(tree)
     name = path.rpartition("/")[2]
-    if "revision" not in values and (legacy := _LEGACY_NAME.match(name)):
+    if "revision" not in values and (legacy := re.match(_LEGACY_NAME, name)):
         values["revision"] = legacy.group(1)
     for missing in ("revision", "down_revision"):
         if missing not in values:

@@ -1,0 +1,91 @@
+# What a newcomer types. Needs Python 3.11 or newer with venv, and make: everything else is locked, with hashes.
+#
+#   make demo     a real Postgres is brought to head, twice
+#   make test     every test that this machine can run
+#   make lint     style, types, import floors, shell scripts, generated documents
+#   make bench    ratios against alembic, psql and pg_dump, side by side
+#   make docs     write the generated tables anew
+#   make lock     write the lock files anew (UPGRADE=--upgrade for newer versions)
+#   make clean    remove what make has made
+#
+# PYTHON=python3.13 chooses the interpreter, TESTS=tests/unit some tests, PYTEST_ARGS='-k url' adds to pytest's arguments.
+
+PYTHON ?= python3
+TESTS ?= tests
+WORKERS ?= 2
+PYTEST_ARGS ?=
+UPGRADE ?=
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+LINT_VENV := .venv-lint
+RUN := $(VENV)/bin/python
+LINT := $(LINT_VENV)/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
+LOCK := $(LINT)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
+SHELL_SCRIPTS = $(wildcard .ci/run docker-entrypoint.sh deploy/*/*.sh tests/*/*.sh)
+DOCKERFILES = $(wildcard Dockerfile compose/*/Dockerfile)
+
+.PHONY: help demo test lint format bench docs lock clean
+
+help:
+	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/.ready
+	$(RUN) demo/demo.py
+
+# Two workers: much of a test's time is spent waiting for a server.
+test: $(VENV)/.ready
+	$(RUN) -m pytest -n $(WORKERS) $(TESTS) $(PYTEST_ARGS)
+
+lint: $(LINT_VENV)/.ready $(VENV)/.ready
+	$(LINT)/ruff check .
+	$(LINT)/ruff format --check .
+	$(LINT)/mypy --python-executable $(RUN)
+	PYTHONPATH=runner $(LINT)/lint-imports
+	$(RUN) tools/generate_docs.py --check
+	$(if $(SHELL_SCRIPTS),$(LINT)/shellcheck $(SHELL_SCRIPTS))
+	$(if $(DOCKERFILES),if [ -x $(LINT)/hadolint ]; then $(LINT)/hadolint $(DOCKERFILES); fi)
+
+format: $(LINT_VENV)/.ready
+	$(LINT)/ruff check --fix .
+	$(LINT)/ruff format .
+
+bench: $(VENV)/.ready
+	$(RUN) tests/bench.py
+
+docs: $(VENV)/.ready
+	$(RUN) tools/generate_docs.py
+
+# The tests' environment holds what the runtime lock holds, version for version, and what tests need beside it.
+lock: $(LINT_VENV)/.ready
+	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) pyproject.toml --extra embedded --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --group lint -o requirements-lint.lock
+
+clean:
+	rm -rf $(VENV) $(LINT_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# An environment is whole when its .ready is there; a second call only looks at the dates. Headstart itself is installed
+# as a link to runner/, without fetching anything: its build tools are in the lock.
+$(VENV)/.locked: requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 ...")'
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) $(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.ready: $(VENV)/.locked pyproject.toml
+	$(RUN) $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(LINT_VENV)/.ready: requirements-lint.lock
+	rm -rf $(LINT_VENV)
+	$(PYTHON) -m venv $(LINT_VENV)
+	$(LINT)/python $(PIP_INSTALL) --require-hashes -r requirements-lint.lock
+	@touch $@

@@ -1,0 +1,213 @@
+"""What the command line asks for: the verb, the settings it overrides, and the verb's own options.
+
+Alembic's verbs are read by Alembic's own parser, so that they take its words and options. `headstart up` without
+arguments, which every start of a container runs, is read without argparse.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headstart import __version__
+from headstart.errors import UsageError
+from headstart.settings import SETTINGS
+
+if TYPE_CHECKING:
+    import argparse
+
+
+class Verb(msgspec.Struct, frozen=True):
+    """A verb of the command line.
+
+    Args:
+        name: as it is typed.
+        summary: one line for `--help`.
+        changes: whether it does something to a database or waits for one, and so logs a run from start to finish.
+        alembic: whether Alembic's parser reads its options.
+    """
+
+    name: str
+    summary: str
+    changes: bool = True
+    alembic: bool = False
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb("up", "wait, lock, back up, upgrade to the target, verify; then exec CMD, if given after --"),
+        Verb("wait", "wait until the server answers (--for server) or the database is at head (--for head)"),
+        Verb("status", "where the database is, what is pending, who holds the lock, the backups", changes=False),
+        Verb("doctor", "check every precondition, one line each, with its remedy", changes=False),
+        Verb("backup", "take a backup now"),
+        Verb("backups", "list, verify or prune the backups", changes=False),
+        Verb("upgrade", "upgrade to a revision, with the lock, backup and log of `up`", alembic=True),
+        Verb("downgrade", "revert to a revision, with the same care", alembic=True),
+        Verb("stamp", "record a revision without running anything", alembic=True),
+        Verb("current", "show the recorded revision", changes=False, alembic=True),
+        Verb("history", "list the revisions", changes=False, alembic=True),
+        Verb("heads", "show the head revisions", changes=False, alembic=True),
+        Verb("show", "show one revision", changes=False, alembic=True),
+        Verb("revision", "write a new revision file", changes=False, alembic=True),
+        Verb("merge", "write a revision that merges two heads", changes=False, alembic=True),
+        Verb("sql", "print the SQL of an upgrade ([FROM:]TO, head by default) instead of running it", changes=False),
+    )
+}
+
+_OFFLINE = frozenset({"history", "heads", "show", "revision", "merge"})
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """One command line, read."""
+
+    verb: Verb
+    flags: Mapping[str, str | None] = {}
+    options: Mapping[str, Any] = {}
+    own: Any = None
+    alembic: Any = None
+    command: tuple[str, ...] = ()
+    version: str = __version__
+
+    @property
+    def needs_database(self) -> bool:
+        """Whether the verb cannot do without a database."""
+        name = self.verb.name
+        if name in {"sql", "backups"}:
+            return False
+        if self.alembic is None:
+            return True
+        if getattr(self.alembic, "sql", False):
+            return False
+        if name == "history":
+            return bool(self.alembic.indicate_current) or "current" in (self.alembic.rev_range or "")
+        return name not in _OFFLINE or bool(getattr(self.alembic, "autogenerate", False))
+
+
+def read(argv: Sequence[str]) -> Asked:
+    """Read the command line. `--help` and `--version` print and leave through SystemExit, as do argparse's complaints.
+
+    Raises:
+        UsageError: there is no such verb, or none at all.
+    """
+    words, command = _split(argv)
+    if words == ["up"]:
+        return Asked(verb=VERBS["up"], command=command)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        _print_help(to_stderr=not words)
+        raise SystemExit(0 if words else 2)
+    if words[0] in {"-V", "--version", "version"}:
+        sys.stdout.write(f"headstart {__version__}\n")
+        raise SystemExit(0)
+    name, *rest = words
+    if name not in VERBS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, VERBS, 1)
+        raise UsageError(
+            f"there is no verb {name!r}" + (f": did you mean {near[0]}?" if near else ""),
+            hint="`headstart --help` lists the verbs",
+        )
+    if command and name != "up":
+        raise UsageError(f"only `up` takes a command after --, not {name!r}", hint="headstart up -- CMD ARGUMENTS")
+    return _read_verb(VERBS[name], rest, command)
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Part the words at the first `--`."""
+    words = list(argv)
+    if "--" not in words:
+        return words, ()
+    at = words.index("--")
+    return words[:at], tuple(words[at + 1 :])
+
+
+def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Asked:
+    parser = _parser(verb)
+    theirs = None
+    if verb.alembic:
+        own, others = parser.parse_known_args(rest)
+        if {"-h", "--help"} & set(others):
+            parser.print_help()
+            sys.stdout.write("\nAlembic's own options:\n\n")
+        from headstart.alembic_bridge.verbs import parse
+
+        theirs = parse(verb.name, others)
+    else:
+        own = parser.parse_args(rest)
+        if verb.name == "sql":
+            from headstart.alembic_bridge.verbs import parse
+
+            theirs = parse("upgrade", [own.revision, "--sql"])
+    flags = {setting.name: getattr(own, setting.name) for setting in SETTINGS if setting.flag is not None}
+    if verb.name in {"upgrade", "downgrade"}:
+        flags["HEADSTART_TARGET"] = theirs.revision if theirs else None
+    options = {"x": own.x, "name": own.name}
+    if theirs is not None and getattr(theirs, "tag", None):
+        options["tag"] = theirs.tag
+    return Asked(verb=verb, flags=flags, options=options, own=own, alembic=theirs, command=command)
+
+
+def _parser(verb: Verb) -> argparse.ArgumentParser:
+    import argparse
+
+    usage = f"headstart {verb.name} [options]" + (" [-- CMD ...]" if verb.name == "up" else "")
+    if verb.alembic:
+        usage += " [Alembic's options]"
+    parser = argparse.ArgumentParser(
+        prog=f"headstart {verb.name}",
+        usage=None if verb.name in {"backups", "sql"} else usage,
+        description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
+        add_help=not verb.alembic,
+        allow_abbrev=False,
+        epilog="The database comes from DATABASE_URL, DATABASE_URL_FILE or libpq's PG* variables, never from an argument.",
+    )
+    _add_own(parser, verb)
+    group = parser.add_argument_group("settings (each also an environment variable)")
+    for setting in SETTINGS:
+        if setting.flag is None:
+            continue
+        names = ("-c", setting.flag) if setting.name == "ALEMBIC_CONFIG" else (setting.flag,)
+        help_text = f"{setting.meaning} [{setting.name}; default {setting.default}]".replace("%", "%%")
+        group.add_argument(*names, dest=setting.name, metavar=setting.kind, help=help_text)
+    group = parser.add_argument_group("for env.py")
+    group.add_argument("-n", "--name", metavar="SECTION", help="section of the ini file to use [default alembic]")
+    group.add_argument("-x", action="append", metavar="KEY=VALUE", help="argument that env.py reads with get_x_argument()")
+    return parser
+
+
+def _add_own(parser: argparse.ArgumentParser, verb: Verb) -> None:
+    if verb.name == "wait":
+        what = ("server", "head")
+        parser.add_argument("--for", dest="wait_for", choices=what, default="server", help="what to wait for [default server]")
+    elif verb.name == "status":
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--exit-code", action="store_true", help="exit with 3 when revisions are pending")
+    elif verb.name == "doctor":
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+    elif verb.name == "backups":
+        parser.add_argument("action", choices=("list", "verify", "prune"), nargs="?", default="list", help="[default list]")
+        parser.add_argument("backup", nargs="*", help="for verify: names of backups; all when none is given")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--all", action="store_true", help="of every database, not only that of DATABASE_URL")
+    elif verb.name == "sql":
+        parser.add_argument("revision", nargs="?", default="head", help="[FROM:]TO [default head]")
+
+
+def _print_help(*, to_stderr: bool) -> None:
+    width = max(len(name) for name in VERBS)
+    lines = [
+        "usage: headstart VERB [options]",
+        "",
+        "Brings Postgres to head before the app starts: waits for it, backs it up, runs the project's Alembic revisions.",
+        "",
+        "verbs:",
+        *(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values()),
+        "",
+        "`headstart VERB --help` lists a verb's options, each with its environment variable. The database comes from",
+        "DATABASE_URL (or DATABASE_URL_FILE, or libpq's PG* variables). Exit codes: docs/exit-codes.md.",
+    ]
+    (sys.stderr if to_stderr else sys.stdout).write("\n".join(lines) + "\n")

@@ -1,0 +1,181 @@
+"""The edge: verbs -> settings -> use case -> rendering -> exit code. The only place where an error becomes an exit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from headstart import arguments, log
+from headstart.arguments import Asked
+from headstart.errors import ConfigurationError, HeadstartError, UsageError
+from headstart.exits import Exit
+from headstart.run import Outcome, Run, conduct
+from headstart.secret import Redactor
+from headstart.settings import Settings, load
+
+if TYPE_CHECKING:
+    from headstart.signals import Interrupt
+
+TERMINATION_LOG = Path("/dev/termination-log")
+"""Where Kubernetes looks for the reason of a container's end ('Determine the Reason for Pod Failure')."""
+
+BACKUP_VOLUME = Path("/backups")
+
+
+class Edge(NamedTuple):
+    """What a verb's function needs besides its Run."""
+
+    asked: Asked
+    run: Run
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) -> int:
+    """Do what the command line asks for.
+
+    Args:
+        argv: without the program's name.
+        environ: the process's environment.
+        interrupt: already listening for signals.
+
+    Returns:
+        The exit code. `up -- CMD` does not return when it succeeds.
+    """
+    stderr = log.stderr()
+    run_id = os.urandom(4).hex()
+    redact: Callable[[str], str] = str
+    speak = log.build(stderr, json=log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr), run_id=run_id, redact=redact)
+    try:
+        asked = arguments.read(argv)
+        settings = _settings(asked, environ)
+    except (UsageError, ConfigurationError) as error:
+        return _refused(error, speak)
+    redact = Redactor(settings.secrets())
+    json = log.wants_json(settings.log, stderr)
+    speak = log.build(stderr, json=json, run_id=run_id, redact=redact, colors=stderr.isatty() and "NO_COLOR" not in environ)
+    run = Run(
+        settings,
+        speak,
+        run_id,
+        environ=environ,
+        cwd=os.getcwd(),  # noqa: PTH109  (pathlib is not on the no-op path)
+        redact=redact,
+        interrupted=lambda: interrupt.signum,
+        options=asked.options,
+    )
+    if asked.verb.changes:
+        speak.info("run_started", verb=asked.verb.name, database=settings.dsn.display(), version=asked.version)
+    try:
+        outcome = asyncio.run(_bound(Edge(asked, run), interrupt))
+    except Exception as error:  # noqa: BLE001  (here, and only here, a bug becomes exit 99 with its report)
+        return _bug(error, run)
+    finally:
+        interrupt.finished()
+    return _leave(outcome, Edge(asked, run), interrupt)
+
+
+def _settings(asked: Asked, environ: Mapping[str, str]) -> Settings:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return load(
+        environ,
+        asked.flags,
+        read_file=lambda path: Path(path).read_text(encoding="utf-8"),
+        in_image=environ.get("container") == "headstart",
+        cores=cores,
+        default_user=environ.get("USER") or _login(),
+        require_database=asked.needs_database,
+    )
+
+
+def _login() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's arbitrary uid
+        return str(os.getuid())
+
+
+async def _bound(edge: Edge, interrupt: Interrupt) -> Outcome:
+    """Run the verb in a task that a signal can cancel."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  (a coroutine runs in a task)
+
+    def last_words(signum: int) -> None:
+        from headstart.errors import InterruptedRunError
+        from headstart.process import kill_remaining
+
+        kill_remaining()
+        edge.run.finish(InterruptedRunError(signum))
+
+    interrupt.bind(lambda: loop.call_soon_threadsafe(task.cancel), last_words)
+    return await conduct(edge.run, _job(edge), quiet=not edge.asked.verb.changes)
+
+
+def _job(edge: Edge) -> Callable[[Run], Awaitable[None]]:
+    """The verb's use case, imported when it is needed."""
+    from headstart import verbs
+
+    if edge.asked.verb.name == "up":
+        from headstart.up import up
+
+        return up
+    return verbs.job(edge.asked)
+
+
+def _refused(error: HeadstartError, speak: Any) -> int:  # noqa: ANN401  (a structlog logger)
+    fields: dict[str, Any] = {"outcome": error.exit.outcome, "exit_code": int(error.exit), "error": error.message}
+    if isinstance(error, ConfigurationError):
+        fields["problems"] = list(error.problems)
+    fields["hint"] = error.hint
+    speak.error("run_finished", **fields)
+    _tell_kubernetes(fields)
+    return int(error.exit)
+
+
+def _bug(error: Exception, run: Run) -> int:
+    """Exit 99: the traceback is the report. What it quotes is redacted like everything else."""
+    run.log.error("bug", error=type(error).__name__, exc_info=error)
+    run.finish(HeadstartError(f"{type(error).__name__}: {error}", hint="please report this with the traceback above"))
+    _tell_kubernetes(run.last_line)
+    return int(Exit.BUG)
+
+
+def _leave(outcome: Outcome, edge: Edge, interrupt: Interrupt) -> int:
+    if not outcome.ok:
+        _tell_kubernetes(edge.run.last_line)
+        return int(outcome.exit)
+    if edge.asked.command:
+        return _take_over(edge, interrupt)
+    return int(edge.run.exit)
+
+
+def _take_over(edge: Edge, interrupt: Interrupt) -> int:
+    """Become CMD: no process of ours stays above it. 126 and 127 mean what they mean to a shell."""
+    command = edge.asked.command
+    interrupt.restore()
+    if interrupt.signum is not None:
+        return 128 + interrupt.signum
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvpe(command[0], list(command), dict(edge.run.environ))  # noqa: S606  (no shell, on purpose)
+    except OSError as error:
+        edge.run.log.error("command_failed", command=command[0], error=error.strerror)
+        return 127 if isinstance(error, FileNotFoundError) else 126
+
+
+def _tell_kubernetes(fields: Mapping[str, object]) -> None:
+    """Leave the last line where `kubectl describe pod` shows it, if there is such a place."""
+    import msgspec
+
+    try:
+        with TERMINATION_LOG.open("r+b") as file:
+            file.truncate()
+            file.write(msgspec.json.encode(fields, enc_hook=str)[:4096])
+    except OSError:
+        return

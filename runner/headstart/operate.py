@@ -1,0 +1,282 @@
+"""The other verbs that ask or act on a database: wait, status, backup, backups, and Alembic's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from headstart import history, lock, postgres
+from headstart.errors import BackupFailedError, ConfigurationError, HeadstartError, NotReadyError
+from headstart.plan import Plan, decide
+from headstart.readiness import wait_until_ready
+from headstart.run import Run, spell
+from headstart.up import connected, find, load, locked
+
+if TYPE_CHECKING:
+    import argparse
+
+    from headstart.backup import Backup
+    from headstart.history import Project
+    from headstart.readiness import Ready
+
+PAUSE = 1.0
+"""Seconds between two looks at the recorded revision while waiting for it."""
+
+
+async def wait_for_server(run: Run) -> None:
+    """Wait until a query is answered on the target database, by a primary that stays."""
+    async with connected(run):
+        pass
+
+
+async def wait_for_head(run: Run) -> None:
+    """Wait until the database is at this image's head: what an app's pod waits for. No lock, no write.
+
+    Raises:
+        NotReadyError: it is not there in time (20).
+    """
+    project = find(run)
+    deadline = time.monotonic() + run.settings.wait_timeout
+    spoke = float("-inf")
+    async with connected(run) as ready:
+        connection = ready.connection
+        with run.timed("wait"):
+            while True:
+                try:
+                    plan = await standing(run, ready._replace(connection=connection), project)
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                    run.log.info("server_lost", error=type(error).__name__)
+                    left = max(deadline - time.monotonic(), 0.1)
+                    again = await wait_until_ready(
+                        run.settings.dsn, timeout=left, application_name=run.application_name, log=run.log
+                    )
+                    connection = again.connection
+                    continue
+                if plan.nothing_pending:
+                    break
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise NotReadyError(
+                        f"the database is at {spell(plan.before)}, not at {run.settings.target}:"
+                        f" {len(plan.pending)} revision(s) are pending",
+                        hint="see whether the migration runs or has failed, or raise HEADSTART_WAIT_TIMEOUT",
+                        pending=list(plan.pending),
+                    )
+                if time.monotonic() - spoke >= 10:  # noqa: PLR2004  (seconds: long work speaks at least this often)
+                    spoke = time.monotonic()
+                    run.log.info("revision_waiting", revision=spell(plan.before), pending=list(plan.pending), left_seconds=left)
+                await asyncio.sleep(min(PAUSE, left))
+        if connection is not ready.connection:
+            await postgres.close(connection)
+    run.log.info("at_target", revision=spell(run.after))
+
+
+async def standing(run: Run, ready: Ready, project: Project) -> Plan:
+    """Where the database stands against the history, by the fast reading or else by Alembic; changes nothing."""
+    graph = history.read_graph(project)
+    if project.conclusive and graph is not None:
+        recorded = await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
+        run.found(recorded)
+        plan = decide(recorded, graph, run.settings.target)
+        if plan is not None:
+            return plan
+    return await asked_of_alembic(run, ready, project)
+
+
+async def asked_of_alembic(run: Run, ready: Ready, project: Project) -> Plan:
+    """The same by Alembic's own word. env.py runs in a session that cannot write."""
+    from headstart.work import Work
+
+    await ready.connection.execute("set default_transaction_read_only = on")
+    try:
+        work = await Work.load(run, ready, project, locked=False)
+        await work.steps_up(run.settings.target)
+    finally:
+        if not ready.connection.is_closed():
+            await ready.connection.execute("set default_transaction_read_only = off")
+    before = run.after or ()
+    return Plan(before=before, target=run.settings.target, after=(), pending=run.pending)
+
+
+async def status(run: Run) -> dict[str, Any]:
+    """Where the database is, what is pending, who holds the lock, and which backups there are."""
+    project = find(run)
+    found: dict[str, Any] = {}
+    async with connected(run) as ready:
+        plan = await standing(run, ready, project)
+        found["server"] = {"version": ready.server.version, "address": ready.dsn.display()}
+        found["database"] = ready.server.database
+        found["revision"] = spell(plan.before)
+        found["target"] = run.settings.target
+        found["pending"] = list(plan.pending)
+        found["at_target"] = plan.nothing_pending
+        found["lock_holders"] = [
+            {"pid": each.pid, "application_name": each.application_name, "client_addr": each.client_addr}
+            for each in await lock.holders(ready.connection)
+        ]
+        from headstart.observe import invalid_indexes
+
+        found["invalid_indexes"] = sorted(await invalid_indexes(ready.connection))
+    found["last_run"] = None
+    try:
+        found["backups"] = [shown(each) for each in backups(run, ready.server.database)]
+    except BackupFailedError as error:  # a status without a readable backup folder is still a status
+        found["backups"], found["backups_problem"] = [], error.message
+    return found
+
+
+async def back_up(run: Run) -> None:
+    """Take a backup now, under the migration lock, so that it never sees a half-migrated database.
+
+    Raises:
+        BackupFailedError: it is not whole (40).
+    """
+    from headstart import backup
+
+    project: Project | None
+    try:
+        project = find(run)
+    except ConfigurationError:
+        project = None  # a backup needs no Alembic project
+    table, schema = (project.version_table, project.version_schema) if project else ("alembic_version", None)
+    async with connected(run) as ready, locked(run, ready):
+        recorded = await postgres.recorded_revisions(ready.connection, table, schema)
+        run.found(recorded)
+        with run.timed("backup"):
+            async with lock.kept(ready.connection) as beat:
+                taken = await backup.take(
+                    directory=run.settings.backup_dir,
+                    dsn=ready.dsn,
+                    server=ready.server,
+                    conn=ready.connection,
+                    before=recorded,
+                    intended=recorded,
+                    jobs=run.settings.backup_jobs,
+                    keep=run.settings.backup_keep,
+                    run_id=run.run_id,
+                    environ=run.environ,
+                    log=run.log,
+                    redact=run.redact,
+                    now=lambda: datetime.datetime.now(datetime.UTC),
+                    watch=beat,
+                )
+        run.backup = str(taken.path)
+
+
+def backups(run: Run, database: str | None) -> tuple[Backup, ...]:
+    """The whole backups in the folder, newest first, of one database or of all; says which are not whole."""
+    from headstart.backup import list_backups
+
+    listing = list_backups(run.settings.backup_dir, database)
+    for broken in listing.broken:
+        run.log.warning("backup_broken", path=str(broken.path), problem=broken.problem)
+    return listing.backups
+
+
+def shown(one: Backup) -> dict[str, Any]:
+    """A backup as `status` and `backups list` give it."""
+    manifest = one.manifest
+    return {
+        "path": str(one.path),
+        "database": manifest.database,
+        "started": manifest.started,
+        "revision_before": spell(manifest.revision_before),
+        "revision_intended": spell(manifest.revision_intended),
+        "bytes": manifest.bytes,
+        "seconds": manifest.seconds,
+        "server_version": manifest.server_version,
+        "proofs": [proof.kind for proof in manifest.proofs],
+        "pinned": manifest.pinned,
+        "damage": list(manifest.damage),
+    }
+
+
+async def verify_backups(run: Run, database: str | None, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Read backups again: checksums, sizes, `pg_restore --list`.
+
+    Args:
+        run: this run.
+        database: whose; None for all.
+        names: folder names or paths; none means every backup.
+
+    Raises:
+        ConfigurationError: there is none of that name (10).
+        BackupFailedError: one is damaged (40).
+    """
+    from headstart.backup import find_client
+    from headstart.backup.verify import verify
+
+    known = backups(run, database)
+    wanted = {Path(name).name for name in names}
+    chosen = [each for each in known if not wanted or each.path.name in wanted]
+    missing = wanted - {each.path.name for each in chosen}
+    if missing:
+        raise ConfigurationError(
+            f"no backup {', '.join(sorted(missing))} in {run.settings.backup_dir}",
+            hint="`headstart backups list` shows what there is; a folder without a readable manifest is no backup",
+        )
+    results = []
+    for each in chosen:
+        number = int(each.manifest.server_version.split(".")[0].split()[0]) * 10000
+        client = await find_client(number, path=run.environ.get("PATH", ""))
+        verdict = await verify(each, client, log=run.log, jobs=run.settings.backup_jobs)
+        results.append({**shown(verdict.backup), "whole": verdict.whole, "problems": list(verdict.problems)})
+    damaged = [result["path"] for result in results if not result["whole"]]
+    if damaged:
+        raise BackupFailedError(
+            f"damaged: {', '.join(damaged)}", hint="take a new one (headstart backup), then remove the damaged", backups=results
+        )
+    return results
+
+
+@contextlib.asynccontextmanager
+async def _reading(run: Run, *, database: bool) -> AsyncIterator[Any]:
+    """A workbench for a verb that only reads, or none."""
+    if not database:
+        yield None
+        return
+    from headstart.alembic_bridge.workbench import Workbench
+
+    async with connected(run) as ready:
+
+        async def connect() -> Any:  # noqa: ANN401  (a ScriptConnection)
+            return await postgres.connect(ready.dsn, timeout=10, application_name=run.application_name)
+
+        yield Workbench(
+            ready.connection, ready.dsn, connect, work_key=None, lock_timeout=0, statement_timeout=0, log=run.log
+        )
+
+
+async def alembic(run: Run, options: argparse.Namespace, *, database: bool) -> None:
+    """Run one of Alembic's reading verbs, or `revision` and `merge`, which write files.
+
+    Args:
+        run: this run.
+        options: from `alembic_bridge.verbs.parse`.
+        database: whether the verb needs one.
+    """
+    from headstart.alembic_bridge import verbs
+    from headstart.alembic_bridge.scripts import configure
+
+    project = find(run)
+    async with _reading(run, database=database) as workbench:
+        url = workbench.dsn.sqlalchemy_url() if workbench else "postgresql+asyncpg://"
+        await verbs.call(configure(project, url, run.options), options, workbench, log=run.log)
+
+
+async def stamp(run: Run, revisions: Sequence[str], *, purge: bool) -> None:
+    """Write the version table without running anything, under the lock."""
+    project = find(run)
+    async with connected(run) as ready, locked(run, ready):
+        work = await load(run, ready, project, strict=False)
+        await work.stamp(revisions, purge=purge, tag=run.options.get("tag"))
+        await work.verify()
+
+

@@ -1,0 +1,263 @@
+"""A connection of asyncpg that takes whole scripts where one statement is expected, and is lent rather than given.
+
+asyncpg prepares whatever SQLAlchemy hands it, and the extended protocol takes one statement at a time (PostgreSQL
+manual, 'Message Flow'). `connection_class` is asyncpg's public way in: this class looks at the text in `prepare`, and
+answers for a script with an object that behaves as a prepared statement does. SQLAlchemy's BEGIN, its locks and its
+mapping of errors stay as they are. Statements that give no rows back take the same way, because the simple protocol
+needs one round trip where preparing needs two or three.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from headstart import script_run
+from headstart.sqlscript import has_parameters, is_single, returns_rows, split
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from asyncpg import Record
+    from asyncpg.prepared_stmt import PreparedStatement
+    from asyncpg.transaction import Transaction
+
+    from headstart.script_run import ScriptFailure
+    from headstart.sqlscript import Statement
+
+# They set or show lock_timeout themselves, begin a transaction in which it must hold again, or end one.
+_LEFT_ALONE = ("SET", "RESET", "SHOW", "DISCARD", "BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE")
+
+
+class ScriptConnection(asyncpg.Connection):
+    """What to give to `asyncpg.connect(connection_class=...)`.
+
+    Attributes:
+        work_lock_timeout: the `lock_timeout` that the session was given for its work, e.g. "5s". While a statement runs
+            outside of a transaction it is 0, because a CREATE INDEX CONCURRENTLY that times out leaves an INVALID index
+            behind. None: nothing is changed.
+        last_error: where the last script or statement failed; None once another one begins.
+        progress: (number of the statement now at work, how many there are) while a script runs; else None.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.work_lock_timeout: str | None = None
+        self.last_error: ScriptFailure | None = None
+        self.progress: tuple[int, int] | None = None
+        self._lent = False
+        self._kept = False
+        self._outermost: Transaction | None = None
+
+    # -- lending ------------------------------------------------------------------------------------------------------
+
+    @property
+    def lent(self) -> bool:
+        """Whether somebody has it now. Once set to True, `close` and `terminate` no longer close it, ever."""
+        return self._lent
+
+    @lent.setter
+    def lent(self, value: bool) -> None:
+        self._lent = value
+        self._kept = self._kept or value
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Gives it back: what the borrower left open is rolled back. Closes it if it was never lent.
+
+        Args:
+            timeout: seconds, for a connection that was never lent.
+        """
+        if not self._kept:
+            await super().close(timeout=timeout)
+            return
+        self._lent = False
+        if not self.is_closed():
+            await self.tidy()
+
+    def terminate(self) -> None:
+        """Gives it back without a word to the server; `tidy` has to follow. Terminates it if it was never lent."""
+        self._lent = False
+        if not self._kept:
+            super().terminate()
+
+    async def tidy(self) -> None:
+        """Rolls back a transaction that a borrower left open, so that the next one finds none."""
+        transaction, self._outermost = self._outermost, None
+        if transaction is not None:
+            with contextlib.suppress(asyncpg.InterfaceError):  # it has ended, as it should
+                await transaction.rollback()
+        if self.is_in_transaction():
+            await self.execute("ROLLBACK")
+
+    async def shut(self, timeout: float | None = None) -> None:
+        """Really closes it.
+
+        Args:
+            timeout: seconds to wait for the server.
+        """
+        self._lent = False
+        await super().close(timeout=timeout)
+
+    def drop(self) -> None:
+        """Really terminates it, at once."""
+        self._lent = False
+        super().terminate()
+
+    def transaction(self, **options: Any) -> Transaction:
+        """As asyncpg's own; the outermost one is remembered for `tidy`."""
+        transaction = super().transaction(**options)
+        if not self.is_in_transaction():
+            self._outermost = transaction
+        return transaction
+
+    # -- statements ---------------------------------------------------------------------------------------------------
+
+    async def prepare(  # type: ignore[override]  # it quacks
+        self,
+        query: str,
+        **options: Any,
+    ) -> Silent | Watched:
+        """As asyncpg's own, for scripts too.
+
+        Args:
+            query: one statement or many.
+            options: asyncpg's: name, timeout, record_class.
+
+        Raises:
+            ScriptError: the text holds what no revision can run.
+        """
+        self.last_error = None
+        if not is_single(query):
+            statements = self.parse(query)
+            if len(statements) != 1 or statements[0].kind in {"copy_in", "copy_out"}:
+                return Script(self, query, statements)
+            query = statements[0].text if "\\" in query else query
+        if not returns_rows(query) and not has_parameters(query):
+            return Silent(self, query)
+        async with self.unhurried(query), script_run.noted(self, query):
+            return Watched(self, query, await super().prepare(query, **options))
+
+    async def executemany(
+        self,
+        command: str,
+        args: Iterable[Sequence[Any]],
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """As asyncpg's own, with `work_lock_timeout` and `last_error` looked after."""
+        self.last_error = None
+        async with self.unhurried(command), script_run.noted(self, command):
+            await super().executemany(command, args, timeout=timeout)
+
+    def parse(self, query: str) -> list[Statement]:
+        """Splits by the session's own `standard_conforming_strings`."""
+        conforming = getattr(self.get_settings(), "standard_conforming_strings", "on") == "on"
+        return split(query, standard_conforming=conforming)
+
+    @contextlib.asynccontextmanager
+    async def unhurried(self, query: str) -> AsyncIterator[None]:
+        """Outside of a transaction, sets `lock_timeout` to 0 for as long as a statement runs.
+
+        Only if it is what `work_lock_timeout` says: a user's own setting is left alone, and so is one that the
+        statement makes.
+
+        Args:
+            query: the statement.
+        """
+        work = self.work_lock_timeout
+        if work is None or self.is_in_transaction() or query.lstrip()[:10].upper().startswith(_LEFT_ALONE):
+            yield
+            return
+        relaxed = await self.execute(script_run.exchange_lock_timeout(work, "0")) == "SELECT 1"
+        try:
+            yield
+        finally:
+            if relaxed and not self.is_closed() and not self.is_in_transaction():
+                await self.execute(script_run.exchange_lock_timeout("0", work))
+
+
+class Silent:
+    """Quacks like a prepared statement: one statement without parameters that gives no rows back."""
+
+    def __init__(self, connection: ScriptConnection, query: str) -> None:
+        self._connection = connection
+        self._query = query
+        self._status = ""
+
+    def get_attributes(self) -> tuple[()]:
+        """No columns."""
+        return ()
+
+    def get_parameters(self) -> tuple[()]:
+        """No parameters."""
+        return ()
+
+    def get_query(self) -> str:
+        """The text as it was given."""
+        return self._query
+
+    def get_statusmsg(self) -> str:
+        """The server's command tag, such as `UPDATE 1`."""
+        return self._status
+
+    async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:
+        """Runs it. There are no rows."""
+        if args:
+            message = f"the server expects 0 arguments for this query, {len(args)} were passed"
+            raise asyncpg.InterfaceError(message)
+        self._connection.last_error = None
+        async with self._connection.unhurried(self._query):
+            self._status = await self._run(timeout)
+        return []
+
+    async def cursor(self, *args: object) -> Silent:
+        """Runs it; what comes back is a cursor that is at its end."""
+        await self.fetch(*args)
+        return Spent(self._connection, self._query)
+
+    async def _run(self, timeout: float | None) -> str:
+        async with script_run.noted(self._connection, self._query):
+            return str(await self._connection.execute(self._query, timeout=timeout))
+
+
+class Spent(Silent):
+    """A cursor without rows."""
+
+    async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:  # noqa: ARG002
+        """Nothing is left."""
+        return []
+
+
+class Script(Silent):
+    """Quacks like a prepared statement: a script."""
+
+    def __init__(self, connection: ScriptConnection, query: str, statements: list[Statement]) -> None:
+        super().__init__(connection, query)
+        self._statements: list[Statement] | None = statements
+
+    async def _run(self, timeout: float | None) -> str:  # noqa: ARG002
+        # SQLAlchemy keeps prepared statements: let go of the pieces, they are as large as the text.
+        statements, self._statements = self._statements, None
+        if statements is None:
+            statements = self._connection.parse(self._query)
+        return await script_run.run(self._connection, self._query, statements)
+
+
+class Watched:
+    """A prepared statement of asyncpg's, with `work_lock_timeout` and `last_error` looked after."""
+
+    def __init__(self, connection: ScriptConnection, query: str, statement: PreparedStatement[Record]) -> None:
+        self._connection = connection
+        self._query = query
+        self._statement = statement
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._statement, name)
+
+    async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:
+        """As asyncpg's own."""
+        self._connection.last_error = None
+        async with self._connection.unhurried(self._query), script_run.noted(self._connection, self._query):
+            return await self._statement.fetch(*args, timeout=timeout)

@@ -1,0 +1,81 @@
+"""SIGTERM and SIGINT: the run is cancelled through its loop; where the loop cannot answer, a thread ends the process.
+
+Python as PID 1 without a handler ignores SIGTERM, so `install` is called before anything heavy is imported. The thread
+reads the wakeup file descriptor that the C-level handler writes to, and so hears a signal even while a driver blocks
+inside C or a revision runs Python for long (Python's manual, 'signal.set_wakeup_fd').
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+PATIENCE = 1.5
+"""Seconds that a cancelled run has to roll back, unlock and report, before the process ends itself."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupt:
+    """Which signal has asked the run to end, and what is to be done about it."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._cancel: Callable[[], None] | None = None
+        self._last_words: Callable[[int], None] | None = None
+        self._finished = threading.Event()
+        self._woken = -1
+
+    def install(self) -> None:
+        """Begin to listen. Call once, in the main thread."""
+        self._woken, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        for each in SIGNALS:
+            signal.signal(each, self._heard)
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
+
+    def bind(self, cancel: Callable[[], None], last_words: Callable[[int], None]) -> None:
+        """Say how the run is cancelled, and what is to be reported if it does not end by itself.
+
+        Args:
+            cancel: thread-safe; called at once if a signal has come already.
+            last_words: called with the signal, from another thread, right before the process ends.
+        """
+        self._cancel, self._last_words = cancel, last_words
+        if self.signum is not None:
+            cancel()
+
+    def finished(self) -> None:
+        """The run has ended by itself: nothing is to be forced any more."""
+        self._finished.set()
+
+    def restore(self) -> None:
+        """Give the signals back, for the program that takes this process over."""
+        self.finished()
+        signal.set_wakeup_fd(-1)
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+    def _heard(self, signum: int, _frame: FrameType | None) -> None:
+        if self.signum is None:
+            self.signum = signum
+            if self._cancel is not None:
+                self._cancel()
+
+    def _watch(self) -> None:
+        while True:
+            heard = os.read(self._woken, 1)
+            if heard and heard[0] in SIGNALS and not self._finished.is_set():
+                break
+        if self._finished.wait(PATIENCE):
+            return
+        signum = heard[0]
+        if self._last_words is not None:
+            with contextlib.suppress(Exception):  # whatever state the process is in, it ends now
+                self._last_words(signum)
+        os._exit(128 + signum)

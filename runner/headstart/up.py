@@ -1,0 +1,123 @@
+"""The main job, and what else changes the recorded revision. `up` reads from top to bottom as the story of the product."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from headstart import history, postgres
+from headstart.lock import migration_lock
+from headstart.plan import Plan, decide
+from headstart.readiness import wait_until_ready
+from headstart.run import Run, spell
+
+if TYPE_CHECKING:
+    from headstart.history import Project
+    from headstart.readiness import Ready
+    from headstart.work import Work
+
+
+async def up(run: Run) -> None:
+    """Bring the database to the target: wait, compare, lock, compare again, guard, back up, upgrade, verify, record.
+
+    Nothing pending takes no lock, writes nothing and imports no Alembic.
+    """
+    project = find(run)
+    async with connected(run) as ready:  # wait
+        plan = await compare(run, ready, project)
+        if plan is not None and plan.nothing_pending:
+            return
+        async with locked(run, ready):
+            plan = await compare(run, ready, project)  # again: another runner may have been quicker
+            if plan is not None and plan.nothing_pending:
+                return
+            work = await load(run, ready, project)
+            steps = await work.steps_up(run.settings.target)
+            if steps:
+                await work.guard()
+                await work.back_up(steps)
+                await work.run(steps)
+            await work.verify()
+
+
+async def downgrade(run: Run) -> None:
+    """Take the database down to the target, with the same lock, backup and care."""
+    project = find(run)
+    async with connected(run) as ready, locked(run, ready):
+        work = await load(run, ready, project)
+        steps = await work.steps_down(run.settings.target)
+        if steps:
+            await work.guard()
+            await work.back_up(steps)
+            await work.run(steps)
+        await work.verify()
+
+
+def find(run: Run) -> Project:
+    """Locate the Alembic project by Alembic's own rules."""
+    settings = run.settings
+    return history.locate(settings.config, cwd=run.cwd, explicit=settings.config_explicit, section=run.section)
+
+
+@contextlib.asynccontextmanager
+async def connected(run: Run) -> AsyncIterator[Ready]:
+    """Wait until the server is ready; the connection that proved it is the one that does the work."""
+    with run.timed("wait"):
+        ready = await wait_until_ready(
+            run.settings.dsn, timeout=run.settings.wait_timeout, application_name=run.application_name, log=run.log
+        )
+    try:
+        yield ready
+    finally:
+        await postgres.close(ready.connection)
+
+
+async def compare(run: Run, ready: Ready, project: Project) -> Plan | None:
+    """Hold what is recorded against the revision files; None where only Alembic can tell.
+
+    Raises:
+        BrokenHistoryError: the files are no history (70).
+        DatabaseUnknownError: the recorded revision is not in it (72).
+    """
+    with run.timed("compare"):
+        graph = history.read_graph(project)
+        if not project.conclusive or graph is None:
+            run.log.info("alembic_decides", reason=project.why or "the revision files are written in an unusual way")
+            return None
+        recorded = await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
+        run.found(recorded)
+        plan = decide(recorded, graph, run.settings.target)
+        if plan is None:
+            run.log.info("alembic_decides", reason=f"the target {run.settings.target!r} is Alembic's to resolve")
+        elif plan.nothing_pending:
+            run.log.info("nothing_pending", revision=spell(recorded), target=run.settings.target, beyond=plan.beyond)
+        return plan
+
+
+@contextlib.asynccontextmanager
+async def locked(run: Run, ready: Ready) -> AsyncIterator[None]:
+    """Hold the migration lock on the working connection, which is fit to hold one."""
+    async with contextlib.AsyncExitStack() as stack:
+        with run.timed("lock"):
+            await postgres.refuse_transaction_pooler(
+                ready.connection, ready.server, ready.dsn, application_name=run.application_name
+            )
+            await postgres.prepare_session(
+                ready.connection,
+                lock_timeout=run.settings.table_lock_timeout,
+                statement_timeout=run.settings.statement_timeout,
+                log=run.log,
+            )
+            await stack.enter_async_context(
+                migration_lock(ready.connection, timeout=run.settings.lock_timeout, log=run.log)
+            )
+        yield
+
+
+async def load(run: Run, ready: Ready, project: Project, *, strict: bool = True) -> Work:
+    """Load the project into Alembic, and let env.py itself say what is recorded and where."""
+    from headstart.work import Work  # Alembic and SQLAlchemy come with it
+
+    with run.timed("load"):
+        return await Work.load(run, ready, project, strict=strict)

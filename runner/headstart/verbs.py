@@ -1,0 +1,133 @@
+"""From a verb to its use case, and from what that found to stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headstart import operate
+from headstart.errors import UsageError
+from headstart.exits import Exit
+
+if TYPE_CHECKING:
+    from headstart.arguments import Asked
+    from headstart.run import Run
+
+Job = Callable[["Run"], Awaitable[None]]
+
+
+def job(asked: Asked) -> Job:
+    """The use case that a command line asks for."""
+    name = asked.verb.name
+    if name in {"upgrade", "downgrade", "stamp"} and not asked.alembic.sql:
+        return _changing(asked)
+    if asked.alembic is not None:
+        return lambda run: operate.alembic(run, asked.alembic, database=asked.needs_database)
+    own: dict[str, Job] = {
+        "wait": operate.wait_for_head if getattr(asked.own, "wait_for", None) == "head" else operate.wait_for_server,
+        "status": lambda run: _status(run, asked.own),
+        "doctor": lambda run: _doctor(run, asked.own),
+        "backup": operate.back_up,
+        "backups": lambda run: _backups(run, asked.own),
+    }
+    return own[name]
+
+
+def _changing(asked: Asked) -> Job:
+    from headstart import up
+
+    if asked.verb.name == "upgrade":
+        return up.up
+    if asked.verb.name == "downgrade":
+        return up.downgrade
+    revisions = asked.alembic.revisions
+    purge = bool(asked.alembic.purge)
+    return lambda run: operate.stamp(run, revisions, purge=purge)
+
+
+def _print(data: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(data, enc_hook=str), indent=2).decode() + "\n")
+
+
+async def _status(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+    found = await operate.status(run)
+    if own.json:
+        _print(found)
+    else:
+        _print_status(found)
+    if own.exit_code and not found["at_target"]:
+        run.exit = Exit.PENDING
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    revision = found["revision"]
+    lines = [
+        f"server    PostgreSQL {found['server']['version']} at {found['server']['address']}",
+        f"database  {found['database']}",
+        f"revision  {', '.join(revision) if isinstance(revision, list) else revision}"
+        + (f" (at {found['target']})" if found["at_target"] else f", {len(found['pending'])} pending"),
+        *(f"pending   {each}" for each in found["pending"]),
+        *(f"lock      held by {each['application_name']} (pid {each['pid']})" for each in found["lock_holders"]),
+        *(f"invalid   index {each}: reindex index concurrently {each}" for each in found["invalid_indexes"]),
+    ]
+    if not found["lock_holders"]:
+        lines.append("lock      free")
+    lines += [_backup_line(each) for each in found["backups"]] or ["backup    none"]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _backup_line(each: dict[str, Any]) -> str:
+    mebibytes = each["bytes"] / 1024 / 1024
+    damage = f", DAMAGED: {'; '.join(each['damage'])}" if each["damage"] else ""
+    return f"backup    {each['path']}  {mebibytes:.1f} MiB, {each['started']}, {'+'.join(each['proofs'])}{damage}"
+
+
+async def _doctor(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+    from headstart.doctor import examine
+
+    findings = await examine(run)
+    if own.json:
+        _print([msgspec.to_builtins(each) for each in findings])
+    else:
+        for each in findings:
+            mark = "ok  " if each.ok else "FAIL"
+            sys.stdout.write(f"{mark}  {each.what}: {each.found}" + (f" -> {each.remedy}" if each.remedy else "") + "\n")
+    failed = [each for each in findings if not each.ok]
+    if failed:
+        run.exit = Exit(failed[0].exit_code)
+
+
+async def _backups(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+    database = None if own.all or not run.settings.dsn_source else run.settings.dsn.database
+    if own.action != "verify" and own.backup:
+        raise UsageError(f"`backups {own.action}` takes no names", hint="only `backups verify` does")
+    if own.action == "prune":
+        await _prune(run, own, database)
+        return
+    if own.action == "verify":
+        found = await operate.verify_backups(run, database, own.backup)
+    else:
+        found = [operate.shown(each) for each in operate.backups(run, database)]
+    if own.json:
+        _print(found)
+        return
+    for each in found:
+        sys.stdout.write(_backup_line(each)[10:] + (", whole" if each.get("whole") else "") + "\n")
+    if not found:
+        run.log.info("no_backups", directory=str(run.settings.backup_dir), database=database)
+
+
+async def _prune(run: Run, own: Any, database: str | None) -> None:  # noqa: ANN401  (an argparse namespace)
+    from headstart.backup import prune
+
+    names = [database] if database is not None else sorted({each.manifest.database for each in operate.backups(run, None)})
+    decisions = {name: prune(run.settings.backup_dir, name, run.settings.backup_keep, log=run.log) for name in names}
+    if own.json:
+        _print({name: {"keep": list(each.keep), "delete": dict(each.delete)} for name, each in decisions.items()})
+        return
+    for name, each in decisions.items():
+        sys.stdout.writelines(f"{name}: kept {kept}\n" for kept in each.keep)
+        sys.stdout.writelines(f"{name}: deleted {gone} ({reason})\n" for gone, reason in each.delete.items())

@@ -1,0 +1,183 @@
+"""Real Postgres servers, databases that cost some twenty milliseconds, and headstart as a process.
+
+`server` and `database` run a test once on each major version of this machine, `any_server` and `any_database` once on
+the newest. The servers are started when first asked for, one set for each pytest-xdist worker, so that roles and
+settings of one worker's tests are nothing to another's.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from headstart.embedded import Installation, installations
+from support import postgres
+from support.process import Headstart, Run, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+INSTALLATIONS = installations()
+
+
+class RunHeadstart(Protocol):
+    """Run headstart to its end."""
+
+    def __call__(
+        self,
+        *args: str,
+        url: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        stdin: str | None = None,
+        seconds: float = 60,
+    ) -> Run:
+        """`url` becomes DATABASE_URL; `cwd` is `tmp_path` when left out; `seconds` is how long it may take."""
+
+
+class StartHeadstart(Protocol):
+    """Start headstart and return at once."""
+
+    def __call__(
+        self,
+        *args: str,
+        url: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        stdin: str | None = None,
+    ) -> Headstart:
+        """As for `RunHeadstart`. What still runs at the end of the test is killed."""
+
+
+class StartServer(Protocol):
+    """Start a server of the test's own."""
+
+    def __call__(
+        self, installation: Installation | None = None, *, settings: Mapping[str, str] | None = None, tls: bool = False
+    ) -> postgres.Postgres:
+        """The newest installation when left out (with `tls`, the newest that was built with it)."""
+
+
+@pytest.fixture(scope="session")
+def shared_servers() -> Iterator[Callable[[Installation], postgres.Postgres]]:
+    """The server of an installation that the tests of this worker share."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def get(installation: Installation) -> postgres.Postgres:
+            return stack.enter_context(postgres.Postgres.start(installation))
+
+        yield get
+
+
+@pytest.fixture(params=INSTALLATIONS, ids=lambda one: f"pg{one.major}")
+def server(
+    request: pytest.FixtureRequest, shared_servers: Callable[[Installation], postgres.Postgres]
+) -> postgres.Postgres:
+    """A shared server: the test runs once on each major version of this machine."""
+    return shared_servers(request.param)
+
+
+@pytest.fixture
+def any_server(shared_servers: Callable[[Installation], postgres.Postgres]) -> postgres.Postgres:
+    """A shared server of the newest version, for a test that does not depend on it."""
+    if not INSTALLATIONS:
+        pytest.skip("no Postgres on this machine")
+    return shared_servers(INSTALLATIONS[0])
+
+
+@pytest.fixture
+def database(server: postgres.Postgres) -> Iterator[str]:
+    """The URL of a new, empty database on `server`."""
+    url = server.create_database()
+    yield url
+    server.drop_database(url)
+
+
+@pytest.fixture
+def any_database(any_server: postgres.Postgres) -> Iterator[str]:
+    """The URL of a new, empty database on `any_server`."""
+    url = any_server.create_database()
+    yield url
+    any_server.drop_database(url)
+
+
+@pytest.fixture
+def start_server() -> Iterator[StartServer]:
+    """Start servers of the test's own, to be configured, shut down or killed. They end with the test."""
+    with ExitStack() as stack:
+
+        def start(
+            installation: Installation | None = None, *, settings: Mapping[str, str] | None = None, tls: bool = False
+        ) -> postgres.Postgres:
+            able = [one for one in INSTALLATIONS if not tls or _built_with_tls(one)]
+            if installation is None and not able:
+                pytest.skip("no Postgres on this machine" + (" that was built with TLS" if tls else ""))
+            return stack.enter_context(
+                postgres.Postgres.start(installation or able[0], settings=settings, tls=tls),
+            )
+
+        yield start
+
+
+@pytest.fixture
+def start_headstart(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartHeadstart]:
+    """Start `python -m headstart` in a clean environment."""
+    with ExitStack() as stack:
+
+        def start(
+            *args: str,
+            url: str | None = None,
+            env: Mapping[str, str] | None = None,
+            cwd: Path | None = None,
+            stdin: str | None = None,
+        ) -> Headstart:
+            given = {**({} if url is None else {"DATABASE_URL": url}), **(env or {})}
+            clean = environment(tmp_path_factory.mktemp("home"), given)
+            return stack.enter_context(Headstart(*args, env=clean, cwd=cwd or tmp_path, stdin=stdin))
+
+        yield start
+
+
+@pytest.fixture
+def run_headstart(start_headstart: StartHeadstart) -> RunHeadstart:
+    """Run `python -m headstart` in a clean environment, to its end."""
+
+    def run(
+        *args: str,
+        url: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        stdin: str | None = None,
+        seconds: float = 60,
+    ) -> Run:
+        with start_headstart(*args, url=url, env=env, cwd=cwd, stdin=stdin) as process:
+            return process.finish(seconds=seconds)
+
+    return run
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a container engine where there is none."""
+    if item.get_closest_marker("container") is not None and not _container_engine():
+        pytest.skip("no container engine answers on this machine")
+
+
+@functools.cache
+def _container_engine() -> bool:
+    docker = shutil.which("docker")
+    return docker is not None and subprocess.run([docker, "info"], capture_output=True, check=False).returncode == 0
+
+
+@functools.cache
+def _built_with_tls(installation: Installation) -> bool:
+    done = subprocess.run(
+        [installation.bindir / "pg_config", "--configure"], capture_output=True, text=True, check=False
+    )
+    return "openssl" in done.stdout

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from headstart import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-lint.lock")
+
+
+def _pinned(lock: str) -> dict[str, str]:
+    text = (ROOT / lock).read_text(encoding="utf-8")
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE))
+
+
+def _wanted(lock: str) -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    runtime = project["project"]["dependencies"]
+    groups = {
+        "requirements.lock": runtime,
+        "requirements-dev.lock": [
+            *runtime,
+            *project["project"]["optional-dependencies"]["embedded"],
+            *project["dependency-groups"]["dev"],
+        ],
+        "requirements-lint.lock": project["dependency-groups"]["lint"],
+    }
+    return [Requirement(line) for line in groups[lock]]
+
+
+def test_generated_documents_are_what_the_code_says() -> None:
+    """`make docs` has been run since the settings or the exit codes changed."""
+    script = ROOT / "tools/generate_docs.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_no_host(lock: str) -> None:
+    """A lock file installs from whatever index a machine has: it holds no URL, path or index option."""
+    code = [line.split(" #")[0] for line in (ROOT / lock).read_text(encoding="utf-8").splitlines()]
+    found = [line for line in code if re.search(r"://|file:|@ |--(index|extra-index|find-links|trusted)", line)]
+    assert found == []
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_has_a_hash_for_each_version(lock: str) -> None:
+    """Each pinned version is followed by at least one SHA-256."""
+    text = (ROOT / lock).read_text(encoding="utf-8")
+    entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert entries
+    assert [entry.splitlines()[0] for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_fulfils_the_project_file(lock: str) -> None:
+    """`make lock` has been run since the dependencies in pyproject.toml changed."""
+    pinned = _pinned(lock)
+    missing = [
+        str(wanted)
+        for wanted in _wanted(lock)
+        if wanted.name.lower() not in pinned or Version(pinned[wanted.name.lower()]) not in wanted.specifier
+    ]
+    assert missing == []
+
+
+def test_tests_run_on_the_versions_that_users_get() -> None:
+    """Whatever the runtime lock pins, the tests' lock pins to the same version."""
+    tested = _pinned("requirements-dev.lock")
+    assert {name: tested.get(name) for name in _pinned("requirements.lock")} == _pinned("requirements.lock")
+
+
+def test_rich_is_kept_away_from_headstart() -> None:
+    """Neither what users get nor what tests run on brings rich, which structlog would import at every start."""
+    assert "rich" not in _pinned("requirements.lock") | _pinned("requirements-dev.lock")
+
+
+def test_the_changelog_has_a_place_for_this_version() -> None:
+    """CHANGELOG.md has an Unreleased section, or one for the version that the code has."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## (Unreleased|{re.escape(__version__)})\b", text, re.MULTILINE)

@@ -1,0 +1,144 @@
+"""Writes what the documentation takes from the code: the tables of settings and of exit codes.
+
+python tools/generate_docs.py            writes docs/configuration.md, docs/exit-codes.md and README.md's two tables
+python tools/generate_docs.py --check    writes nothing; ends with 1 and names the files that are out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from pathlib import Path
+
+from headstart.exits import Exit
+from headstart.settings import SETTINGS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CONFIGURATION = """\
+# Configuration
+
+{generated}
+
+Headstart is told everything by environment variables; most have a flag as well. A flag goes over the variable, the
+variable over the default. Every problem is reported at once, with the name to set, and nothing has been touched by
+then (exit code {configuration}). A `HEADSTART_` name that is not in this table is such a problem too: the nearest known
+one is suggested.
+
+{settings}
+
+Durations are `30s`, `5m`, `1h30m`, `250ms`, or a number of seconds.
+
+## The database
+
+`DATABASE_URL` takes libpq's spellings (`postgres://`, `postgresql://`, `host=... dbname=...`) and SQLAlchemy's
+(`postgresql+asyncpg://`, `+psycopg`, ...). What it leaves out is filled in from libpq's own `PG*` variables; without
+any URL they are all there is. A variable that may hold a secret has no flag: arguments can be seen by every user of a
+machine.
+
+The variables with a `_FILE` form may instead name a file that holds the value, as container secrets do. One newline at
+its end does not count. Setting both forms is an error.
+"""
+
+EXIT_CODES = """\
+# Exit codes
+
+{generated}
+
+A script, a Kubernetes Job or a pod's `lastState.terminated.exitCode` can decide on these. The last line of the log says
+the same: `exit_code`, and in `outcome` the name below.
+
+{exits}
+
+1, 125 to 127 and other numbers from 128 keep the meaning that shells and container engines give them.
+"""
+
+NOTE = "<!-- Generated from the code by `make docs`: change it there. -->"
+
+
+def settings_table() -> str:
+    """The settings, as a Markdown table in the code's own order."""
+    rows = [
+        (
+            f"`{setting.name}`" + (f"<br>`{setting.name}_FILE`" if setting.file_too else ""),
+            "" if setting.flag is None else f"`{setting.flag}`",
+            setting.default,
+            setting.meaning,
+        )
+        for setting in SETTINGS
+    ]
+    return _table(("variable", "flag", "default", "meaning"), rows)
+
+
+def exits_table() -> str:
+    """The exit codes, as a Markdown table in ascending order."""
+    rows = [(str(int(code)), f"`{code.outcome}`", code.database, code.advice) for code in sorted(Exit)]
+    return _table(("code", "outcome", "the database", "what to do"), rows)
+
+
+def documents() -> dict[Path, str]:
+    """Every file that holds something generated, with the text that it should have."""
+    configuration = int(Exit.CONFIGURATION)
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    for name, table in (("settings", settings_table()), ("exit-codes", exits_table())):
+        text = _between(name, table, text)
+    return {
+        ROOT / "docs/configuration.md": CONFIGURATION.format(
+            generated=NOTE, settings=settings_table(), configuration=configuration
+        ),
+        ROOT / "docs/exit-codes.md": EXIT_CODES.format(generated=NOTE, exits=exits_table()),
+        readme: text,
+    }
+
+
+def differences() -> list[str]:
+    """How each file that is out of date differs from what it should be, as unified diffs."""
+    found = []
+    for path, wanted in documents().items():
+        there = path.read_text(encoding="utf-8") if path.exists() else ""
+        if there != wanted:
+            name = str(path.relative_to(ROOT))
+            lines = difflib.unified_diff(
+                there.splitlines(), wanted.splitlines(), name, f"{name} (generated)", lineterm="", n=1
+            )
+            found.append("\n".join(lines) or f"{name}: only line ends differ")
+    return found
+
+
+def main() -> int:
+    """Write or check, as the command line says."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if a file is out of date")
+    if parser.parse_args().check:
+        found = differences()
+        for difference in found:
+            print(difference)
+        if found:
+            print("generated documentation is out of date: run `make docs`", file=sys.stderr)
+        return 1 if found else 0
+    for path, text in documents().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _between(name: str, table: str, text: str) -> str:
+    """`text` with `table` between the markers of `name`, which must be there once."""
+    start, end = f"<!-- generated: {name} -->", "<!-- end generated -->"
+    pattern = re.compile(re.escape(start) + r".*?" + re.escape(end), re.DOTALL)
+    changed, count = pattern.subn(lambda _: f"{start}\n{table}\n{end}", text)
+    if count != 1:
+        raise SystemExit(f"README.md should hold {start} ... {end} once, and holds it {count} times")
+    return changed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
