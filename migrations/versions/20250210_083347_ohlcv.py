@@ -1,4 +1,4 @@
-"""ohlcv.
+"""Create ohlcv.
 
 Candles, as every exchange publishes them. The unique constraint is what makes collectors idempotent: they insert with
 `ON CONFLICT (exchange, symbol, timeframe, "timestamp") DO NOTHING` and can fetch the same hours again at any time.

@@ -1,4 +1,4 @@
-"""signals.
+"""Create signals.
 
 What strategies conclude from candles, with the values that led there as JSONB, because each strategy has other ones.
 One row per strategy and candle: a strategy that runs again over the same candles writes nothing twice.

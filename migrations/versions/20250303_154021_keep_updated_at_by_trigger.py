@@ -1,4 +1,4 @@
-"""keep updated_at by trigger.
+"""Keep updated_at by trigger.
 
 Services forgot to set updated_at, each in its own way; from here on the server does it, and only when something really
 changed. Function and triggers belong together, so that they are one script in one op.execute.

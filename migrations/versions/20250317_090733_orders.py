@@ -1,4 +1,4 @@
-"""orders.
+"""Create orders.
 
 What was sent to exchanges, and why: signal_id points at the signal acted upon, which from then on cannot be deleted.
 The client_order_id is ours and is sent along, so that a retry after a lost answer is recognised and not executed twice.

@@ -1,4 +1,4 @@
-"""positions and executions.
+"""Create positions and executions.
 
 Executions are fills as the exchange reports them: each belongs to an order and moves a position. A strategy has at most
 one open position per symbol, which a partial unique index enforces, and any number of closed ones.

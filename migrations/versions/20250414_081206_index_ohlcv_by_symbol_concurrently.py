@@ -1,4 +1,4 @@
-"""index ohlcv by symbol, concurrently.
+"""Index ohlcv by symbol, concurrently.
 
 "The newest n candles of this symbol" was a scan of every exchange's entries. The index is built while collectors go on
 writing, which Postgres does outside a transaction only: so it is the only content of its revision, and nothing else can

@@ -1,4 +1,4 @@
-"""stock_prices.currency, step 1 of 4: expand.
+"""Add stock_prices.currency, step 1 of 4: a column without values.
 
 Prices of foreign listings arrive soon. The column starts nullable and without a value for rows that exist; the default
 is for new rows of writers that do not know the column yet. The next revisions fill it (step 2) and make it NOT NULL

@@ -1,11 +1,11 @@
-"""stock_prices.currency, step 2 of 4: fill.
+"""Add stock_prices.currency, step 2 of 4: fill it in batches.
 
 Each price gets the currency of its company, a range of ids at a time with a commit after each: no row stays locked for
 longer than a batch takes, and an interrupted run goes on where it stopped, because filled rows are left alone.
 Committing on the way is possible outside a transaction only, so that this is the only content of its revision.
 
-Locks: ROW EXCLUSIVE on stock_prices, and the rows of one batch of 10,000 ids. Readers and other writers go on. About a
-second per 100,000 rows.
+Locks: ROW EXCLUSIVE on stock_prices, and the rows of one batch of 10,000 ids. Readers and other writers go on. A few
+seconds per 100,000 rows.
 Going down changes nothing: a filled column does no harm, and step 1 drops it.
 
 Revision ID: 20250428_113418046

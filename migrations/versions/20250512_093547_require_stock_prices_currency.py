@@ -1,4 +1,4 @@
-"""stock_prices.currency, step 3 of 4: refuse NULL in new rows.
+"""Add stock_prices.currency, step 3 of 4: refuse NULL in new rows.
 
 A CHECK that is NOT VALID holds for every row written from now on and does not look at those that exist. Looking at them
 is the next revision's work, in a transaction of its own: here it would keep readers waiting for the whole scan.

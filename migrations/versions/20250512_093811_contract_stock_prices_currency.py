@@ -1,4 +1,4 @@
-"""stock_prices.currency, step 4 of 4: NOT NULL.
+"""Add stock_prices.currency, step 4 of 4: NOT NULL.
 
 The CHECK of step 3 is validated; with that proof SET NOT NULL does not scan the table again (PostgreSQL manual, 'ALTER
 TABLE'), and the CHECK has done its work. If validation finds a NULL, nothing has changed: fill that row and run again.

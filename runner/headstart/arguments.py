@@ -73,6 +73,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     version: str = __version__
 
     @property
+    def target(self) -> str | None:
+        """The revision that the verb itself names, which goes before HEADSTART_TARGET."""
+        return self.alembic.revision if self.verb.name in {"upgrade", "downgrade"} else None
+
+    @property
     def needs_database(self) -> bool:
         """Whether the verb cannot do without a database."""
         name = self.verb.name
@@ -143,8 +148,6 @@ def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Asked:
 
             theirs = parse("upgrade", [own.revision, "--sql"])
     flags = {setting.name: getattr(own, setting.name) for setting in SETTINGS if setting.flag is not None}
-    if verb.name in {"upgrade", "downgrade"}:
-        flags["HEADSTART_TARGET"] = theirs.revision if theirs else None
     options = {"x": own.x, "name": own.name}
     if theirs is not None and getattr(theirs, "tag", None):
         options["tag"] = theirs.tag
@@ -163,7 +166,7 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
         add_help=not verb.alembic,
         allow_abbrev=False,
-        epilog="The database comes from DATABASE_URL, DATABASE_URL_FILE or libpq's PG* variables, never from an argument.",
+        epilog="The database comes from DATABASE_URL, DATABASE_URL_FILE or PG* variables, never from an argument.",
     )
     _add_own(parser, verb)
     group = parser.add_argument_group("settings (each also an environment variable)")
@@ -175,21 +178,27 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
         group.add_argument(*names, dest=setting.name, metavar=setting.kind, help=help_text)
     group = parser.add_argument_group("for env.py")
     group.add_argument("-n", "--name", metavar="SECTION", help="section of the ini file to use [default alembic]")
-    group.add_argument("-x", action="append", metavar="KEY=VALUE", help="argument that env.py reads with get_x_argument()")
+    group.add_argument(
+        "-x", action="append", metavar="KEY=VALUE", help="argument that env.py reads with get_x_argument()"
+    )
     return parser
 
 
 def _add_own(parser: argparse.ArgumentParser, verb: Verb) -> None:
     if verb.name == "wait":
         what = ("server", "head")
-        parser.add_argument("--for", dest="wait_for", choices=what, default="server", help="what to wait for [default server]")
+        parser.add_argument(
+            "--for", dest="wait_for", choices=what, default="server", help="what to wait for [default server]"
+        )
     elif verb.name == "status":
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.add_argument("--exit-code", action="store_true", help="exit with 3 when revisions are pending")
     elif verb.name == "doctor":
         parser.add_argument("--json", action="store_true", help="print one JSON object")
     elif verb.name == "backups":
-        parser.add_argument("action", choices=("list", "verify", "prune"), nargs="?", default="list", help="[default list]")
+        parser.add_argument(
+            "action", choices=("list", "verify", "prune"), nargs="?", default="list", help="[default list]"
+        )
         parser.add_argument("backup", nargs="*", help="for verify: names of backups; all when none is given")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.add_argument("--all", action="store_true", help="of every database, not only that of DATABASE_URL")
@@ -202,7 +211,7 @@ def _print_help(*, to_stderr: bool) -> None:
     lines = [
         "usage: headstart VERB [options]",
         "",
-        "Brings Postgres to head before the app starts: waits for it, backs it up, runs the project's Alembic revisions.",
+        "Brings Postgres to head before the app starts: waits for it, backs it up, runs the Alembic revisions.",
         "",
         "verbs:",
         *(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values()),

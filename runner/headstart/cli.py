@@ -9,21 +9,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec.structs import replace
+
 from headstart import arguments, log
 from headstart.arguments import Asked
 from headstart.errors import ConfigurationError, HeadstartError, UsageError
 from headstart.exits import Exit
+from headstart.program import settings_from
 from headstart.run import Outcome, Run, conduct
 from headstart.secret import Redactor
-from headstart.settings import Settings, load
+from headstart.settings import Settings
 
 if TYPE_CHECKING:
     from headstart.signals import Interrupt
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """Where Kubernetes looks for the reason of a container's end ('Determine the Reason for Pod Failure')."""
-
-BACKUP_VOLUME = Path("/backups")
 
 
 class Edge(NamedTuple):
@@ -47,7 +48,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     stderr = log.stderr()
     run_id = os.urandom(4).hex()
     redact: Callable[[str], str] = str
-    speak = log.build(stderr, json=log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr), run_id=run_id, redact=redact)
+    speak = log.build(
+        stderr, json=log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr), run_id=run_id, redact=redact
+    )
     try:
         asked = arguments.read(argv)
         settings = _settings(asked, environ)
@@ -55,7 +58,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
         return _refused(error, speak)
     redact = Redactor(settings.secrets())
     json = log.wants_json(settings.log, stderr)
-    speak = log.build(stderr, json=json, run_id=run_id, redact=redact, colors=stderr.isatty() and "NO_COLOR" not in environ)
+    speak = log.build(
+        stderr, json=json, run_id=run_id, redact=redact, colors=stderr.isatty() and "NO_COLOR" not in environ
+    )
     run = Run(
         settings,
         speak,
@@ -78,25 +83,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
 
 
 def _settings(asked: Asked, environ: Mapping[str, str]) -> Settings:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return load(
-        environ,
-        asked.flags,
-        read_file=lambda path: Path(path).read_text(encoding="utf-8"),
-        in_image=environ.get("container") == "headstart",
-        cores=cores,
-        default_user=environ.get("USER") or _login(),
-        require_database=asked.needs_database,
-    )
-
-
-def _login() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's arbitrary uid
-        return str(os.getuid())
+    settings = settings_from(environ, asked.flags, require_database=asked.needs_database)
+    return settings if asked.target is None else replace(settings, target=asked.target)
 
 
 async def _bound(edge: Edge, interrupt: Interrupt) -> Outcome:
@@ -112,7 +100,10 @@ async def _bound(edge: Edge, interrupt: Interrupt) -> Outcome:
         kill_remaining()
         edge.run.finish(InterruptedRunError(signum))
 
-    interrupt.bind(lambda: loop.call_soon_threadsafe(task.cancel), last_words)
+    def cancel() -> None:
+        loop.call_soon_threadsafe(task.cancel)
+
+    interrupt.bind(cancel, last_words)
     return await conduct(edge.run, _job(edge), quiet=not edge.asked.verb.changes)
 
 
@@ -165,7 +156,9 @@ def _take_over(edge: Edge, interrupt: Interrupt) -> int:
     try:
         os.execvpe(command[0], list(command), dict(edge.run.environ))  # noqa: S606  (no shell, on purpose)
     except OSError as error:
-        edge.run.log.error("command_failed", command=command[0], error=error.strerror)
+        edge.run.log.error(  # noqa: TRY400  (a typo needs no traceback)
+            "command_failed", command=command[0], error=error.strerror
+        )
         return 127 if isinstance(error, FileNotFoundError) else 126
 
 

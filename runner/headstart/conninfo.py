@@ -262,8 +262,8 @@ def _read_pairs(text: str, said: Spelling) -> None:
         match = pair.match(text, place)
         if match is None:
             said.wrong(
-                f"pair {nth} cannot be read: write key=value pairs with blanks between them, and quote a value that has "
-                r"blanks ('two words') with \' and \\ inside",
+                f"pair {nth} cannot be read: write key=value pairs with blanks between them, a value that has blanks "
+                r"in quotes ('two words'), with \' and \\ inside",
             )
             return
         value = match[2] if match[2] is not None else match[3]

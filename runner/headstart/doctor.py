@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -31,13 +30,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     ok: bool
     found: str
     remedy: str | None = None
-    exit_code: int = 0
+    exit: Exit = Exit.DONE
 
 
 async def examine(run: Run) -> list[Finding]:
     """Look at settings, history, server, privileges, revision, lock, indexes, pg_dump and the backup folder.
 
-    Every finding that does not hold has the exit code that `up` would end with; nothing raises but a bug.
+    Every finding that does not hold carries the exit code that `up` would end with; nothing raises but a bug.
     """
     findings = [Finding(what="settings", ok=True, found=f"{run.settings.dsn_source}: {run.settings.dsn.display()}")]
 
@@ -48,7 +47,9 @@ async def examine(run: Run) -> list[Finding]:
             findings.append(_failed(what, error))
             return False
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            findings.append(Finding(what=what, ok=False, found=str(error), remedy="see the server's log", exit_code=Exit.REFUSED))
+            findings.append(
+                Finding(what=what, ok=False, found=str(error), remedy="see the server's log", exit=Exit.REFUSED)
+            )
             return False
         return True
 
@@ -73,7 +74,7 @@ async def examine(run: Run) -> list[Finding]:
 
 
 def _failed(what: str, error: HeadstartError) -> Finding:
-    return Finding(what=what, ok=False, found=error.message, remedy=error.hint, exit_code=int(error.exit))
+    return Finding(what=what, ok=False, found=error.message, remedy=error.hint, exit=error.exit)
 
 
 async def _history(run: Run) -> str:
@@ -102,7 +103,9 @@ async def _revision(run: Run, ready: Ready) -> str:
 
 async def _privileges(run: Run, ready: Ready) -> str:
     project = find(run)
-    await postgres.require_write_privilege(ready.connection, ready.server, project.version_table, project.version_schema)
+    await postgres.require_write_privilege(
+        ready.connection, ready.server, project.version_table, project.version_schema
+    )
     return f"the role {ready.server.user} may write the version table"
 
 
@@ -132,5 +135,5 @@ async def _folder(run: Run) -> str:
             hint="give it to that user, mount a volume there, or set HEADSTART_BACKUP_DIR",
         )
     free = shutil.disk_usage(there).free
-    missing = "" if Path(folder).exists() else " (it will be made)"
+    missing = "" if there == folder.absolute() else " (it will be made)"
     return f"{folder}{missing}, {free // 1024 // 1024} MiB free"

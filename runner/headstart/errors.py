@@ -21,6 +21,7 @@ An error is one line for a person (`message`), one for what to do (`hint`), and 
 
 from __future__ import annotations
 
+import signal
 from typing import ClassVar
 
 from headstart.exits import Exit
@@ -135,5 +136,5 @@ class InterruptedRunError(HeadstartError):
     """
 
     def __init__(self, signum: int) -> None:
-        self.exit = Exit(128 + signum)
-        super().__init__(f"interrupted by {'SIGINT' if signum == 2 else 'SIGTERM'}")  # noqa: PLR2004  (signal 2)
+        self.exit = Exit.INTERRUPTED if signum == signal.SIGINT else Exit.TERMINATED
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")

@@ -6,6 +6,7 @@ One enum, and nothing else knows the numbers. docs/exit-codes.md and the README'
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Self
 
 
 class Exit(IntEnum):
@@ -14,7 +15,8 @@ class Exit(IntEnum):
     database: str
     advice: str
 
-    def __new__(cls, code: int, database: str, advice: str) -> Exit:
+    def __new__(cls, code: int, database: str, advice: str) -> Self:
+        """Make a member from its row of the table."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.database = database
@@ -36,7 +38,11 @@ class Exit(IntEnum):
         "untouched",
         "connect to a primary, directly, of a supported version, with a pg_dump for it",
     )
-    LOCK_NOT_OBTAINED = 30, "untouched", "another runner, named in the message, is still at work: wait for it, or end it"
+    LOCK_NOT_OBTAINED = (
+        30,
+        "untouched",
+        "another runner, named in the message, is still at work: wait for it, or end it",
+    )
     BACKUP_FAILED = 40, "untouched", "correct disk, privilege or version as the message says, then run again"
     RESTORE_FAILED = 41, "untouched: it restores beside", "correct what the message says, then restore again"
     REHEARSAL_FAILED = 50, "untouched", "correct the revision: it would have failed"
@@ -50,7 +56,11 @@ class Exit(IntEnum):
         "at the revision named, plus the leftovers listed",
         "remove the leftovers as the message says, then run again",
     )
-    TABLE_LOCKS_NOT_OBTAINED = 62, "rolled back to the revision named", "end or wait for the blockers listed, then run again"
+    TABLE_LOCKS_NOT_OBTAINED = (
+        62,
+        "rolled back to the revision named",
+        "end or wait for the blockers listed, then run again",
+    )
     BROKEN_HISTORY = 70, "untouched", "mend the revision files named"
     DATABASE_AHEAD = 71, "untouched", "start a newer image, or set HEADSTART_AHEAD=allow"
     DATABASE_UNKNOWN = 72, "untouched", "use the image that knows the recorded revision, or find out who wrote it"

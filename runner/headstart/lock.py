@@ -1,11 +1,13 @@
 """The migration lock: session advisory locks, polled, never awaited inside the server.
 
-Two keys. The *gate* is held by the session that migrates, from before the backup until the end; in nearly every run that is
-the session which does the work, so that lock and work die together. Where a user's env.py works on a connection of its own,
-that session holds the *work* key, shared. Whoever gets the gate then waits until nobody holds the work key: a runner whose
-gate session died, while a working session of it lives on, keeps everybody out until that one has gone too.
+Two keys. The *gate* is held by the session that migrates, from before the backup until the end; in nearly every run
+that is the session which does the work, so that lock and work die together. Where a user's env.py works on a
+connection of its own, that session holds the *work* key, shared. Whoever gets the gate then waits until nobody holds
+the work key: a runner whose gate session died, while a working session of it lives on, keeps everybody out until that
+one has gone too.
 
-Polling, because a session that waits inside `pg_advisory_lock` holds a snapshot that CREATE INDEX CONCURRENTLY waits for.
+Polling, because a session that waits inside `pg_advisory_lock` holds a snapshot that CREATE INDEX CONCURRENTLY waits
+for.
 
 An operator finds the holder by hand with `HOLDER` below. PostgreSQL manual, 'Advisory Locks' and 'pg_locks'.
 """
@@ -37,8 +39,8 @@ def _key(name: str) -> int:
 
 GATE = _key("headstart migration lock")
 WORK = _key("headstart migration lock, work")
-"""Fixed keys: an advisory lock belongs to one database, and two projects with version tables of their own in one database
-must not migrate at once either, or one would dump while the other migrates."""
+"""Fixed keys: an advisory lock belongs to one database already, and two projects in one database, each with a version
+table of its own, must not migrate at once either, or one would dump while the other migrates."""
 
 HOLDER = """
 select a.pid, a.application_name, a.client_addr::text as client_addr, a.usename::text as user, a.state, a.xact_start,
@@ -86,7 +88,9 @@ async def holders(connection: asyncpg.Connection) -> list[Holder]:
 
 
 @contextlib.asynccontextmanager
-async def migration_lock(connection: ScriptConnection, *, timeout: float, log: FilteringBoundLogger) -> AsyncIterator[None]:
+async def migration_lock(
+    connection: ScriptConnection, *, timeout: float, log: FilteringBoundLogger
+) -> AsyncIterator[None]:
     """Hold the migration lock on `connection`, which is to do the work too.
 
     Args:
@@ -118,7 +122,7 @@ async def _poll(connection: ScriptConnection, query: str, key: int, deadline: fl
             named = "; ".join(str(holder) for holder in await holders(connection)) or "a session that has just left"
             raise LockNotObtainedError(
                 f"the migration lock is held by {named}",
-                hint="wait for that runner or end it (select pg_terminate_backend(pid)), or raise HEADSTART_LOCK_TIMEOUT",
+                hint="wait for it or end it (select pg_terminate_backend(pid)), or raise HEADSTART_LOCK_TIMEOUT",
             )
         if now - spoke >= 10:  # noqa: PLR2004  (seconds: long work speaks at least this often)
             spoke = now
@@ -143,8 +147,9 @@ async def _release(connection: ScriptConnection) -> None:
 async def kept(connection: ScriptConnection) -> AsyncIterator[Callable[[], Awaitable[dict[str, object]]]]:
     """Run the block only as long as the lock's connection lives; end it at once with an error when that dies.
 
-    For work that the lock guards but that does not run on its connection: the dump. The block is given a function to call
-    every few seconds, when nothing else uses the connection; it notices a server that is gone without a word.
+    For work that the lock guards but that does not run on its connection: the dump. The block is given a function
+    to call every few seconds, when nothing else uses the connection; it notices a server that is gone without a
+    word.
 
     Raises:
         LockNotObtainedError: the connection was lost (exit 30).

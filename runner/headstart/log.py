@@ -1,7 +1,8 @@
 """The log: one JSON object a line on stderr, or the same for a person on a terminal.
 
-`build` makes the one logger of a run; rooms get it as an argument. `bridge` brings what the standard library's logging,
-warnings and print say (a user's env.py and revisions, SQLAlchemy, Alembic) into the same stream, so that nothing garbles it.
+`build` makes the one logger of a run; rooms get it as an argument. `bridge` brings what the standard library's
+logging, warnings and print say (a user's env.py and revisions, SQLAlchemy, Alembic) into the same stream, so that
+nothing garbles it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 _FIRST = ("timestamp", "level", "event", "run_id")
 
 
-def build(stream: TextIO, *, json: bool, run_id: str, redact: Callable[[str], str], colors: bool = False) -> FilteringBoundLogger:
+def build(
+    stream: TextIO, *, json: bool, run_id: str, redact: Callable[[str], str], colors: bool = False
+) -> FilteringBoundLogger:
     """Make the logger of one run.
 
     Args:
@@ -77,7 +80,7 @@ def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str
 
 
 def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    ordered = {key: event[key] for key in _FIRST if key in event} | event
+    ordered = {**{key: event[key] for key in _FIRST if key in event}, **event}
     return msgspec.json.encode(ordered).decode()
 
 
@@ -102,7 +105,7 @@ class _Bridge(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._log.log(record.levelno, "library_message", logger=record.name, message=record.getMessage())
-        except Exception:  # a log record that cannot be formatted must not end a migration
+        except Exception:  # noqa: BLE001  (a record that cannot be formatted must not end a migration)
             self.handleError(record)
 
 

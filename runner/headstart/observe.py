@@ -55,7 +55,9 @@ class Blocker(msgspec.Struct, frozen=True, kw_only=True):
     transaction_seconds: float | None
 
     def __str__(self) -> str:
-        since = f", in a transaction for {self.transaction_seconds:.0f} s" if self.transaction_seconds is not None else ""
+        since = (
+            f", in a transaction for {self.transaction_seconds:.0f} s" if self.transaction_seconds is not None else ""
+        )
         name = f" {self.application_name}" if self.application_name else ""
         return f"pid {self.pid}{name} (user {self.user}, {self.state}{since}): {' '.join(self.query.split())}"
 
@@ -82,9 +84,11 @@ class Activity:
         self.blockers: list[Blocker] = []
 
     def begin(self, statement: str, pid: int | None) -> None:
+        """A statement starts, in the backend `pid`."""
         self.statement, self.pid, self.since = statement, pid, time.monotonic()
 
     def end(self) -> None:
+        """It has returned."""
         self.statement = None
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from headstart import history, lock, postgres
-from headstart.errors import BackupFailedError, ConfigurationError, HeadstartError, NotReadyError
+from headstart.errors import BackupFailedError, ConfigurationError, NotReadyError
 from headstart.plan import Plan, decide
 from headstart.readiness import wait_until_ready
 from headstart.run import Run, spell
-from headstart.up import connected, find, load, locked
+from headstart.up import ask_alembic, connected, find, load, locked
 
 if TYPE_CHECKING:
     import argparse
@@ -71,7 +71,9 @@ async def wait_for_head(run: Run) -> None:
                     )
                 if time.monotonic() - spoke >= 10:  # noqa: PLR2004  (seconds: long work speaks at least this often)
                     spoke = time.monotonic()
-                    run.log.info("revision_waiting", revision=spell(plan.before), pending=list(plan.pending), left_seconds=left)
+                    run.log.info(
+                        "revision_waiting", revision=spell(plan.before), pending=list(plan.pending), left_seconds=left
+                    )
                 await asyncio.sleep(min(PAUSE, left))
         if connection is not ready.connection:
             await postgres.close(connection)
@@ -87,22 +89,13 @@ async def standing(run: Run, ready: Ready, project: Project) -> Plan:
         plan = decide(recorded, graph, run.settings.target)
         if plan is not None:
             return plan
-    return await asked_of_alembic(run, ready, project)
-
-
-async def asked_of_alembic(run: Run, ready: Ready, project: Project) -> Plan:
-    """The same by Alembic's own word. env.py runs in a session that cannot write."""
-    from headstart.work import Work
-
-    await ready.connection.execute("set default_transaction_read_only = on")
-    try:
-        work = await Work.load(run, ready, project, locked=False)
-        await work.steps_up(run.settings.target)
-    finally:
-        if not ready.connection.is_closed():
-            await ready.connection.execute("set default_transaction_read_only = off")
-    before = run.after or ()
-    return Plan(before=before, target=run.settings.target, after=(), pending=run.pending)
+    plan = await ask_alembic(run, ready, project)
+    if plan is None:
+        raise ConfigurationError(
+            "env.py writes to the database before it runs migrations, so it cannot be asked without changing something",
+            hint="let the first revision do what env.py does there, or give version_table as a literal in env.py",
+        )
+    return plan
 
 
 async def status(run: Run) -> dict[str, Any]:
@@ -231,7 +224,9 @@ async def verify_backups(run: Run, database: str | None, names: Sequence[str]) -
     damaged = [result["path"] for result in results if not result["whole"]]
     if damaged:
         raise BackupFailedError(
-            f"damaged: {', '.join(damaged)}", hint="take a new one (headstart backup), then remove the damaged", backups=results
+            f"damaged: {', '.join(damaged)}",
+            hint="take a new one (headstart backup), then remove the damaged",
+            backups=results,
         )
     return results
 
@@ -278,5 +273,3 @@ async def stamp(run: Run, revisions: Sequence[str], *, purge: bool) -> None:
         work = await load(run, ready, project, strict=False)
         await work.stamp(revisions, purge=purge, tag=run.options.get("tag"))
         await work.verify()
-
-

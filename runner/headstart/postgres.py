@@ -1,4 +1,4 @@
-"""An asyncpg connection, what it is connected to, and what a failure to connect means.
+"""An asyncpg connection, what it is connected to, and what its session is given.
 
 Rests on the PostgreSQL manual: 'PostgreSQL Error Codes', 'Client Connection Defaults', 'Advisory Locks'.
 """
@@ -6,22 +6,14 @@ Rests on the PostgreSQL manual: 'PostgreSQL Error Codes', 'Client Connection Def
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
-from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import msgspec
 
-from headstart.dsn import Dsn  # noqa: TC001  (msgspec resolves the annotations of Struct fields at run time)
-from headstart.errors import (
-    ConfigurationError,
-    HeadstartError,
-    NotReadyError,
-    RefusedError,
-    UnsuitableServerError,
-)
+from headstart.diagnosis import POOLER_HINT, Diagnosis, NotYet, Verdict
+from headstart.dsn import Dsn
+from headstart.errors import ConfigurationError, NotReadyError, RefusedError, UnsuitableServerError
 from headstart.script_connection import ScriptConnection
 
 if TYPE_CHECKING:
@@ -29,8 +21,6 @@ if TYPE_CHECKING:
 
 OLDEST_SERVER = 14
 """The oldest major version that migrations are run on: the oldest that the Postgres project still maintains."""
-
-POOLER_HINT = "set DATABASE_DIRECT_URL to the server itself (a migration lock does not hold through a transaction pooler)"
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,36 +36,6 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     backend_pid: int
     direct: bool
     """False when the session's pid is not the one that the connection was promised: a pooler stands between."""
-
-    @property
-    def major(self) -> int:
-        return self.version_num // 10000
-
-
-class Verdict(Enum):
-    """Whether a failure to connect may pass by itself."""
-
-    AGAIN = "again"
-    GRACE = "grace"
-    STOP = "stop"
-
-
-class Diagnosis(NamedTuple):
-    """What a failure to connect means."""
-
-    verdict: Verdict
-    error: type[HeadstartError]
-    cause: str
-    hint: str | None = None
-    sqlstate: str | None = None
-
-
-class NotYet(Exception):  # noqa: N818  (a state, not an error)
-    """A query was answered, but not yet by the server that we are waiting for."""
-
-    def __init__(self, diagnosis: Diagnosis) -> None:
-        super().__init__(diagnosis.cause)
-        self.diagnosis = diagnosis
 
 
 async def connect(dsn: Dsn, *, timeout: float, application_name: str) -> ScriptConnection:
@@ -103,7 +63,8 @@ async def connect(dsn: Dsn, *, timeout: float, application_name: str) -> ScriptC
 async def identify(connection: ScriptConnection) -> Server:
     """Ask the server what it is: one query, on the target database."""
     row = await connection.fetchrow(
-        "select current_setting('server_version') as version, current_setting('server_version_num')::int as version_num,"
+        "select current_setting('server_version') as version,"
+        " current_setting('server_version_num')::int as version_num,"
         " current_database() as database, current_user::text as user, pg_is_in_recovery() as in_recovery,"
         " current_setting('transaction_read_only')::bool as read_only,"
         " current_setting('listen_addresses') <> '' or inet_server_addr() is not null as listens,"
@@ -116,7 +77,8 @@ async def identify(connection: ScriptConnection) -> Server:
 def require_primary(server: Server, *, on_socket: bool) -> None:
     """Raise NotYet unless `server` is a primary that is there to stay.
 
-    The official images initialise with a temporary server that listens on the Unix socket alone, then start the real one.
+    The official images initialise with a temporary server that listens on the Unix socket alone, then start the
+    real one.
     """
     if server.version_num < OLDEST_SERVER * 10000:
         cause = f"the server is PostgreSQL {server.version}; Headstart needs {OLDEST_SERVER} or later"
@@ -130,81 +92,20 @@ def require_primary(server: Server, *, on_socket: bool) -> None:
         hint = "connect to a writable primary, or lift default_transaction_read_only for this role and database"
         raise NotYet(Diagnosis(Verdict.GRACE, UnsuitableServerError, cause, hint))
     if on_socket and not server.listens:
-        cause = "only a temporary server answers on the socket (listen_addresses is empty, as while an image initialises)"
+        cause = (
+            "only a temporary server answers on the socket (listen_addresses is empty, as while an image initialises)"
+        )
         raise NotYet(Diagnosis(Verdict.AGAIN, NotReadyError, cause))
 
 
-_AGAIN_STATES = {
-    "57P03": "the server is starting up or shutting down",
-    "57P01": "the server is shutting down",
-    "57P02": "the server is restarting after a crash",
-    "53300": "the server has no connection slot free",
-    "08003": "the connection was closed while it was made",
-    "08006": "the connection was lost while it was made",
-}
-_STOP_STATES: dict[str, tuple[type[HeadstartError], str, str]] = {
-    "28P01": (RefusedError, "the password is wrong or missing", "correct the password in {source}"),
-    "28000": (RefusedError, "the role does not exist or pg_hba.conf does not admit it", "correct role or pg_hba.conf"),
-    "42501": (RefusedError, "the role may not connect to the database", "grant connect on database {database} to {user}"),
-    "55000": (RefusedError, "the database does not accept connections", "alter database {database} allow_connections true"),
-    "08P01": (UnsuitableServerError, "a pooler refused a start-up parameter", POOLER_HINT),
-}
-
-
-def diagnose(error: BaseException, dsn: Dsn) -> Diagnosis:  # noqa: PLR0911  (a table, most special first)
-    """Say what a failure to connect means: the table of what waiting meets.
-
-    Args:
-        error: what asyncpg, ssl, the socket layer or `require_primary` raised.
-        dsn: for the names in the hints.
-    """
-    if isinstance(error, NotYet):
-        return error.diagnosis
-    where = dsn.display()
-    state = getattr(error, "sqlstate", None)
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    names = {"source": "DATABASE_URL", "database": dsn.database, "user": dsn.user}
-    if state == "3D000":
-        hint = f"create it (create database {dsn.database}) or correct the name"
-        return Diagnosis(Verdict.GRACE, RefusedError, f"there is no database {dsn.database!r} at {where}", hint, state)
-    if state in _STOP_STATES:
-        kind, cause, hint = _STOP_STATES[state]
-        return Diagnosis(Verdict.STOP, kind, f"{cause} ({where}: {text})", hint.format(**names), state)
-    if state in _AGAIN_STATES:
-        return Diagnosis(Verdict.AGAIN, NotReadyError, f"{_AGAIN_STATES[state]} ({where})", sqlstate=state)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        hint = "give the right sslrootcert in the URL, or the host name that the certificate bears"
-        return Diagnosis(Verdict.STOP, RefusedError, f"the server's certificate is not accepted ({where}: {text})", hint)
-    if isinstance(error, ssl.SSLError):
-        hint = "compare sslmode, sslcert and sslkey in the URL with the server's TLS settings"
-        return Diagnosis(Verdict.STOP, RefusedError, f"TLS could not be agreed on ({where}: {text})", hint)
-    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
-        hint = "switch TLS on in the server, or set sslmode=prefer or sslmode=disable in the URL"
-        return Diagnosis(Verdict.STOP, RefusedError, f"the URL asks for TLS, and the server offers none ({where})", hint)
-    if isinstance(error, socket.gaierror):
-        return Diagnosis(Verdict.AGAIN, NotReadyError, f"the host name is not known (yet): {where}")
-    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
-        return Diagnosis(Verdict.AGAIN, NotReadyError, f"no host has the role that target_session_attrs asks for ({where})")
-    if isinstance(error, TimeoutError):
-        return Diagnosis(Verdict.AGAIN, NotReadyError, f"no answer from {where} in time")
-    if isinstance(error, OSError):
-        return Diagnosis(Verdict.AGAIN, NotReadyError, f"no connection to {where}: {error.strerror or text}")
-    if isinstance(error, asyncpg.ClientConfigurationError | ValueError):
-        return Diagnosis(Verdict.STOP, ConfigurationError, f"the connection settings are not usable: {text}")
-    if state is None and isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError):
-        return Diagnosis(Verdict.AGAIN, NotReadyError, f"the connection was lost while it was made ({where})")
-    if isinstance(error, asyncpg.PostgresError):
-        kind = NotReadyError if state and state[:2] in {"08", "53", "57"} else RefusedError
-        verdict = Verdict.AGAIN if kind is NotReadyError else Verdict.STOP
-        return Diagnosis(verdict, kind, f"the server refused the connection ({where}: {text})", sqlstate=state)
-    raise error
-
-
-async def refuse_transaction_pooler(connection: ScriptConnection, server: Server, dsn: Dsn, *, application_name: str) -> None:
+async def refuse_transaction_pooler(
+    connection: ScriptConnection, server: Server, dsn: Dsn, *, application_name: str
+) -> None:
     """Raise UnsuitableServerError when sessions do not keep their backend.
 
-    A session whose pid differs from the one promised at connecting goes through a pooler. A second connection then tells
-    session pooling (harmless) from transaction pooling: there both may see the same backend, or ours changes.
+    A session whose pid differs from the one promised at connecting goes through a pooler. A second connection
+    then tells session pooling (harmless) from transaction pooling: there both may see the same backend, or ours
+    changes.
     """
     if server.direct:
         return
@@ -281,7 +182,9 @@ async def recorded_revisions(connection: ScriptConnection, table: str, schema: s
         rows = await connection.fetch(f"select version_num from {name} order by 1")  # noqa: S608  (quoted identifiers)
     except asyncpg.InsufficientPrivilegeError as error:
         cause = f"the role may not read the version table {name}: {error}"
-        raise RefusedError(cause, hint=f"grant select on {name} to the role of DATABASE_URL", sqlstate="42501") from error
+        raise RefusedError(
+            cause, hint=f"grant select on {name} to the role of DATABASE_URL", sqlstate="42501"
+        ) from error
     except asyncpg.UndefinedColumnError as error:
         cause = f"the table {name} has no column version_num: it is not Alembic's"
         raise ConfigurationError(cause, hint="set another version_table in env.py, or rename that table") from error
@@ -308,7 +211,8 @@ async def holds_user_tables(connection: ScriptConnection, version_table: str) ->
     return bool(
         await connection.fetchval(
             "select exists(select from pg_class c join pg_namespace n on n.oid = c.relnamespace"
-            " where c.relkind in ('r', 'p', 'm', 'f', 'S') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"
+            " where c.relkind in ('r', 'p', 'm', 'f', 'S')"
+            " and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"
             " and c.relname <> $1 and not exists(select from pg_depend d where d.classid = 'pg_class'::regclass"
             " and d.objid = c.oid and d.deptype = 'e'))"
             " or exists(select from pg_largeobject_metadata)",
@@ -338,4 +242,6 @@ async def require_write_privilege(connection: ScriptConnection, server: Server, 
         allowed = await connection.fetchval("select has_schema_privilege($1, 'create')", where)
         remedy = f"grant create on schema {quote(where)} to {quote(server.user)}"
     if not allowed:
-        raise RefusedError(f"the role {server.user} may not write the version table {name}", hint=remedy, sqlstate="42501")
+        raise RefusedError(
+            f"the role {server.user} may not write the version table {name}", hint=remedy, sqlstate="42501"
+        )

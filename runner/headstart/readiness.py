@@ -1,7 +1,7 @@
 """Waiting: until a query is answered on the target database, by a primary that is there to stay.
 
-The first attempt is made at once. Only when it fails for a reason that may pass is tenacity imported and asked to go on,
-with jitter, bounded by the time elapsed. What may pass is `postgres.diagnose`'s to say.
+The first attempt is made at once. Only when it fails for a reason that may pass is tenacity imported and asked to go
+on, with jitter, bounded by the time elapsed. What may pass is `diagnose`'s to say.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from headstart import postgres
+from headstart.diagnosis import Diagnosis, NotYet, Verdict, diagnose
 from headstart.errors import HeadstartError
-from headstart.postgres import Diagnosis, NotYet, Verdict
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -74,7 +74,7 @@ async def wait_until_ready(dsn: Dsn, *, timeout: float, application_name: str, l
 
 
 async def _persist(attempts: _Attempts, log: FilteringBoundLogger) -> Ready:
-    import tenacity  # noqa: PLC0415  (45 ms that a server which is ready at once does not cost)
+    import tenacity  # 45 ms that a server which is ready at once does not cost
 
     left = attempts.deadline - time.monotonic()
     retrying = tenacity.AsyncRetrying(
@@ -94,7 +94,7 @@ async def _persist(attempts: _Attempts, log: FilteringBoundLogger) -> Ready:
     try:
         return await retrying(attempt)
     except _FAILURES as error:
-        diagnosis = postgres.diagnose(error, attempts.dsn)
+        diagnosis = diagnose(error, attempts.dsn)
         waited = f"after {attempts.count} attempts"
         raise diagnosis.error(
             f"{diagnosis.cause}, {waited}",
@@ -121,7 +121,7 @@ class _Attempts:
             try:
                 return await self._try(self.dsn.with_host(host, port))
             except _FAILURES as error:
-                if failure is None or postgres.diagnose(error, self.dsn).verdict is not Verdict.AGAIN:
+                if failure is None or diagnose(error, self.dsn).verdict is not Verdict.AGAIN:
                     failure = error
         assert failure is not None  # noqa: S101  (a Dsn has at least one host)
         raise failure
@@ -141,7 +141,7 @@ class _Attempts:
 
     def judge(self, error: BaseException, log: FilteringBoundLogger) -> Diagnosis:
         """Log one failed attempt; raise when trying again would not help."""
-        diagnosis = postgres.diagnose(error, self.dsn)
+        diagnosis = diagnose(error, self.dsn)
         now = time.monotonic()
         if diagnosis.verdict is Verdict.GRACE and self._grace_ends is None:
             self._grace_ends = now + GRACE

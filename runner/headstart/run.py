@@ -1,4 +1,4 @@
-"""The record of one run: what it found, did and left, filled in as it goes, so that a half-finished run is a value too."""
+"""The record of one run: what it found, did and left, so that a half-finished run is a value too."""
 
 from __future__ import annotations
 
@@ -194,8 +194,9 @@ async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: boo
     """
     error: HeadstartError | None = None
     cancelled = False
+    deadline = asyncio.timeout(run.settings.deadline)
     try:
-        async with asyncio.timeout(run.settings.deadline) as deadline:
+        async with deadline:
             await job(run)
     except HeadstartError as caught:
         error = caught

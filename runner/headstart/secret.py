@@ -101,7 +101,7 @@ def _stars(match: re.Match[str]) -> str:
 
 def _any_spelling(secret: str, *, encoded: bool) -> str:
     """Give a regular expression for `secret`, in any mixture of the ways to write its characters."""
-    # By runs: a quantifier for each of many equal characters would try every way to share them out.
+    # By runs and with bounds: quantifiers side by side that could share the same characters would try every way to.
     runs = ((char, len(list(run))) for char, run in groupby(secret))
     spelled = "".join(_run(char, length, encoded=encoded) for char, length in runs)
     if len(secret) < _SHORT:
@@ -113,6 +113,8 @@ def _run(char: str, length: int, *, encoded: bool) -> str:
     """Give a regular expression for a character `length` times in any spelling."""
     if char.isascii() and char.isalnum():  # escaped by nobody, but a URL may percent-encode anything
         return f"(?:{char}|{_percent(char)}){{{length}}}" if encoded else char * length
+    if char == "%":  # each is one sign, with what encoding it again has put behind it
+        return rf"(?:\\{{0,8}}%(?:25){{0,4}}){{{length},{length * 2}}}"
     code = ord(char)
     ways = [rf"\\+u{_hex(f'{code:04x}')}" if code <= _LAST_OF_FIRST_PLANE else _surrogates(code)]
     ways += [rf"\\+U{_hex(f'{code:08x}')}", "".join(rf"\\+x{_hex(f'{byte:02x}')}" for byte in _bytes(char))]
@@ -121,9 +123,9 @@ def _run(char: str, length: int, *, encoded: bool) -> str:
     ways += [r"\+"] if char == " " else []
     ways += [_percent(char)] if encoded else []
     if char == "\\":  # itself the sign that doubles
-        return rf"(?:\\{{{length},}}|(?:\\|{'|'.join(ways)}){{{length}}})"
-    doubled = length * 2 if char in "'\"%" else length
-    return rf"(?:{'|'.join(ways)}|\\*{re.escape(char)}){{{length},{doubled}}}"
+        return rf"(?:\\{{{length},{length * 8}}}|(?:\\|{'|'.join(ways)}){{{length}}})"
+    doubled = length * 2 if char in "'\"" else length
+    return rf"(?:{'|'.join(ways)}|\\{{0,8}}{re.escape(char)}){{{length},{doubled}}}"
 
 
 def _bytes(char: str) -> bytes:
@@ -132,7 +134,7 @@ def _bytes(char: str) -> bytes:
 
 def _percent(char: str) -> str:
     """Percent-encoded, once or more than once, or with the % doubled."""
-    return "".join(f"%(?:%|25)*{_hex(f'{byte:02x}')}" for byte in _bytes(char))
+    return "".join(f"%(?:%|25){{0,4}}{_hex(f'{byte:02x}')}" for byte in _bytes(char))
 
 
 def _surrogates(code: int) -> str:

@@ -113,9 +113,8 @@ def load(
         if text is None or setting.field == "dsn":
             continue
         if not text.strip():
-            problems.append(
-                f"{name}: it is set but empty: write for example {setting.example}, or leave it out for {setting.default}"
-            )
+            remedy = f"write for example {setting.example}, or leave it out for {setting.default}"
+            problems.append(f"{name}: it is set but empty: {remedy}")
             continue
         if not is_text(text):
             problems.append(f"{name}: it is not UTF-8 text: give it a {setting.kind.lower()} such as {setting.example}")

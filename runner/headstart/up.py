@@ -1,4 +1,4 @@
-"""The main job, and what else changes the recorded revision. `up` reads from top to bottom as the story of the product."""
+"""The main job, and its way back. `up` reads from top to bottom as the story of the product."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def up(run: Run) -> None:
     """
     project = find(run)
     async with connected(run) as ready:  # wait
-        plan = await compare(run, ready, project)
+        plan = await compare(run, ready, project) or await ask_alembic(run, ready, project)
         if plan is not None and plan.nothing_pending:
             return
         async with locked(run, ready):
@@ -93,6 +93,31 @@ async def compare(run: Run, ready: Ready, project: Project) -> Plan | None:
         elif plan.nothing_pending:
             run.log.info("nothing_pending", revision=spell(recorded), target=run.settings.target, beyond=plan.beyond)
         return plan
+
+
+async def ask_alembic(run: Run, ready: Ready, project: Project) -> Plan | None:
+    """The same comparison by Alembic's own word, in a session that cannot write; None if env.py insists on writing.
+
+    Raises:
+        BrokenHistoryError: as `compare` (70).
+        DatabaseUnknownError: as `compare` (72).
+        ConfigurationError: env.py cannot be run (10).
+    """
+    from headstart.alembic_bridge.scripts import EnvironmentWritesError
+    from headstart.work import Work
+
+    with run.timed("compare"):
+        await ready.connection.execute("set default_transaction_read_only = on")
+        try:
+            work = await Work.load(run, ready, project, locked=False)
+            await work.steps_up(run.settings.target)
+        except EnvironmentWritesError:
+            return None
+        finally:
+            if not ready.connection.is_closed():
+                await ready.connection.execute("set default_transaction_read_only = off")
+    before = run.after or ()
+    return Plan(before=before, target=run.settings.target, after=(), pending=run.pending)
 
 
 @contextlib.asynccontextmanager

@@ -94,10 +94,12 @@ async def _doctor(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse nam
     else:
         for each in findings:
             mark = "ok  " if each.ok else "FAIL"
-            sys.stdout.write(f"{mark}  {each.what}: {each.found}" + (f" -> {each.remedy}" if each.remedy else "") + "\n")
+            sys.stdout.write(
+                f"{mark}  {each.what}: {each.found}" + (f" -> {each.remedy}" if each.remedy else "") + "\n"
+            )
     failed = [each for each in findings if not each.ok]
     if failed:
-        run.exit = Exit(failed[0].exit_code)
+        run.exit = failed[0].exit
 
 
 async def _backups(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
@@ -123,7 +125,9 @@ async def _backups(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse na
 async def _prune(run: Run, own: Any, database: str | None) -> None:  # noqa: ANN401  (an argparse namespace)
     from headstart.backup import prune
 
-    names = [database] if database is not None else sorted({each.manifest.database for each in operate.backups(run, None)})
+    names = (
+        [database] if database is not None else sorted({each.manifest.database for each in operate.backups(run, None)})
+    )
     decisions = {name: prune(run.settings.backup_dir, name, run.settings.backup_keep, log=run.log) for name in names}
     if own.json:
         _print({name: {"keep": list(each.keep), "delete": dict(each.delete)} for name, each in decisions.items()})

@@ -1,4 +1,4 @@
-"""The pending path: what happens under the lock once there is something to do. Imports Alembic; `up` imports it late."""
+"""The pending path: what happens under the lock once there is something to do. `up` imports it late."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ class Work:
         self._expected = found.revisions
 
     @classmethod
-    async def load(
-        cls, run: Run, ready: Ready, project: Project, *, locked: bool = True, strict: bool = True
-    ) -> Work:
+    async def load(cls, run: Run, ready: Ready, project: Project, *, locked: bool = True, strict: bool = True) -> Work:
         """Load the project into Alembic, let env.py say what is recorded and where, and refuse what does not fit.
 
         Args:
@@ -140,7 +138,9 @@ class Work:
         if settings.backup == "off":
             run.log.info("backup_skipped", reason="HEADSTART_BACKUP=off")
             return
-        if settings.backup == "auto" and not await postgres.holds_user_tables(self._ready.connection, self._found.version_table):
+        if settings.backup == "auto" and not await postgres.holds_user_tables(
+            self._ready.connection, self._found.version_table
+        ):
             run.log.info("backup_skipped", reason="the database holds no tables yet")
             return
         intended = self._scripts.heads if settings.target in {"head", "heads"} else (run.pending[-1],)

@@ -13,6 +13,7 @@ from headstart.sqltokens import tokens
 
 
 def texts(script: str, *, standard_conforming: bool = True) -> list[str]:
+    """The statements of a script."""
     return [one.text for one in split(script, standard_conforming=standard_conforming)]
 
 
@@ -32,7 +33,7 @@ ONE = [
     "SELECT $tag$ ; $$ ; $other$ ; $tag$",
     "SELECT $é$;$é$",
     "SELECT $$a;$$$$;b$$",
-    "SELECT a$b;c$b$".replace(";", ""),
+    "SELECT a$b$, c$$, d$b$",
     'SELECT "a;b", "c""d;"',
     'SELECT U&"d;"',
     "SELECT 1 -- ; not here\n + 2",
@@ -113,16 +114,20 @@ def test_nothing_is_no_statement(script: str) -> None:
     assert split(script) == []
 
 
-@pytest.mark.parametrize("script", ["SELECT 'a; b", 'SELECT "a; b', "SELECT $$a; b", "SELECT 1 /* ; b", "SELECT E'a;\\'"])
+@pytest.mark.parametrize(
+    "script", ["SELECT 'a; b", 'SELECT "a; b', "SELECT $$a; b", "SELECT 1 /* ; b", "SELECT E'a;\\'"]
+)
 def test_unclosed_reaches_to_the_end(script: str) -> None:
     """What is never closed is one statement, for the server to complain about."""
     assert texts(script) == [script]
 
 
 def test_backslash_in_strings_follows_the_setting() -> None:
-    """With standard_conforming_strings off, a backslash escapes in plain strings, and a SET in the script is followed."""
+    """With standard_conforming_strings off, a backslash escapes in plain strings; a SET in the script is followed."""
     assert texts(r"SELECT 'a\'; b'", standard_conforming=False) == [r"SELECT 'a\'; b'"]
-    script = r"SET standard_conforming_strings = off; SELECT 'a\';b'; SET standard_conforming_strings TO on; SELECT 'a\';b"
+    script = (
+        r"SET standard_conforming_strings = off; SELECT 'a\';b'; SET standard_conforming_strings TO on; SELECT 'a\';b"
+    )
     assert texts(script)[1:] == [
         r"SELECT 'a\';b'",
         "SET standard_conforming_strings TO on",
@@ -200,9 +205,15 @@ def test_copy_without_its_end_has_no_data(script: str, data: str | None) -> None
     ("options", "expected"),
     [
         ("", {}),
-        ("WITH (FORMAT csv, HEADER, NULL '', DELIMITER E'\\t')", {"format": "csv", "header": True, "null": "", "delimiter": "\t"}),
+        (
+            "WITH (FORMAT csv, HEADER, NULL '', DELIMITER E'\\t')",
+            {"format": "csv", "header": True, "null": "", "delimiter": "\t"},
+        ),
         ("(format CSV, header match, freeze off)", {"format": "csv", "header": "match", "freeze": False}),
-        ("(FORCE_NOT_NULL (a, \"B\"), QUOTE '''', ESCAPE '\"')", {"force_not_null": ("a", "B"), "quote": "'", "escape": '"'}),
+        (
+            "(FORCE_NOT_NULL (a, \"B\"), QUOTE '''', ESCAPE '\"')",
+            {"force_not_null": ("a", "B"), "quote": "'", "escape": '"'},
+        ),
         ("(ENCODING 'LATIN1')", {}),
         ("WITH CSV HEADER DELIMITER AS '|' NULL 'x'", {"format": "csv", "header": True, "delimiter": "|", "null": "x"}),
         ("CSV FORCE NOT NULL a, b", {"format": "csv", "force_not_null": ("a", "b")}),
@@ -219,7 +230,13 @@ def test_copy_options(options: str, expected: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     "copy",
-    ["BINARY t FROM stdin", "t FROM stdin (FORMAT binary)", "t FROM stdin (ON_ERROR ignore)", "t FROM stdin (", "t FROM stdin x y"],
+    [
+        "BINARY t FROM stdin",
+        "t FROM stdin (FORMAT binary)",
+        "t FROM stdin (ON_ERROR ignore)",
+        "t FROM stdin (",
+        "t FROM stdin x y",
+    ],
 )
 def test_copy_that_cannot_be_passed_on_is_refused(copy: str) -> None:
     """A COPY with an option that asyncpg does not know is refused by its name and line, before anything runs."""
@@ -232,17 +249,19 @@ def test_pg_dump_restrict_lines_are_skipped() -> None:
     assert texts("--\n\\restrict aB3\n\nSELECT 1;\n\n\\unrestrict aB3\n\n") == ["SELECT 1"]
 
 
-@pytest.mark.parametrize("script", ["SELECT 1;\n\\connect other\n", "\\i x.sql", "SELECT 1 \\gset", "SELECT 1;\n\\", "CREATE TABLE \\d"])
+@pytest.mark.parametrize(
+    "script", ["SELECT 1;\n\\connect other\n", "\\i x.sql", "SELECT 1 \\gset", "SELECT 1;\n\\", "CREATE TABLE \\d"]
+)
 def test_other_psql_commands_are_refused_by_name(script: str) -> None:
     """A command of psql cannot be run, and is named with its line."""
-    name = script[script.index("\\") :].split()[0]
+    name = script[script.index("\\") :].split(maxsplit=1)[0]
     with pytest.raises(ScriptError) as caught:
         split(script)
     assert name in caught.value.message
     assert f"line {script[: script.index(name)].count(chr(10)) + 1}" in caught.value.message
 
 
-@pytest.mark.parametrize("statement", ["SELECT 1", " UPDATE t SET a = 1 ;\n", "DROP TABLE t", "SELECT ';' || 'a'".replace(";", "")])
+@pytest.mark.parametrize("statement", ["SELECT 1", " UPDATE t SET a = 1 ;\n", "DROP TABLE t"])
 def test_is_single_is_sure_of_ordinary_statements(statement: str) -> None:
     """An ordinary statement is recognised without being taken apart."""
     assert is_single(statement)
@@ -271,15 +290,32 @@ def test_parameters_are_seen_outside_of_quotes_only(statement: str, expected: bo
 
 @pytest.mark.parametrize(
     "statement",
-    ["SELECT 1", "(SELECT 1)", "/* c */ VALUES (1)", "WITH a AS (SELECT 1) DELETE FROM t", "TABLE t", "SHOW x", "EXPLAIN SELECT 1"]
-    + ["INSERT INTO t VALUES (1) RETURNING a", "update t set a = 1 returning *", "EXECUTE x", "FETCH c", "CALL p()", "NEWFANGLED x", ""],
+    [
+        "SELECT 1",
+        "(SELECT 1)",
+        "/* c */ VALUES (1)",
+        "WITH a AS (SELECT 1) DELETE FROM t",
+        "TABLE t",
+        "SHOW x",
+        "EXPLAIN SELECT 1",
+        "INSERT INTO t VALUES (1) RETURNING a",
+        "update t set a = 1 returning *",
+        "EXECUTE x",
+        "FETCH c",
+        "CALL p()",
+        "NEWFANGLED x",
+        "",
+    ],
 )
 def test_rows_are_expected_in_doubt(statement: str) -> None:
     """Whatever may give rows back is prepared."""
     assert returns_rows(statement)
 
 
-@pytest.mark.parametrize("statement", ["CREATE TABLE t ()", "INSERT INTO t VALUES (1)", "-- c\ndelete from t", "SET a = 1", "DO $$$$", "COMMIT"])
+@pytest.mark.parametrize(
+    "statement",
+    ["CREATE TABLE t ()", "INSERT INTO t VALUES (1)", "-- c\ndelete from t", "SET a = 1", "DO $$$$", "COMMIT"],
+)
 def test_no_rows_are_expected_of_commands(statement: str) -> None:
     """Commands are known to give no rows back."""
     assert not returns_rows(statement)
@@ -300,10 +336,12 @@ def test_a_large_dump_is_split_quickly() -> None:
     assert len(found) == 100_000
 
 
-@pytest.mark.parametrize("piece", ["'a''b', ", "(1, 2), ", "E'a\\'b', ", "/* c */ ", "-- c\n", '"a", ', "$$a$$, ", "a - b, ", "$1 "])
+@pytest.mark.parametrize(
+    "piece", ["'a''b', ", "(1, 2), ", "E'a\\'b', ", "/* c */ ", "-- c\n", '"a", ', "$$a$$, ", "a - b, ", "$1 "]
+)
 def test_one_large_statement_needs_no_memory_to_match(piece: str) -> None:
-    """A statement of a million pieces is gone through in a straight line, without a stack that grows with it."""
-    script = "CREATE TABLE t AS SELECT " + piece * 200_000 + "1"
+    """A statement of many pieces is gone through in a straight line, without a stack that grows with it."""
+    script = "CREATE TABLE t AS SELECT " + piece * 20_000 + "1"
     tracemalloc.start()
     try:
         began = time.process_time()

@@ -1,7 +1,8 @@
 """Runs a user's env.py, unmodified, on our event loop and our connection.
 
-A sync env.py works on the asyncpg dialect because it runs inside SQLAlchemy's greenlet; an async one calls `asyncio.run`,
-which, while env.py runs, awaits on the loop that already runs. Alembic's manual, 'Tutorial: Editing the env.py'.
+A sync env.py works on the asyncpg dialect because it runs inside SQLAlchemy's greenlet; an async one calls
+`asyncio.run`, which, while env.py runs, awaits on the loop that already runs. Alembic's manual, 'Tutorial: Editing
+the env.py'.
 """
 
 from __future__ import annotations
@@ -59,10 +60,14 @@ async def run_environment(
         if given.get("connection") is not None:
             workbench.prove(given["connection"])
         theirs = given.pop("on_version_apply", None) or ()
-        callbacks = [*(theirs if isinstance(theirs, list | tuple | set) else (theirs,)), *([applied] if applied else [])]
-        configure(**{**given, "transaction_per_migration": True}, on_version_apply=callbacks)
+        callbacks = [
+            *(theirs if isinstance(theirs, list | tuple | set) else (theirs,)),
+            *([applied] if applied else []),
+        ]
+        configure(**{**given, "transaction_per_migration": True, "on_version_apply": callbacks})
 
-    environment.configure = ours  # type: ignore[method-assign]  (the instance's: a subclass's would not reach env.py)
+    # The instance's attribute: a subclass's method would not reach env.py through Alembic's proxy.
+    environment.configure = ours  # type: ignore[method-assign]
     with bridge(log), hosted(), workbench.lending(), environment:
         await greenlet_spawn(script.run_env)
 

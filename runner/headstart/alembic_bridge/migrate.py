@@ -43,7 +43,7 @@ async def migrate(
     log: FilteringBoundLogger,
     tag: str | None = None,
 ) -> tuple[str, ...]:
-    """Run `steps`, each in a transaction of its own; run one again that lost a race, as long as nothing of it is committed.
+    """Run `steps`, each in a transaction of its own, and again if it lost a race and nothing of it is committed.
 
     Args:
         scripts: the project.
@@ -137,7 +137,9 @@ async def _leftovers(workbench: Workbench, work: Steps, invalid: frozenset[str])
     return found
 
 
-async def _refuse_useless_indexes(workbench: Workbench, work: Steps, invalid: frozenset[str], log: FilteringBoundLogger) -> None:
+async def _refuse_useless_indexes(
+    workbench: Workbench, work: Steps, invalid: frozenset[str], log: FilteringBoundLogger
+) -> None:
     """An INVALID index answers no query, yet `create index if not exists` takes it for done.
 
     Raises:
@@ -165,7 +167,9 @@ def _failed(
     if isinstance(error, HeadstartError):
         return error
     revision = revision_of(work.current)
-    context = {key: value for key, value in msgspec.structs.asdict(failure).items() if value is not None and key != "cause"}
+    context = {
+        key: value for key, value in msgspec.structs.asdict(failure).items() if value is not None and key != "cause"
+    }
     context["revision"] = revision
     state = f" [{failure.sqlstate}]" if failure.sqlstate else ""
     message = f"revision {revision} failed: {failure.cause}{state}"
@@ -180,6 +184,8 @@ def _failed(
         hint = f"end or wait for the blockers, then run again, or raise HEADSTART_TABLE_LOCK_RETRY; seen: {named}"
         return TableLocksNotObtainedError(message, hint=hint, blockers=blockers, **context)
     if failure.sqlstate in {"42P07", "42701", "42710", "42P06"}:
-        hint = "the database already has it: state and recorded revision disagree; compare them before `headstart stamp`"
+        hint = (
+            "the database already has it: state and recorded revision disagree; compare them before `headstart stamp`"
+        )
         return MigrationFailedError(message, hint=hint, **context)
     return MigrationFailedError(message, **context)

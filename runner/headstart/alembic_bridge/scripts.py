@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from headstart.history import Project
 
 
+class EnvironmentWritesError(ConfigurationError):
+    """env.py writes to the database before Alembic is asked anything."""
+
+
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """What env.py's own context finds: the revisions recorded, and in which table."""
 
@@ -62,7 +66,7 @@ class Scripts:
             found = self.directory.get_revision(revision)
         except CommandError:
             return False
-        return found is not None and found.revision == revision
+        return found.revision == revision
 
     def upgrade(self, target: str, recorded: tuple[str, ...]) -> list[RevisionStep]:
         """The steps up to `target`, which may be relative, as `alembic upgrade` would take them."""
@@ -73,7 +77,9 @@ class Scripts:
         return self._steps(self.directory._downgrade_revs, target, recorded)  # noqa: SLF001  (likewise)
 
     @staticmethod
-    def _steps(resolve: Callable[..., list[RevisionStep]], target: str, recorded: tuple[str, ...]) -> list[RevisionStep]:
+    def _steps(
+        resolve: Callable[..., list[RevisionStep]], target: str, recorded: tuple[str, ...]
+    ) -> list[RevisionStep]:
         try:
             return list(resolve(target, recorded))
         except (CommandError, RevisionError) as error:
@@ -113,7 +119,9 @@ async def recorded(scripts: Scripts, workbench: Workbench, log: FilteringBoundLo
 
     def look(heads: tuple[str, ...], context: MigrationContext) -> list[RevisionStep]:
         schema = context.version_table_schema
-        found.append(Recorded(revisions=tuple(sorted(heads)), version_table=context.version_table, version_schema=schema))
+        found.append(
+            Recorded(revisions=tuple(sorted(heads)), version_table=context.version_table, version_schema=schema)
+        )
         return []
 
     try:
@@ -124,7 +132,7 @@ async def recorded(scripts: Scripts, workbench: Workbench, log: FilteringBoundLo
         cause = "never ran" if not found else f"ran {len(found)} times"
         raise ConfigurationError(
             f"{scripts.directory.dir}/env.py {cause} context.run_migrations()",
-            hint="one env.py for one database is supported: a `multidb` project needs a configuration for each database",
+            hint="one env.py for one database is supported: give each database a configuration of its own",
         )
     return found[0]
 
@@ -134,6 +142,9 @@ def env_failed(error: Exception, directory: str) -> HeadstartError:
     if isinstance(error, HeadstartError):
         return error
     text = str(error).splitlines()[0] if str(error) else ""
+    original = getattr(error, "orig", None)
+    if "25006" in {getattr(original, "sqlstate", None), getattr(original, "pgcode", None)}:
+        return EnvironmentWritesError(f"env.py writes to the database: {text}")
     if isinstance(error, CommandError | RevisionError):
         return BrokenHistoryError(f"Alembic cannot go on: {text}")
     hint = "correct env.py; nothing was changed"

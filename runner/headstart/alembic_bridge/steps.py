@@ -86,10 +86,11 @@ class Steps:
         return self.steps[self.done] if self.done < len(self.steps) else None
 
     def pending(self) -> tuple[str, ...]:
+        """The ids of the revisions that are left."""
         return tuple(revision_of(step) for step in self.steps[self.done :])
 
     def feed(self, _heads: object, context: MigrationContext) -> Iterator[RevisionStep]:
-        """Alembic's `fn`: the steps that are left. The code behind each `yield` runs when its step has been committed."""
+        """Alembic's `fn`: the steps that are left. What follows a `yield` runs once its step has been committed."""
         connection = context.connection
         assert connection is not None  # noqa: S101  (online)
         external = context._in_external_transaction  # noqa: SLF001  (no public way to learn it)
@@ -117,7 +118,8 @@ class Steps:
     def _commit_underneath(connection: sqlalchemy.Connection) -> None:
         """Commit a step although env.py wraps all of them in a transaction of its own (`engine.begin()`).
 
-        The server sees COMMIT and BEGIN; SQLAlchemy goes on believing in its one transaction, whose COMMIT ends the last.
+        The server sees COMMIT and BEGIN; SQLAlchemy goes on believing in its one transaction, whose COMMIT
+        ends the last.
         """
         raw = getattr(connection.connection.dbapi_connection, "driver_connection", None)
         if isinstance(raw, ScriptConnection):
@@ -171,7 +173,9 @@ class Steps:
         database = _find(error, DBAPIError)
         if database is None:
             text = str(error).splitlines()[0] if str(error) else ""
-            return Failure(cause=f"{type(error).__name__}: {text}".rstrip(": "), location=location, statement=self._running())
+            return Failure(
+                cause=f"{type(error).__name__}: {text}".rstrip(": "), location=location, statement=self._running()
+            )
         original = database.orig
         server = getattr(original, "__cause__", None) or original
         diagnostics = getattr(original, "diag", None)

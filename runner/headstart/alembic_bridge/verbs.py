@@ -71,7 +71,9 @@ async def call(
     except HeadstartError:
         raise
     except (CommandError, RevisionError) as error:
-        raise ConfigurationError(str(error), hint="`headstart history` and `headstart heads` show what there is") from error
+        raise ConfigurationError(
+            str(error), hint="`headstart history` and `headstart heads` show what there is"
+        ) from error
     except Exception as error:
         raise env_failed(error, config.get_main_option("script_location") or "") from error
     finally:

@@ -1,4 +1,4 @@
-"""What the engines of a user's env.py are given: our connection, and the proof that any other reaches the same database.
+"""What the engines of a user's env.py are given: our connection, or the proof that theirs reaches the same database.
 
 SQLAlchemy's `do_connect` event on the Engine class sees every connection that any engine makes. One over asyncpg to our
 database gets our own connection, which holds the migration lock, so that lock and work die together. A connection by
@@ -22,8 +22,9 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.engine import Engine
 from sqlalchemy.util import await_only
 
+from headstart.diagnosis import POOLER_HINT
 from headstart.errors import ConfigurationError, UnsuitableServerError
-from headstart.postgres import POOLER_HINT, diagnose, milliseconds
+from headstart.postgres import milliseconds
 from headstart.script_connection import ScriptConnection
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ class Workbench:
         pid, sees = cursor.fetchone()
         if not sees:
             url = connection.engine.url
-            cause = f"env.py connects to a database of its own ({url.drivername} {url.host or 'by default'}/{url.database})"
+            cause = (
+                f"env.py connects to a database of its own ({url.drivername} {url.host or 'by default'}/{url.database})"
+            )
             raise ConfigurationError(
                 f"{cause}, which is not the one of DATABASE_URL that was waited for and locked",
                 hint="let env.py take its URL from DATABASE_URL, or point DATABASE_URL at that database",
@@ -137,7 +140,8 @@ class Workbench:
         cursor.execute(
             f"select set_config('lock_timeout', '{lock_timeout}', false),"
             f" set_config('statement_timeout', '{milliseconds(self._statement_timeout)}', false),"
-            " set_config('idle_in_transaction_session_timeout', '0', false), set_config('tcp_keepalives_idle', '3', false),"
+            " set_config('idle_in_transaction_session_timeout', '0', false),"
+            " set_config('tcp_keepalives_idle', '3', false),"
             " set_config('tcp_keepalives_interval', '1', false), set_config('tcp_keepalives_count', '3', false),"
             " set_config('client_connection_check_interval', '500', false),"
             f" pg_try_advisory_lock_shared({self._work_key})"
@@ -175,8 +179,8 @@ class Workbench:
     async def _means_us(self, wanted: dict[str, Any]) -> bool:
         """Whether a URL of env.py's own leads to our database, as our role.
 
-        The same role and database by another host name or port count after a probe has seen our lock from there: so a URL
-        through a pooler is answered with our direct connection.
+        The same role and database by another host name or port count after a probe has seen our lock from
+        there: so a URL through a pooler is answered with our direct connection.
         """
         if all(wanted.get(part) is None for part in ("host", "port", "user", "database")):
             return True
@@ -199,12 +203,8 @@ class Workbench:
 
     def _elsewhere(self, wanted: dict[str, Any], error: Exception) -> ConfigurationError:
         where = f"{wanted.get('host') or 'the default host'}/{wanted.get('database') or ''}"
-        try:
-            cause = diagnose(error, self.dsn).verdict.value and type(error).__name__
-        except type(error):
-            cause = type(error).__name__
         return ConfigurationError(
-            f"env.py connects by a URL of its own ({where}), and that failed: {cause}: {error}",
+            f"env.py connects by a URL of its own ({where}), and that failed: {type(error).__name__}: {error}",
             hint="let env.py take its URL from DATABASE_URL",
         )
 
@@ -226,15 +226,15 @@ def _promised_pid(raw: object) -> int | None:
 def _stand_in_for_missing_drivers() -> None:
     """Let a URL that names a driver which is not installed be served by asyncpg, on our connection.
 
-    An env.py written for psycopg2 then works in an image that does not carry it. `postgres://`, which SQLAlchemy does not
-    know at all, likewise.
+    An env.py written for psycopg2 then works in an image that does not carry it. `postgres://`, which SQLAlchemy
+    does not know at all, likewise.
     """
     asyncpg_dialect = ("sqlalchemy.dialects.postgresql.asyncpg", "PGDialect_asyncpg")
     registry.register("postgres", *asyncpg_dialect)
     missing = {driver for driver, module in _DRIVERS.items() if importlib.util.find_spec(module) is None}
     for driver in missing:
         registry.register(f"postgresql.{driver}", *asyncpg_dialect)
-    from sqlalchemy.dialects import postgresql  # noqa: PLC0415  (its default driver differs between 2.0 and 2.1)
+    from sqlalchemy.dialects import postgresql
 
     if cast("Any", postgresql).dialect.driver in missing:
         registry.register("postgresql", *asyncpg_dialect)

@@ -53,14 +53,14 @@ def _candidates(path: str) -> Iterator[Path]:
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     yield from sorted(Path("/usr").glob("pgsql-*/bin"))
     for folder in filter(None, path.split(os.pathsep)):
-        program = Path(folder, "postgres")
-        if program.is_file():  # often a link: its neighbours are where it points to
-            yield program.resolve().parent
+        program = os.path.join(folder, "postgres")  # noqa: PTH118  (pathlib raises where a folder is closed to us)
+        if os.access(program, os.X_OK):  # often a link: its neighbours are where it points to
+            yield Path(program).resolve().parent
 
 
 def _version(bindir: Path) -> str | None:
     """What `postgres --version` says ("16.14", "18beta1" as "18"), or None where there is no whole server."""
-    if not (bindir / "initdb").is_file():
+    if not os.access(bindir / "initdb", os.X_OK):
         return None
     try:
         done = subprocess.run(

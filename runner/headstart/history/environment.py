@@ -64,8 +64,6 @@ def _by_tree(path: str, data: bytes) -> tuple[str, str | None, str]:
     nodes = list(ast.walk(tree))
     calls = [node for node in nodes if isinstance(node, ast.Call) and _is_configure(node.func)]
     if not calls:
-        calls = [node for node in nodes if isinstance(node, ast.Call) and _imported_from_headstart(node, nodes)]
-    if not calls:
         return _DEFAULT, None, "env.py does not call context.configure itself"
     # Offline mode's call has a url, online mode's a connection: only the latter is how a database is reached.
     online = [call for call in calls if any(k.arg in {"connection", None} for k in call.keywords) or call.args]
@@ -86,20 +84,6 @@ def _is_configure(func: ast.expr) -> bool:
     owner = func.value
     name = owner.attr if isinstance(owner, ast.Attribute) else owner.id if isinstance(owner, ast.Name) else ""
     return name not in {"structlog", "logging", "mappers", "registry"}
-
-
-def _imported_from_headstart(call: ast.Call, nodes: list[ast.AST]) -> bool:
-    """Whether this calls headstart's own environment helper, which takes the same keywords."""
-    import ast
-
-    func = call.func
-    name = func.id if isinstance(func, ast.Name) else ""
-    return any(
-        isinstance(node, ast.ImportFrom)
-        and (node.module or "").split(".")[0] == "headstart"
-        and any((alias.asname or alias.name) == name for alias in node.names)
-        for node in nodes
-    )
 
 
 def _arguments(call: ast.Call, nodes: list[ast.AST]) -> tuple[str | None, str | None] | None:

@@ -1,0 +1,82 @@
+"""Headstart from a program: the same main job, awaited. The command line's process, its signals and exits stay away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart import log as logs
+from headstart import up as jobs
+from headstart.run import Outcome, Run, conduct
+from headstart.secret import Redactor
+from headstart.settings import Settings, load
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+
+def settings_from(
+    environ: Mapping[str, str], flags: Mapping[str, str | None] | None = None, *, require_database: bool = True
+) -> Settings:
+    """Read `Settings` from variables as the command line does.
+
+    Args:
+        environ: `os.environ`, or whatever stands for it.
+        flags: values that go before it, by the variables' names.
+        require_database: False for what can do without one.
+
+    Raises:
+        ConfigurationError: with every problem at once.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return load(
+        environ,
+        flags,
+        read_file=lambda path: Path(path).read_text(encoding="utf-8"),
+        in_image=environ.get("container") == "headstart",
+        cores=cores,
+        default_user=environ.get("USER") or _login(),
+        require_database=require_database,
+    )
+
+
+async def up(settings: Settings, *, log: FilteringBoundLogger | None = None) -> Outcome:
+    """Bring the database to the target: what `headstart up` does.
+
+    Args:
+        settings: from `settings_from`, or made by hand.
+        log: a structlog logger; stderr as `settings.log` says when left out.
+
+    Returns:
+        What was applied, what failed, what is pending, and the backup that goes with it. A failure is a value too:
+        look at `ok`, or at `exit`, which is the exit code that the command would have had.
+    """
+    return await _conduct(settings, jobs.up, log)
+
+
+async def downgrade(settings: Settings, *, log: FilteringBoundLogger | None = None) -> Outcome:
+    """Take the database down to `settings.target`: what `headstart downgrade` does. Arguments and result as for `up`."""
+    return await _conduct(settings, jobs.downgrade, log)
+
+
+async def _conduct(
+    settings: Settings, job: Callable[[Run], Awaitable[None]], log: FilteringBoundLogger | None
+) -> Outcome:
+    run_id = os.urandom(4).hex()
+    redact = Redactor(settings.secrets())
+    if log is None:
+        stream = logs.stderr()
+        log = logs.build(stream, json=logs.wants_json(settings.log, stream), run_id=run_id, redact=redact)
+    run = Run(settings, log, run_id, environ=os.environ, cwd=str(Path.cwd()), redact=redact)
+    return await conduct(run, job)
+
+
+def _login() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's arbitrary uid
+        return str(os.getuid())
