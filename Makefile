@@ -6,6 +6,7 @@
 #   make bench    ratios against alembic, psql and pg_dump, side by side
 #   make docs     write the generated tables anew
 #   make lock     write the lock files anew (UPGRADE=--upgrade for newer versions)
+#   make oldest   the tests on the oldest versions that pyproject.toml allows
 #   make clean    remove what make has made
 #
 # PYTHON=python3.13 chooses the interpreter, TESTS=tests/unit some tests, PYTEST_ARGS='-k url' adds to pytest's arguments.
@@ -22,6 +23,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 LINT_VENV := .venv-lint
+OLDEST_VENV := .venv-oldest
 RUN := $(VENV)/bin/python
 LINT := $(LINT_VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
@@ -30,7 +32,7 @@ LOCK := $(LINT)/uv pip compile --quiet --universal --python-version 3.11 --gener
 SHELL_SCRIPTS = $(wildcard .ci/run docker-entrypoint.sh deploy/*/*.sh tests/*/*.sh)
 DOCKERFILES = $(wildcard Dockerfile compose/*/Dockerfile)
 
-.PHONY: help demo test lint format bench docs lock clean
+.PHONY: help demo test oldest lint format bench docs lock clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -41,6 +43,9 @@ demo: $(VENV)/.ready
 # Two workers: much of a test's time is spent waiting for a server.
 test: $(VENV)/.ready
 	$(RUN) -m pytest -n $(WORKERS) $(TESTS) $(PYTEST_ARGS)
+
+oldest: $(OLDEST_VENV)/.ready
+	$(OLDEST_VENV)/bin/python -m pytest -n $(WORKERS) $(TESTS) $(PYTEST_ARGS)
 
 lint: $(LINT_VENV)/.ready $(VENV)/.ready
 	$(LINT)/ruff check .
@@ -68,7 +73,7 @@ lock: $(LINT_VENV)/.ready
 	$(LOCK) --group lint -o requirements-lint.lock
 
 clean:
-	rm -rf $(VENV) $(LINT_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LINT_VENV) $(OLDEST_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # An environment is whole when its .ready is there; a second call only looks at the dates. Headstart itself is installed
@@ -88,4 +93,13 @@ $(LINT_VENV)/.ready: requirements-lint.lock
 	rm -rf $(LINT_VENV)
 	$(PYTHON) -m venv $(LINT_VENV)
 	$(LINT)/python $(PIP_INSTALL) --require-hashes -r requirements-lint.lock
+	@touch $@
+
+$(OLDEST_VENV)/.ready: pyproject.toml $(LINT_VENV)/.ready
+	rm -rf $(OLDEST_VENV)
+	$(PYTHON) -m venv $(OLDEST_VENV)
+	$(LINT)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --resolution lowest-direct \
+		--python $(OLDEST_VENV)/bin/python pyproject.toml --extra embedded --group dev -o $(OLDEST_VENV)/requirements.txt
+	$(OLDEST_VENV)/bin/python $(PIP_INSTALL) --require-hashes -r $(OLDEST_VENV)/requirements.txt
+	$(OLDEST_VENV)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -10,23 +10,39 @@ From a program:
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from headstart.program import downgrade, settings_from, up
-    from headstart.run import Outcome
-    from headstart.settings import Settings
+    from headstart.program import downgrade, settings_from, up  # noqa: TC004  (`_Package` imports them when used)
+    from headstart.run import Outcome  # noqa: TC004
+    from headstart.settings import Settings  # noqa: TC004
 
 _FROM = {"up": "program", "downgrade": "program", "settings_from": "program", "Outcome": "run", "Settings": "settings"}
 
 __all__ = ["Outcome", "Settings", "__version__", "downgrade", "settings_from", "up"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401  (PEP 562: `import headstart` costs nothing, its names come when used)
-    if name not in _FROM:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+class _Package(ModuleType):
+    """`import headstart` costs nothing: its names come when they are used (PEP 562).
 
-    return getattr(import_module(f"headstart.{_FROM[name]}"), name)
+    The room `headstart.up` is named after the function in it. Python binds a room's name in its package when it is
+    first imported; here the function keeps the name, and `from headstart.up import ...` finds the room all the same.
+    """
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever the name stands for)
+        if name not in _FROM:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(f"headstart.{_FROM[name]}"), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _FROM:
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart import log as logs
-from headstart import up as jobs
 from headstart.run import Outcome, Run, conduct
 from headstart.secret import Redactor
 from headstart.settings import Settings, load
+from headstart.up import downgrade as take_down
+from headstart.up import up as bring_up
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -53,12 +54,12 @@ async def up(settings: Settings, *, log: FilteringBoundLogger | None = None) -> 
         What was applied, what failed, what is pending, and the backup that goes with it. A failure is a value too:
         look at `ok`, or at `exit`, which is the exit code that the command would have had.
     """
-    return await _conduct(settings, jobs.up, log)
+    return await _conduct(settings, bring_up, log)
 
 
 async def downgrade(settings: Settings, *, log: FilteringBoundLogger | None = None) -> Outcome:
-    """Take the database down to `settings.target`: what `headstart downgrade` does. Arguments and result as for `up`."""
-    return await _conduct(settings, jobs.downgrade, log)
+    """Take the database down to `settings.target`: what `headstart downgrade` does. As `up` otherwise."""
+    return await _conduct(settings, take_down, log)
 
 
 async def _conduct(

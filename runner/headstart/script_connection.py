@@ -9,6 +9,7 @@ needs one round trip where preparing needs two or three.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +68,15 @@ class ScriptConnection(asyncpg.Connection):
         """Gives it back: what the borrower left open is rolled back. Closes it if it was never lent.
 
         Args:
-            timeout: seconds, for a connection that was never lent.
+            timeout: seconds for it.
         """
         if not self._kept:
             await super().close(timeout=timeout)
             return
         self._lent = False
         if not self.is_closed():
-            await self.tidy()
+            async with asyncio.timeout(timeout):
+                await self.tidy()
 
     def terminate(self) -> None:
         """Gives it back without a word to the server; `tidy` has to follow. Terminates it if it was never lent."""

@@ -81,7 +81,12 @@ class ScriptFailure(msgspec.Struct, frozen=True, kw_only=True):
     position: int | None = None
     exact: bool = True
     last: int = 1
-    error: BaseException
+    error: Exception
+
+    @property
+    def sqlstate(self) -> str | None:
+        """The server's code for it; None if it did not come from the server."""
+        return getattr(self.error, "sqlstate", None)
 
 
 @contextlib.asynccontextmanager
@@ -250,19 +255,19 @@ class _Run:
 def _refuse_impossible(source: str, statements: list[Statement], *, inside: bool) -> None:
     """Looks at everything before anything is sent."""
     for one in statements:
-        where = f"in line {line_of(source, one.start)} of the script" if one.kind != "plain" else ""
         if one.kind == "transaction_control" and inside and len(statements) > 1:
-            _refuse(
-                f"{one.keyword} {where} would end or replace the transaction of the revision",
-                "leave it out: each revision has a transaction of its own already",
+            cause, hint = (
+                "would end or replace the transaction of the revision",
+                "leave it out: each revision has its own",
             )
-        if one.kind == "copy_out":
-            _refuse(f"COPY .. TO stdout {where} has nowhere to send its rows", "COPY to a file, or leave it out")
-        if one.kind == "copy_in" and one.data is None:
-            _refuse(
-                f"COPY .. FROM stdin {where} comes without its data",
-                "its rows begin on the line after it and end with a line that holds \\. alone",
-            )
+        elif one.kind == "copy_out":
+            cause, hint = "TO stdout has nowhere to send its rows", "COPY to a file on the server, or leave it out"
+        elif one.kind == "copy_in" and one.data is None:
+            cause = "FROM stdin comes without its data"
+            hint = "its rows begin on the line after it, and end with a line that holds \\. alone"
+        else:
+            continue
+        _refuse(f"{one.keyword} in line {line_of(source, one.start)} of the script {cause}", hint)
 
 
 def _refuse(cause: str, hint: str) -> NoReturn:

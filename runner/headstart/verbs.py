@@ -37,12 +37,12 @@ def job(asked: Asked) -> Job:
 
 
 def _changing(asked: Asked) -> Job:
-    from headstart import up
+    from headstart.up import downgrade, up
 
     if asked.verb.name == "upgrade":
-        return up.up
+        return up
     if asked.verb.name == "downgrade":
-        return up.downgrade
+        return downgrade
     revisions = asked.alembic.revisions
     purge = bool(asked.alembic.purge)
     return lambda run: operate.stamp(run, revisions, purge=purge)

@@ -1,0 +1,41 @@
+"""A connection of ours in the hands of SQLAlchemy, as a user's env.py would have it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from headstart.script_connection import ScriptConnection
+
+
+@asynccontextmanager
+async def engine_of(ours: ScriptConnection, *, autocommit: bool = False) -> AsyncIterator[AsyncConnection]:
+    """What a user's env.py makes of it: a connection of SQLAlchemy's, in a transaction or in autocommit."""
+
+    async def lend() -> ScriptConnection:
+        ours.lent = True
+        return ours
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lend, poolclass=NullPool)
+    try:
+        if autocommit:
+            async with engine.connect() as connection:
+                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+        else:
+            async with engine.begin() as connection:
+                yield connection
+    finally:
+        await engine.dispose()
+
+
+async def rows(ours: ScriptConnection, query: str) -> list[tuple[Any, ...]]:
+    """Rows by asyncpg itself."""
+    return [tuple(row) for row in await ours.fetch(query)]
