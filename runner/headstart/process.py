@@ -89,7 +89,9 @@ async def run(
             out = asyncio.subprocess.PIPE
         elif stdout is not None:
             out = stack.enter_context(stdout.open("wb")).fileno()
-        child = await asyncio.create_subprocess_exec(
+        tail = _Tail(redact, on_line)
+        transport, child = await asyncio.get_running_loop().subprocess_exec(
+            lambda: _Child(tail),
             *argv,
             env=dict(env),
             cwd=cwd,
@@ -98,47 +100,48 @@ async def run(
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-    _GROUPS.add(child.pid)
-    tail = _Tail(redact, on_line)
-    readers = [asyncio.ensure_future(_pump(child.stderr, tail.feed))]
-    captured: list[bytes] = []
-    if capture:
-        readers.append(asyncio.ensure_future(_pump(child.stdout, captured.append)))
     try:
-        await child.wait()
+        await child.exited.wait()
         # A grandchild may have inherited the pipe and live on: what it says is not waited for beyond the grace.
-        _, late = await asyncio.wait(readers, timeout=grace)
-        for reader in late:
-            reader.cancel()
-        for reader in readers:
-            if reader not in late:
-                reader.result()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await child.closed.wait()
     except BaseException:
-        await _end(child, grace)
+        await _end(child, transport.get_pid(), grace)
         raise
     finally:
-        _GROUPS.discard(child.pid)
-        for reader in readers:
-            reader.cancel()
+        transport.close()
     tail.close()
+    returncode = transport.get_returncode()
     return Finished(
         argv=tuple(argv),
-        returncode=child.returncode if child.returncode is not None else -1,
+        returncode=returncode if returncode is not None else -1,
         stderr=tail.text,
         seconds=time.monotonic() - started,
-        stdout=b"".join(captured),
+        stdout=b"".join(child.stdout),
     )
 
 
-def kill_remaining() -> None:
-    """Kill what is still running, without waiting: for a process that ends itself at once."""
-    for group in tuple(_GROUPS):
-        _signal_group(group, signal.SIGKILL)
+class _Child(asyncio.SubprocessProtocol):
+    """What happens to a child. `asyncio.subprocess.Process.wait` would also wait for whoever inherited its pipes."""
 
+    def __init__(self, tail: _Tail) -> None:
+        self._tail = tail
+        self.stdout: list[bytes] = []
+        self.exited = asyncio.Event()
+        self.closed = asyncio.Event()
 
-async def _pump(stream: asyncio.StreamReader | None, feed: Callable[[bytes], None]) -> None:
-    while stream is not None and (piece := await stream.read(65536)):
-        feed(piece)
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 1:
+            self.stdout.append(data)
+        else:
+            self._tail.feed(data)
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.closed.set()
 
 
 class _Tail:
@@ -178,27 +181,26 @@ class _Tail:
         return "\n".join(self._kept)[-TAIL:]
 
 
-async def _end(child: asyncio.subprocess.Process, grace: float) -> None:
+async def _end(child: _Child, group: int, grace: float) -> None:
     """End the child's whole group: TERM, and KILL for what is left after `grace` seconds.
 
     A second cancellation (the operator is impatient, or the orchestrator is) goes to KILL at once.
     """
     try:
-        if _signal_group(child.pid, signal.SIGTERM):
+        if _signal_group(group, signal.SIGTERM):
             async with asyncio.timeout(grace):
-                await child.wait()
-                while _reap_orphans(child.pid) or _signal_group(child.pid, 0):  # noqa: ASYNC110  (groups have no events)
+                await child.exited.wait()
+                while _reap_orphans(group) or _signal_group(group, 0):  # noqa: ASYNC110  (groups have no events)
                     await asyncio.sleep(POLL)
     except (TimeoutError, asyncio.CancelledError):
         pass
     finally:
-        _signal_group(child.pid, signal.SIGKILL)
+        _signal_group(group, signal.SIGKILL)
         # Nothing survives KILL, so this wait is short; it must not be skipped, or a zombie stays behind.
-        reaped = asyncio.ensure_future(child.wait())
-        while not reaped.done():
+        while not child.exited.is_set():
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([reaped])
-        while _reap_orphans(child.pid):
+                await child.exited.wait()
+        while _reap_orphans(group):
             pass
 
 

@@ -122,7 +122,11 @@ async def test_cancelling_ends_the_whole_group(tmp_path: Path) -> None:
 async def test_what_ignores_term_is_killed(tmp_path: Path) -> None:
     """A child that ignores SIGTERM, or leaves one behind that does, is gone after the grace."""
     pids = tmp_path / "pids"
-    command = ["sh", "-c", f"trap '' TERM; sleep 1000 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait; sleep 1000"]
+    command = [
+        "sh",
+        "-c",
+        f"trap '' TERM; sleep 1000 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait; sleep 1000",
+    ]
     task = asyncio.create_task(process.run(command, env=ENV, redact=str, grace=0.2))
     await until(pids.exists)
     started = time.monotonic()

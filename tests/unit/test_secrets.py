@@ -1,0 +1,141 @@
+"""What must not be shown is not shown, in whatever spelling it stands."""
+
+from __future__ import annotations
+
+import configparser
+import copy
+import json
+import pickle
+import time
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from headstart.secret import Redactor, Secret
+
+AWKWARD = "@:/?#%&=+,;'\"\\[]{}()<>|*~!$^` \t\nä€🐘aZ09.-_"
+
+secrets = st.text(st.sampled_from(AWKWARD) | st.characters(codec="utf-8", exclude_characters="\0"), min_size=3)
+
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "quote": quote,
+    "quote everything": lambda text: quote(text, safe=""),
+    "quote_plus": quote_plus,
+    "quote in lower case": lambda text: quote(text, safe="").lower() if text.islower() else quote(text, safe=""),
+    "every byte encoded": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
+    "encoded twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "doubled for configparser": lambda text: quote(text, safe="").replace("%", "%%"),
+    "raw for configparser": lambda text: text.replace("%", "%%"),
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON with Unicode": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "JSON by msgspec": lambda text: msgspec.json.encode(text).decode()[1:-1],
+    "JSON of JSON": lambda text: json.dumps(json.dumps(text)[1:-1])[1:-1],
+    "repr": lambda text: repr(text)[1:-1],
+    "ascii": lambda text: ascii(text)[1:-1],
+    "repr of bytes": lambda text: repr(text.encode())[2:-1],
+    "repr in JSON": lambda text: json.dumps(repr(text))[1:-1],
+    "SQL": lambda text: text.replace("'", "''"),
+    "SQL with backslashes": lambda text: text.replace("\\", "\\\\").replace("'", "''"),
+    "SQL identifier": lambda text: text.replace('"', '""'),
+    "passfile": lambda text: text.replace("\\", "\\\\").replace(":", "\\:"),
+    "conninfo": lambda text: text.replace("\\", "\\\\").replace("'", "\\'"),
+}
+
+
+class TestRedactor:
+    @pytest.mark.parametrize("spelling", SPELLINGS)
+    @given(secret=secrets)
+    @example(secret="p@ss:/w%")
+    @example(secret="'''\\\\\"\"%%25")
+    @example(secret="\\x'\\'\\n\n")
+    def test_every_spelling_is_hidden(self, spelling: str, secret: str) -> None:
+        """A secret is replaced as a whole in every spelling, and what stands around it stays."""
+        text = f"<before>\n{SPELLINGS[spelling](secret)}\n<after>"
+        assert Redactor([secret])(text) in {"<before>\n***\n<after>", "<before>\n***<after>", "<before>***<after>"} or (
+            # a secret that begins or ends with what stands around it may take that along
+            secret[0] in "\n>" or secret[-1] in "\n<" or secret.strip("\n>") != secret
+        )
+        assert secret not in Redactor([secret])(text) or secret in "<before>\n***\n<after>"
+
+    @given(st.lists(secrets, min_size=1, max_size=4), st.lists(st.text(max_size=10), max_size=5))
+    def test_several_among_other_text(self, several: list[str], between: list[str]) -> None:
+        """None of several secrets is left in a text that has all of them."""
+        text = "|".join(word for secret in several for word in (secret, *between))
+        clean = Redactor(several)(text)
+        joined = "***".join(["", *between, "|"])
+        assert all(secret not in clean or secret in joined or "*" in secret or "|" in secret for secret in several)
+
+    def test_the_longest_goes_first(self) -> None:
+        """A secret that begins like another one is hidden whole."""
+        assert Redactor(["abc", "abcdef"])("abcdef abc") == "*** ***"
+
+    def test_short_ones_only_alone(self) -> None:
+        """A secret of one or two characters is hidden where it stands alone, not within every word."""
+        assert Redactor(["a", ""])("a cat; password=a; p:a@h") == "*** cat; password=***; p:***@h"
+
+    def test_a_scheme_stays_readable(self) -> None:
+        """A password of "postgres" does not make the scheme of every URL unreadable."""
+        assert Redactor(["postgres"])("postgresql://postgres@h postgresql+asyncpg://") == (
+            "postgresql://***@h postgresql+asyncpg://"
+        )
+
+    @given(st.text())
+    def test_nothing_to_hide(self, text: str) -> None:
+        """Without secrets a text stays as it is."""
+        assert Redactor([])(text) == Redactor([""])(text) == text
+
+    @pytest.mark.parametrize(
+        ("secret", "text"),
+        [
+            ("%" * 12 + "x", "%" * 4000 + "%25" * 4000),
+            ("'\"" * 6 + "x", "'\"" * 4000),
+            (" \n" * 6 + "x", "+\\n" * 4000),
+            ("\\:" * 6 + "x", "\\" * 2000 + "\\:" * 2000),
+        ],
+    )
+    def test_no_text_takes_for_ever(self, secret: str, text: str) -> None:
+        """A text that nearly matches over and over is searched in well under the time that a person notices."""
+        started = time.process_time()
+        Redactor([secret])(text)
+        assert time.process_time() - started < 2
+
+    def test_what_alembic_configuration_holds(self) -> None:
+        """A URL in a configparser error is hidden, its percent signs doubled or not."""
+        parser = configparser.ConfigParser()
+        parser.add_section("alembic")
+        with pytest.raises(ValueError, match="invalid interpolation") as caught:
+            parser.set("alembic", "sqlalchemy.url", f"postgresql://u:{quote('p@ss:/w%', safe='')}@h/d")
+        assert "w%" not in Redactor(["p@ss:/w%"])(str(caught.value))
+        assert "***" in Redactor(["p@ss:/w%"])(str(caught.value))
+
+
+class TestSecret:
+    @given(secrets.map(lambda secret: f"ZqX{secret}"))
+    def test_it_shows_stars(self, value: str) -> None:
+        """No ordinary way to write a Secret, alone or inside something, writes its value."""
+        secret = Secret(value)
+        shown = (repr(secret), str(secret), f"{secret}", f"{secret!r:>9}", "%s" % secret, repr([secret]))  # noqa: UP031
+        assert all("ZqX" not in text and "***" in text for text in shown)
+        assert secret.reveal() == value
+
+    def test_it_compares_by_value(self) -> None:
+        """Two Secrets of one value are equal and have one hash; a Secret is not equal to its text."""
+        assert Secret("a") == Secret("a") != Secret("b")
+        assert len({Secret("a"), Secret("a")}) == 1
+        assert Secret("a") != "a"
+
+    def test_it_is_not_written_out(self) -> None:
+        """Neither pickle nor JSON take a Secret, and a copy is the same one."""
+        secret = Secret("a")
+        with pytest.raises(TypeError):
+            pickle.dumps(secret)
+        with pytest.raises(TypeError):
+            json.dumps(secret)
+        with pytest.raises(TypeError):
+            msgspec.json.encode(secret)
+        assert copy.deepcopy(secret) is copy.copy(secret) is secret
