@@ -36,7 +36,7 @@ def build(
         redact: applied to every string before it is written.
         colors: whether the lines for a person are coloured.
     """
-    render: Any = _json_line if json else _console(colors=colors)
+    render: Any = _json_line if json else _for_people(colors=colors)
     bound = structlog.wrap_logger(
         structlog.WriteLogger(stream),
         processors=[structlog.processors.add_log_level, _stamp, _redacting(redact), render],
@@ -84,15 +84,10 @@ def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -
     return msgspec.json.encode(ordered).decode()
 
 
-def _console(*, colors: bool) -> Callable[..., str]:
-    pretty = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
+def _for_people(*, colors: bool) -> Callable[..., str]:
+    from headstart.console import renderer
 
-    def process(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401  (structlog's signature)
-        event["timestamp"] = event["timestamp"][11:19]
-        shown = {key: value for key, value in event.items() if value is not None and value != []}
-        return pretty(logger, method, shown)
-
-    return process
+    return renderer(colors=colors)
 
 
 class _Bridge(logging.Handler):

@@ -6,6 +6,7 @@ PostgreSQL manual: 'pg_blocking_pids', 'Progress Reporting', 'Building Indexes C
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,15 @@ _PROGRESS = """
 select phase, blocks_done, blocks_total, tuples_done, tuples_total, lockers_total, lockers_done
 from pg_stat_progress_create_index where pid = $1
 """
+
+
+_PASSWORD = re.compile(r"(password\s+)'(?:[^']|'')*'", re.IGNORECASE)
+
+
+def summary(statement: str, length: int = 500) -> str:
+    """A statement as a message shows it: on one line, cut, and without a role's password."""
+    text = _PASSWORD.sub(r"\1'***'", " ".join(statement.split()))
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 class Blocker(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +143,7 @@ async def watch(
                     log.info(
                         "statement_running",
                         revision=activity.revision,
-                        statement=activity.statement,
+                        statement=summary(activity.statement),
                         running_seconds=spoke - activity.since,
                         blockers=[str(each) for each in found],
                         progress=await _progress(connection, activity.pid),

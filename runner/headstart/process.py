@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -90,17 +90,24 @@ async def run(
         elif stdout is not None:
             out = stack.enter_context(stdout.open("wb")).fileno()
         tail = _Tail(redact, on_line)
-        transport, child = await asyncio.get_running_loop().subprocess_exec(
-            lambda: _Child(tail),
-            *argv,
-            env=dict(env),
-            cwd=cwd,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=out,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
+        spawning = asyncio.ensure_future(
+            asyncio.get_running_loop().subprocess_exec(
+                lambda: _Child(tail),
+                *argv,
+                env=dict(env),
+                cwd=cwd,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
         )
+        # A cancellation in the middle of this would leave a child behind that nobody knows.
+        cancelled = await _whatever_comes(spawning)
+    transport, child = spawning.result()
     try:
+        if cancelled:
+            raise asyncio.CancelledError
         await child.exited.wait()
         # A grandchild may have inherited the pipe and live on: what it says is not waited for beyond the grace.
         with contextlib.suppress(TimeoutError):
@@ -197,11 +204,20 @@ async def _end(child: _Child, group: int, grace: float) -> None:
     finally:
         _signal_group(group, signal.SIGKILL)
         # Nothing survives KILL, so this wait is short; it must not be skipped, or a zombie stays behind.
-        while not child.exited.is_set():
-            with contextlib.suppress(asyncio.CancelledError):
-                await child.exited.wait()
+        await _whatever_comes(asyncio.ensure_future(child.exited.wait()))
         while _reap_orphans(group):
             pass
+
+
+async def _whatever_comes(future: asyncio.Future[Any]) -> bool:
+    """Wait until a future is done; True when this task was cancelled meanwhile."""
+    cancelled = False
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled
 
 
 def _reap_orphans(group: int) -> bool:

@@ -152,7 +152,7 @@ class Reading:
             name, port = match[1] or match[3], match[2] or match[4] or port
         if name.startswith("@"):
             self.wrong(key, "asyncpg cannot reach an abstract socket: write the folder of a socket, /run/postgresql")
-        elif re.search(r"[\s@]", name) or ("/" in name and not name.startswith("/")):
+        elif not name.startswith("/") and re.search(r"[\s@/]", name):
             self.wrong(
                 key,
                 "it is neither a host's name nor the absolute folder of a socket: write db.example or /run/postgresql",

@@ -152,6 +152,21 @@ async def test_a_second_cancellation_kills_at_once(tmp_path: Path) -> None:
     assert not alive(int(pids.read_text()))
 
 
+async def test_cancelling_at_any_moment_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A cancellation that comes while the child is being started ends it as well."""
+    for turns in range(12):
+        pid = tmp_path / f"pid{turns}"
+        command = ["sh", "-c", f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 1000"]
+        task = asyncio.create_task(process.run(command, env=ENV, redact=str))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not pid.exists() or not alive(int(pid.read_text()))
+
+
 async def test_a_grandchild_that_holds_stderr_is_not_waited_for() -> None:
     """A daemon that a child leaves behind with its stderr does not hold the result up beyond the grace."""
     finished = await process.run(["sh", "-c", "sleep 1000 & echo $! >&2"], env=ENV, redact=str, grace=0.2)

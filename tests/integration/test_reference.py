@@ -159,13 +159,13 @@ def test_each_revision_is_reversible(database: str, monkeypatch: pytest.MonkeyPa
 
 def test_revision_ids_are_timestamps() -> None:
     """Ids are YYYYMMDD_HHMMSSmmm, rise along the history, and name the files; each revision tells of its locks."""
-    scripts = list(ScriptDirectory.from_config(Config(INI)).walk_revisions())[::-1]
-    ids = [script.revision for script in scripts]
+    history = list(ScriptDirectory.from_config(Config(INI)).walk_revisions())[::-1]
+    ids = [one.revision for one in history]
     assert ids == sorted(ids)
-    for script in scripts:
-        assert datetime.strptime(script.revision, "%Y%m%d_%H%M%S%f").replace(tzinfo=UTC).year >= 2025
-        assert Path(script.path).name.startswith(script.revision[:15])
-        assert "\nLocks: " in script.longdoc
+    for one in history:
+        assert datetime.strptime(one.revision, "%Y%m%d_%H%M%S%f").replace(tzinfo=UTC).year >= 2025
+        assert Path(one.path).name.startswith(one.revision[:15])
+        assert "\nLocks: " in one.longdoc
 
 
 @pytest.mark.parametrize(
@@ -192,13 +192,13 @@ def test_metadata_is_what_the_revisions_build(at_head: str) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "No new upgrade operations detected."), done.stderr
 
 
-def test_offline_sql_builds_the_same_schema(at_head: str, database: str) -> None:
-    """What `alembic upgrade head --sql` prints, without an address, builds what the online run builds."""
+def test_offline_sql_builds_the_same_schema(server: Postgres, at_head: str, database: str) -> None:
+    """What `alembic upgrade head --sql` prints, without an address, builds by psql what the online run builds."""
     done = alembic(None, "upgrade", "head", "--sql")
     assert done.returncode == 0, done.stderr
-    # A statement at a time where it leaves transactions, as psql would.
-    for part in re.split(r"(?m)^(?=BEGIN;$)|(?<=^COMMIT;$)", done.stdout):
-        script(database, part)
+    argv = [server.bindir / "psql", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--quiet", f"--dbname={database}"]
+    fed = subprocess.run(argv, input=done.stdout, capture_output=True, text=True, check=False, timeout=60)
+    assert fed.returncode == 0, fed.stderr
     assert catalog(database) == catalog(at_head)
 
 

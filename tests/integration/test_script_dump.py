@@ -44,12 +44,16 @@ CREATE TABLE company (
 COMMENT ON TABLE company IS E'Several lines;\nCOPY company FROM stdin;\n\\.\n-- it''s /* all */ $$text$$';
 CREATE TABLE price (company bigint REFERENCES company, day date, close positive, PRIMARY KEY (company, day))
     PARTITION BY RANGE (day);
-CREATE TABLE price_2024 PARTITION OF price FOR VALUES FROM ('2024-01-01') TO ('2025-01-01'); CREATE TABLE "Odd;
-name"."Ta""ble" ("Column; x" text, "order" int DEFAULT 1); CREATE INDEX ON company (lower(symbol)) WHERE mood <>
-'sad'; CREATE VIEW latest AS SELECT c.symbol, CASE WHEN p.close > 1 THEN ';' END AS "end"
-    FROM company c LEFT JOIN
-price p ON p.company = c.id; CREATE MATERIALIZED VIEW summary AS SELECT count(*) AS number, ';' AS note FROM price;
-CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN COPY company FROM stdin;
+CREATE TABLE price_2024 PARTITION OF price FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE "Odd; name"."Ta""ble" ("Column; x" text, "order" int DEFAULT 1);
+CREATE INDEX ON company (lower(symbol)) WHERE mood <> 'sad';
+CREATE VIEW latest AS
+    SELECT c.symbol, CASE WHEN p.close > 1 THEN ';' END AS "end"
+    FROM company c LEFT JOIN price p ON p.company = c.id;
+CREATE MATERIALIZED VIEW summary AS SELECT count(*) AS number, ';' AS note FROM price;
+CREATE FUNCTION touched() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+COPY company FROM stdin;
   IF NEW.symbol = $$a;b$$ THEN RAISE NOTICE 'x;'; END IF;
   RETURN NEW;
 END; $body$;
@@ -58,18 +62,27 @@ CREATE FUNCTION named(a int, OUT b text) RETURNS text LANGUAGE sql
 BEGIN ATOMIC
     SELECT CASE WHEN a > 1 THEN 'many;' ELSE (CASE WHEN true THEN 'END' END) END;
     SELECT symbol AS "case" FROM company WHERE id = a;
-END; CREATE PROCEDURE tidy(a text) LANGUAGE sql
-BEGIN ATOMIC DELETE FROM price WHERE close > 5; DELETE FROM company
-WHERE symbol = a; END; CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON company
-    FOR EACH ROW WHEN (NEW.symbol = 'a;b')
-EXECUTE FUNCTION touched(); CREATE RULE keep AS ON DELETE TO "Odd; name"."Ta""ble" DO INSTEAD
-    (SELECT 1; UPDATE
-company SET symbol = ';' WHERE false); ALTER TABLE company ENABLE ROW LEVEL SECURITY; CREATE POLICY visible ON company
-USING (symbol <> 'a;b'); CREATE SEQUENCE loose START 42; CREATE AGGREGATE total (int) (SFUNC = int4pl, STYPE = int,
-INITCOND = '0'); INSERT INTO company (symbol, mood, raw) SELECT 'S' || n || E';\t\n\\.\n''$$é', 'C:\', '\x5c2e0a' FROM
-generate_series(1, 400) n; INSERT INTO company (symbol, mood) VALUES ('COPY x FROM stdin;', NULL); INSERT INTO price
-SELECT id, '2024-02-01', id FROM company; INSERT INTO "Odd; name"."Ta""ble" VALUES (NULL, 2), (E'\\N', 3), (E'\\.',
-4), ('', 5); REFRESH MATERIALIZED VIEW summary; SELECT setval('loose', 77);
+END;
+CREATE PROCEDURE tidy(a text) LANGUAGE sql
+BEGIN ATOMIC
+    DELETE FROM price WHERE close > 5;
+    DELETE FROM company WHERE symbol = a;
+END;
+CREATE TRIGGER touch BEFORE INSERT OR UPDATE ON company
+    FOR EACH ROW WHEN (NEW.symbol = 'a;b') EXECUTE FUNCTION touched();
+CREATE RULE keep AS ON DELETE TO "Odd; name"."Ta""ble" DO INSTEAD
+    (SELECT 1; UPDATE company SET symbol = ';' WHERE false);
+ALTER TABLE company ENABLE ROW LEVEL SECURITY;
+CREATE POLICY visible ON company USING (symbol <> 'a;b');
+CREATE SEQUENCE loose START 42;
+CREATE AGGREGATE total (int) (SFUNC = int4pl, STYPE = int, INITCOND = '0');
+INSERT INTO company (symbol, mood, raw)
+    SELECT 'S' || n || E';\t\n\\.\n''$$é', 'C:\', '\x5c2e0a' FROM generate_series(1, 400) n;
+INSERT INTO company (symbol, mood) VALUES ('COPY x FROM stdin;', NULL);
+INSERT INTO price SELECT id, '2024-02-01', id FROM company;
+INSERT INTO "Odd; name"."Ta""ble" VALUES (NULL, 2), (E'\\N', 3), (E'\\.', 4), ('', 5);
+REFRESH MATERIALIZED VIEW summary;
+SELECT setval('loose', 77);
 """
 
 

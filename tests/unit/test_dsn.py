@@ -316,8 +316,6 @@ class TestAsyncpg:
 
 
 class TestTls:
-    CA = Path(__file__).parent / "ca.pem"
-
     @pytest.mark.parametrize(
         ("query", "verify_mode", "check_hostname"),
         [
@@ -460,7 +458,7 @@ class TestSecrecy:
             try:
                 dsn = parse(f"{start}{password}{rest}", {"PGPORT": "x"})
             except DsnError as error:
-                assert not any(piece in str(error) for piece in ("ZqX", "XqZ", password))  # noqa: PT017
+                assert not any(piece in str(error) for piece in ("ZqX", "XqZ", password))
             else:
                 pytest.fail(f"PGPORT=x was not noticed by {dsn}")
 
@@ -475,11 +473,11 @@ class TestSecrecy:
         try:
             parse(text)
         except DsnError as error:
-            assert error.problems  # noqa: PT017
+            assert error.problems
             for problem in error.problems:
-                assert problem.startswith("DATABASE_URL: ")  # noqa: PT017
-                assert "\n" not in problem  # noqa: PT017
-                assert "XqZ" not in problem  # noqa: PT017
+                assert problem.startswith("DATABASE_URL: ")
+                assert "\n" not in problem
+                assert "XqZ" not in problem
 
 
 class TestProblems:
@@ -529,13 +527,7 @@ class TestProblems:
         files = {"/srv": "[app]\ngssencmode=no\nwhat\n"}
         environ = {"PGSERVICEFILE": "/srv", "PGPORT": "x", "PGCONNECT_TIMEOUT": "soon", "PGSSLMODE": "\udcff"}
         said = problems("postgresql://h?service=app&sslmode=maybe", environ, files).split("; ")
-        assert [problem.partition(": ")[0] for problem in said] == [
-            "PGPORT",
-            "DATABASE_URL",
-            "service 'app' in /srv",
-            "PGCONNECT_TIMEOUT",
-            "service 'app' in /srv",
-        ] or sorted(problem.partition(": ")[0] for problem in said) == sorted([
+        assert sorted(problem.partition(": ")[0] for problem in said) == sorted([
             "PGPORT",
             "DATABASE_URL",
             "service 'app' in /srv",

@@ -39,7 +39,7 @@ def trees(draw: st.DrawFn) -> list[tuple[str, str]]:
     return files
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trees(), st.booleans(), st.booleans(), st.data())
 def test_written_histories_are_alembics(
     files: list[tuple[str, str]], recursive: bool, several: bool, data: st.DataObject
@@ -71,7 +71,7 @@ def test_written_histories_are_alembics(
         plan = decide(before.after, graph, "heads")
         if plan is not None:
             steps = script._upgrade_revs("heads", before.after)  # type: ignore[arg-type]
-            assert plan.pending == tuple(step.revision.revision for step in steps)  # type: ignore[attr-defined]
+            assert plan.pending == tuple(step.revision.revision for step in steps)
 
 
 def test_depends_on_is_in_the_graph(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from headstart.alembic_bridge.environment import run_environment
 from headstart.alembic_bridge.scripts import env_failed
-from headstart.alembic_bridge.steps import RETRIED, Failure, Steps, revision_of, summary
+from headstart.alembic_bridge.steps import RETRIED, Failure, Steps, revision_of
 from headstart.errors import (
     HeadstartError,
     MigrationFailedError,
@@ -21,7 +21,7 @@ from headstart.errors import (
     TableLocksNotObtainedError,
     VerificationFailedError,
 )
-from headstart.observe import Activity, invalid_indexes
+from headstart.observe import Activity, invalid_indexes, summary
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import RevisionStep

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 
+from headstart.observe import summary
 from headstart.run import AppliedRevision
 from headstart.script_connection import ScriptConnection
 
@@ -30,13 +31,6 @@ RETRIED = {"55P03": "lock_not_available", "40P01": "deadlock_detected", "40001":
 """SQLSTATEs that mean a lost race, after which the same revision may succeed."""
 
 _READS = re.compile(r"\s*(?:--[^\n]*\n\s*)*(select|show|explain|set|reset|values|table)\b", re.IGNORECASE)
-_PASSWORD = re.compile(r"(password\s+)'(?:[^']|'')*'", re.IGNORECASE)
-
-
-def summary(statement: str, length: int = 500) -> str:
-    """A statement as a message shows it: on one line, cut, and without a role's password."""
-    text = _PASSWORD.sub(r"\1'***'", " ".join(statement.split()))
-    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +103,7 @@ class Steps:
                 "revision_applied" if step.is_upgrade else "revision_reverted",
                 revision=applied.revision,
                 description=step.doc,
-                seconds=applied.seconds,
+                applied_seconds=applied.seconds,
                 done=self.done,
                 of=len(self.steps),
             )

@@ -1,0 +1,128 @@
+"""The log for a person on a terminal: the run told in sentences. What has no sentence of its own is shown as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
+
+import structlog
+
+Event = Mapping[str, Any]
+
+_COLOURS = {"good": "\033[32m", "bad": "\033[31m", "wait": "\033[33m", "dim": "\033[2m"}
+_END = "\033[0m"
+_MANY = 4
+"""Revisions that are named one by one; of more, the first and the last."""
+
+
+def renderer(*, colors: bool) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
+    """Make structlog's last processor.
+
+    Args:
+        colors: whether the terminal shows colours.
+    """
+    plain = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
+
+    def paint(colour: str, text: str) -> str:
+        return f"{_COLOURS[colour]}{text}{_END}" if colors else text
+
+    def process(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401  (structlog's)
+        clock = event["timestamp"][11:19]
+        if event["event"] == "run_finished":
+            return f"{paint('dim', clock)}  " + f"\n{' ' * 10}".join(_end(event, paint))
+        sentence = _SENTENCES.get(event["event"])
+        if sentence is None or "exc_info" in event or "exception" in event:
+            event["timestamp"] = clock
+            return plain(logger, method, {key: value for key, value in event.items() if value not in (None, [])})
+        colour, tell = sentence
+        text = tell(event)
+        return f"{paint('dim', clock)}  {paint(colour, text) if colour else text}"
+
+    return process
+
+
+def _end(event: Event, paint: Callable[[str, str], str]) -> list[str]:
+    applied = event.get("applied") or []
+    if event["exit_code"] == 0:
+        parts = [f"at {_named(event.get('revision_after'))}"] if event.get("revision_after") is not None else []
+        parts += [f"{len(applied)} applied"] if applied else []
+        parts += [f"in {event['total_seconds']:.2f} s"] if "total_seconds" in event else []
+        return [paint("good", "done") + "  " + ", ".join(parts)]
+    lines = [paint("bad", f"failed (exit {event['exit_code']}, {event['outcome']})") + f"  {event.get('error')}"]
+    problems = event.get("problems") or []
+    lines += [f"- {problem}" for problem in problems] if len(problems) > 1 else []
+    lines += [f"{label}: {event[key]}" for key, label in _DETAILS if event.get(key)]
+    if event.get("revision_after") is not None:
+        lines.append(f"the database is at {_named(event['revision_after'])}; {len(applied)} applied in this run")
+    if event.get("backup"):
+        lines.append(f"backup: {event['backup']}")
+    return [*lines, f"-> {event['hint']}"]
+
+
+_DETAILS = (("statement", "statement"), ("detail", "detail"), ("position", "position"))
+
+
+def _named(revisions: Any) -> str:  # noqa: ANN401  (one, several or none)
+    if not isinstance(revisions, list | tuple):
+        return str(revisions)
+    if len(revisions) <= _MANY:
+        return ", ".join(map(str, revisions))
+    return f"{revisions[0]} ... {revisions[-1]}"
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 1024 / 1024:.1f} MiB"
+
+
+_SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
+    "run_started": ("dim", lambda e: f"headstart {e['version']}: {e['verb']} {e['database']}"),
+    "server_not_ready": ("wait", lambda e: f"waiting, {e['left_seconds']:.0f} s left: {e['cause']}"),
+    "server_ready": ("", lambda e: f"PostgreSQL {e['version']} answers after {e['waited_seconds']:.2f} s"),
+    "nothing_pending": ("", lambda e: f"nothing is pending: the database is at {_named(e['revision'])}"),
+    "alembic_decides": ("dim", lambda e: f"Alembic is asked, since {e['reason']}"),
+    "lock_waiting": ("wait", lambda e: f"waiting for the migration lock, held by {e['holder']}"),
+    "lock_obtained": ("", lambda e: f"migration lock obtained after {e['waited_seconds']:.2f} s"),
+    "plan": ("", lambda e: f"{len(e['pending'])} pending after {_named(e['revision'])}: {_named(e['pending'])}"),
+    "backup_skipped": ("dim", lambda e: f"no backup: {e['reason']}"),
+    "backup_started": (
+        "",
+        lambda e: (
+            f"backing up {_mebibytes(e['database_bytes'])} in {e['tables']} tables"
+            f" (pg_dump {e['client_version']}, {e['compression']}, {e['jobs']} jobs)"
+        ),
+    ),
+    "backup_progress": (
+        "wait",
+        lambda e: f"backing up: {_mebibytes(e['written_bytes'])} after {e['elapsed_seconds']:.0f} s",
+    ),
+    "backup_taken": ("", lambda e: f"backup is whole: {e['path']} ({_mebibytes(e['total_bytes'])})"),
+    "revision_applied": ("", lambda e: _step(e, "applied ")),
+    "revision_reverted": ("", lambda e: _step(e, "reverted")),
+    "revision_retried": (
+        "wait",
+        lambda e: (
+            f"trying {e['revision']} again in {e['pause_seconds']:.1f} s: {e['cause']}"
+            + "".join(f"\n{' ' * 10}blocked by {blocker}" for blocker in e["blockers"])
+        ),
+    ),
+    "revision_waiting": (
+        "wait",
+        lambda e: f"waiting, {e['left_seconds']:.0f} s left: {len(e['pending'])} revisions are pending",
+    ),
+    "statement_running": (
+        "wait",
+        lambda e: f"{e['revision']}: still running after {e['running_seconds']:.0f} s: {e['statement']}",
+    ),
+    "statement_blocked": (
+        "wait",
+        lambda e: f"{e['revision']} is blocked by " + "; ".join(e["blockers"]),
+    ),
+    "verified": ("", lambda e: f"verified: the database is at {_named(e['revision'])}"),
+    "at_target": ("", lambda e: f"the database is at {_named(e['revision'])}"),
+    "script_output": ("dim", lambda e: f"| {e['message']}"),
+}
+
+
+def _step(event: Event, verb: str) -> str:
+    count = f"{event['done']}/{event['of']}"
+    return f"{verb} {event['revision']}  {event['description']} ({count}, {event['applied_seconds']:.2f} s)"
