@@ -105,6 +105,7 @@ async def run(
         # A cancellation in the middle of this would leave a child behind that nobody knows.
         cancelled = await _whatever_comes(spawning)
     transport, child = spawning.result()
+    _GROUPS.add(transport.get_pid())
     try:
         if cancelled:
             raise asyncio.CancelledError
@@ -117,6 +118,7 @@ async def run(
         await _end(child, transport.get_pid(), grace)
         raise
     finally:
+        _GROUPS.discard(transport.get_pid())
         transport.close()
     tail.close()
     returncode = transport.get_returncode()
@@ -127,6 +129,12 @@ async def run(
         seconds=time.monotonic() - started,
         stdout=b"".join(child.stdout),
     )
+
+
+def kill_remaining() -> None:
+    """Kill what is still running, without waiting: for a process that ends itself at once."""
+    for group in tuple(_GROUPS):
+        _signal_group(group, signal.SIGKILL)
 
 
 class _Child(asyncio.SubprocessProtocol):
