@@ -78,9 +78,8 @@ def _failed(what: str, error: HeadstartError) -> Finding:
 
 
 async def _history(run: Run) -> str:
-    project = find(run)
+    project, graph = find(run)
     history.check_sources(project)
-    graph = history.read_graph(project)
     if graph is None:
         return f"{project.script_location}: only Alembic can read it ({project.why or 'unusual revision files'})"
     if not project.conclusive:
@@ -102,7 +101,7 @@ async def _revision(run: Run, ready: Ready) -> str:
 
 
 async def _privileges(run: Run, ready: Ready) -> str:
-    project = find(run)
+    project = find(run).project
     await postgres.require_write_privilege(
         ready.connection, ready.server, project.version_table, project.version_schema
     )

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from headstart import history, lock, postgres
+from headstart import lock, postgres
 from headstart.errors import BackupFailedError, ConfigurationError, NotReadyError
-from headstart.plan import Plan, decide
+from headstart.plan import Plan
 from headstart.readiness import wait_until_ready
 from headstart.run import Run, spell
-from headstart.up import ask_alembic, connected, find, load, locked
+from headstart.up import ask_alembic, compare, connected, find, load, locked
 
 if TYPE_CHECKING:
     import argparse
 
     from headstart.backup import Backup
-    from headstart.history import Project
+    from headstart.history import History
     from headstart.readiness import Ready
 
 PAUSE = 1.0
@@ -42,7 +42,7 @@ async def wait_for_head(run: Run) -> None:
     Raises:
         NotReadyError: it is not there in time (20).
     """
-    project = find(run)
+    found = find(run)
     deadline = time.monotonic() + run.settings.wait_timeout
     spoke = float("-inf")
     async with connected(run) as ready:
@@ -50,7 +50,7 @@ async def wait_for_head(run: Run) -> None:
         with run.timed("wait"):
             while True:
                 try:
-                    plan = await standing(run, ready._replace(connection=connection), project)
+                    plan = await standing(run, ready._replace(connection=connection), found)
                 except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                     run.log.info("server_lost", error=type(error).__name__)
                     left = max(deadline - time.monotonic(), 0.1)
@@ -80,16 +80,9 @@ async def wait_for_head(run: Run) -> None:
     run.log.info("at_target", revision=spell(run.after))
 
 
-async def standing(run: Run, ready: Ready, project: Project) -> Plan:
+async def standing(run: Run, ready: Ready, history: History) -> Plan:
     """Where the database stands against the history, by the fast reading or else by Alembic; changes nothing."""
-    graph = history.read_graph(project)
-    if project.conclusive and graph is not None:
-        recorded = await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
-        run.found(recorded)
-        plan = decide(recorded, graph, run.settings.target)
-        if plan is not None:
-            return plan
-    plan = await ask_alembic(run, ready, project)
+    plan = await compare(run, ready, history) or await ask_alembic(run, ready, history)
     if plan is None:
         raise ConfigurationError(
             "env.py writes to the database before it runs migrations, so it cannot be asked without changing something",
@@ -100,10 +93,10 @@ async def standing(run: Run, ready: Ready, project: Project) -> Plan:
 
 async def status(run: Run) -> dict[str, Any]:
     """Where the database is, what is pending, who holds the lock, and which backups there are."""
-    project = find(run)
+    history = find(run)
     found: dict[str, Any] = {}
     async with connected(run) as ready:
-        plan = await standing(run, ready, project)
+        plan = await standing(run, ready, history)
         found["server"] = {"version": ready.server.version, "address": ready.dsn.display()}
         found["database"] = ready.server.database
         found["revision"] = spell(plan.before)
@@ -133,14 +126,8 @@ async def back_up(run: Run) -> None:
     """
     from headstart import backup
 
-    project: Project | None
-    try:
-        project = find(run)
-    except ConfigurationError:
-        project = None  # a backup needs no Alembic project
-    table, schema = (project.version_table, project.version_schema) if project else ("alembic_version", None)
     async with connected(run) as ready, locked(run, ready):
-        recorded = await postgres.recorded_revisions(ready.connection, table, schema)
+        recorded = await _recorded(run, ready)
         run.found(recorded)
         with run.timed("backup"):
             async with lock.kept(ready.connection) as beat:
@@ -161,6 +148,20 @@ async def back_up(run: Run) -> None:
                     watch=beat,
                 )
         run.backup = str(taken.path)
+
+
+async def _recorded(run: Run, ready: Ready) -> tuple[str, ...]:
+    """What the backup's manifest is to say; a backup needs no Alembic project, and none that is in order."""
+    try:
+        history = find(run)
+    except (ConfigurationError, BrokenHistoryError) as error:
+        run.log.info("project_not_readable", cause=error.message)
+        return await postgres.recorded_revisions(ready.connection, "alembic_version", None)
+    project = history.project
+    if not project.conclusive:
+        await load(run, ready, history, strict=False)
+        return run.after or ()
+    return await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
 
 
 def backups(run: Run, database: str | None) -> tuple[Backup, ...]:
@@ -260,16 +261,16 @@ async def alembic(run: Run, options: argparse.Namespace, *, database: bool) -> N
     from headstart.alembic_bridge import verbs
     from headstart.alembic_bridge.scripts import configure
 
-    project = find(run)
+    found = find(run)
     async with _reading(run, database=database) as workbench:
         url = workbench.dsn.sqlalchemy_url() if workbench else "postgresql+asyncpg://"
-        await verbs.call(configure(project, url, run.options), options, workbench, log=run.log)
+        await verbs.call(configure(found.project, url, run.options), options, workbench, log=run.log)
 
 
 async def stamp(run: Run, revisions: Sequence[str], *, purge: bool) -> None:
     """Write the version table without running anything, under the lock."""
-    project = find(run)
+    found = find(run)
     async with connected(run) as ready, locked(run, ready):
-        work = await load(run, ready, project, strict=False)
+        work = await load(run, ready, found, strict=False)
         await work.stamp(revisions, purge=purge, tag=run.options.get("tag"))
         await work.verify()

@@ -28,6 +28,8 @@ LONGEST_LINE = 1024 * 1024
 _GROUPS: set[int] = set()
 #: How often a process group that was told to end is looked at, in seconds.
 POLL = 0.01
+#: How long the killed may take to disappear (a process that waits for a disk cannot go before the disk answers), in seconds.
+LAST_WAIT = 1.0
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,16 +207,22 @@ async def _end(child: _Child, group: int, grace: float) -> None:
         if _signal_group(group, signal.SIGTERM):
             async with asyncio.timeout(grace):
                 await child.exited.wait()
-                while _reap_orphans(group) or _signal_group(group, 0):  # noqa: ASYNC110  (groups have no events)
-                    await asyncio.sleep(POLL)
+                await _gone(group)
     except (TimeoutError, asyncio.CancelledError):
         pass
     finally:
         _signal_group(group, signal.SIGKILL)
-        # Nothing survives KILL, so this wait is short; it must not be skipped, or a zombie stays behind.
+        # Nothing survives KILL, so these waits are short; skipped, they would leave a zombie, or files still being written.
         await _whatever_comes(asyncio.ensure_future(child.exited.wait()))
-        while _reap_orphans(group):
-            pass
+        last = asyncio.ensure_future(_gone(group))
+        asyncio.get_running_loop().call_later(LAST_WAIT, last.cancel)
+        await _whatever_comes(last)
+
+
+async def _gone(group: int) -> None:
+    """Wait until nobody is left in a process group."""
+    while _reap_orphans(group) or _signal_group(group, 0):  # noqa: ASYNC110  (the kernel tells nobody)
+        await asyncio.sleep(POLL)
 
 
 async def _whatever_comes(future: asyncio.Future[Any]) -> bool:

@@ -13,7 +13,7 @@ from headstart.readiness import wait_until_ready
 from headstart.run import Run, spell
 
 if TYPE_CHECKING:
-    from headstart.history import Project
+    from headstart.history import History
     from headstart.readiness import Ready
     from headstart.work import Work
 
@@ -23,16 +23,16 @@ async def up(run: Run) -> None:
 
     Nothing pending takes no lock, writes nothing and imports no Alembic.
     """
-    project = find(run)
+    found = find(run)
     async with connected(run) as ready:  # wait
-        plan = await compare(run, ready, project) or await ask_alembic(run, ready, project)
+        plan = await compare(run, ready, found) or await ask_alembic(run, ready, found)
         if plan is not None and plan.nothing_pending:
             return
         async with locked(run, ready):
-            plan = await compare(run, ready, project)  # again: another runner may have been quicker
+            plan = await compare(run, ready, found)  # again: another runner may have been quicker
             if plan is not None and plan.nothing_pending:
                 return
-            work = await load(run, ready, project)
+            work = await load(run, ready, found)
             steps = await work.steps_up(run.settings.target)
             if steps:
                 await work.guard()
@@ -43,9 +43,9 @@ async def up(run: Run) -> None:
 
 async def downgrade(run: Run) -> None:
     """Take the database down to the target, with the same lock, backup and care."""
-    project = find(run)
+    found = find(run)
     async with connected(run) as ready, locked(run, ready):
-        work = await load(run, ready, project)
+        work = await load(run, ready, found)
         steps = await work.steps_down(run.settings.target)
         if steps:
             await work.guard()
@@ -54,10 +54,15 @@ async def downgrade(run: Run) -> None:
         await work.verify()
 
 
-def find(run: Run) -> Project:
-    """Locate the Alembic project by Alembic's own rules."""
+def find(run: Run) -> History:
+    """Locate the Alembic project by Alembic's own rules, and read its revision files.
+
+    Raises:
+        ConfigurationError: there is no such project (10).
+        BrokenHistoryError: the files are no history (70).
+    """
     settings = run.settings
-    return history.locate(settings.config, cwd=run.cwd, explicit=settings.config_explicit, section=run.section)
+    return history.read(settings.config, cwd=run.cwd, explicit=settings.config_explicit, section=run.section)
 
 
 @contextlib.asynccontextmanager
@@ -73,15 +78,15 @@ async def connected(run: Run) -> AsyncIterator[Ready]:
         await postgres.close(ready.connection)
 
 
-async def compare(run: Run, ready: Ready, project: Project) -> Plan | None:
+async def compare(run: Run, ready: Ready, found: History) -> Plan | None:
     """Hold what is recorded against the revision files; None where only Alembic can tell.
 
     Raises:
-        BrokenHistoryError: the files are no history (70).
+        BrokenHistoryError: the target is `head`, and there are several (70).
         DatabaseUnknownError: the recorded revision is not in it (72).
     """
     with run.timed("compare"):
-        graph = history.read_graph(project)
+        project, graph = found
         if not project.conclusive or graph is None:
             run.log.info("alembic_decides", reason=project.why or "the revision files are written in an unusual way")
             return None
@@ -95,7 +100,7 @@ async def compare(run: Run, ready: Ready, project: Project) -> Plan | None:
         return plan
 
 
-async def ask_alembic(run: Run, ready: Ready, project: Project) -> Plan | None:
+async def ask_alembic(run: Run, ready: Ready, found: History) -> Plan | None:
     """The same comparison by Alembic's own word, in a session that cannot write; None if env.py insists on writing.
 
     Raises:
@@ -109,7 +114,7 @@ async def ask_alembic(run: Run, ready: Ready, project: Project) -> Plan | None:
     with run.timed("compare"):
         await ready.connection.execute("set default_transaction_read_only = on")
         try:
-            work = await Work.load(run, ready, project, locked=False)
+            work = await Work.load(run, ready, found, locked=False)
             await work.steps_up(run.settings.target)
         except EnvironmentWritesError:
             return None
@@ -140,9 +145,9 @@ async def locked(run: Run, ready: Ready) -> AsyncIterator[None]:
         yield
 
 
-async def load(run: Run, ready: Ready, project: Project, *, strict: bool = True) -> Work:
+async def load(run: Run, ready: Ready, found: History, *, strict: bool = True) -> Work:
     """Load the project into Alembic, and let env.py itself say what is recorded and where."""
     from headstart.work import Work  # Alembic and SQLAlchemy come with it
 
     with run.timed("load"):
-        return await Work.load(run, ready, project, strict=strict)
+        return await Work.load(run, ready, found, strict=strict)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from headstart import backup, history, postgres
+from headstart import backup, postgres
 from headstart.alembic_bridge.migrate import migrate
 from headstart.alembic_bridge.scripts import Recorded, Scripts, recorded
 from headstart.alembic_bridge.steps import revision_of
@@ -30,7 +30,7 @@ from headstart.run import AppliedRevision, Run, spell
 if TYPE_CHECKING:
     from alembic.runtime.migration import RevisionStep
 
-    from headstart.history import Project
+    from headstart.history import History
     from headstart.readiness import Ready
     from headstart.script_connection import ScriptConnection
 
@@ -47,13 +47,13 @@ class Work:
         self._expected = found.revisions
 
     @classmethod
-    async def load(cls, run: Run, ready: Ready, project: Project, *, locked: bool = True, strict: bool = True) -> Work:
+    async def load(cls, run: Run, ready: Ready, history: History, *, locked: bool = True, strict: bool = True) -> Work:
         """Load the project into Alembic, let env.py say what is recorded and where, and refuse what does not fit.
 
         Args:
             run: this run.
             ready: the working connection.
-            project: the files.
+            history: the files.
             locked: whether that connection holds the migration lock; without it nothing may be changed.
             strict: refuse a history that does not fit what is recorded; `stamp` is there to mend that.
 
@@ -62,7 +62,7 @@ class Work:
             DatabaseUnknownError: the recorded revision is not in it (72).
             ConfigurationError: env.py fails, or reaches another database (10).
         """
-        scripts = Scripts(project, ready.dsn.sqlalchemy_url(), run.options)
+        scripts = Scripts(history.project, ready.dsn.sqlalchemy_url(), run.options)
 
         async def connect() -> ScriptConnection:
             return await postgres.connect(ready.dsn, timeout=10, application_name=run.application_name)
@@ -80,12 +80,12 @@ class Work:
         run.found(found.revisions)
         work = cls(run, ready, scripts, workbench, found)
         if strict:
-            work._refuse_unfit_history(project)
+            work._refuse_unfit_history(history)
         return work
 
-    def _refuse_unfit_history(self, project: Project) -> None:
+    def _refuse_unfit_history(self, history: History) -> None:
         """Say in our words what Alembic would refuse too, where the fast reading of the files can."""
-        graph = history.read_graph(project)
+        graph = history.graph
         target = self._run.settings.target
         if graph is not None:
             decide(self._found.revisions, graph, target)

@@ -120,7 +120,8 @@ def unusable(directory: Path, error: OSError) -> BackupFailedError:
     """The refusal for a backup folder that cannot be used."""
     where = f"HEADSTART_BACKUP_DIR={directory}"
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
-        return BackupFailedError(f"{where}: {error.filename} is not a folder", hint="name a folder", dir=str(directory))
+        message = f"{where} is not a folder, or lies below something that is none"
+        return BackupFailedError(message, hint="name a folder", dir=str(directory))
     hint = {
         errno.EACCES: f"let user {os.geteuid()} write there, or set HEADSTART_BACKUP_DIR to a folder where it may",
         errno.EROFS: "mount it writable, or set HEADSTART_BACKUP_DIR to a folder that is",
@@ -141,9 +142,16 @@ def sweep(home: Path) -> list[Path]:
 
     The caller holds the database's migration lock, so none of this is in use; unless another server, with a database of
     the same name, shares the folder. Its run holds a lock on its own staging folder.
+
+    Raises:
+        BackupFailedError: the folder cannot be read.
     """
     swept = []
-    for entry in _entries(home):
+    try:
+        entries = _entries(home)
+    except OSError as error:
+        raise unusable(home.parent, error) from error
+    for entry in entries:
         if entry.name.startswith((PARTIAL, DELETING)) and not _locked(entry):
             shutil.rmtree(entry, ignore_errors=True)
             swept.append(entry)

@@ -6,8 +6,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from headstart.graph import Graph
 from headstart.history.files import check_sources, read_graph, revision_files
 from headstart.history.project import Project, locate
 from headstart.history.source import broken_source
 
-__all__ = ["Project", "broken_source", "check_sources", "locate", "read_graph", "revision_files"]
+
+class History(NamedTuple):
+    """A project and its graph; no graph where only Alembic can tell."""
+
+    project: Project
+    graph: Graph | None
+
+
+def read(config: str, *, cwd: str, explicit: bool = False, section: str = "alembic") -> History:
+    """Find the project and read its revision files, once for a run. Arguments and errors are those of the two steps."""
+    project = locate(config, cwd=cwd, explicit=explicit, section=section)
+    return History(project, read_graph(project))
+
+
+__all__ = ["History", "Project", "broken_source", "check_sources", "locate", "read", "read_graph", "revision_files"]
