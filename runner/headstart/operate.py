@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from headstart import lock, postgres
-from headstart.errors import BackupFailedError, ConfigurationError, NotReadyError
+from headstart.errors import BackupFailedError, BrokenHistoryError, ConfigurationError, NotReadyError
 from headstart.plan import Plan
 from headstart.readiness import wait_until_ready
 from headstart.run import Run, spell

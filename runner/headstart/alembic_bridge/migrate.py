@@ -110,6 +110,11 @@ async def migrate(
                 continue
             raise _failed(error, failure, leftovers, work, activity) from error
         await settle(workbench)
+        if work.current is not None:
+            raise VerificationFailedError(
+                f"env.py ended without running {len(work.pending())} of {len(work.steps)} pending revisions",
+                hint="see why env.py skips context.run_migrations(), or swallows what it raises",
+            )
         await _refuse_useless_indexes(workbench, work, invalid, log)
         return arrived
 
