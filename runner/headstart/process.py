@@ -28,7 +28,7 @@ LONGEST_LINE = 1024 * 1024
 _GROUPS: set[int] = set()
 #: How often a process group that was told to end is looked at, in seconds.
 POLL = 0.01
-#: How long the killed may take to disappear (a process that waits for a disk cannot go before the disk answers), in seconds.
+#: How long the killed may take to disappear, in seconds: one that waits for a disk cannot go before the disk answers.
 LAST_WAIT = 1.0
 
 
@@ -212,7 +212,7 @@ async def _end(child: _Child, group: int, grace: float) -> None:
         pass
     finally:
         _signal_group(group, signal.SIGKILL)
-        # Nothing survives KILL, so these waits are short; skipped, they would leave a zombie, or files still being written.
+        # Nothing survives KILL, so these waits are short; without them a zombie, or files still being written, would stay.
         await _whatever_comes(asyncio.ensure_future(child.exited.wait()))
         last = asyncio.ensure_future(_gone(group))
         asyncio.get_running_loop().call_later(LAST_WAIT, last.cancel)

@@ -221,7 +221,10 @@ def _unknown(environ: Mapping[str, str]) -> list[str]:
             continue
         from difflib import get_close_matches
 
-        near = get_close_matches(name, [each for each in known if each.startswith("HEADSTART_")], 1, 0.6)
-        advice = f"did you mean {near[0]}?" if near else "leave it out; `headstart --help` lists what there is"
+        ours = [each.removeprefix("HEADSTART_") for each in known if each.startswith("HEADSTART_")]
+        near = get_close_matches(name.removeprefix("HEADSTART_"), sorted(ours), 1, 0.6)
+        advice = (
+            f"did you mean HEADSTART_{near[0]}?" if near else "leave it out; `headstart --help` lists what there is"
+        )
         problems.append(f"{name} is not known: {advice}")
     return problems

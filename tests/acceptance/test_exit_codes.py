@@ -172,7 +172,7 @@ def test_10_env_py_reaches_another_database(project: Project, headstart: Callabl
     elsewhere = any_database.rpartition("/")[0] + "/postgres"
     project.in_env(f"config.set_main_option('sqlalchemy.url', {elsewhere.replace('%', '%%')!r})")
     before = fingerprint(any_database), fingerprint(elsewhere)
-    last = ended(headstart("up", url=any_database), 10, secrets=[any_database.split(":")[2].split("@")[0]])
+    last = ended(headstart("up", url=any_database), 10, secrets=[any_database.split(":")[2].split("@", maxsplit=1)[0]])
     assert "/postgres" in last["error"]
     assert "DATABASE_URL" in last["hint"]
     assert (fingerprint(any_database), fingerprint(elsewhere)) == before
@@ -221,7 +221,7 @@ def _dangling(project: Project) -> list[str]:
 
 def _not_text(project: Project) -> list[str]:
     path = project.revision("b2")
-    path.write_bytes(path.read_bytes() + b"# \xff\xfe\n")
+    path.write_bytes(path.read_bytes() + b"name = '\xff\xfe'\n")
     return [str(path)]
 
 
@@ -301,16 +301,15 @@ def test_99_bug(project: Project, headstart: Callable[..., Run], any_database: s
     assert (run.last["event"], run.last["exit_code"], run.last["outcome"]) == ("run_finished", 99, "bug")
     [bug] = run.events("bug")
     assert "Traceback" in bug["exception"]
-    assert any_database.split(":")[2].split("@")[0] not in run.stderr
+    assert any_database.split(":")[2].split("@", maxsplit=1)[0] not in run.stderr
     assert len(run.log) == len(run.stderr.splitlines()), "every line is JSON"
 
 
 def test_a_folder_that_is_gone(project: Project, headstart: Callable[..., Run], tmp_path: Path) -> None:
     """A working directory that was removed meanwhile is a configuration error like any other."""
-    gone = tmp_path / "gone"
+    gone, planted = tmp_path / "gone", tmp_path / "planted"
     gone.mkdir()
-    launcher = f"import os, sys; os.rmdir({str(gone)!r}); from headstart.__main__ import main; main()"
-    (tmp_path / "planted").mkdir()
-    (tmp_path / "planted" / "sitecustomize.py").write_text(launcher.partition("; from")[0] + "\n", encoding="utf-8")
-    run = headstart("up", url=NOBODY, cwd=gone, env={"PYTHONPATH": str(tmp_path / "planted")})
+    planted.mkdir()
+    (planted / "sitecustomize.py").write_text(f"import os\nos.rmdir({str(gone)!r})\n", encoding="utf-8")
+    run = headstart("up", url=NOBODY, cwd=gone, env={"PYTHONPATH": str(planted)})
     ended(run, 10, secrets=["t0psecret"])

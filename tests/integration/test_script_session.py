@@ -105,12 +105,12 @@ async def test_cancelled_outside_of_a_transaction(ours: ScriptConnection) -> Non
     """A cancelled statement in autocommit stops, and the session has its lock_timeout back."""
     await ours.execute("SET lock_timeout = '5s'")
     ours.work_lock_timeout = "5s"
+    async with engine_of(ours, autocommit=True) as connection:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await connection.exec_driver_sql("DO $$ BEGIN PERFORM pg_sleep(60); END $$")
     async with asyncio.timeout(10):
-        async with engine_of(ours, autocommit=True) as connection:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await connection.exec_driver_sql("DO $$ BEGIN PERFORM pg_sleep(60); END $$")
-            assert (await connection.exec_driver_sql("SHOW lock_timeout")).scalar() == "5s"
+        assert await rows(ours, "SHOW lock_timeout") == [("5s",)]
 
 
 async def test_a_lent_connection_outlives_its_borrowers(ours: ScriptConnection) -> None:

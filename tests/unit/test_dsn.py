@@ -1,118 +1,27 @@
-"""One parse, three consumers: whatever the spelling, they mean the same server."""
+"""One parse: whatever the spelling, it is the same Dsn, or every problem without a secret."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import ssl
-import struct
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote, quote_plus
-
-import asyncpg
-import msgspec
+import hypothesis
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
-from sqlalchemy.engine import make_url
 
-from headstart.dsn import DEFAULT_HOSTS, Dsn, DsnError, Secret, without_libpq_variables
-from headstart.errors import ConfigurationError
+from headstart.dsn import DEFAULT_HOSTS, DsnError, Secret
+from support.spellings import NASTY, names, parse, passwords, places, problems, spellings, words
 
-NASTY = "p@ss:/w%"
-AWKWARD = "@:/?#%&=+,;'\"\\[]{}()<>|*~!$^` \tä€🐘aZ09"
-
-words = st.text(st.sampled_from(AWKWARD) | st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1)
-names = words.filter(lambda word: word == word.strip())
-# Begins and ends with what is in no message, so that a test can tell whether it is quoted.
-passwords = words.map(lambda word: f"ZqX{word}XqZ")
-hosts = st.sampled_from(["db", "db.example", "10.0.0.1", "::1", "fe80::1", "/run/postgresql", "/tmp/a b"])  # noqa: S108
-places = st.lists(st.tuples(hosts, st.integers(1, 65535)), min_size=1, max_size=3)
-
-
-def no_files(path: str) -> str:
-    raise FileNotFoundError(2, "No such file or directory", path)
-
-
-def parse(url: str | None, environ: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None) -> Dsn:
-    def read_file(path: str) -> str:
-        return files[path] if files is not None and path in files else no_files(path)
-
-    return Dsn.parse(url, environ or {}, read_file=read_file, default_user="me")
-
-
-def problems(url: str | None, environ: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None) -> str:
-    with pytest.raises(DsnError) as caught:
-        parse(url, environ, files)
-    assert caught.value.problems
-    assert all("\n" not in problem for problem in caught.value.problems)
-    return "; ".join(caught.value.problems)
-
-
-def q(text: str) -> str:
-    return quote(text, safe="")
-
-
-def netloc(place: tuple[str, int]) -> str:
-    host, port = place
-    return f"[{host}]:{port}" if ":" in host else f"{q(host)}:{port}"
-
-
-def pair(key: str, value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
-
-
-def spellings(places: list[tuple[str, int]], user: str, password: str, database: str) -> list[tuple[str | None, Any]]:
-    """Every way to say the same, with the variables that belong to it."""
-    at = ",".join(map(netloc, places))
-    listed = {"host": ",".join(host for host, _ in places), "port": ",".join(str(port) for _, port in places)}
-    every = "".join(f"%{byte:02x}" for byte in password.encode())
-    pg = {"PGHOST": listed["host"], "PGPORT": listed["port"], "PGUSER": user}
-    pg |= {"PGPASSWORD": password, "PGDATABASE": database}
-    urls = [
-        f"{scheme}://{q(user)}:{q(password)}@{at}/{q(database)}"
-        for scheme in (
-            "postgres",
-            "postgresql",
-            "postgresql+asyncpg",
-            "postgresql+psycopg",
-            "postgresql+psycopg2",
-            "postgresql+psycopg_async",
-            "postgresql+pg8000",
-        )
-    ]
-    urls += [
-        f"postgresql://{q(user)}:{every}@{at}/{q(database)}",
-        f"postgresql:///?host={q(listed['host'])}&port={listed['port']}"
-        f"&user={q(user)}&password={q(password)}&dbname={q(database)}",
-        f"postgresql+asyncpg://{q(user)}:{q(password)}@/{q(database)}?"
-        + "&".join(f"host={quote_plus(host)}" for host, _ in places)
-        + f"&port={quote_plus(listed['port'])}",
-        " ".join(
-            pair(*item) for item in {**listed, "user": user, "password": password, "dbname": database}.items()
-        ),
-    ]
-    spelled: list[tuple[str | None, Any]] = [(url, {}) for url in urls]
-    spelled += [
-        (None, pg),
-        (f"postgresql://{at}/{q(database)}", {"PGUSER": user, "PGPASSWORD": password}),
-        (f"postgresql://{q(user)}@/{q(database)}", pg | {"PGUSER": "other", "PGDATABASE": "other"}),
-    ]
-    return spelled
+relaxed = hypothesis.settings(deadline=None)  # a busy machine is not a slow parser
 
 
 class TestSpellings:
+    """What a text in any spelling says."""
+
+    @relaxed
     @given(places, names, words, names)
     @example([("db", 5432)], "user", NASTY, "app")
     @example([("a", 1), ("::1", 2), ("/run/x", 3)], "us er@tenant", NASTY, "d/b?#")
     @example([("db", 5432)], "u", "%41 %2541", "d")
-    def test_all_mean_the_same(
-        self, places: list[tuple[str, int]], user: str, password: str, database: str
-    ) -> None:
+    def test_all_mean_the_same(self, places: list[tuple[str, int]], user: str, password: str, database: str) -> None:
         """A server, a user, a password and a database are the same Dsn in whatever spelling they come."""
         wanted = (tuple(places), user, Secret(password), database)
         for url, environ in spellings(places, user, password, database):
@@ -175,6 +84,8 @@ class TestSpellings:
 
 
 class TestParameters:
+    """What is said besides server, user, password and database."""
+
     def test_libpq_parameters_are_kept_by_name(self) -> None:
         """What libpq knows is kept under libpq's name, from the URL first and from PG* for the rest."""
         environ = {"PGAPPNAME": "other", "PGCONNECT_TIMEOUT": "7", "PGTARGETSESSIONATTRS": "primary"}
@@ -223,6 +134,7 @@ class TestParameters:
         assert parse(None, environ, files).user == "svc"
         assert parse(None, {"HOME": "/h", "PGSERVICE": "app"}, {"/h/.pg_service.conf": files["/srv"]}).user == "svc"
 
+    @relaxed
     @given(passwords)
     @example(NASTY)
     @example("a:b\\c")
@@ -242,214 +154,10 @@ class TestParameters:
         assert parse("postgresql://h/d?passfile=/none").password is None
 
 
-class TestAsyncpg:
-    def test_arguments(self) -> None:
-        """asyncpg is given every host, the password as it is, and no start-up parameter that nobody asked for."""
-        arguments = parse(f"postgresql://u:{q(NASTY)}@a:1,[::1]:2/d?connect_timeout=3").asyncpg()
-        assert arguments == {
-            "host": ["a", "::1"],
-            "port": [1, 2],
-            "user": "u",
-            "password": NASTY,
-            "database": "d",
-            "ssl": "prefer",
-            "direct_tls": False,
-            "target_session_attrs": "any",
-            "krbsrvname": "postgres",
-            "gsslib": "gssapi",
-            "server_settings": {},
-            "timeout": 3.0,
-        }
+class TestBrokenOpen:
+    """Where a password that was not encoded ends up."""
 
-    async def test_what_asyncpg_sends(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """asyncpg connects to the parsed server with the parsed names, whatever PG* its process has."""
-        for name, value in {
-            "PGHOST": "elsewhere.invalid",
-            "PGPORT": "1",
-            "PGUSER": "intruder",
-            "PGDATABASE": "wrong",
-            "PGPASSWORD": "wrong",
-            "PGSSLMODE": "verify-full",
-            "PGSSLROOTCERT": "/none",
-            "PGSSLNEGOTIATION": "direct",
-            "PGTARGETSESSIONATTRS": "standby",
-            "PGSERVICE": "none",
-            "PGKRBSRVNAME": "wrong",
-        }.items():
-            monkeypatch.setenv(name, value)
-        seen: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
-        sent: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            (length,) = struct.unpack("!i", await reader.readexactly(4))
-            packet = (await reader.readexactly(length - 4))[4:].split(b"\0")
-            seen.set_result(dict(zip(map(bytes.decode, packet[::2]), map(bytes.decode, packet[1::2]), strict=False)))
-            writer.write(struct.pack("!cii", b"R", 8, 3))  # asks for the password in the clear
-            kind, length = struct.unpack("!ci", await reader.readexactly(5))
-            assert kind == b"p"
-            sent.set_result((await reader.readexactly(length - 4)).rstrip(b"\0"))
-            writer.close()
-
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            url = f"postgresql://us%40er:{q(NASTY)}@127.0.0.1:{port}/d%2Fb?sslmode=disable&application_name=x"
-            with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
-                await asyncpg.connect(**parse(f"{url}&options=-c%20a%3Db").asyncpg())
-            packet = await seen
-            assert await sent == NASTY.encode()
-        packet.pop("client_encoding")
-        packet.pop("", None)
-        assert packet == {"user": "us@er", "database": "d/b", "application_name": "x", "options": "-c a=b"}
-
-    def test_tls_has_no_meaning_on_a_socket(self) -> None:
-        """On sockets alone no certificate is looked for, whatever sslmode says, as in libpq."""
-        assert parse("postgresql:///d?host=/run/x&sslmode=verify-full").asyncpg()["ssl"] is False
-
-    @pytest.mark.parametrize("sslmode", ["allow", "prefer"])
-    def test_client_certificate_where_asyncpg_falls_back(self, sslmode: str) -> None:
-        """For allow and prefer, which only asyncpg can do, a client's certificate goes in by asyncpg's own DSN."""
-        url = f"postgresql://u@h/d?sslmode={sslmode}&sslcert=/c&sslkey=/k&sslpassword=a%26b"
-        arguments = parse(url, files={"/c": "", "/k": ""}).asyncpg()
-        assert arguments["ssl"] == sslmode
-        assert arguments["dsn"] == "postgresql://?sslcert=%2Fc&sslkey=%2Fk&sslpassword=a%26b"
-
-
-class TestTls:
-    @pytest.mark.parametrize(
-        ("query", "verify_mode", "check_hostname"),
-        [
-            ("sslmode=require", ssl.CERT_NONE, False),
-            ("sslmode=require&sslrootcert=system", None, None),
-            ("sslmode=verify-full&sslrootcert=system", ssl.CERT_REQUIRED, True),
-        ],
-    )
-    def test_modes(self, query: str, verify_mode: ssl.VerifyMode | None, *, check_hostname: bool | None) -> None:
-        """Each sslmode asks of the certificate what libpq asks; system roots are for verify-full alone."""
-        url = f"postgresql://u@h/d?{query}"
-        if verify_mode is None:
-            assert "too weak" in problems(url)
-            return
-        context = parse(url).asyncpg()["ssl"]
-        assert isinstance(context, ssl.SSLContext)
-        assert (context.verify_mode, context.check_hostname) == (verify_mode, check_hostname)
-        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
-
-    def test_versions_and_direct_tls(self) -> None:
-        """The versions of TLS and direct negotiation are handed on."""
-        url = "postgresql://u@h/d?sslmode=require&sslnegotiation=direct&ssl_min_protocol_version=TLSv1.3"
-        arguments = parse(url).asyncpg()
-        assert isinstance(arguments["ssl"], ssl.SSLContext)
-        assert (arguments["ssl"].minimum_version, arguments["direct_tls"]) == (ssl.TLSVersion.TLSv1_3, True)
-
-    @pytest.mark.parametrize("key", ["sslrootcert", "sslcert", "sslkey", "sslcrl"])
-    def test_a_missing_file_is_found_at_once(self, key: str) -> None:
-        """A certificate that is not there is a problem with its path, before anything connects."""
-        files = {f"/{name}": "" for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl") if name != key}
-        query = "&".join(f"{name}=/{name}" for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"))
-        said = problems(f"postgresql://u@h/d?sslmode=verify-ca&{query}", files=files)
-        assert said == f"DATABASE_URL: {key}: cannot read /{key}: No such file or directory"
-
-    def test_the_usual_places(self) -> None:
-        """Certificates in ~/.postgresql are found as libpq finds them, and named to every consumer."""
-        files = {f"/h/.postgresql/{name}": "" for name in ("root.crt", "postgresql.crt", "postgresql.key")}
-        dsn = parse("postgresql://u@h/d?sslmode=verify-ca", {"HOME": "/h"}, files)
-        assert dsn.libpq_env()["PGSSLROOTCERT"] == "/h/.postgresql/root.crt"
-        assert dsn.libpq_env()["PGSSLKEY"] == "/h/.postgresql/postgresql.key"
-
-    def test_no_authority_to_verify_by(self) -> None:
-        """verify-ca and verify-full without a certificate authority say what to write."""
-        assert "sslrootcert=/path/to/ca.crt" in problems("postgresql://u@h/d?sslmode=verify-full")
-
-    def test_a_key_is_needed(self) -> None:
-        """A client's certificate without its key is a problem."""
-        assert "sslkey=" in problems("postgresql://u@h/d?sslmode=require&sslcert=/c", files={"/c": ""})
-
-    def test_a_file_that_is_no_certificate(self, tmp_path: Path) -> None:
-        """A file that OpenSSL cannot use is a configuration error that names it."""
-        wrong = tmp_path / "ca.crt"
-        wrong.write_text("not a certificate")
-        dsn = parse(f"postgresql://u@h/d?sslmode=verify-ca&sslrootcert={wrong}", files={str(wrong): ""})
-        with pytest.raises(ConfigurationError, match="ca.crt cannot be used"):
-            dsn.asyncpg()
-
-
-class TestConsumers:
-    @given(places, names, words, names)
-    @example([("a", 1), ("::1", 2)], "u", NASTY, "d")
-    def test_libpq_reads_the_same(
-        self, places: list[tuple[str, int]], user: str, password: str, database: str
-    ) -> None:
-        """The environment for pg_dump, read back by libpq's rules, is the same Dsn."""
-        dsn = parse(*spellings(places, user, password, database)[0])
-        again = parse(None, dsn.libpq_env({"PGSERVICE": "none", "PGHOSTADDR": "10.9.9.9", "PGOPTIONS": "-c x=y"}))
-        assert again == dsn
-
-    @given(places, names, words, names)
-    @example([("a", 1), ("::1", 2)], "u", NASTY, "d")
-    @example([("/tmp/a b", 1)], "u", NASTY, "d/?")
-    def test_sqlalchemy_reads_the_same(
-        self, places: list[tuple[str, int]], user: str, password: str, database: str
-    ) -> None:
-        """SQLAlchemy's asyncpg dialect makes the same hosts, user and database of the URL, which has no password."""
-        dsn = parse(*spellings(places, user, password, database)[0])
-        url = make_url(dsn.sqlalchemy_url())
-        _, arguments = asyncpg_dialect().create_connect_args(url)
-        found, ports = arguments["host"], arguments["port"]
-        both = zip(found, ports, strict=True) if isinstance(found, list) else [(found, ports)]
-        assert [(host, int(port)) for host, port in both] == places
-        assert (arguments["user"], arguments["database"]) == (user, database)
-        assert url.password is None
-
-    def test_nothing_of_the_environment_reaches_libpq(self) -> None:
-        """What libpq would read of the parent's environment is dropped, and the rest is handed on."""
-        base = {"PATH": "/bin", "PGSERVICE": "x", "PGCLIENTENCODING": "LATIN1", "PGHOSTADDR": "1.2.3.4"}
-        assert without_libpq_variables(base) == {"PATH": "/bin"}
-        env = parse("postgresql://u@h/d?keepalives_idle=3&application_name=x").libpq_env(base)
-        assert env == {
-            "PATH": "/bin",
-            "PGAPPNAME": "x",
-            "PGHOST": "h",
-            "PGPORT": "5432",
-            "PGUSER": "u",
-            "PGDATABASE": "d",
-            "PGSSLMODE": "prefer",
-        }
-
-    def test_another_database_and_one_host(self) -> None:
-        """The database and the host can be exchanged, and everything else stays."""
-        dsn = parse("postgresql://u:p@a,b/d?connect_timeout=3")
-        assert dsn.with_database("e").with_host("b", 7) == msgspec.structs.replace(
-            dsn, database="e", hosts=(("b", 7),)
-        )
-
-
-class TestSecrecy:
-    @given(places, names, passwords, names)
-    def test_a_dsn_does_not_show_its_password(
-        self, places: list[tuple[str, int]], user: str, password: str, database: str
-    ) -> None:
-        """Neither the repr nor what is displayed nor SQLAlchemy's URL holds the password, and JSON refuses it."""
-        dsn = parse(*spellings(places, user, password, database)[0])
-        assert all("ZqX" not in shown for shown in (repr(dsn), str(dsn), f"{dsn}", dsn.display(), dsn.sqlalchemy_url()))
-        with pytest.raises(TypeError):
-            msgspec.json.encode(dsn)
-        with pytest.raises(TypeError):
-            json.dumps(msgspec.structs.asdict(dsn))
-        assert dsn.secrets() == (password,)
-
-    @pytest.mark.parametrize(
-        ("url", "shown"),
-        [
-            ("postgresql://u:pw@h:1,[::1]:2/d", "postgresql://u@h:1,[::1]:2/d"),
-            ("postgresql://u:pw@/d?host=/run/x&port=3", "postgresql://u@/d?host=/run/x&port=3"),
-            ("postgresql://u:pw@/d", "postgresql://u@/d"),
-        ],
-    )
-    def test_display(self, url: str, shown: str) -> None:
-        """What is shown is a URL that psql takes, without the password."""
-        assert parse(url).display() == shown
-
+    @relaxed
     @given(
         passwords,
         st.sampled_from(["postgresql://u:", "postgres://", "postgresql+asyncpg://u:p@ss", "u:", "mysql://u:"]),
@@ -461,6 +169,7 @@ class TestSecrecy:
         said = problems(f"{start}{password}{rest}", {"PGCONNECT_TIMEOUT": "x"})
         assert not any(piece in said for piece in ("ZqX", "XqZ", password))
 
+    @relaxed
     @given(passwords, st.sampled_from(["postgresql://u:", "postgresql+asyncpg://u:p@ss", "postgresql://:"]))
     @example("p@ss:/w%", "postgresql://u:")
     def test_no_piece_of_a_raw_password_is_taken_for_a_name(self, password: str, start: str) -> None:
@@ -471,6 +180,7 @@ class TestSecrecy:
             return
         assert (dsn.hosts, dsn.database) == ((("h", 5432),), "db")
 
+    @relaxed
     @given(st.text())
     @example("host=h password=ZqX XqZ=1 ZqXX")
     @example("postgresql://h/?password=ZqX&XqZ=1")
@@ -479,17 +189,20 @@ class TestSecrecy:
     @example("host='")
     def test_any_text_is_a_dsn_or_problems(self, text: str) -> None:
         """Any text is either understood or refused with one-line problems that name the variable."""
+        told: tuple[str, ...] = ()
         try:
             parse(text)
         except DsnError as error:
-            assert error.problems
-            for problem in error.problems:
-                assert problem.startswith("DATABASE_URL: ")
-                assert "\n" not in problem
-                assert "XqZ" not in problem
+            told = error.problems or ("none",)
+        for problem in told:
+            assert problem.startswith("DATABASE_URL: ")
+            assert "\n" not in problem
+            assert "XqZ" not in problem
 
 
 class TestProblems:
+    """What is told of a text that cannot be used."""
+
     @pytest.mark.parametrize(
         ("url", "said"),
         [
@@ -536,13 +249,15 @@ class TestProblems:
         files = {"/srv": "[app]\ngssencmode=no\nwhat\n"}
         environ = {"PGSERVICEFILE": "/srv", "PGPORT": "x", "PGCONNECT_TIMEOUT": "soon", "PGSSLMODE": "\udcff"}
         said = problems("postgresql://h?service=app&sslmode=maybe", environ, files).split("; ")
-        assert sorted(problem.partition(": ")[0] for problem in said) == sorted([
-            "PGPORT",
-            "DATABASE_URL",
-            "service 'app' in /srv",
-            "service 'app' in /srv",
-            "PGCONNECT_TIMEOUT",
-        ])
+        assert sorted(problem.partition(": ")[0] for problem in said) == sorted(
+            [
+                "PGPORT",
+                "DATABASE_URL",
+                "service 'app' in /srv",
+                "service 'app' in /srv",
+                "PGCONNECT_TIMEOUT",
+            ]
+        )
 
     def test_a_passfile_that_says_two_things(self) -> None:
         """Different passwords for the hosts of one URL are refused: one connection has one password."""

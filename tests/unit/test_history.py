@@ -39,7 +39,7 @@ def trees(draw: st.DrawFn) -> list[tuple[str, str]]:
     return files
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(trees(), st.booleans(), st.booleans(), st.data())
 def test_written_histories_are_alembics(
     files: list[tuple[str, str]], recursive: bool, several: bool, data: st.DataObject

@@ -190,7 +190,7 @@ LINES = st.sampled_from(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(LINES, max_size=8), st.sampled_from(["\n", "\r\n"]))
 def test_any_mixture_of_lines_means_what_python_makes_of_it(lines: list[str], newline: str) -> None:
     """However statements and lookalikes are mixed, an answer is what running the file gives."""

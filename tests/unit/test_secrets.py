@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
+import hypothesis
 import msgspec
 import pytest
 from hypothesis import example, given
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from headstart.secret import Redactor, Secret
 
+relaxed = hypothesis.settings(deadline=None)  # a busy machine is not slow code
 AWKWARD = "@:/?#%&=+,;'\"\\[]{}()<>|*~!$^` \t\nä€🐘aZ09.-_"
 
 secrets = st.text(st.sampled_from(AWKWARD) | st.characters(codec="utf-8", exclude_characters="\0"), min_size=3)
@@ -48,6 +50,9 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 
 class TestRedactor:
+    """Which spellings of a secret are found."""
+
+    @relaxed
     @given(secret=secrets.map(lambda secret: f"Z{secret}q"))
     @example(secret="p@ss:/w%q")
     @example(secret="Z'''\\\\\"\"%%25q")
@@ -67,6 +72,7 @@ class TestRedactor:
             SPELLINGS, "<***>"
         )
 
+    @relaxed
     @given(st.lists(secrets, min_size=1, max_size=4), st.text("<>", min_size=1))
     def test_several_among_other_text(self, several: list[str], between: str) -> None:
         """Of several secrets in one text, each is replaced."""
@@ -87,6 +93,7 @@ class TestRedactor:
             "postgresql://***@h postgresql+asyncpg://"
         )
 
+    @relaxed
     @given(st.text())
     def test_nothing_to_hide(self, text: str) -> None:
         """Without secrets a text stays as it is."""
@@ -118,6 +125,9 @@ class TestRedactor:
 
 
 class TestSecret:
+    """What a Secret shows of itself."""
+
+    @relaxed
     @given(secrets.map(lambda secret: f"ZqX{secret}"))
     def test_it_shows_stars(self, value: str) -> None:
         """No ordinary way to write a Secret, alone or inside something, writes its value."""

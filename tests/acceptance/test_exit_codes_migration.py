@@ -1,0 +1,242 @@
+"""Exit codes of a migration that failed: 60, 61, 62, 80, and of one that was told to stop: 130, 143."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from acceptance.checks import Session, ended, running, until
+from support.postgres import psql, script
+from support.project import fingerprint, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.process import Headstart, Run
+    from support.project import Project
+
+CONCURRENT = """\
+with op.get_context().autocommit_block():
+    op.execute("{statement}")
+"""
+UNIQUE = CONCURRENT.format(statement="create unique index concurrently a_id on a (id)")
+UNIQUE_IF_NOT_EXISTS = CONCURRENT.format(statement="create unique index concurrently if not exists a_id on a (id)")
+IMPATIENT = {"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms", "HEADSTART_TABLE_LOCK_RETRY": "1500ms"}
+
+
+@pytest.fixture
+def standing(project: Project, headstart: Callable[..., Run], any_database: str) -> str:
+    """A database at revision a1, with two equal rows in table a."""
+    project.revision("a1", "create table a (id int)", "insert into a values (1), (1)")
+    ended(headstart("up", url=any_database), 0)
+    return any_database
+
+
+def test_60_failed(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """The report names revision, statement, SQLSTATE and position; what was committed before stays, and is recorded."""
+    project.revision("b2", "create table b (id int)")
+    path = project.revision("c3", "create table c (id int)", "alter table a add column x integr")
+    project.revision("d4", "create table d (id int)")
+    last = ended(headstart("up", url=standing), 60)
+    assert (last["failed"], last["revision"]) == ("c3", "c3")
+    assert (last["sqlstate"], last["statement"]) == ("42704", "alter table a add column x integr")
+    assert last["position"] == len("alter table a add column x ") + 1
+    assert last["location"].startswith(f"{path}:")
+    assert "c3" in last["error"]
+    assert "integr" in last["error"]
+    assert (last["revision_before"], last["revision_after"], last["applied"]) == ("a1", "b2", ["b2"])
+    assert last["pending"] == ["c3", "d4"]
+    assert last["backup"], "the backup that goes with it is named"
+    assert recorded(standing) == ["b2"]
+    assert psql(standing, "select to_regclass('b') is null, to_regclass('c') is null, to_regclass('d') is null") == [
+        (False, True, True)
+    ]
+
+
+def test_60_in_a_script(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """Of several statements in one execute, the one that failed is named, with the position inside it."""
+    project.revision(
+        "b2", "create table b (id int);\nselect 1;\ninsert into b\nvalues ('x');\ncreate table c (id int);"
+    )
+    last = ended(headstart("up", url=standing), 60)
+    assert last["sqlstate"] == "22P02"
+    assert last["statement"] == "insert into b values ('x')"
+    assert psql(standing, "select to_regclass('b') is null") == [(True,)]
+
+
+def test_60_python(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """A revision that fails in Python is named with file and line, without a traceback."""
+    path = project.revision("b2", body="op.execute('create table b (id int)')\nraise ValueError('no such luck')")
+    before = fingerprint(standing)
+    last = ended(headstart("up", url=standing), 60)
+    assert "ValueError: no such luck" in last["error"]
+    assert last["location"].startswith(f"{path}:")
+    assert fingerprint(standing) == before
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_60_sys_exit(code: int, project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """A revision that calls sys.exit, even with 0, has failed: the app must not start on a half-migrated database."""
+    project.revision("b2", body=f"op.execute('create table b (id int)')\nimport sys\nsys.exit({code})")
+    before = fingerprint(standing)
+    last = ended(headstart("up", url=standing), 60)
+    assert last["failed"] == "b2"
+    assert fingerprint(standing) == before
+
+
+def test_60_commit_inside(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """A COMMIT in a script would end the revision's transaction unseen: it is refused, and nothing of it is done."""
+    project.revision("b2", "create table b (id int); commit; create table c (id int)")
+    before = fingerprint(standing)
+    last = ended(headstart("up", url=standing), 60)
+    assert "commit" in last["error"].lower()
+    assert fingerprint(standing) == before
+
+
+def test_60_already_there(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """What the database already has is reported as a disagreement of state and record, never stamped."""
+    script(standing, "create table b (id int)")
+    project.revision("b2", "create table b (id int)")
+    last = ended(headstart("up", url=standing), 60)
+    assert last["sqlstate"] == "42P07"
+    assert "stamp" in last["hint"]
+    assert recorded(standing) == ["a1"]
+
+
+def test_61_partly_committed(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """A concurrent index that fails stays INVALID: it is named with its remedy, and after that the run succeeds."""
+    project.revision("b2", body="op.execute('create table b (id int)')\n" + UNIQUE)
+    last = ended(headstart("up", url=standing), 61)
+    assert (last["failed"], last["revision_after"], last["sqlstate"]) == ("b2", "a1", "23505")
+    assert any("create table b" in each for each in last["leftovers"]), "what preceded the block is committed"
+    [index] = [each for each in last["leftovers"] if each.startswith("INVALID index a_id")]
+    remedy = index.partition(": ")[2]
+    assert remedy == "drop index concurrently a_id;"
+    assert remedy in last["hint"]
+    assert recorded(standing) == ["a1"]
+    script(standing, remedy)
+    script(standing, "drop table b")
+    script(standing, "delete from a where ctid = (select min(ctid) from a)")
+    ended(headstart("up", url=standing), 0)
+    assert recorded(standing) == ["b2"]
+    assert psql(standing, "select indisvalid from pg_index where indexrelid = 'a_id'::regclass") == [(True,)]
+
+
+def test_61_statement_after_the_block(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """A statement that fails after an autocommit block leaves the block's work behind: it is listed."""
+    project.revision(
+        "b2", body=CONCURRENT.format(statement="create index concurrently a_id on a (id)") + "op.execute('select 1/0')"
+    )
+    last = ended(headstart("up", url=standing), 61)
+    assert any("create index concurrently a_id" in each for each in last["leftovers"])
+    assert last["sqlstate"] == "22012"
+
+
+def test_62_table_lock(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """A table that another session keeps is tried again for as long as was asked; then the blocker is named."""
+    project.revision("b2", "create table b (id int)")
+    project.revision("c3", "alter table a add column x int")
+    with Session(standing, "nightly report") as somebody:
+        somebody.execute("begin; select * from a")
+        run = headstart("up", url=standing, env=IMPATIENT)
+    last = ended(run, 62)
+    assert (last["failed"], last["revision_after"], last["applied"]) == ("c3", "b2", ["b2"])
+    assert last["sqlstate"] == "55P03"
+    assert "nightly report" in last["hint"]
+    assert any("nightly report" in each for each in last["blockers"])
+    assert run.events("revision_retried")
+    assert recorded(standing) == ["b2"]
+
+
+def test_62_not_if_released_in_time(project: Project, begin_headstart: Callable[..., Headstart], standing: str) -> None:
+    """A table lock that is released in time costs a retry and nothing else: exit 0, each revision applied once."""
+    project.revision("b2", "alter table a add column x int")
+    env = {"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms"}
+    with Session(standing, "nightly report") as somebody:
+        somebody.execute("begin; select * from a")
+        process = begin_headstart("up", url=standing, env=env)
+        retried = process.wait_for("revision_retried")
+        somebody.execute("rollback")
+        run = process.finish()
+    last = ended(run, 0)
+    assert retried["sqlstate"] == "55P03"
+    assert last["applied"] == ["b2"]
+    assert len(run.events("revision_applied")) == 1
+    assert len(run.events("backup_taken")) == 1
+
+
+def test_62_not_after_something_was_committed(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """A revision that lost a lock after an autocommit block is not run again: it would fail on its own leftovers."""
+    project.revision(
+        "b2",
+        body=CONCURRENT.format(statement="create table b (id int)") + "op.execute('alter table a add column x int')",
+    )
+    with Session(standing, "nightly report") as somebody:
+        somebody.execute("begin; select * from a")
+        run = headstart("up", url=standing, env=IMPATIENT)
+    last = ended(run, 61)
+    assert not run.events("revision_retried")
+    assert any("create table b" in each for each in last["leftovers"])
+
+
+def test_80_env_py_skips_migrations(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """An env.py that does not run the migrations when asked to is found out: nothing was done, and 80 says so."""
+    project.revision("a1", "create table a (id int)")
+    project.in_env(
+        """
+        import pathlib
+        asked_before = pathlib.Path("asked-before")
+        if asked_before.exists():
+            context.run_migrations = lambda **_: None
+        asked_before.touch()
+        """
+    )
+    before = fingerprint(any_database)
+    last = ended(headstart("up", url=any_database), 80)
+    assert "base" in last["error"]
+    assert fingerprint(any_database) == before
+
+
+def test_80_invalid_index_passed_over(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """IF NOT EXISTS passes over an INVALID index and calls it done: it is found, and the remedy makes it whole."""
+    project.revision("b2", body=UNIQUE_IF_NOT_EXISTS)
+    last = ended(headstart("up", url=standing), 61)
+    script(standing, "delete from a where ctid = (select min(ctid) from a)")
+    run = headstart("up", url=standing)  # the leftover was not removed
+    last = ended(run, 80)
+    assert last["invalid_indexes"] == ["a_id"]
+    assert recorded(standing) == ["b2"], "the statement itself had succeeded"
+    for remedy in last["hint"].split(";"):
+        if remedy.strip():
+            script(standing, remedy)
+    assert psql(standing, "select indisvalid from pg_index where indexrelid = 'a_id'::regclass") == [(True,)]
+    ended(headstart("up", url=standing), 0)
+
+
+def test_80_current_check_heads(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """`current --check-heads` ends with 80 when the database is elsewhere, and with 0 when it is at head."""
+    assert headstart("current", "--check-heads", url=standing).code == 0
+    project.revision("b2", "create table b (id int)")
+    ended(headstart("current", "--check-heads", url=standing), 80)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_130_143_interrupted(
+    signum: signal.Signals, code: int, project: Project, begin_headstart: Callable[..., Headstart], standing: str
+) -> None:
+    """A signal rolls the revision back, gives the lock back and ends with 128 + its number, with `run_finished` last."""
+    project.revision("b2", "create table b (id int)")
+    project.revision("c3", "create table c (id int)", "select pg_sleep(60)")
+    process = begin_headstart("up", url=standing)
+    until(lambda: running(standing, "^select pg_sleep"), "the revision is at work")
+    process.send(signum)
+    last = ended(process.finish(seconds=10), code)
+    assert (last["applied"], last["revision_after"]) == (["b2"], "b2")
+    assert recorded(standing) == ["b2"]
+    assert psql(standing, "select to_regclass('c') is null") == [(True,)]
+    assert psql(standing, "select count(*) from pg_locks where locktype = 'advisory'") == [(0,)]
+    assert not running(standing, "^select pg_sleep")
+    assert json.dumps(last)

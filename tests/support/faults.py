@@ -1,0 +1,473 @@
+"""What goes wrong, made to happen at a moment of our choosing: phases of a run, and a network that can be cut.
+
+A `Scene` is a database at revision r1 with a project whose r2 is quick, whose r3 stops where a `Phase` says so, and
+whose r4 comes after. Each revision writes its name into `journal`, so that one that is applied twice, or not at all,
+shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import struct
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from support.postgres import psql, script
+from support.project import Project, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from support.postgres import Postgres
+    from support.process import Headstart, Run
+
+_T = TypeVar("_T")
+
+GROUND = """
+create table alembic_version (version_num varchar(32) not null primary key);
+insert into alembic_version values ('r1');
+create table journal (revision text, at timestamptz default clock_timestamp());
+create table item (id int primary key, name varchar(100));
+insert into item select n, 'item ' || n from generate_series(1, 1000) n;
+create function linger() returns trigger language plpgsql as 'begin perform pg_sleep(60); return null; end';
+"""
+
+_ROWS = "insert into {} select n, repeat(md5(n::text || random()::text), 8) from generate_series(1, 300000) n;"
+BULK = "".join(f"create table {name} (id int, noise text); {_ROWS.format(name)}" for name in ("bulk_a", "bulk_b"))
+"""Two tables that take pg_dump a second or two: 160 MB that hardly compress."""
+
+SESSIONS = """
+select pid, application_name, state, coalesce(wait_event_type, '') as waits, coalesce(wait_event, '') as on,
+       query from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+  and application_name <> 'bystander'
+"""
+
+
+def eventually(look: Callable[[], _T], what: str, *, seconds: float = 20) -> _T:
+    """Look again and again until there is something to see, and return it; fail when it does not come about."""
+    deadline = time.monotonic() + seconds
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+    return seen
+
+
+class Session(NamedTuple):
+    """A session in the database that is neither ours nor a bystander's."""
+
+    pid: int
+    name: str
+    state: str | None
+    waits: str
+    on: str
+    query: str
+
+
+def sessions(url: str) -> list[Session]:
+    """Who is connected to the database of `url`."""
+    return [Session(*row) for row in psql(url, SESSIONS)]
+
+
+def at_work(url: str, text: str, *, on: str = "") -> Session:
+    """Wait until a session runs a statement that holds `text`, and waits on what `on` says."""
+
+    def look() -> Session | None:
+        found = (one for one in sessions(url) if one.state == "active" and re.search(text, one.query, re.IGNORECASE))
+        return next((one for one in found if on in {"", one.on, one.waits}), None)
+
+    return eventually(look, f"a session that runs {text}")
+
+
+def advisory_locks(url: str) -> int:
+    """How many advisory locks are held in the database."""
+    query = "select count(*) from pg_locks l join pg_database d on d.oid = l.database"
+    return int(psql(url, f"{query} where l.locktype = 'advisory' and d.datname = current_database()")[0][0])
+
+
+def nothing_left(url: str, *, seconds: float = 5) -> float:
+    """Wait until no session and no advisory lock of a run is left; how many seconds that took."""
+    began = time.monotonic()
+    eventually(lambda: not sessions(url) and not advisory_locks(url), "an empty database", seconds=seconds)
+    return time.monotonic() - began
+
+
+def processes(home: Path) -> list[str]:
+    """The command lines of all processes that have `home` for their HOME: a run's, and its pg_dump's."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environ = (folder / "environ").read_bytes().split(b"\0")
+            command = (folder / "cmdline").read_bytes()
+        except OSError:  # it has ended meanwhile
+            continue
+        if f"HOME={home}".encode() in environ:
+            found.append(command.replace(b"\0", b" ").decode())
+    return found
+
+
+def whole_backups(folder: Path) -> list[str]:
+    """The names of the backups in a HEADSTART_BACKUP_DIR that stand under their final names."""
+    return [path.name for path in folder.glob("*/*") if not path.name.startswith(".")]
+
+
+def partial_backups(folder: Path) -> list[str]:
+    """What is there under a temporary name."""
+    return [path.name for path in folder.glob("*/.*")]
+
+
+@contextmanager
+def bystander(url: str, *statements: str) -> Iterator[Callable[[], None]]:
+    """Another session, which has run the statements in a transaction that it keeps open until the given call."""
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(asyncpg.connect(url, server_settings={"application_name": "bystander"}))
+    try:
+        for statement in ("begin", *statements):
+            loop.run_until_complete(connection.execute(statement))
+
+        def leave() -> None:
+            if not connection.is_closed():
+                loop.run_until_complete(connection.close(timeout=5))
+
+        yield leave
+        leave()
+    finally:
+        connection.terminate()
+        loop.close()
+
+
+class Phase(NamedTuple):
+    """Where r3 stops, as long as the variable SLOW is set.
+
+    Attributes:
+        body: Python of the revision, run before it writes its name into the journal.
+        running: what the statement looks like that pg_stat_activity has to show at work.
+        on: the wait event, or its type, that it has to show too.
+        logged: or the event that the log has to show instead.
+        blocker: a statement of a bystander's, who keeps its transaction open.
+        env: further variables.
+        template: of Alembic's, for env.py.
+        head: code for env.py.
+        engine: what env.py connects by instead, in Python.
+    """
+
+    body: str
+    running: str = ""
+    on: str = ""
+    logged: str = ""
+    blocker: str = ""
+    env: Mapping[str, str] = {}
+    template: str = "generic"
+    head: str = ""
+    engine: str = ""
+
+
+_SLEEP = "op.execute('select pg_sleep(60)')"
+_CONCURRENTLY = """
+with op.get_context().autocommit_block():
+    op.execute("drop index concurrently if exists item_name")
+    op.execute("create index concurrently item_name on item (name)")
+"""
+_COMMIT = """
+op.execute("create constraint trigger slow after insert on item deferrable initially deferred"
+           " for each row execute function linger()")
+op.execute("insert into item values (-1)")
+"""
+PSYCOPG2 = "create_engine(os.environ['DATABASE_URL'].replace('postgresql:', 'postgresql+psycopg2:'), poolclass=pool.NullPool)"
+
+STATEMENTS: Mapping[str, Phase] = {
+    "sleep": Phase(_SLEEP, running="pg_sleep", on="PgSleep"),
+    "sleep in an async env.py": Phase(_SLEEP, running="pg_sleep", on="PgSleep", template="async"),
+    "script": Phase(
+        "op.execute('insert into item values (-1); select pg_sleep(60); insert into item values (-2)')",
+        running="pg_sleep",
+        on="PgSleep",
+    ),
+    "query": Phase("op.get_bind().scalar(sa.text('select pg_sleep(:s) is null'), {'s': 60})", running="pg_sleep"),
+    "rewrite": Phase(
+        "op.execute('alter table item alter name type varchar(200) using name || pg_sleep(0.1)::text')",
+        running="^alter table item",
+        on="PgSleep",
+    ),
+    "table lock": Phase(
+        "op.execute('alter table item add more int')",
+        running="^alter table item",
+        on="Lock",
+        blocker="lock table item in access share mode",
+        env={"HEADSTART_TABLE_LOCK_TIMEOUT": "60s"},
+    ),
+    "concurrent index": Phase(
+        _CONCURRENTLY,
+        running="^create index concurrently",
+        on="Lock",
+        blocker="insert into item values (0, 'not committed')",
+    ),
+    "autocommit": Phase(
+        f"with op.get_context().autocommit_block():\n    {_SLEEP}",
+        running="pg_sleep",
+        on="PgSleep",
+    ),
+    "commit": Phase(_COMMIT, running="^commit", on="PgSleep"),
+}
+"""While Postgres is at work."""
+
+PYTHON: Mapping[str, Phase] = {
+    "time.sleep": Phase("print('here')\nimport time\ntime.sleep(60)", logged="script_output"),
+    "busy loop": Phase("print('here')\nwhile True: pass", logged="script_output"),
+    "env.py": Phase(
+        "pass",
+        head="import os, time\nif os.environ.get('SLOW'):\n    print('here')\n    time.sleep(60)",
+        logged="script_output",
+    ),
+    "psycopg2": Phase(_SLEEP, running="pg_sleep", on="PgSleep", engine=PSYCOPG2),
+}
+"""While the run's own process cannot listen: it runs a revision's Python, or is blocked in a driver's C."""
+
+
+class Starter(Protocol):
+    """The fixture `start_headstart`."""
+
+    def __call__(
+        self, *args: str, url: str | None = None, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Headstart: ...
+
+
+class Scene:
+    """A database at r1, a project whose head is r4, and runs that bring the one to the other.
+
+    Args:
+        folder: for the project, the backups, and the runs' HOME.
+        server: where the database is made.
+        start: the fixture `start_headstart`.
+        bulk: whether the database holds the large tables too.
+    """
+
+    def __init__(self, folder: Path, server: Postgres, start: Starter, *, bulk: bool = False) -> None:
+        key = "faults, with bulk" if bulk else "faults"
+        template = server.template(key, lambda url: script(url, GROUND + (BULK if bulk else "")))
+        self.url = server.create_database(template=template)
+        self.server = server
+        self.folder = folder
+        self.home = folder / "home"
+        self.backups = folder / "backups"
+        self.variables = {
+            "PATH": f"{server.bindir}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # for its pg_dump
+            "HOME": str(self.home),
+            "HEADSTART_BACKUP_DIR": str(self.backups),
+        }
+        self._start = start
+        self.home.mkdir()
+
+    def project(self, phase: Phase, *, name: str = "project") -> Project:
+        """Write the project, with r3 stopping at the phase."""
+        (self.folder / name).mkdir()
+        project = Project(self.folder / name, template=phase.template)
+        project.revision("r1")
+        project.revision("r2", journal("r2"))
+        slow = "import os\nif os.environ.get('SLOW'):\n"
+        body = "".join(f"    {line}\n" for line in phase.body.strip().splitlines())
+        if "autocommit_block" in phase.body:  # it commits what comes before it
+            project.revision("r3", body=f"{slow}{body}op.execute({journal('r3')!r})")
+        else:
+            project.revision("r3", body=f"op.execute({journal('r3')!r})\n{slow}{body}")
+        project.revision("r4", journal("r4"))
+        if phase.head:
+            project.in_env(phase.head)
+        if phase.engine:
+            engine_by(project, phase.engine)
+        return project
+
+    def start(self, *args: str, url: str | None = None, project: str = "project", **env: str) -> Headstart:
+        """Start `headstart up`, or what is given, in the project."""
+        given = self.variables | {"HEADSTART_BACKUP": "off"} | env
+        return self._start(*(args or ("up",)), url=url or self.url, env=given, cwd=self.folder / project)
+
+    @contextmanager
+    def stopped_at(self, phase: Phase, **env: str) -> Iterator[Headstart]:
+        """A run that has arrived at the phase. What blocks it leaves with the block."""
+        self.project(phase)
+        with ExitStack() as stack:
+            if phase.blocker:
+                stack.enter_context(bystander(self.url, phase.blocker))
+            process = stack.enter_context(self.start(SLOW="1", **phase.env, **env))
+            if phase.running:
+                at_work(self.url, phase.running, on=phase.on)
+            else:
+                process.wait_for(phase.logged)
+            yield process
+
+    def again(self, **env: str) -> Run:
+        """Run once more, without what slows it, and see that every revision has been applied once."""
+        with self.start(**env) as process:
+            run = process.finish(seconds=30)
+        assert run.code == 0, run
+        assert recorded(self.url) == ["r4"], run
+        assert self.journal() == ["r2", "r3", "r4"], run
+        return run
+
+    def journal(self) -> list[str]:
+        """What the revisions have written, in order."""
+        return [row[0] for row in psql(self.url, "select revision from journal order by at")]
+
+    def drop(self) -> None:
+        """Drop the database."""
+        self.server.drop_database(self.url)
+
+
+def journal(revision: str) -> str:
+    """The statement by which a revision says that it was run."""
+    return f"insert into journal values ('{revision}')"
+
+
+def engine_by(project: Project, engine: str) -> None:
+    """Let a generic env.py connect by an engine of its own.
+
+    Args:
+        project: of the generic template.
+        engine: a Python expression.
+    """
+    text = project.env.read_text(encoding="utf-8")
+    new, count = re.subn(r"engine_from_config\(\s.*?\n    \)\n", f"{engine}\n", text, flags=re.DOTALL)
+    assert count == 1, "Alembic's template has changed"
+    project.env.write_text(f"import os\nfrom sqlalchemy import create_engine\n{new}", encoding="utf-8")
+
+
+class Proxy:
+    """A TCP proxy in front of a server: a network that falls silent, or breaks.
+
+    Use `url` in its stead. Everything goes through until `hang` or `reset`.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._target = (parts.hostname, parts.port)
+        self._links: set[asyncio.Transport] = set()
+        self._hanging = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy")
+        self._thread.start()
+        self._server = self._call(self._listen)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = url.replace(f":{parts.port}/", f":{port}/")
+
+    def hang(self) -> None:
+        """From now on nothing is passed on, not even that a side has closed; new connections are met with silence."""
+
+        async def hang() -> None:
+            self._hanging = True
+            for link in self._links:
+                link.pause_reading()
+
+        self._call(hang)
+
+    def reset(self) -> None:
+        """Break every connection that there is; new ones go through."""
+
+        async def reset() -> None:
+            for link in tuple(self._links):
+                abort(link)
+
+        self._call(reset)
+
+    def stop(self) -> None:
+        """Break every connection, and take no more."""
+
+        async def stop() -> None:
+            self._server.close()
+            for link in tuple(self._links):
+                abort(link)
+
+        if self._thread.is_alive():
+            self._call(stop)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _call(self, do: Callable[[], Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(do(), self._loop).result(10)
+
+    async def _listen(self) -> asyncio.Server:
+        return await self._loop.create_server(lambda: _Side(self), "127.0.0.1", 0)
+
+    def joined(self, side: _Side, transport: asyncio.Transport) -> None:
+        """A side is connected; if it is the client's, connect to the server for it."""
+        self._links.add(transport)
+        if self._hanging:
+            transport.pause_reading()
+        elif side.other is None:
+            transport.pause_reading()
+            side.dialling = self._loop.create_task(self._dial(side, transport))
+
+    def left(self, transport: asyncio.Transport) -> None:
+        """A side is gone."""
+        self._links.discard(transport)
+
+    async def _dial(self, side: _Side, transport: asyncio.Transport) -> None:
+        host, port = self._target
+        try:
+            other, _ = await self._loop.create_connection(lambda: _Side(self, transport), host, port)
+        except OSError:
+            abort(transport)
+            return
+        side.other = other
+        if not self._hanging and not transport.is_closing():
+            transport.resume_reading()
+
+
+class _Side(asyncio.Protocol):
+    """One side of a connection through the proxy: what comes in goes out at the other."""
+
+    def __init__(self, proxy: Proxy, other: asyncio.Transport | None = None) -> None:
+        self.other = other
+        self.dialling: asyncio.Task[None] | None = None
+        self._proxy = proxy
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._proxy.joined(self, transport)
+
+    def data_received(self, data: bytes) -> None:
+        assert self.other is not None
+        self.other.write(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        assert self._transport is not None
+        self._proxy.left(self._transport)
+        if self.other is not None:
+            self.other.close()
+
+
+def abort(transport: asyncio.Transport) -> None:
+    """Close so that the peer sees a reset."""
+    wire = transport.get_extra_info("socket")
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def interrupt(process: Headstart, signum: signal.Signals) -> tuple[Run, float]:
+    """Send a signal, and return how the run ended and how many seconds after the signal."""
+    sent = time.monotonic()
+    process.send(signum)
+    run = process.finish(seconds=30)
+    return run, time.monotonic() - sent
