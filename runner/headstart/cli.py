@@ -71,6 +71,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
         interrupted=lambda: interrupt.signum,
         options=asked.options,
     )
+    if settings.dsn.ignored:
+        speak.warning("parameters_ignored", source=settings.dsn_source, parameters=list(settings.dsn.ignored))
     if asked.verb.changes:
         speak.info("run_started", verb=asked.verb.name, database=settings.dsn.display(), version=asked.version)
     try:

@@ -204,19 +204,23 @@ async def verify_backups(run: Run, database: str | None, names: Sequence[str]) -
         ConfigurationError: there is none of that name (10).
         BackupFailedError: one is damaged (40).
     """
-    from headstart.backup import find_client
+    from headstart.backup import find_client, list_backups
     from headstart.backup.verify import verify
 
-    known = backups(run, database)
+    listing = list_backups(run.settings.backup_dir, database)
+    known = listing.backups
     wanted = {Path(name).name for name in names}
+    broken = [each for each in listing.broken if not wanted or each.path.name in wanted]
     chosen = [each for each in known if not wanted or each.path.name in wanted]
-    missing = wanted - {each.path.name for each in chosen}
+    missing = wanted - {each.path.name for each in (*chosen, *broken)}
     if missing:
         raise ConfigurationError(
-            f"no backup {', '.join(sorted(missing))} in {run.settings.backup_dir}",
-            hint="`headstart backups list` shows what there is; a folder without a readable manifest is no backup",
+            f"there is no backup {', '.join(sorted(missing))} in {run.settings.backup_dir}",
+            hint="`headstart backups list` shows what there is",
         )
-    results = []
+    results: list[dict[str, Any]] = [
+        {"path": str(each.path), "whole": False, "problems": [each.problem]} for each in broken
+    ]
     for each in chosen:
         number = int(each.manifest.server_version.split(".")[0].split()[0]) * 10000
         client = await find_client(number, path=run.environ.get("PATH", ""))

@@ -212,7 +212,7 @@ async def _end(child: _Child, group: int, grace: float) -> None:
         pass
     finally:
         _signal_group(group, signal.SIGKILL)
-        # Nothing survives KILL, so these waits are short; without them a zombie, or files still being written, would stay.
+        # Nothing survives KILL, so these waits are short; without them a zombie, or a file being written, would stay.
         await _whatever_comes(asyncio.ensure_future(child.exited.wait()))
         last = asyncio.ensure_future(_gone(group))
         asyncio.get_running_loop().call_later(LAST_WAIT, last.cancel)

@@ -10,8 +10,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import msgspec
 
+from headstart.diagnosis import diagnose
 from headstart.errors import (
     BackupFailedError,
     HeadstartError,
@@ -204,6 +206,8 @@ async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: boo
         if not deadline.expired():
             raise
         error = _out_of_time(run)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as caught:
+        error = _of_server(run, caught)
     except asyncio.CancelledError:
         if run.interrupted() is None:
             raise
@@ -214,7 +218,7 @@ async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: boo
     return run.finish(error, quiet=quiet)
 
 
-_OVER_TIME: dict[str, type[HeadstartError]] = {
+_BY_STAGE: dict[str, type[HeadstartError]] = {
     "lock": LockNotObtainedError,
     "backup": BackupFailedError,
     "upgrade": MigrationFailedError,
@@ -222,8 +226,15 @@ _OVER_TIME: dict[str, type[HeadstartError]] = {
 }
 
 
+def _of_server(run: Run, caught: Exception) -> HeadstartError:
+    """What the server said, or that it is gone, where no room expected it: the stage says what that means."""
+    found = diagnose(caught, run.settings.dsn)
+    kind = _BY_STAGE.get(run.stage, found.error)
+    return kind(f"{found.cause}, in stage {run.stage!r}", hint=found.hint, sqlstate=found.sqlstate)
+
+
 def _out_of_time(run: Run) -> HeadstartError:
-    kind = _OVER_TIME.get(run.stage, NotReadyError)
+    kind = _BY_STAGE.get(run.stage, NotReadyError)
     return kind(
         f"HEADSTART_DEADLINE of {run.settings.deadline:g} s passed in stage {run.stage!r}",
         hint="raise HEADSTART_DEADLINE, and keep it below Kubernetes' activeDeadlineSeconds",

@@ -15,17 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from headstart import script_run
-from headstart.sqlscript import has_parameters, is_single, returns_rows, split
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from asyncpg import Record
-    from asyncpg.prepared_stmt import PreparedStatement
     from asyncpg.transaction import Transaction
 
     from headstart.script_run import ScriptFailure
+    from headstart.script_statement import Silent, Watched
     from headstart.sqlscript import Statement
 
 # They set or show lock_timeout themselves, begin a transaction in which it must hold again, or end one.
@@ -130,6 +126,11 @@ class ScriptConnection(asyncpg.Connection):
         Raises:
             ScriptError: the text holds what no revision can run.
         """
+        # The lexer's expressions take longer to compile than a whole no-op, which prepares nothing.
+        from headstart.script_run import noted
+        from headstart.script_statement import Script, Silent, Watched
+        from headstart.sqlscript import has_parameters, is_single, returns_rows
+
         self.last_error = None
         if not is_single(query):
             statements = self.parse(query)
@@ -138,7 +139,7 @@ class ScriptConnection(asyncpg.Connection):
             query = statements[0].text if "\\" in query else query
         if not returns_rows(query) and not has_parameters(query):
             return Silent(self, query)
-        async with self.unhurried(query), script_run.noted(self, query):
+        async with self.unhurried(query), noted(self, query):
             return Watched(self, query, await super().prepare(query, **options))
 
     async def executemany(
@@ -149,12 +150,16 @@ class ScriptConnection(asyncpg.Connection):
         timeout: float | None = None,
     ) -> None:
         """As asyncpg's own, with `work_lock_timeout` and `last_error` looked after."""
+        from headstart.script_run import noted
+
         self.last_error = None
-        async with self.unhurried(command), script_run.noted(self, command):
+        async with self.unhurried(command), noted(self, command):
             await super().executemany(command, args, timeout=timeout)
 
     def parse(self, query: str) -> list[Statement]:
         """Splits by the session's own `standard_conforming_strings`."""
+        from headstart.sqlscript import split
+
         conforming = getattr(self.get_settings(), "standard_conforming_strings", "on") == "on"
         return split(query, standard_conforming=conforming)
 
@@ -172,94 +177,11 @@ class ScriptConnection(asyncpg.Connection):
         if work is None or self.is_in_transaction() or query.lstrip()[:10].upper().startswith(_LEFT_ALONE):
             yield
             return
-        relaxed = await self.execute(script_run.exchange_lock_timeout(work, "0")) == "SELECT 1"
+        from headstart.script_run import exchange_lock_timeout
+
+        relaxed = await self.execute(exchange_lock_timeout(work, "0")) == "SELECT 1"
         try:
             yield
         finally:
             if relaxed and not self.is_closed() and not self.is_in_transaction():
-                await self.execute(script_run.exchange_lock_timeout("0", work))
-
-
-class Silent:
-    """Quacks like a prepared statement: one statement without parameters that gives no rows back."""
-
-    def __init__(self, connection: ScriptConnection, query: str) -> None:
-        self._connection = connection
-        self._query = query
-        self._status = ""
-
-    def get_attributes(self) -> tuple[()]:
-        """No columns."""
-        return ()
-
-    def get_parameters(self) -> tuple[()]:
-        """No parameters."""
-        return ()
-
-    def get_query(self) -> str:
-        """The text as it was given."""
-        return self._query
-
-    def get_statusmsg(self) -> str:
-        """The server's command tag, such as `UPDATE 1`."""
-        return self._status
-
-    async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:
-        """Runs it. There are no rows."""
-        if args:
-            message = f"the server expects 0 arguments for this query, {len(args)} were passed"
-            raise asyncpg.InterfaceError(message)
-        self._connection.last_error = None
-        async with self._connection.unhurried(self._query):
-            self._status = await self._run(timeout)
-        return []
-
-    async def cursor(self, *args: object) -> Silent:
-        """Runs it; what comes back is a cursor that is at its end."""
-        await self.fetch(*args)
-        return Spent(self._connection, self._query)
-
-    async def _run(self, timeout: float | None) -> str:
-        async with script_run.noted(self._connection, self._query):
-            return str(await self._connection.execute(self._query, timeout=timeout))
-
-
-class Spent(Silent):
-    """A cursor without rows."""
-
-    async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:  # noqa: ARG002
-        """Nothing is left."""
-        return []
-
-
-class Script(Silent):
-    """Quacks like a prepared statement: a script."""
-
-    def __init__(self, connection: ScriptConnection, query: str, statements: list[Statement]) -> None:
-        super().__init__(connection, query)
-        self._statements: list[Statement] | None = statements
-
-    async def _run(self, timeout: float | None) -> str:  # noqa: ARG002
-        # SQLAlchemy keeps prepared statements: let go of the pieces, they are as large as the text.
-        statements, self._statements = self._statements, None
-        if statements is None:
-            statements = self._connection.parse(self._query)
-        return await script_run.run(self._connection, self._query, statements)
-
-
-class Watched:
-    """A prepared statement of asyncpg's, with `work_lock_timeout` and `last_error` looked after."""
-
-    def __init__(self, connection: ScriptConnection, query: str, statement: PreparedStatement[Record]) -> None:
-        self._connection = connection
-        self._query = query
-        self._statement = statement
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._statement, name)
-
-    async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:
-        """As asyncpg's own."""
-        self._connection.last_error = None
-        async with self._connection.unhurried(self._query), script_run.noted(self._connection, self._query):
-            return await self._statement.fetch(*args, timeout=timeout)
+                await self.execute(exchange_lock_timeout("0", work))

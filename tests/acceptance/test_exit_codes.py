@@ -239,6 +239,12 @@ def _fails_on_import(project: Project) -> list[str]:
     return [str(path), "no_such_module"]
 
 
+def _exits_on_import(project: Project) -> list[str]:
+    path = project.revision("b2", "create table b (id int)")
+    path.write_text("import sys; sys.exit(0)\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    return [str(path)]
+
+
 @pytest.mark.parametrize(
     "breaking",
     [
@@ -251,6 +257,7 @@ def _fails_on_import(project: Project) -> list[str]:
         _not_text,
         _forbidden,
         _fails_on_import,
+        _exits_on_import,
     ],
     ids=lambda function: function.__name__[1:],
 )

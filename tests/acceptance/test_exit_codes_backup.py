@@ -163,7 +163,8 @@ def test_40_lock_lost_during_backup_is_30(
         somebody.execute("begin; lock table precious in access exclusive mode")  # the dump waits for it
         process = begin_headstart("up", url=precious)
         process.wait_for("backup_started")
-        query = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name ~ '^headstart [0-9a-f]{8} '"
+        ours = "application_name ~ '^headstart [0-9a-f]{8} '"
+        query = f"select count(pg_terminate_backend(pid)) from pg_stat_activity where {ours}"
         until(lambda: psql(precious, query) == [(1,)], "the lock's session is found")
         last = ended(process.finish(), 30)
     assert "lost" in last["error"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from typing import TYPE_CHECKING
 
@@ -28,10 +27,15 @@ IMPATIENT = {"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms", "HEADSTART_TABLE_LOCK_RETR
 
 
 @pytest.fixture
-def standing(project: Project, headstart: Callable[..., Run], any_database: str) -> str:
+def standing(project: Project, any_database: str) -> str:
     """A database at revision a1, with two equal rows in table a."""
     project.revision("a1", "create table a (id int)", "insert into a values (1), (1)")
-    ended(headstart("up", url=any_database), 0)
+    script(
+        any_database,
+        "create table a (id int); insert into a values (1), (1);"
+        "create table alembic_version (version_num varchar(32) not null constraint alembic_version_pkc primary key);"
+        "insert into alembic_version values ('a1')",
+    )
     return any_database
 
 
@@ -196,7 +200,8 @@ def test_80_env_py_skips_migrations(project: Project, headstart: Callable[..., R
     )
     before = fingerprint(any_database)
     last = ended(headstart("up", url=any_database), 80)
-    assert "base" in last["error"]
+    assert "env.py" in last["error"]
+    assert "1 pending" in last["error"] or "1 of 1" in last["error"]
     assert fingerprint(any_database) == before
 
 
@@ -227,7 +232,7 @@ def test_80_current_check_heads(project: Project, headstart: Callable[..., Run],
 def test_130_143_interrupted(
     signum: signal.Signals, code: int, project: Project, begin_headstart: Callable[..., Headstart], standing: str
 ) -> None:
-    """A signal rolls the revision back, gives the lock back and ends with 128 + its number, with `run_finished` last."""
+    """A signal rolls the revision back, gives the lock back and ends with 128 + its number, `run_finished` last."""
     project.revision("b2", "create table b (id int)")
     project.revision("c3", "create table c (id int)", "select pg_sleep(60)")
     process = begin_headstart("up", url=standing)
@@ -239,4 +244,3 @@ def test_130_143_interrupted(
     assert psql(standing, "select to_regclass('c') is null") == [(True,)]
     assert psql(standing, "select count(*) from pg_locks where locktype = 'advisory'") == [(0,)]
     assert not running(standing, "^select pg_sleep")
-    assert json.dumps(last)

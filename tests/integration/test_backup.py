@@ -187,7 +187,7 @@ async def test_a_backup_restores_to_the_same_rows(take: Taker, server: Postgres)
     try:
         client = await take.client()
         env = {**Dsn.parse(other, {}, read_file=_no_file, default_user="x").libpq_env(), "PATH": take.path}
-        command = [client.pg_restore, "--exit-on-error", "-j2", "-d", database_of(other), taken.path / "dump"]
+        command = [str(client.pg_restore), "--exit-on-error", "-j2", "-d", database_of(other), str(taken.path / "dump")]
         await asyncio.to_thread(lambda: subprocess.run(command, env=env, check=True))
         sql = "select count(*), md5(string_agg(id || t, ',' order by id)) from a"
         assert psql(other, sql) == psql(take.url, sql)

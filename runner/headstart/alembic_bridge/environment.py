@@ -69,7 +69,12 @@ async def run_environment(
     # The instance's attribute: a subclass's method would not reach env.py through Alembic's proxy.
     environment.configure = ours  # type: ignore[method-assign]
     with bridge(log), hosted(), workbench.lending(), environment:
-        await greenlet_spawn(script.run_env)
+        try:
+            await greenlet_spawn(script.run_env)
+        except SystemExit as leaving:  # the user's code does not decide our exit code, least of all with a 0
+            raise RuntimeError(f"it called sys.exit({leaving.code!r})").with_traceback(
+                leaving.__traceback__
+            ) from leaving
 
 
 @contextlib.contextmanager

@@ -127,8 +127,7 @@ async def settle(workbench: Workbench) -> None:
         return
     try:
         async with asyncio.timeout(5):
-            if connection.is_in_transaction():
-                await connection.execute("rollback")
+            await connection.tidy()
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         connection.drop()
 

@@ -57,7 +57,7 @@ class Scripts:
             self.heads: tuple[str, ...] = tuple(sorted(self.directory.get_heads(consider_depends_on=True)))
         except (CommandError, RevisionError, KeyError) as error:
             raise BrokenHistoryError(f"Alembic cannot read the history: {error}") from error
-        except Exception as error:  # whatever a revision file does when it is imported
+        except (Exception, SystemExit) as error:  # whatever a revision file does when it is imported
             raise _unloadable(error, project.script_location) from error
 
     def knows(self, revision: str) -> bool:
@@ -137,7 +137,7 @@ async def recorded(scripts: Scripts, workbench: Workbench, log: FilteringBoundLo
     return found[0]
 
 
-def env_failed(error: Exception, directory: str) -> HeadstartError:
+def env_failed(error: BaseException, directory: str) -> HeadstartError:
     """What an exception out of env.py, before any revision ran, means for the user."""
     if isinstance(error, HeadstartError):
         return error
@@ -153,7 +153,7 @@ def env_failed(error: Exception, directory: str) -> HeadstartError:
     return ConfigurationError(f"env.py failed: {type(error).__name__}: {text} ({_where(error, directory)})", hint=hint)
 
 
-def _unloadable(error: Exception, directory: str) -> BrokenHistoryError:
+def _unloadable(error: BaseException, directory: str) -> BrokenHistoryError:
     text = str(error).splitlines()[0] if str(error) else ""
     return BrokenHistoryError(
         f"a revision file cannot be loaded: {type(error).__name__}: {text} ({_where(error, directory)})",
@@ -161,7 +161,7 @@ def _unloadable(error: Exception, directory: str) -> BrokenHistoryError:
     )
 
 
-def _where(error: Exception, directory: str) -> str:
+def _where(error: BaseException, directory: str) -> str:
     """The last line of the user's own project that the error came through."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"

@@ -177,7 +177,7 @@ class Steps:
         position = getattr(server, "position", None) or getattr(diagnostics, "statement_position", None)
         statement = database.statement
         script = self._workbench.connection.last_error
-        if script is not None and script.statement in (statement or ""):
+        if script is not None and script.error is server:
             statement, position = script.statement, script.position
         cause = getattr(server, "message", None) or getattr(diagnostics, "message_primary", None) or str(original)
         return Failure(

@@ -74,7 +74,7 @@ async def call(
         raise ConfigurationError(
             str(error), hint="`headstart history` and `headstart heads` show what there is"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise env_failed(error, config.get_main_option("script_location") or "") from error
     finally:
         if workbench is not None:

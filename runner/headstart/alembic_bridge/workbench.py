@@ -160,6 +160,8 @@ class Workbench:
         for key in wanted:
             del params[key]
         params["async_creator_fn"] = partial(self._lend, wanted)
+        # A statement that is kept over an ALTER TABLE has the wrong columns: migrations prepare each one anew.
+        params["prepared_statement_cache_size"] = 0
 
     async def _lend(self, wanted: dict[str, Any]) -> ScriptConnection:
         ours = await self._means_us(wanted)

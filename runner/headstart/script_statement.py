@@ -1,0 +1,101 @@
+"""What `ScriptConnection.prepare` gives: objects that quack like asyncpg's prepared statements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from headstart import script_run
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+    from asyncpg.prepared_stmt import PreparedStatement
+
+    from headstart.script_connection import ScriptConnection
+    from headstart.sqlscript import Statement
+
+
+class Silent:
+    """Quacks like a prepared statement: one statement without parameters that gives no rows back."""
+
+    def __init__(self, connection: ScriptConnection, query: str) -> None:
+        self._connection = connection
+        self._query = query
+        self._status = ""
+
+    def get_attributes(self) -> tuple[()]:
+        """No columns."""
+        return ()
+
+    def get_parameters(self) -> tuple[()]:
+        """No parameters."""
+        return ()
+
+    def get_query(self) -> str:
+        """The text as it was given."""
+        return self._query
+
+    def get_statusmsg(self) -> str:
+        """The server's command tag, such as `UPDATE 1`."""
+        return self._status
+
+    async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:
+        """Runs it. There are no rows."""
+        if args:
+            message = f"the server expects 0 arguments for this query, {len(args)} were passed"
+            raise asyncpg.InterfaceError(message)
+        self._connection.last_error = None
+        async with self._connection.unhurried(self._query):
+            self._status = await self._run(timeout)
+        return []
+
+    async def cursor(self, *args: object) -> Silent:
+        """Runs it; what comes back is a cursor that is at its end."""
+        await self.fetch(*args)
+        return Spent(self._connection, self._query)
+
+    async def _run(self, timeout: float | None) -> str:
+        async with script_run.noted(self._connection, self._query):
+            return str(await self._connection.execute(self._query, timeout=timeout))
+
+
+class Spent(Silent):
+    """A cursor without rows."""
+
+    async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:  # noqa: ARG002
+        """Nothing is left."""
+        return []
+
+
+class Script(Silent):
+    """Quacks like a prepared statement: a script."""
+
+    def __init__(self, connection: ScriptConnection, query: str, statements: list[Statement]) -> None:
+        super().__init__(connection, query)
+        self._statements: list[Statement] | None = statements
+
+    async def _run(self, timeout: float | None) -> str:  # noqa: ARG002
+        # SQLAlchemy keeps prepared statements: let go of the pieces, they are as large as the text.
+        statements, self._statements = self._statements, None
+        if statements is None:
+            statements = self._connection.parse(self._query)
+        return await script_run.run(self._connection, self._query, statements)
+
+
+class Watched:
+    """A prepared statement of asyncpg's, with `work_lock_timeout` and `last_error` looked after."""
+
+    def __init__(self, connection: ScriptConnection, query: str, statement: PreparedStatement[Record]) -> None:
+        self._connection = connection
+        self._query = query
+        self._statement = statement
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever asyncpg's has)
+        return getattr(self._statement, name)
+
+    async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:
+        """As asyncpg's own."""
+        self._connection.last_error = None
+        async with self._connection.unhurried(self._query), script_run.noted(self._connection, self._query):
+            return await self._statement.fetch(*args, timeout=timeout)

@@ -1,0 +1,411 @@
+"""What cannot be answered: kill -9 of the run, of the server, of its sessions, and a network that is cut.
+
+After each of them a second run succeeds, nothing is applied twice, and no half of a backup passes for one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from headstart.lock import GATE
+from support.faults import (
+    PYTHON,
+    STATEMENTS,
+    Phase,
+    Proxy,
+    Scene,
+    at_work,
+    bystander,
+    eventually,
+    nothing_left,
+    partial_backups,
+    processes,
+    sessions,
+    whole_backups,
+)
+from support.postgres import psql
+from support.project import recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import StartServer
+    from support.faults import Starter
+    from support.process import Run
+
+QUICK = Phase("pass")
+SLEEP = STATEMENTS["sleep"]
+
+AFTERWARDS = 12.0
+"""Seconds allowed for a second run after a first that was killed, on a machine that is busy: a few on one that is not."""
+
+
+@pytest.fixture
+def own_scene(tmp_path: Path, start_server: StartServer, start_headstart: Starter) -> Scene:
+    """A scene on a server of the test's own, which it may kill."""
+    return Scene(tmp_path, start_server(), start_headstart)
+
+
+@pytest.fixture
+def proxy(scene: Scene) -> Iterator[Proxy]:
+    """A network that can be cut, in front of the scene's database."""
+    with Proxy(scene.url) as proxy:
+        yield proxy
+
+
+def terminate(url: str, name: str) -> None:
+    """End the sessions of a name from outside, as an administrator would."""
+    ended = psql(
+        url,
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid() and application_name like $1",
+        name,
+    )
+    assert ended, f"there is no session {name}"
+
+
+def failed(run: Run, *codes: int) -> dict[str, Any]:
+    """See that a run reported its end by itself, in words, and return its last line."""
+    assert run.code in codes, run
+    assert run.last["event"] == "run_finished", run
+    assert run.last["exit_code"] == run.code, run
+    assert "Traceback" not in run.stderr, run
+    return run.last
+
+
+# -- the run is killed ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*STATEMENTS, *PYTHON])
+def test_killed_in_a_revision(scene: Scene, name: str, record_property: Any) -> None:
+    """The server notices within moments that the run is gone, so that the next one gets the lock and finishes the job."""
+    phase = {**STATEMENTS, **PYTHON}[name]
+    with scene.stopped_at(phase) as process:
+        process.send(signal.SIGKILL)
+        assert process.finish().code == -signal.SIGKILL
+        if name == "concurrent index":  # it waits for the bystander, and its session is to notice all the same
+            record_property("until a killed run's concurrent build is gone", nothing_left(scene.url))
+        if phase.blocker and name != "concurrent index":
+            nothing_left(scene.url)
+    began = time.monotonic()
+    scene.again()
+    seconds = time.monotonic() - began
+    record_property(f"the run after one that was killed in: {name}", seconds)
+    assert seconds < AFTERWARDS
+    nothing_left(scene.url)
+
+
+def test_killed_while_it_waits(scene: Scene) -> None:
+    """A run that is killed while it waits for the lock does not come into its possession afterwards."""
+    scene.project(QUICK)
+    with bystander(scene.url, f"select pg_advisory_lock({GATE})"), scene.start() as process:
+        process.wait_for("lock_waiting")
+        process.send(signal.SIGKILL)
+        process.finish()
+        eventually(lambda: not sessions(scene.url), "its session to be gone")
+    scene.again()
+
+
+def test_killed_while_pg_dump_copies(bulky_scene: Scene, record_property: Any) -> None:
+    """The orphaned dump is ended by the next run, and the half of a backup that it left is swept away."""
+    scene = bulky_scene
+    scene.project(QUICK)
+    with scene.start(HEADSTART_BACKUP="auto", HEADSTART_BACKUP_JOBS="2") as process:
+        at_work(scene.url, "^copy public.bulk")
+        process.send(signal.SIGKILL)
+        process.finish()
+        assert whole_backups(scene.backups) == []
+        left = partial_backups(scene.backups)
+        assert len(left) == 1
+        began = time.monotonic()
+        scene.again(HEADSTART_BACKUP="auto")
+        record_property("the run after one that was killed while pg_dump copies", time.monotonic() - began)
+    assert len(whole_backups(scene.backups)) == 1
+    assert partial_backups(scene.backups) == []
+    eventually(lambda: processes(scene.home) == [], "no pg_dump")
+
+
+def test_killed_while_pg_dump_waits(scene: Scene) -> None:
+    """A dump of a killed run that waits for a table is ended by the next run: it would hold up the migration."""
+    scene.project(QUICK)
+    with bystander(scene.url, "lock table item in access exclusive mode") as leave:
+        with scene.start(HEADSTART_BACKUP="auto") as process:
+            at_work(scene.url, "lock table", on="Lock")
+            process.send(signal.SIGKILL)
+            process.finish()
+            with scene.start(HEADSTART_BACKUP="auto") as second:
+                second.wait_for("orphaned_dump_ended")
+                second.wait_for("backup_started")
+                leave()
+                run = second.finish()
+        assert run.code == 0, run
+    assert scene.journal() == ["r2", "r3", "r4"]
+    assert len(whole_backups(scene.backups)) == 1
+    assert partial_backups(scene.backups) == []
+    eventually(lambda: processes(scene.home) == [], "no pg_dump")
+
+
+# -- the server is killed -------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_away_and_comes_back(own_scene: Scene) -> None:
+    """A run that waits while the server is shut down goes on once it is there again."""
+    scene = own_scene
+    scene.project(QUICK)
+    scene.server.shut_down(signal.SIGQUIT)
+    with scene.start() as process:
+        process.wait_for("server_not_ready", lambda line: line["attempt"] >= 2)
+        scene.server.start_up()  # which recovers first
+        run = process.finish()
+    assert run.code == 0, run
+    assert scene.journal() == ["r2", "r3", "r4"]
+
+
+@pytest.mark.parametrize("waiting", ["lock", "head"])
+def test_the_server_dies_while_a_run_waits_on_it(own_scene: Scene, waiting: str) -> None:
+    """Waiting for the lock ends with exit 30, nothing changed; waiting for head goes on with the next server."""
+    scene = own_scene
+    scene.project(QUICK)
+    if waiting == "head":
+        with scene.start("wait", "--for", "head") as process:
+            process.wait_for("revision_waiting")
+            scene.server.shut_down(signal.SIGQUIT)
+            process.wait_for("server_not_ready")
+            scene.server.start_up()
+            scene.again()
+            assert process.finish().code == 0
+        return
+    with bystander(scene.url, f"select pg_advisory_lock({GATE})"), scene.start() as process:
+        process.wait_for("lock_waiting")
+        scene.server.shut_down(signal.SIGQUIT)
+        run = process.finish()
+    failed(run, 30)
+    scene.server.start_up()
+    scene.again()
+
+
+def test_the_server_dies_during_the_dump(own_scene: Scene) -> None:
+    """No migration without a backup: nothing is applied, and no half of a dump passes for a backup."""
+    scene = own_scene
+    scene.project(QUICK)
+    with bystander(scene.url, "lock table item in access exclusive mode"), scene.start(HEADSTART_BACKUP="auto") as run:
+        at_work(scene.url, "lock table", on="Lock")
+        scene.server.shut_down(signal.SIGQUIT)
+        last = failed(run.finish(), 30, 40)  # whichever of the two connections notices first
+    assert last["applied"] == []
+    assert last["revision_after"] == "r1"
+    assert whole_backups(scene.backups) == partial_backups(scene.backups) == []
+    assert processes(scene.home) == []
+    scene.server.start_up()
+    scene.again(HEADSTART_BACKUP="auto")
+    assert len(whole_backups(scene.backups)) == 1
+
+
+@pytest.mark.parametrize("returns", [True, False], ids=["returns", "stays away"])
+@pytest.mark.parametrize("name", ["sleep", "psycopg2"])
+def test_the_server_dies_during_a_statement(own_scene: Scene, name: str, *, returns: bool) -> None:
+    """The revision is rolled back; the report reads where the database stands, or says that it only assumes it."""
+    scene = own_scene
+    with scene.stopped_at({**STATEMENTS, **PYTHON}[name]) as process:
+        scene.server.shut_down(signal.SIGQUIT)
+        if returns:
+            scene.server.start_up()
+        last = failed(process.finish(), 60)
+    assert last["applied"] == ["r2"]
+    assert last["failed"] == "r3"
+    assert last["revision_after"] == "r2"
+    assert last.get("revision_after_assumed", False) is not returns, last
+    if not returns:
+        scene.server.start_up()
+    assert scene.journal() == ["r2"]
+    scene.again()
+
+
+# -- a session is ended by an administrator -------------------------------------------------------------------------------
+
+
+def test_the_lock_is_lost_during_the_dump(scene: Scene) -> None:
+    """A run whose lock session is ended during the dump stops: exit 30, nothing migrated, no dump left."""
+    scene.project(QUICK)
+    with bystander(scene.url, "lock table item in access exclusive mode"):
+        with scene.start(HEADSTART_BACKUP="auto") as process:
+            at_work(scene.url, "lock table", on="Lock")
+            terminate(scene.url, "headstart %")
+            last = failed(process.finish(), 30)
+        assert last["applied"] == []
+        assert processes(scene.home) == []
+        nothing_left(scene.url)
+    assert recorded(scene.url) == ["r1"]
+    assert whole_backups(scene.backups) == partial_backups(scene.backups) == []
+    scene.again(HEADSTART_BACKUP="auto")
+
+
+@pytest.mark.parametrize("name", ["sleep", "sleep in an async env.py", "script", "rewrite", "commit"])
+def test_the_lock_is_lost_during_a_statement(scene: Scene, name: str) -> None:
+    """A run whose session is ended in the middle of a revision: exit 60, rolled back, and what is recorded is read."""
+    with scene.stopped_at(STATEMENTS[name]) as process:
+        terminate(scene.url, "headstart %")
+        last = failed(process.finish(), 60)
+        assert last["applied"] == ["r2"]
+        assert last["failed"] == "r3"
+        assert last["revision_after"] == "r2"
+        assert "revision_after_assumed" not in last
+    nothing_left(scene.url)
+    scene.again()
+
+
+def test_the_lock_is_lost_between_two_statements(scene: Scene) -> None:
+    """A revision whose session is ended while its Python runs commits nothing more."""
+    body = "print('here')\nimport time, pathlib\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
+    with scene.stopped_at(Phase(body, logged="script_output")) as process:
+        terminate(scene.url, "headstart %")
+        nothing_left(scene.url)
+        (scene.folder / "project" / "go").touch()
+        last = failed(process.finish(), 60)
+    assert (last["failed"], last["revision_after"]) == ("r3", "r2")
+    assert scene.journal() == ["r2"]
+    scene.again()
+
+
+def test_the_gate_is_lost_while_env_py_works_on_a_connection_of_its_own(scene: Scene) -> None:
+    """With the lock's session gone, a working session that lives on keeps every other run out until it has gone too."""
+    with scene.stopped_at(PYTHON["psycopg2"]) as process:
+        terminate(scene.url, "headstart %")
+        with scene.start(HEADSTART_LOCK_TIMEOUT="2s") as other:
+            failed(other.finish(), 30)
+        assert scene.journal() == ["r2"]
+        psql(
+            scene.url,
+            "select pg_cancel_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and query ~ 'pg_sleep' and pid <> pg_backend_pid()",
+        )
+        last = failed(process.finish(), 60)
+    assert (last["failed"], last["revision_after"]) == ("r3", "r2")
+    nothing_left(scene.url)
+    scene.again()
+
+
+def test_the_gate_is_lost_and_the_work_would_go_on(scene: Scene) -> None:
+    """A run that has lost its lock's session commits nothing more, even if its working session could."""
+    body = "print('here')\nimport time, pathlib\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
+    with scene.stopped_at(Phase(body, logged="script_output", engine=PYTHON["psycopg2"].engine)) as process:
+        terminate(scene.url, "headstart %")
+        eventually(lambda: not any(one.name.startswith("headstart") for one in sessions(scene.url)), "it to be gone")
+        (scene.folder / "project" / "go").touch()
+        last = failed(process.finish(), 30, 60)
+    assert (last["applied"], last["revision_after"]) == (["r2"], "r2")
+    assert scene.journal() == ["r2"]
+    nothing_left(scene.url)
+    scene.again()
+
+
+# -- the network is cut ---------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_peer_while_waiting(scene: Scene, proxy: Proxy) -> None:
+    """A peer that takes connections and says nothing is waited for as long as it may take, and no longer."""
+    scene.project(QUICK)
+    proxy.hang()
+    with scene.start(url=proxy.url, HEADSTART_WAIT_TIMEOUT="2s") as process:
+        run = process.finish(seconds=15)
+    assert "in time" in failed(run, 20)["error"]
+    assert run.seconds < 10
+
+
+def test_a_network_that_breaks_during_a_statement(scene: Scene, proxy: Proxy) -> None:
+    """A connection that is reset is a failed revision; where the database stands is read over a new one."""
+    scene.project(SLEEP)
+    with scene.start(url=proxy.url, SLOW="1") as process:
+        at_work(scene.url, SLEEP.running, on=SLEEP.on)
+        proxy.reset()
+        last = failed(process.finish(), 60)
+    assert (last["applied"], last["failed"], last["revision_after"]) == (["r2"], "r3", "r2")
+    assert "revision_after_assumed" not in last
+    nothing_left(scene.url)
+    scene.again()
+
+
+def test_a_network_that_breaks_during_the_dump(scene: Scene, proxy: Proxy) -> None:
+    """Lock and dump are lost together: nothing is migrated, and no file of the dump stays."""
+    scene.project(QUICK)
+    with bystander(scene.url, "lock table item in access exclusive mode"):
+        with scene.start(url=proxy.url, HEADSTART_BACKUP="auto") as process:
+            at_work(scene.url, "lock table", on="Lock")
+            proxy.reset()
+            last = failed(process.finish(), 30, 40)
+        assert last["applied"] == []
+        assert whole_backups(scene.backups) == partial_backups(scene.backups) == []
+        assert processes(scene.home) == []
+    scene.again(HEADSTART_BACKUP="auto")
+
+
+def test_a_network_that_falls_silent_during_a_statement(scene: Scene, proxy: Proxy) -> None:
+    """The deadline ends a run whose server has fallen silent; who holds the lock then is named to the next one."""
+    scene.project(SLEEP)
+    with scene.start(url=proxy.url, SLOW="1", HEADSTART_DEADLINE="6s") as process:
+        at_work(scene.url, SLEEP.running, on=SLEEP.on)
+        proxy.hang()
+        run = process.finish(seconds=40)
+    last = failed(run, 60)
+    assert (last["applied"], last["revision_after"]) == (["r2"], "r2")
+    assert last["revision_after_assumed"] is True
+    with scene.start(HEADSTART_LOCK_TIMEOUT="1s") as second:
+        refused = second.finish()
+    assert last["run_id"] in failed(refused, 30)["error"]
+    proxy.stop()  # now the server's side notices too
+    nothing_left(scene.url)
+    scene.again()
+
+
+def test_a_network_that_falls_silent_and_a_signal(scene: Scene, proxy: Proxy) -> None:
+    """A signal ends a run whose server does not answer, although nothing can be cancelled or unlocked there."""
+    scene.project(SLEEP)
+    with scene.start(url=proxy.url, SLOW="1") as process:
+        at_work(scene.url, SLEEP.running, on=SLEEP.on)
+        proxy.hang()
+        process.send(signal.SIGTERM)
+        sent = time.monotonic()
+        run = process.finish(seconds=20)
+        assert time.monotonic() - sent < 4
+    failed(run, 143)
+    proxy.stop()
+    nothing_left(scene.url)
+    scene.again()
+
+
+@pytest.mark.slow
+def test_a_network_that_falls_silent_during_the_dump(scene: Scene, proxy: Proxy) -> None:
+    """Signs of life that stay away end the dump: a lock that nobody can see any more protects nothing."""
+    scene.project(QUICK)
+    with bystander(scene.url, "lock table item in access exclusive mode"):
+        with scene.start(url=proxy.url, HEADSTART_BACKUP="auto") as process:
+            at_work(scene.url, "lock table", on="Lock")
+            proxy.hang()
+            run = process.finish(seconds=60)
+        assert failed(run, 30)["applied"] == []
+        assert run.seconds < 45
+        assert processes(scene.home) == []
+        proxy.stop()
+        nothing_left(scene.url)
+    assert whole_backups(scene.backups) == partial_backups(scene.backups) == []
+    scene.again(HEADSTART_BACKUP="auto")
+
+
+def test_a_run_that_is_stopped_and_continued(scene: Scene) -> None:
+    """A run that was frozen (SIGSTOP, a suspended machine) goes on where it was, its lock still held."""
+    with scene.stopped_at(Phase("op.execute('select pg_sleep(2)')", running="pg_sleep", on="PgSleep")) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        eventually(lambda: not any(one.state == "active" for one in sessions(scene.url)), "the statement's end")
+        with scene.start(HEADSTART_LOCK_TIMEOUT="1s") as other:
+            failed(other.finish(), 30)
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.finish().code == 0
+    assert scene.journal() == ["r2", "r3", "r4"]
+
+
