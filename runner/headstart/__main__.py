@@ -15,7 +15,13 @@ def main() -> None:
 
     from headstart.cli import main as run
 
-    sys.exit(run(sys.argv[1:], os.environ, interrupt))
+    code = run(sys.argv[1:], os.environ, interrupt)
+    if "sqlalchemy" in sys.modules:  # a user's env.py may have run: what it registered with atexit is run too
+        sys.exit(code)
+    # Taking a Python process apart takes longer than the two queries of a no-op, and there is nothing left to be kept.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

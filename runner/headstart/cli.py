@@ -111,12 +111,12 @@ async def _bound(edge: Edge, interrupt: Interrupt) -> Outcome:
 
 def _job(edge: Edge) -> Callable[[Run], Awaitable[None]]:
     """The verb's use case, imported when it is needed."""
-    from headstart import verbs
-
     if edge.asked.verb.name == "up":
         from headstart.up import up
 
         return up
+    from headstart import verbs  # off the no-op path
+
     return verbs.job(edge.asked)
 
 

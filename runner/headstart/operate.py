@@ -210,16 +210,16 @@ async def verify_backups(run: Run, database: str | None, names: Sequence[str]) -
     listing = list_backups(run.settings.backup_dir, database)
     known = listing.backups
     wanted = {Path(name).name for name in names}
-    broken = [each for each in listing.broken if not wanted or each.path.name in wanted]
+    broken = [one for one in listing.broken if not wanted or one.path.name in wanted]
     chosen = [each for each in known if not wanted or each.path.name in wanted]
-    missing = wanted - {each.path.name for each in (*chosen, *broken)}
+    missing = wanted - {each.path.name for each in chosen} - {one.path.name for one in broken}
     if missing:
         raise ConfigurationError(
             f"there is no backup {', '.join(sorted(missing))} in {run.settings.backup_dir}",
             hint="`headstart backups list` shows what there is",
         )
     results: list[dict[str, Any]] = [
-        {"path": str(each.path), "whole": False, "problems": [each.problem]} for each in broken
+        {"path": str(one.path), "whole": False, "problems": [one.problem]} for one in broken
     ]
     for each in chosen:
         number = int(each.manifest.server_version.split(".")[0].split()[0]) * 10000

@@ -58,7 +58,7 @@ class Interrupt:
         """Give the signals back, for the program that takes this process over."""
         self.finished()
         signal.set_wakeup_fd(-1)
-        for each in SIGNALS:
+        for each in (*SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores the last two for itself
             signal.signal(each, signal.SIG_DFL)
 
     def _heard(self, signum: int, _frame: FrameType | None) -> None:

@@ -76,6 +76,7 @@ class Workbench:
         self._log = log
         self._token: int | None = None
         self._others: list[ScriptConnection] = []
+        self._proven: list[object] = []  # keeps them alive: the id of one that is freed would be the next one's
 
     @contextlib.contextmanager
     def lending(self) -> Iterator[None]:
@@ -90,6 +91,8 @@ class Workbench:
             for other in self._others:
                 other.drop()
             self._others.clear()
+            self._proven.clear()
+            self.pids.clear()
 
     def pid_of(self, connection: sqlalchemy.Connection) -> int | None:
         """The backend that does the work of `connection`."""
@@ -110,7 +113,7 @@ class Workbench:
             cause = f"env.py connects to {connection.dialect.name}, not to the PostgreSQL database of DATABASE_URL"
             raise ConfigurationError(cause, hint="let env.py take its URL from the environment variable DATABASE_URL")
         dbapi = cast("Any", connection.connection.dbapi_connection)
-        raw = getattr(dbapi, "driver_connection", None)
+        raw = getattr(dbapi, "driver_connection", dbapi)
         if raw is self.connection or id(dbapi) in self.pids:
             return
         idle = not connection.in_transaction()
@@ -130,6 +133,7 @@ class Workbench:
             self._take_over(cursor, raw, pid, connection)
         if idle:
             dbapi.commit()
+        self._proven.append(dbapi)
         self.pids[id(dbapi)] = pid
 
     def _take_over(self, cursor: Any, raw: object, pid: int, connection: sqlalchemy.Connection) -> None:  # noqa: ANN401
