@@ -16,11 +16,14 @@ def main() -> None:
     from headstart.cli import main as run
 
     code = run(sys.argv[1:], os.environ, interrupt)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `headstart history | head -1`: Python's manual, 'Note on SIGPIPE'
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if "sqlalchemy" in sys.modules:  # a user's env.py may have run: what it registered with atexit is run too
         sys.exit(code)
     # Taking a Python process apart takes longer than the two queries of a no-op, and there is nothing left to be kept.
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(code)
 
 

@@ -11,9 +11,11 @@ import contextlib
 import datetime
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -38,7 +40,7 @@ def build(
     """
     render: Any = _json_line if json else _for_people(colors=colors)
     bound = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+        structlog.WriteLogger(cast("TextIO", _Unfailing(stream))),
         processors=[structlog.processors.add_log_level, _stamp, _redacting(redact), render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
@@ -88,6 +90,21 @@ def _for_people(*, colors: bool) -> Callable[..., str]:
     from headstart.console import renderer
 
     return renderer(colors=colors)
+
+
+class _Unfailing:
+    """A stream that nobody reads any more, or a full disk behind it, must not end a migration."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class _Bridge(logging.Handler):
@@ -163,6 +180,8 @@ def wants_json(setting: str, stream: TextIO) -> bool:
 
 def stderr() -> TextIO:
     """The process's own stderr, which never raises on text that its encoding lacks."""
+    if sys.stderr is None:  # closed by whoever started us
+        return Path(os.devnull).open("w", encoding="utf-8")
     stream = sys.stderr
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
