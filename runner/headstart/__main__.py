@@ -23,7 +23,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if "sqlalchemy" in sys.modules:  # a user's env.py may have run: what it registered with atexit is run too
         sys.exit(code)
-    # Taking a Python process apart takes longer than the two queries of a no-op, and there is nothing left to be kept.
+    # Taking a Python process apart takes longer than the queries of a no-op, and there is nothing left to be kept.
     os._exit(code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -102,8 +103,12 @@ async def _bound(edge: Edge, interrupt: Interrupt) -> Outcome:
         kill_remaining()
         edge.run.finish(InterruptedRunError(signum))
 
+    def end() -> None:
+        edge.run.log.warning("signal_received", signal=signal.Signals(interrupt.signum or 0).name, stage=edge.run.stage)
+        task.cancel()
+
     def cancel() -> None:
-        loop.call_soon_threadsafe(task.cancel)
+        loop.call_soon_threadsafe(end)
 
     interrupt.bind(cancel, last_words)
     return await conduct(edge.run, _job(edge), quiet=not edge.asked.verb.changes)

@@ -152,7 +152,7 @@ async def _refuse_useless_indexes(
     now = await invalid_indexes(workbench.connection)
     if not now:
         return
-    text = "\n".join(work.executed)
+    text = "\n".join(work.on_indexes)
     ours = sorted(name for name in now if name not in invalid or name.rpartition(".")[2].strip('"') in text)
     if ours:
         raise VerificationFailedError(

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 RETRIED = {"55P03": "lock_not_available", "40P01": "deadlock_detected", "40001": "serialization_failure"}
 """SQLSTATEs that mean a lost race, after which the same revision may succeed."""
 
+LISTED = 20
+"""Statements of one revision that are kept for the report: it may have thousands."""
+
 _READS = re.compile(r"\s*(?:--[^\n]*\n\s*)*(select|show|explain|set|reset|values|table)\b", re.IGNORECASE)
 
 
@@ -66,7 +69,7 @@ class Steps:
         self.steps = list(steps)
         self.done = 0
         self.outside: list[str] = []
-        self.executed: list[str] = []
+        self.on_indexes: list[str] = []
         self._inside: list[str] = []
         self._versioned = False
         self._workbench = workbench
@@ -149,17 +152,20 @@ class Steps:
         self._activity.end()
         if self._activity.revision is None or _READS.match(statement):
             return
-        self.executed.append(statement)
-        if _in_transaction(connection):
+        if "index" in statement.lower():
+            self.on_indexes.append(statement)
+        if len(self._inside) < LISTED:
             self._inside.append(statement)
-        else:  # in an autocommit_block, or after a COMMIT of the revision's own
-            self.outside += [*self._inside, statement]
-            self._inside = []
+        if not _in_transaction(connection):  # in an autocommit_block, or after a COMMIT of the revision's own
+            self._all_committed()
 
     def _committed(self, _connection: sqlalchemy.Connection) -> None:
         if self._activity.revision is not None and not self._versioned:
-            self.outside += self._inside  # what precedes an autocommit_block is committed by it
-            self._inside = []
+            self._all_committed()  # what precedes an autocommit_block is committed by it
+
+    def _all_committed(self) -> None:
+        self.outside = [*self.outside, *self._inside][:LISTED]
+        self._inside = []
 
     def failure(self, error: BaseException) -> Failure:
         """Explain what ended the current step."""
