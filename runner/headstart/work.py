@@ -176,7 +176,7 @@ class Work:
         def record(applied: AppliedRevision, arrived: tuple[str, ...]) -> None:
             run.applied.append(applied)
             run.after = self._expected = arrived
-            run.pending = tuple(each for each in run.pending if each != applied.revision)
+            run.pending = run.pending[1:]  # steps are committed in their order
 
         with run.timed("upgrade" if steps[0].is_upgrade else "downgrade"):
             try:

@@ -84,15 +84,16 @@ def hosted() -> Iterator[None]:
     def run(main: Any, **_: object) -> Any:  # noqa: ANN401  (asyncio.run's signature)
         return await_only(main)
 
-    def run_until_complete(_loop: asyncio.BaseEventLoop, future: Any) -> Any:  # noqa: ANN401
-        return await_only(future)
+    def run_here(_self: object, awaitable: Any, **_: object) -> Any:  # noqa: ANN401  (a Runner's, a loop's)
+        return await_only(awaitable)
 
     def leave_logging(*_: object, **__: object) -> None:
         """Our log stays as it is: asks no. 25, `fileConfig` mutes logging."""
 
     replaced: list[tuple[Any, str, Any]] = [
         (asyncio, "run", run),
-        (asyncio.BaseEventLoop, "run_until_complete", run_until_complete),
+        (asyncio.Runner, "run", run_here),
+        (asyncio.BaseEventLoop, "run_until_complete", run_here),
         (logging.config, "fileConfig", leave_logging),
         (logging.config, "dictConfig", leave_logging),
         (logging, "basicConfig", leave_logging),

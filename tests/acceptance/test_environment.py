@@ -1,0 +1,182 @@
+"""Settings as the process gets them: flags, variables, files, PG*, and URLs in the spellings that people use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from acceptance.checks import ended, make_role, with_password
+from support.postgres import psql, script
+from support.project import recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support.postgres import Postgres
+    from support.process import Run
+    from support.project import Project
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    """A project with two revisions to tell targets apart by."""
+    project.revision("aaaa1111", "create table a (id int)")
+    project.revision("bbbb2222", "create table b (id int)")
+    return project
+
+
+def test_flag_over_environment_over_default(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """A flag goes before the variable, the variable before the default."""
+    env = {"HEADSTART_TARGET": "aaaa1111", "HEADSTART_BACKUP": "off"}
+    assert ended(headstart("up", url=any_database, env=env), 0)["revision_after"] == "aaaa1111"
+    assert ended(headstart("up", "--target=head", url=any_database, env=env), 0)["revision_after"] == "bbbb2222"
+    last = ended(headstart("up", url=any_database, env={"HEADSTART_TARGET": "ffff0000"}), 10)
+    assert "ffff0000" in last["error"]
+    assert ended(headstart("up", "--target", "head", url=any_database), 0)["applied"] == []
+
+
+def test_a_bad_variable_under_a_good_flag(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """A flag hides its variable, whatever that holds."""
+    ended(headstart("up", "--wait-timeout", "5s", url=any_database, env={"HEADSTART_WAIT_TIMEOUT": "junk"}), 0)
+
+
+def test_zero_is_a_value(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """0 for a timeout is not the default: a wait of 0 makes one attempt."""
+    run = headstart("up", "--wait-timeout", "0", url="postgresql://app@127.0.0.1:1/app")
+    ended(run, 20)
+    assert len(run.events("server_not_ready")) <= 1
+    assert run.seconds < 10
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_url_file(
+    ending: str, project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path
+) -> None:
+    """DATABASE_URL_FILE names a file that holds the URL, with or without a newline at its end."""
+    (tmp_path / "url").write_bytes((any_database + ending).encode())
+    ended(headstart("up", env={"DATABASE_URL_FILE": str(tmp_path / "url")}), 0)
+
+
+def test_direct_url(project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path) -> None:
+    """DATABASE_DIRECT_URL, or its _FILE, is used instead of DATABASE_URL."""
+    unreachable = "postgresql://app@127.0.0.1:1/app"
+    env = {"DATABASE_DIRECT_URL": any_database, "HEADSTART_TARGET": "aaaa1111"}
+    ended(headstart("up", url=unreachable, env=env), 0)
+    (tmp_path / "url").write_text(any_database, encoding="utf-8")
+    ended(headstart("up", url=unreachable, env={"DATABASE_DIRECT_URL_FILE": str(tmp_path / "url")}), 0)
+    assert recorded(any_database) == ["bbbb2222"]
+
+
+def test_pg_variables_alone(
+    project: Project, headstart: Callable[..., Run], any_server: Postgres, any_database: str
+) -> None:
+    """Without a URL, libpq's own variables say where; the backup's pg_dump means the same server."""
+    env = {
+        "PGHOST": any_server.host,
+        "PGPORT": str(any_server.port),
+        "PGUSER": any_server.superuser,
+        "PGPASSWORD": any_server.password,
+        "PGDATABASE": any_database.rpartition("/")[2],
+        "HEADSTART_BACKUP": "always",
+    }
+    last = ended(headstart("up", env=env), 0, secrets=[any_server.password])
+    assert last["backup"]
+    assert recorded(any_database) == ["bbbb2222"]
+
+
+def test_pg_variables_fill_in(
+    project: Project, headstart: Callable[..., Run], any_server: Postgres, any_database: str, tmp_path: Path
+) -> None:
+    """PG* and the passfile give what the URL leaves out."""
+    passfile = tmp_path / "pgpass"
+    passfile.write_text(f"*:*:*:postgres:{any_server.password}\n", encoding="utf-8")
+    passfile.chmod(0o600)
+    url = f"postgresql:///{any_database.rpartition('/')[2]}?user=postgres"
+    env = {"PGHOST": any_server.host, "PGPORT": str(any_server.port), "PGPASSFILE": str(passfile)}
+    ended(headstart("up", "--backup", "always", url=url, env=env), 0, secrets=[any_server.password])
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "postgres://{login}@{at}/{db}",
+        "postgresql+asyncpg://{login}@{at}/{db}",
+        "postgresql+psycopg2://{login}@{at}/{db}?sslmode=disable",
+        "postgresql+psycopg://{login}@{at}/{db}?application_name=mine&connect_timeout=5",
+        "postgresql://{login}@127.0.0.1:1,{at}/{db}?target_session_attrs=read-write",
+        "postgresql://{login}@/{db}?host={socket}&port={port}",
+        "postgresql://{login}@{socket}:{port}/{db}",
+        "postgresql://{login}@{at}/{db}?options=-c%20search_path%3Dpublic",
+        "host={host} port={port} user=postgres password={password} dbname={db}",
+    ],
+)
+def test_spellings(
+    spelling: str, project: Project, headstart: Callable[..., Run], any_server: Postgres, any_database: str
+) -> None:
+    """However the URL is spelt: the connection, env.py's engine and pg_dump all reach the same database."""
+    url = spelling.format(
+        login=f"postgres:{any_server.password}",
+        password=any_server.password,
+        host=any_server.host,
+        port=any_server.port,
+        at=f"{any_server.host}:{any_server.port}",
+        socket=quote(str(any_server.socket_dir), safe=""),
+        db=any_database.rpartition("/")[2],
+    )
+    last = ended(headstart("up", "--backup", "always", url=url), 0, secrets=[any_server.password])
+    assert last["backup"]
+    assert recorded(any_database) == ["bbbb2222"]
+
+
+def test_a_database_with_an_awkward_name(
+    project: Project, headstart: Callable[..., Run], any_server: Postgres, tmp_path: Path
+) -> None:
+    """A database may have any name; its backups lie in a folder that no other name has."""
+    name = "a db/with 50%, \"quotes\", 'more' & ümlaut"
+    url = any_server.create_database(name)
+    last = ended(headstart("up", "--backup", "always", url=url), 0)
+    assert (tmp_path / last["backup"] / "manifest.json").exists()
+    assert recorded(url) == ["bbbb2222"]
+    any_server.drop_database(name)
+
+
+def test_deadline(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """HEADSTART_DEADLINE ends the whole run in time, with the code of the stage that it was in."""
+    project.revision("cccc3333", "select pg_sleep(60)")
+    run = headstart("up", "--deadline", "4s", url=any_database)
+    last = ended(run, 60)
+    assert "HEADSTART_DEADLINE" in last["error"]
+    assert last["revision_after"] == "bbbb2222"
+    assert run.seconds < 15
+    assert psql(any_database, "select count(*) from pg_locks where locktype = 'advisory'") == [(0,)]
+
+
+def test_statement_timeout(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """HEADSTART_STATEMENT_TIMEOUT ends a statement that takes too long."""
+    project.revision("cccc3333", "select pg_sleep(60)")
+    last = ended(headstart("up", "--statement-timeout", "300ms", url=any_database), 60)
+    assert (last["sqlstate"], last["failed"]) == ("57014", "cccc3333")
+
+
+def test_role_settings_do_not_matter(
+    project: Project, headstart: Callable[..., Run], any_server: Postgres, any_database: str
+) -> None:
+    """Timeouts that the role brings along are not those of the migration: off by default means off."""
+    make_role(any_server, "hasty", "hasty's pass", "superuser")
+    script(
+        any_server.url(), "alter role hasty set statement_timeout = '200ms'; alter role hasty set lock_timeout = '1ms'"
+    )
+    project.revision("cccc3333", "select pg_sleep(0.5)", "select current_setting('lock_timeout')::interval / 0")
+    url = with_password(any_database, "hasty's pass", user="hasty")
+    last = ended(headstart("up", url=url), 60, secrets=["hasty's pass"])
+    assert last["sqlstate"] == "22012", "the statement that divides, not the one that sleeps"
+
+
+def test_x_arguments(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """-x reaches env.py's get_x_argument, as with alembic."""
+    project.in_env("assert context.get_x_argument(as_dictionary=True)['tenant'] == 'acme'")
+    ended(headstart("up", "-x", "tenant=acme", url=any_database), 0)
+    assert ended(headstart("upgrade", "head", "-x", "tenant=acme", url=any_database), 0)["applied"] == []

@@ -1,0 +1,381 @@
+"""Every env.py is driven as it is: the ways in which people write it, each taken to head, or refused by name."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy.dialects import postgresql
+
+from support.environments import at_head, environment, nothing_to_do
+from support.postgres import database_of, psql, script
+from support.project import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import RunHeadstart
+    from support.postgres import Postgres
+
+SYNC = """
+with engine_from_config(section, **ENGINE).connect() as connection:
+    migrate(connection)
+"""
+
+# (how env.py reaches the database; whether only Alembic can tell the version table; whether env.py writes first)
+WAYS: dict[str, tuple[str, bool, bool]] = {
+    "fileConfig, and the log is used": (
+        "fileConfig(config.config_file_name)\nlogging.getLogger('alembic.env').info('hello')" + SYNC,
+        False,
+        False,
+    ),
+    "fileConfig that disables loggers, and basicConfig": (
+        "fileConfig(config.config_file_name, disable_existing_loggers=True)\n"
+        "logging.basicConfig(force=True, level=0, format='garbled %(message)s')" + SYNC,
+        False,
+        False,
+    ),
+    "flask-migrate": (
+        """
+        logger = logging.getLogger("alembic.env")
+        fileConfig(config.config_file_name)
+        config.set_main_option("sqlalchemy.url", URL.replace("%", "%%"))
+
+        def process_revision_directives(context, revision, directives):
+            pass
+
+        conf_args = {"compare_type": True}
+        if conf_args.get("process_revision_directives") is None:
+            conf_args["process_revision_directives"] = process_revision_directives
+        connectable = create_engine(config.get_main_option("sqlalchemy.url"))
+        with connectable.connect() as connection:
+            context.configure(connection=connection, target_metadata=None, **conf_args)
+            with context.begin_transaction():
+                context.run_migrations()
+        """,
+        True,
+        False,
+    ),
+    "a transaction around all": (
+        "with engine_from_config(section, **ENGINE).begin() as connection:\n    migrate(connection)\n",
+        False,
+        False,
+    ),
+    "an asynchronous transaction around all": (
+        """
+        async def main():
+            async with async_engine_from_config(section, **ENGINE).begin() as connection:
+                await connection.run_sync(migrate)
+
+        asyncio.run(main())
+        """,
+        False,
+        False,
+    ),
+    "a new loop's run_until_complete": (
+        """
+        async def main():
+            engine = async_engine_from_config(section, **ENGINE)
+            async with engine.connect() as connection:
+                await connection.run_sync(migrate)
+            await engine.dispose()
+
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(main())
+        """,
+        False,
+        False,
+    ),
+    "the current loop's run_until_complete": (
+        """
+        async def main():
+            async with async_engine_from_config(section, **ENGINE).connect() as connection:
+                await connection.run_sync(migrate)
+
+        asyncio.get_event_loop().run_until_complete(main())
+        """,
+        False,
+        False,
+    ),
+    "a Runner": (
+        """
+        async def main():
+            async with async_engine_from_config(section, **ENGINE).connect() as connection:
+                await connection.run_sync(migrate)
+
+        with asyncio.Runner() as runner:
+            runner.run(main())
+        """,
+        False,
+        False,
+    ),
+    "a queue pool": (
+        "with engine_from_config(section, prefix='sqlalchemy.').connect() as connection:\n    migrate(connection)\n",
+        False,
+        False,
+    ),
+    "two engines one after the other": (
+        """
+        first = engine_from_config(section, **ENGINE)
+        with first.connect() as connection:
+            assert connection.scalar(text("select 1")) == 1
+        first.dispose()
+        """
+        + SYNC.replace("\n", "\n        "),
+        False,
+        False,
+    ),
+    "two engines side by side": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as other:
+            assert other.scalar(text("select count(*) from pg_class")) > 0
+            with engine_from_config(section, **ENGINE).connect() as connection:
+                migrate(connection)
+            assert other.scalar(text("select 1")) == 1
+        """,
+        False,
+        False,
+    ),
+    "two engines of a pool each, never disposed of": (
+        """
+        with engine_from_config(section, prefix="sqlalchemy.").connect() as other:
+            assert other.scalar(text("select 1")) == 1
+        with engine_from_config(section, prefix="sqlalchemy.").connect() as connection:
+            migrate(connection)
+        """,
+        False,
+        False,
+    ),
+    "all schemas": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            context.configure(
+                connection=connection,
+                include_schemas=True,
+                include_name=lambda name, kind, parents: name != "other",
+                compare_type=True,
+                render_as_batch=True,
+            )
+            with context.begin_transaction():
+                context.run_migrations()
+        """,
+        False,
+        False,
+    ),
+    "a schema made first": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            connection.execute(text("create schema if not exists app"))
+            connection.commit()
+            migrate(connection)
+        """,
+        False,
+        False,
+    ),
+    "a transaction per migration": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            context.configure(connection=connection, transaction_per_migration=True, transactional_ddl=True)
+            with context.begin_transaction():
+                context.run_migrations()
+        """,
+        False,
+        False,
+    ),
+    "no transaction of its own": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            context.configure(connection=connection)
+            context.run_migrations()
+            connection.commit()
+        """,
+        False,
+        False,
+    ),
+    "autocommit": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            migrate(connection.execution_options(isolation_level="AUTOCOMMIT"))
+        """,
+        False,
+        False,
+    ),
+    "settings of the session": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            connection.execute(text("set lock_timeout = '4s'"))
+            connection.execute(text("set search_path to public"))
+            connection.commit()
+            migrate(connection)
+        """,
+        False,
+        False,
+    ),
+    "DATABASE_URL": ("with create_engine(URL).connect() as connection:\n    migrate(connection)\n", False, False),
+    "DATABASE_URL for asyncpg": (
+        """
+        async def main():
+            engine = create_async_engine(URL.replace("postgresql:", "postgresql+asyncpg:"))
+            async with engine.connect() as connection:
+                await connection.run_sync(migrate)
+
+        asyncio.run(main())
+        """,
+        False,
+        False,
+    ),
+    "DATABASE_URL in the configuration": (
+        """
+        config.set_main_option("sqlalchemy.url", URL)
+        section = config.get_section(config.config_ini_section)
+        """
+        + SYNC.replace("\n", "\n        "),
+        False,
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_to_write_it(way: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """An env.py out of the wild brings the database to head, a revision at a time, and a second run does nothing."""
+    code, _, locks = WAYS[way]
+    project = environment(tmp_path / "app", code)
+    run = at_head(run_headstart, any_database, project.folder, ["b2"])
+    assert run.last["applied"] == ["a1", "b2"]
+    assert psql(any_database, "select name from account") == [("a",)]
+    nothing_to_do(run_headstart, any_database, project.folder, locks=locks)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "a transaction around all",
+        "an asynchronous transaction around all",
+        "flask-migrate",
+        "no transaction of its own",
+        "DATABASE_URL",
+        "two engines side by side",
+    ],
+)
+def test_each_revision_is_committed_by_itself(
+    way: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """Whatever transactions an env.py asks for, a failing third revision leaves the first two applied and recorded."""
+    project = environment(tmp_path / "app", WAYS[way][0])
+    project.revision("c3", "insert into account values (2, 'b')", "select 1 / 0")
+    run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
+    assert run.code == 60, run
+    assert (run.last["applied"], run.last["revision_after"]) == (["a1", "b2"], "b2")
+    assert psql(any_database, "select name from account") == [("a",)]
+    project.revision("c3", "insert into account values (2, 'b')", down="b2")
+    at_head(run_headstart, any_database, project.folder, ["c3"])
+
+
+# -- drivers --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2", "postgresql+psycopg", "postgres"])
+def test_a_driver_of_its_own(scheme: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """A synchronous driver that is installed is used, once proven; one that is not is stood in for by asyncpg."""
+    url = any_database.replace("postgresql:", f"{scheme}:", 1)
+    project = environment(
+        tmp_path / "app", f"with create_engine({url!r}).connect() as connection:\n    migrate(connection)\n"
+    )
+    run = at_head(run_headstart, any_database, project.folder, ["b2"])
+    default = postgresql.dialect.driver  # type: ignore[attr-defined]  # psycopg2 up to SQLAlchemy 2.0, psycopg since
+    driver = {"postgresql": default, "postgres": "asyncpg"}.get(scheme) or scheme.partition("+")[2]
+    proven = {line["driver"] for line in run.events("env_connection_proven")}
+    assert proven == ({driver} if driver != "asyncpg" and find_spec(driver) else set()), run
+    nothing_to_do(run_headstart, any_database, project.folder)
+
+
+def test_each_connection_of_its_own_is_proven(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """The proof is asked of every connection: of the one that only looks, and of the one that migrates."""
+    url = any_database.replace("postgresql:", "postgresql+psycopg2:", 1)
+    project = environment(
+        tmp_path / "app",
+        f"with create_engine({url!r}, poolclass=pool.NullPool).connect() as connection:\n    migrate(connection)\n",
+    )
+    run = at_head(run_headstart, any_database, project.folder, ["b2"])
+    pids = [line["backend_pid"] for line in run.events("env_connection_proven")]
+    assert len(pids) == len(set(pids)) == 2, run
+
+
+@pytest.fixture
+def other_database(any_server: Postgres) -> Iterator[str]:
+    """A second database, with a table in it, on the same server."""
+    url = any_server.create_database()
+    script(url, "create table precious (id int); insert into precious values (1)")
+    yield url
+    any_server.drop_database(url)
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg2", "psycopg"])
+def test_another_database_is_refused(
+    driver: str, any_database: str, other_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """An env.py that leads elsewhere is refused by the name of where it leads, and nothing is changed anywhere."""
+    url = other_database.replace("postgresql:", f"postgresql+{driver}:", 1)
+    project = environment(
+        tmp_path / "app", f"with create_engine({url!r}).connect() as connection:\n    migrate(connection)\n"
+    )
+    before = fingerprint(any_database), fingerprint(other_database)
+    run = run_headstart("up", url=any_database, cwd=project.folder)
+    assert run.code == 10, run
+    assert database_of(other_database) in run.last["error"]
+    assert "DATABASE_URL" in run.last["hint"]
+    assert (fingerprint(any_database), fingerprint(other_database)) == before
+    assert any(part not in run.stderr for part in (url,)), "no password"
+    assert "Traceback" not in run.stderr
+
+
+def test_another_server_is_refused(
+    any_server: Postgres, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """A URL of env.py's own that cannot be reached is an error of env.py's, not a reason to wait."""
+    url = any_database.replace(f":{any_server.port}/", ":1/").replace("postgresql:", "postgresql+asyncpg:")
+    project = environment(
+        tmp_path / "app", f"with create_engine({url!r}).connect() as connection:\n    migrate(connection)\n"
+    )
+    run = run_headstart("up", url=any_database, cwd=project.folder)
+    assert run.code == 10, run
+    assert "env.py" in run.last["error"]
+    assert any_server.password not in run.stderr
+
+
+def test_another_kind_of_database_is_refused(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """An env.py that falls back to SQLite is refused, and leaves Postgres alone."""
+    project = environment(
+        tmp_path / "app", "with create_engine('sqlite://').connect() as connection:\n    migrate(connection)\n"
+    )
+    before = fingerprint(any_database)
+    run = run_headstart("up", url=any_database, cwd=project.folder)
+    assert run.code == 10, run
+    assert "sqlite" in run.last["error"]
+    assert fingerprint(any_database) == before
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg2"])
+def test_another_role_in_the_same_database(
+    driver: str, any_server: Postgres, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """An env.py that connects as the schema's owner, to the same database, is proven and used."""
+    role = f"owner_of_{database_of(any_database)}"
+    script(any_database, f"create role {role} login password 'its own'; grant create, usage on schema public to {role}")
+    try:
+        url = any_server.url(database_of(any_database), user=role, password="its own")
+        url = url.replace("postgresql:", f"postgresql+{driver}:", 1)
+        project = environment(
+            tmp_path / "app", f"with create_engine({url!r}).connect() as connection:\n    migrate(connection)\n"
+        )
+        run = at_head(run_headstart, any_database, project.folder, ["b2"])
+        assert {line["driver"] for line in run.events("env_connection_proven")} == {driver}
+        owner = "select tableowner from pg_tables where tablename in ('account', 'alembic_version')"
+        assert set(psql(any_database, owner)) == {(role,)}
+        nothing_to_do(run_headstart, any_database, project.folder)
+    finally:
+        script(any_database, f"reassign owned by {role} to current_user; drop owned by {role}; drop role {role}")
