@@ -53,7 +53,7 @@ def busy(project: Project, any_database: str) -> str:
 
 
 def test_json_lines(busy: str, begin_headstart: Callable[..., Any]) -> None:
-    """Every line is a JSON object with timestamp, level, event and run_id; durations and sizes are named for their unit."""
+    """Every line is a JSON object with timestamp, level, event and run_id; durations and sizes bear their unit."""
     with Session(busy, "nightly report") as somebody:
         somebody.execute("begin; select * from a")
         process = begin_headstart("up", url=busy, env={"HEADSTART_TABLE_LOCK_TIMEOUT": "200ms"})
@@ -84,7 +84,7 @@ def test_json_lines(busy: str, begin_headstart: Callable[..., Any]) -> None:
 
 
 def test_run_finished(busy: str, headstart: Callable[..., Run]) -> None:
-    """`run_finished` has what the contract says: outcome, exit code, revisions, applied, backup, and each stage's time."""
+    """`run_finished` has what the contract says: outcome, exit code, revisions, applied, backup, each stage's time."""
     last = ended(headstart("up", url=busy), 0)
     assert {"outcome", "exit_code", "revision_before", "revision_after", "applied", "backup"} <= set(last)
     stages = {name for name in last if name.endswith("_seconds")}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +14,7 @@ import pytest
 import headstart
 from acceptance.checks import path_of
 from headstart.errors import ConfigurationError
+from headstart.exits import Exit
 from support.postgres import query
 from support.project import recorded
 
@@ -39,7 +43,7 @@ async def test_outcome(settings: headstart.Settings, any_database: str) -> None:
     """The Outcome says what was applied, and how long each stage took."""
     outcome = await headstart.up(settings)
     assert outcome.ok
-    assert outcome.exit is headstart.Exit.DONE
+    assert outcome.exit is Exit.DONE
     assert [each.revision for each in outcome.applied] == ["a1", "b2"]
     assert (outcome.revision_before, outcome.revision_after) == ((), ("b2",))
     assert outcome.error is None
@@ -59,7 +63,7 @@ async def test_failure_is_a_value(settings: headstart.Settings, project: Project
     project.revision("e5", "select 1")
     outcome = await headstart.up(settings)
     assert not outcome.ok
-    assert outcome.exit is headstart.Exit.MIGRATION_FAILED
+    assert outcome.exit is Exit.MIGRATION_FAILED
     assert [each.revision for each in outcome.applied] == ["c3"]
     assert (outcome.failed, outcome.pending) == ("d4", ("d4", "e5"))
     assert outcome.revision_after == ("c3",)
@@ -78,10 +82,6 @@ async def test_downgrade(settings: headstart.Settings, any_database: str) -> Non
 
 async def test_beside_other_work(settings: headstart.Settings, any_database: str) -> None:
     """The caller's loop, signals and connections go on: nothing global is left changed."""
-    import asyncio
-    import logging
-    import signal
-
     before = (asyncio.run, logging.root.handlers[:], logging.root.level, signal.getsignal(signal.SIGTERM))
     ticks = 0
 

