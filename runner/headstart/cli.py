@@ -162,11 +162,11 @@ def _take_over(edge: Edge, interrupt: Interrupt) -> int:
     sys.stderr.flush()
     try:
         os.execvpe(command[0], list(command), dict(edge.run.environ))  # noqa: S606  (no shell, on purpose)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: CMD is an empty word
         edge.run.log.error(  # noqa: TRY400  (a typo needs no traceback)
-            "command_failed", command=command[0], error=error.strerror
+            "command_failed", command=command[0], error=getattr(error, "strerror", None) or str(error)
         )
-        return 127 if isinstance(error, FileNotFoundError) else 126
+        return 127 if isinstance(error, FileNotFoundError | ValueError) else 126
 
 
 def _tell_kubernetes(fields: Mapping[str, object]) -> None:

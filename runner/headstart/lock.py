@@ -134,6 +134,8 @@ async def _poll(connection: ScriptConnection, query: str, key: int, deadline: fl
 
 async def _release(connection: ScriptConnection) -> None:
     """Unlock; if the session cannot be asked any more, end it, since its lock ends with it."""
+    if connection.is_closed():
+        return
     try:
         async with asyncio.timeout(5):
             if connection.is_in_transaction():

@@ -175,7 +175,7 @@ def bridge(log: FilteringBoundLogger, *, stdout: bool = True) -> Iterator[None]:
 
 def wants_json(setting: str, stream: TextIO) -> bool:
     """Whether the log is JSON: as HEADSTART_LOG says, or unless `stream` is a terminal."""
-    return setting == "json" or (setting == "auto" and not stream.isatty())
+    return setting == "json" or (setting != "console" and not stream.isatty())  # also before it is known to be wrong
 
 
 def stderr() -> TextIO:

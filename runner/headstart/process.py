@@ -221,7 +221,7 @@ async def _end(child: _Child, group: int, grace: float) -> None:
 
 async def _gone(group: int) -> None:
     """Wait until nobody is left in a process group."""
-    while _reap_orphans(group) or _signal_group(group, 0):  # noqa: ASYNC110  (the kernel tells nobody)
+    while _reap_orphans(group) or _alive(group):  # noqa: ASYNC110  (the kernel tells nobody)
         await asyncio.sleep(POLL)
 
 
@@ -246,6 +246,22 @@ def _reap_orphans(group: int) -> bool:
         return os.waitpid(-group, os.WNOHANG)[0] != 0
     except ChildProcessError:
         return False
+
+
+def _alive(group: int) -> bool:
+    """Whether a process of a group still runs. One that has ended does not, whether it has been collected or not.
+
+    The workers of a pg_dump that has ended are PID 1's to collect, which may take its time: proc_pid_stat(5).
+    """
+    if not _signal_group(group, 0):
+        return False
+    numbers = [name for name in os.listdir("/proc") if name.isdigit()] if os.path.isdir("/proc") else []  # noqa: PTH112, PTH208
+    for number in numbers:
+        with contextlib.suppress(OSError), open(f"/proc/{number}/stat", "rb") as file:  # noqa: PTH123
+            state, _, its_group = file.read().rpartition(b")")[2].split()[:3]
+            if int(its_group) == group and state not in {b"Z", b"X"}:
+                return True
+    return not numbers
 
 
 def _signal_group(group: int, signum: int) -> bool:

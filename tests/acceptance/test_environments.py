@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.dialects import postgresql
 
-from support.environments import at_head, environment, nothing_to_do
+from support.environments import WAYS, at_head, environment, nothing_to_do
 from support.postgres import database_of, psql, script
 from support.project import fingerprint
 
@@ -19,235 +19,15 @@ if TYPE_CHECKING:
     from conftest import RunHeadstart
     from support.postgres import Postgres
 
-SYNC = """
-with engine_from_config(section, **ENGINE).connect() as connection:
-    migrate(connection)
-"""
-
-# (how env.py reaches the database; whether only Alembic can tell the version table; whether env.py writes first)
-WAYS: dict[str, tuple[str, bool, bool]] = {
-    "fileConfig, and the log is used": (
-        "fileConfig(config.config_file_name)\nlogging.getLogger('alembic.env').info('hello')" + SYNC,
-        False,
-        False,
-    ),
-    "fileConfig that disables loggers, and basicConfig": (
-        "fileConfig(config.config_file_name, disable_existing_loggers=True)\n"
-        "logging.basicConfig(force=True, level=0, format='garbled %(message)s')" + SYNC,
-        False,
-        False,
-    ),
-    "flask-migrate": (
-        """
-        logger = logging.getLogger("alembic.env")
-        fileConfig(config.config_file_name)
-        config.set_main_option("sqlalchemy.url", URL.replace("%", "%%"))
-
-        def process_revision_directives(context, revision, directives):
-            pass
-
-        conf_args = {"compare_type": True}
-        if conf_args.get("process_revision_directives") is None:
-            conf_args["process_revision_directives"] = process_revision_directives
-        connectable = create_engine(config.get_main_option("sqlalchemy.url"))
-        with connectable.connect() as connection:
-            context.configure(connection=connection, target_metadata=None, **conf_args)
-            with context.begin_transaction():
-                context.run_migrations()
-        """,
-        True,
-        False,
-    ),
-    "a transaction around all": (
-        "with engine_from_config(section, **ENGINE).begin() as connection:\n    migrate(connection)\n",
-        False,
-        False,
-    ),
-    "an asynchronous transaction around all": (
-        """
-        async def main():
-            async with async_engine_from_config(section, **ENGINE).begin() as connection:
-                await connection.run_sync(migrate)
-
-        asyncio.run(main())
-        """,
-        False,
-        False,
-    ),
-    "a new loop's run_until_complete": (
-        """
-        async def main():
-            engine = async_engine_from_config(section, **ENGINE)
-            async with engine.connect() as connection:
-                await connection.run_sync(migrate)
-            await engine.dispose()
-
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(main())
-        """,
-        False,
-        False,
-    ),
-    "the current loop's run_until_complete": (
-        """
-        async def main():
-            async with async_engine_from_config(section, **ENGINE).connect() as connection:
-                await connection.run_sync(migrate)
-
-        asyncio.get_event_loop().run_until_complete(main())
-        """,
-        False,
-        False,
-    ),
-    "a Runner": (
-        """
-        async def main():
-            async with async_engine_from_config(section, **ENGINE).connect() as connection:
-                await connection.run_sync(migrate)
-
-        with asyncio.Runner() as runner:
-            runner.run(main())
-        """,
-        False,
-        False,
-    ),
-    "a queue pool": (
-        "with engine_from_config(section, prefix='sqlalchemy.').connect() as connection:\n    migrate(connection)\n",
-        False,
-        False,
-    ),
-    "two engines one after the other": (
-        """
-        first = engine_from_config(section, **ENGINE)
-        with first.connect() as connection:
-            assert connection.scalar(text("select 1")) == 1
-        first.dispose()
-        """
-        + SYNC.replace("\n", "\n        "),
-        False,
-        False,
-    ),
-    "two engines side by side": (
-        """
-        with engine_from_config(section, **ENGINE).connect() as other:
-            assert other.scalar(text("select count(*) from pg_class")) > 0
-            with engine_from_config(section, **ENGINE).connect() as connection:
-                migrate(connection)
-            assert other.scalar(text("select 1")) == 1
-        """,
-        False,
-        False,
-    ),
-    "two engines of a pool each, never disposed of": (
-        """
-        with engine_from_config(section, prefix="sqlalchemy.").connect() as other:
-            assert other.scalar(text("select 1")) == 1
-        with engine_from_config(section, prefix="sqlalchemy.").connect() as connection:
-            migrate(connection)
-        """,
-        False,
-        False,
-    ),
-    "all schemas": (
-        """
-        with engine_from_config(section, **ENGINE).connect() as connection:
-            context.configure(
-                connection=connection,
-                include_schemas=True,
-                include_name=lambda name, kind, parents: name != "other",
-                compare_type=True,
-                render_as_batch=True,
-            )
-            with context.begin_transaction():
-                context.run_migrations()
-        """,
-        False,
-        False,
-    ),
-    "a schema made first": (
-        """
-        with engine_from_config(section, **ENGINE).connect() as connection:
-            connection.execute(text("create schema if not exists app"))
-            connection.commit()
-            migrate(connection)
-        """,
-        False,
-        False,
-    ),
-    "a transaction per migration": (
-        """
-        with engine_from_config(section, **ENGINE).connect() as connection:
-            context.configure(connection=connection, transaction_per_migration=True, transactional_ddl=True)
-            with context.begin_transaction():
-                context.run_migrations()
-        """,
-        False,
-        False,
-    ),
-    "no transaction of its own": (
-        """
-        with engine_from_config(section, **ENGINE).connect() as connection:
-            context.configure(connection=connection)
-            context.run_migrations()
-            connection.commit()
-        """,
-        False,
-        False,
-    ),
-    "autocommit": (
-        """
-        with engine_from_config(section, **ENGINE).connect() as connection:
-            migrate(connection.execution_options(isolation_level="AUTOCOMMIT"))
-        """,
-        False,
-        False,
-    ),
-    "settings of the session": (
-        """
-        with engine_from_config(section, **ENGINE).connect() as connection:
-            connection.execute(text("set lock_timeout = '4s'"))
-            connection.execute(text("set search_path to public"))
-            connection.commit()
-            migrate(connection)
-        """,
-        False,
-        False,
-    ),
-    "DATABASE_URL": ("with create_engine(URL).connect() as connection:\n    migrate(connection)\n", False, False),
-    "DATABASE_URL for asyncpg": (
-        """
-        async def main():
-            engine = create_async_engine(URL.replace("postgresql:", "postgresql+asyncpg:"))
-            async with engine.connect() as connection:
-                await connection.run_sync(migrate)
-
-        asyncio.run(main())
-        """,
-        False,
-        False,
-    ),
-    "DATABASE_URL in the configuration": (
-        """
-        config.set_main_option("sqlalchemy.url", URL)
-        section = config.get_section(config.config_ini_section)
-        """
-        + SYNC.replace("\n", "\n        "),
-        False,
-        False,
-    ),
-}
-
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_way_to_write_it(way: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
     """An env.py out of the wild brings the database to head, a revision at a time, and a second run does nothing."""
-    code, _, locks = WAYS[way]
-    project = environment(tmp_path / "app", code)
+    project = environment(tmp_path / "app", WAYS[way])
     run = at_head(run_headstart, any_database, project.folder, ["b2"])
     assert run.last["applied"] == ["a1", "b2"]
     assert psql(any_database, "select name from account") == [("a",)]
-    nothing_to_do(run_headstart, any_database, project.folder, locks=locks)
+    nothing_to_do(run_headstart, any_database, project.folder)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +45,7 @@ def test_each_revision_is_committed_by_itself(
     way: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
 ) -> None:
     """Whatever transactions an env.py asks for, a failing third revision leaves the first two applied and recorded."""
-    project = environment(tmp_path / "app", WAYS[way][0])
+    project = environment(tmp_path / "app", WAYS[way])
     project.revision("c3", "insert into account values (2, 'b')", "select 1 / 0")
     run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
     assert run.code == 60, run
@@ -275,7 +55,7 @@ def test_each_revision_is_committed_by_itself(
     at_head(run_headstart, any_database, project.folder, ["c3"])
 
 
-# -- drivers --------------------------------------------------------------------------------------------------------------
+# -- drivers -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2", "postgresql+psycopg", "postgres"])
@@ -286,7 +66,7 @@ def test_a_driver_of_its_own(scheme: str, any_database: str, tmp_path: Path, run
         tmp_path / "app", f"with create_engine({url!r}).connect() as connection:\n    migrate(connection)\n"
     )
     run = at_head(run_headstart, any_database, project.folder, ["b2"])
-    default = postgresql.dialect.driver  # type: ignore[attr-defined]  # psycopg2 up to SQLAlchemy 2.0, psycopg since
+    default = postgresql.dialect.driver  # psycopg2 up to SQLAlchemy 2.0, psycopg since
     driver = {"postgresql": default, "postgres": "asyncpg"}.get(scheme) or scheme.partition("+")[2]
     proven = {line["driver"] for line in run.events("env_connection_proven")}
     assert proven == ({driver} if driver != "asyncpg" and find_spec(driver) else set()), run

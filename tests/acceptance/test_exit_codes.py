@@ -84,6 +84,7 @@ def test_3_pending(project: Project, headstart: Callable[..., Run], any_database
         pytest.param(
             {"HEADSTART_WAIT_TIMOUT": "5s"}, ["HEADSTART_WAIT_TIMOUT", "HEADSTART_WAIT_TIMEOUT"], id="typo-suggested"
         ),
+        pytest.param({"HEADSTART_LOG": "loud"}, ["HEADSTART_LOG", "console"], id="log"),
         pytest.param({"DATABASE_URL": "mysql://u:t0psecret@h/d"}, ["DATABASE_URL", "mysql"], id="scheme"),
         pytest.param({"DATABASE_URL": "postgresql://u:t0psecret@h:port/d"}, ["DATABASE_URL"], id="port"),
         pytest.param({"DATABASE_URL": "postgresql://u:t0psecret@h/d?bogus=1"}, ["bogus"], id="unknown-parameter"),

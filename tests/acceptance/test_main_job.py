@@ -34,6 +34,15 @@ NO_OP_ROOMS = {
     *{"secret", "settings", "settings_table", "signals", "tls", "up"},
 }
 NO_OP_MODULES = 300
+NOTE_MODULES = """\
+import atexit, os, sys
+leave = os._exit
+def note():
+    with open("modules", "w") as file:
+        file.write(" ".join(sys.modules))
+atexit.register(note)
+os._exit = lambda code: (note(), leave(code))
+"""
 
 
 # -- nothing pending --------------------------------------------------------------------------------------------------
@@ -59,10 +68,7 @@ def test_no_op_imports(project: Project, headstart: Callable[..., Run], any_data
     """With nothing pending neither Alembic nor SQLAlchemy, tenacity or argparse is imported, and little else is."""
     project.revision("a1", "create table a (id int)")
     ended(headstart("up", url=any_database), 0)
-    (tmp_path / "sitecustomize.py").write_text(
-        "import atexit, sys\natexit.register(lambda: open('modules', 'w').write(' '.join(sys.modules)))\n",
-        encoding="utf-8",
-    )
+    (tmp_path / "sitecustomize.py").write_text(NOTE_MODULES, encoding="utf-8")
     ended(headstart("up", url=any_database, env={"PYTHONPATH": str(tmp_path)}), 0)
     loaded = set((tmp_path / "modules").read_text(encoding="utf-8").split()) - {"__main__"}
     packages = {name.partition(".")[0] for name in loaded}
@@ -282,19 +288,20 @@ def test_command_not_run_after_a_failure(
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(("kind", "code"), [("missing", 127), ("not-executable", 126)])
+@pytest.mark.parametrize(("kind", "code"), [("missing", 127), ("not-executable", 126), ("empty", 127)])
 def test_command_that_cannot_be_run(
     kind: str, code: int, project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path
 ) -> None:
     """A CMD that is not there ends with 127, one that cannot be run with 126, as in a shell."""
     project.revision("a1")
-    command = tmp_path / "command"
+    command = "" if kind == "empty" else str(tmp_path / "command")
     if kind == "not-executable":
-        command.write_text("x", encoding="utf-8")
-    run = headstart("up", "--", str(command), url=any_database)
+        (tmp_path / "command").write_text("x", encoding="utf-8")
+    run = headstart("up", "--", command, url=any_database)
     assert run.code == code, str(run)
     assert "Traceback" not in run.stderr
-    assert str(command) in run.stderr.splitlines()[-1]
+    assert (run.last["event"], run.last["command"]) == ("command_failed", command)
+    assert run.last["error"]
 
 
 @pytest.fixture

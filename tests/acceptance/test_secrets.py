@@ -82,7 +82,7 @@ def test_success_and_failure(
     any_server: Postgres,
     tmp_path: Path,
 ) -> None:
-    """A revision may print, log and raise the URL: a whole run with its backup, and the failure after it, show nothing."""
+    """A revision may print, log and raise the URL: a run with its backup, and the failure after it, show nothing."""
     password = PASSWORDS[kind]
     url = login(kind)
     programs = wrapped(tmp_path, any_server, RECORDER)
@@ -153,6 +153,24 @@ def test_lock_held(kind: str, project: Project, headstart: Callable[..., Run], l
         somebody.execute(f"select pg_advisory_lock({GATE})")
         ended(headstart("up", "--lock-timeout", "300ms", url=url), 30, secrets=[PASSWORDS[kind]])
         leaks_nothing(headstart("status", url=url), [PASSWORDS[kind]])
+
+
+@pytest.mark.parametrize("kind", NASTY)
+def test_doctor_of_a_failing_env_py(
+    kind: str, project: Project, headstart: Callable[..., Run], login: Callable[[str], str]
+) -> None:
+    """What doctor prints, for a person or as JSON, comes from errors that may quote the URL."""
+    project.revision("a1")
+    text = project.env.read_text(encoding="utf-8").replace(
+        "context.configure(", "context.configure(version_table=str.lower('Mine'), "
+    )
+    project.env.write_text(text, encoding="utf-8")
+    project.in_env(SHOW.rpartition("op.execute")[0] + RAISE)
+    for words in (["doctor"], ["doctor", "--json"]):
+        run = headstart(*words, url=login(kind))
+        assert run.code == 10, str(run)
+        assert "RuntimeError" in run.stdout
+        leaks_nothing(run, [PASSWORDS[kind]])
 
 
 @pytest.mark.parametrize("kind", NASTY)

@@ -100,6 +100,30 @@ def test_status_json(project: Project, headstart: Callable[..., Run], at_a: str)
     assert found["invalid_indexes"] == []
 
 
+@pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["current"]], ids=" ".join)
+def test_stdout_is_full(
+    words: list[str], project: Project, headstart: Callable[..., Run], at_a: str, tmp_path: Path
+) -> None:
+    """Data that could not be written is a failure, said in one line, and not a traceback."""
+    redirect = "import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+    (tmp_path / "sitecustomize.py").write_text(redirect, encoding="utf-8")
+    run = headstart(*words, url=at_a, env={"PYTHONPATH": str(tmp_path)})
+    assert run.code not in {0, 99}, str(run)
+    assert "Traceback" not in run.stderr, str(run)
+    assert "No space left" in run.last["error"]
+
+
+def test_status_names_a_folder_that_cannot_be_read(
+    project: Project, headstart: Callable[..., Run], at_a: str, tmp_path: Path
+) -> None:
+    """A status without a readable backup folder is still a status, and says why it lists no backup."""
+    (tmp_path / "file").touch()
+    run = headstart("status", "--backup-dir", str(tmp_path / "file"), url=at_a)
+    assert run.code == 0, str(run)
+    assert "aaaa1111" in run.stdout
+    assert str(tmp_path / "file") in run.stdout
+
+
 def test_doctor(project: Project, headstart: Callable[..., Run], at_a: str) -> None:
     """`doctor` looks at every precondition and changes nothing; with all of them met it ends with 0."""
     before = fingerprint(at_a)

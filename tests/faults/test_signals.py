@@ -30,17 +30,14 @@ from support.faults import (
     nothing_left,
     partial_backups,
     processes,
+    sessions,
     whole_backups,
 )
 from support.process import environment
 from support.project import recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from support.process import Headstart, Run
-
-Measure = "Callable[[str, float], None]"
 
 SOON = 2.0
 """Seconds allowed where one is promised."""
@@ -243,7 +240,7 @@ def test_while_a_transaction_holds_the_way_out(scene: Scene, record_property: An
     assert seconds < SOON, run
 
 
-# -- the program that takes over ------------------------------------------------------------------------------------------
+# -- the program that takes over ---------------------------------------------------------------------------------------
 
 
 @BOTH
@@ -289,7 +286,7 @@ def test_a_signal_before_the_program_starts_keeps_it_from_starting(scene: Scene)
     assert not (scene.folder / "project" / "started").exists()
 
 
-# -- as PID 1 -------------------------------------------------------------------------------------------------------------
+# -- as PID 1 ----------------------------------------------------------------------------------------------------------
 
 
 def _can_unshare() -> bool:
@@ -343,8 +340,6 @@ def test_as_process_1(scene: Scene, name: str) -> None:
 
 def at_work_in_python(scene: Scene) -> None:
     """Wait until r3 has written its name, uncommitted, and its session idles while Python sleeps."""
-    from support.faults import sessions
-
     eventually(
         lambda: any("'r3'" in one.query and one.state == "idle in transaction" for one in sessions(scene.url)),
         "a session that idles in r3's transaction",

@@ -39,6 +39,186 @@ def migrate(connection):
 """
 
 
+SYNC = """
+with engine_from_config(section, **ENGINE).connect() as connection:
+    migrate(connection)
+"""
+
+WAYS: Mapping[str, str] = {
+    "fileConfig, and the log is used": (
+        "fileConfig(config.config_file_name)\nlogging.getLogger('alembic.env').info('hello')" + SYNC,
+    ),
+    "fileConfig that disables loggers, and basicConfig": (
+        "fileConfig(config.config_file_name, disable_existing_loggers=True)\n"
+        "logging.basicConfig(force=True, level=0, format='garbled %(message)s')" + SYNC,
+    ),
+    "flask-migrate": (
+        """
+        logger = logging.getLogger("alembic.env")
+        fileConfig(config.config_file_name)
+        config.set_main_option("sqlalchemy.url", URL.replace("%", "%%"))
+
+        def process_revision_directives(context, revision, directives):
+            pass
+
+        conf_args = {"compare_type": True}
+        if conf_args.get("process_revision_directives") is None:
+            conf_args["process_revision_directives"] = process_revision_directives
+        connectable = create_engine(config.get_main_option("sqlalchemy.url"))
+        with connectable.connect() as connection:
+            context.configure(connection=connection, target_metadata=None, **conf_args)
+            with context.begin_transaction():
+                context.run_migrations()
+        """,
+    ),
+    "a transaction around all": (
+        "with engine_from_config(section, **ENGINE).begin() as connection:\n    migrate(connection)\n",
+    ),
+    "an asynchronous transaction around all": (
+        """
+        async def main():
+            async with async_engine_from_config(section, **ENGINE).begin() as connection:
+                await connection.run_sync(migrate)
+
+        asyncio.run(main())
+        """,
+    ),
+    "a new loop's run_until_complete": (
+        """
+        async def main():
+            engine = async_engine_from_config(section, **ENGINE)
+            async with engine.connect() as connection:
+                await connection.run_sync(migrate)
+            await engine.dispose()
+
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(main())
+        """,
+    ),
+    "the current loop's run_until_complete": (
+        """
+        async def main():
+            async with async_engine_from_config(section, **ENGINE).connect() as connection:
+                await connection.run_sync(migrate)
+
+        asyncio.get_event_loop().run_until_complete(main())
+        """,
+    ),
+    "a Runner": (
+        """
+        async def main():
+            async with async_engine_from_config(section, **ENGINE).connect() as connection:
+                await connection.run_sync(migrate)
+
+        with asyncio.Runner() as runner:
+            runner.run(main())
+        """,
+    ),
+    "a queue pool": (
+        "with engine_from_config(section, prefix='sqlalchemy.').connect() as connection:\n    migrate(connection)\n",
+    ),
+    "two engines one after the other": (
+        """
+        first = engine_from_config(section, **ENGINE)
+        with first.connect() as connection:
+            assert connection.scalar(text("select 1")) == 1
+        first.dispose()
+        """
+        + SYNC.replace("\n", "\n        "),
+    ),
+    "two engines side by side": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as other:
+            assert other.scalar(text("select count(*) from pg_class")) > 0
+            with engine_from_config(section, **ENGINE).connect() as connection:
+                migrate(connection)
+            assert other.scalar(text("select 1")) == 1
+        """,
+    ),
+    "two engines of a pool each, never disposed of": (
+        """
+        with engine_from_config(section, prefix="sqlalchemy.").connect() as other:
+            assert other.scalar(text("select 1")) == 1
+        with engine_from_config(section, prefix="sqlalchemy.").connect() as connection:
+            migrate(connection)
+        """,
+    ),
+    "all schemas": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            context.configure(
+                connection=connection,
+                include_schemas=True,
+                include_name=lambda name, kind, parents: name != "other",
+                compare_type=True,
+                render_as_batch=True,
+            )
+            with context.begin_transaction():
+                context.run_migrations()
+        """,
+    ),
+    "a schema made first": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            connection.execute(text("create schema if not exists app"))
+            connection.commit()
+            migrate(connection)
+        """,
+    ),
+    "a transaction per migration": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            context.configure(connection=connection, transaction_per_migration=True, transactional_ddl=True)
+            with context.begin_transaction():
+                context.run_migrations()
+        """,
+    ),
+    "no transaction of its own": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            context.configure(connection=connection)
+            context.run_migrations()
+            connection.commit()
+        """,
+    ),
+    "autocommit": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            migrate(connection.execution_options(isolation_level="AUTOCOMMIT"))
+        """,
+    ),
+    "settings of the session": (
+        """
+        with engine_from_config(section, **ENGINE).connect() as connection:
+            connection.execute(text("set lock_timeout = '4s'"))
+            connection.execute(text("set search_path to public"))
+            connection.commit()
+            migrate(connection)
+        """,
+    ),
+    "DATABASE_URL": ("with create_engine(URL).connect() as connection:\n    migrate(connection)\n"),
+    "DATABASE_URL for asyncpg": (
+        """
+        async def main():
+            engine = create_async_engine(URL.replace("postgresql:", "postgresql+asyncpg:"))
+            async with engine.connect() as connection:
+                await connection.run_sync(migrate)
+
+        asyncio.run(main())
+        """,
+    ),
+    "DATABASE_URL in the configuration": (
+        """
+        config.set_main_option("sqlalchemy.url", URL)
+        section = config.get_section(config.config_ini_section)
+        """
+        + SYNC.replace("\n", "\n        "),
+    ),
+}
+"""How env.py reaches the database."""
+
+
 def environment(folder: Path, code: str) -> Project:
     """A project with two revisions and an env.py that does what `code` says, with the names of HEAD at hand."""
     project = Project(folder)

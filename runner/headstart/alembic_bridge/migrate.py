@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import msgspec
+from sqlalchemy.util import await_only
 
 from headstart.alembic_bridge.environment import run_environment
 from headstart.alembic_bridge.scripts import env_failed
@@ -72,6 +74,11 @@ async def migrate(
         nonlocal arrived
         arrived = tuple(sorted(heads))
         work.applied()
+        if workbench.pids:  # env.py works on a connection of its own: it commits only while ours still holds the lock
+            try:
+                await_only(connection.execute("select 1"))
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                raise MigrationFailedError("the connection that holds the migration lock was lost") from error
 
     attempt, first_loss, losing = 0, 0.0, -1
     while True:
@@ -135,7 +142,7 @@ async def settle(workbench: Workbench) -> None:
 async def _leftovers(workbench: Workbench, work: Steps, invalid: frozenset[str]) -> list[str]:
     """What the failed step had committed all the same: statements, and indexes that stayed INVALID."""
     found = [summary(each, 300) for each in work.outside if each.strip().rstrip(";").lower() not in {"commit", "end"}]
-    if not workbench.connection.is_closed():
+    with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # it may be gone
         new = await invalid_indexes(workbench.connection) - invalid
         found += [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(new)]
     return found
