@@ -44,11 +44,13 @@ async def examine(run: Run) -> list[Finding]:
         try:
             findings.append(Finding(what=what, ok=True, found=await look()))
         except HeadstartError as error:
-            findings.append(_failed(what, error))
+            findings.append(_failed(what, error, run.redact))
             return False
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             findings.append(
-                Finding(what=what, ok=False, found=str(error), remedy="see the server's log", exit=Exit.REFUSED)
+                Finding(
+                    what=what, ok=False, found=run.redact(str(error)), remedy="see the server's log", exit=Exit.REFUSED
+                )
             )
             return False
         return True
@@ -67,14 +69,14 @@ async def examine(run: Run) -> list[Finding]:
             if run.settings.backup != "off":
                 await check("pg_dump", lambda: _pg_dump(run, ready))
     except HeadstartError as error:
-        findings.append(_failed("server", error))
+        findings.append(_failed("server", error, run.redact))
     if run.settings.backup != "off":
         await check("backups", lambda: _folder(run))
     return findings
 
 
-def _failed(what: str, error: HeadstartError) -> Finding:
-    return Finding(what=what, ok=False, found=error.message, remedy=error.hint, exit=error.exit)
+def _failed(what: str, error: HeadstartError, redact: Callable[[str], str]) -> Finding:
+    return Finding(what=what, ok=False, found=redact(error.message), remedy=redact(error.hint), exit=error.exit)
 
 
 async def _history(run: Run) -> str:

@@ -235,7 +235,10 @@ def _of_server(run: Run, caught: Exception) -> HeadstartError:
 
 def _out_of_time(run: Run) -> HeadstartError:
     kind = _BY_STAGE.get(run.stage, NotReadyError)
+    if kind is MigrationFailedError and run.pending:
+        run.failed = run.pending[0]
     return kind(
-        f"HEADSTART_DEADLINE of {run.settings.deadline:g} s passed in stage {run.stage!r}",
+        f"HEADSTART_DEADLINE of {run.settings.deadline:g} s passed in stage {run.stage!r}"
+        + (f", at revision {run.failed}" if run.failed else ""),
         hint="raise HEADSTART_DEADLINE, and keep it below Kubernetes' activeDeadlineSeconds",
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from asyncpg.transaction import Transaction
 
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 _LEFT_ALONE = ("SET", "RESET", "SHOW", "DISCARD", "BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE")
 
 
+_AHEAD = ("CREATE ", "ALTER ", "DROP ", "COMMENT")
+
+
+def _nobody(_: str | None) -> None:
+    """Nobody wants to know."""
+
+
 class ScriptConnection(asyncpg.Connection):
     """What to give to `asyncpg.connect(connection_class=...)`.
 
@@ -37,6 +44,9 @@ class ScriptConnection(asyncpg.Connection):
             behind. None: nothing is changed.
         last_error: where the last script or statement failed; None once another one begins.
         progress: (number of the statement now at work, how many there are) while a script runs; else None.
+        ahead: send DDL in a transaction without waiting for its end: the server works while Python prepares what comes
+            next. Whatever it fails of is raised by the next call, at the latest by COMMIT, and `last_error` names it.
+        at_work: told the text of each statement when it is sent, and None when it has ended.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -44,6 +54,10 @@ class ScriptConnection(asyncpg.Connection):
         self.work_lock_timeout: str | None = None
         self.last_error: ScriptFailure | None = None
         self.progress: tuple[int, int] | None = None
+        self.ahead = False
+        self.at_work: Callable[[str | None], None] = _nobody
+        self._sent: asyncio.Task[str] | None = None
+        self._guarded = False
         self._lent = False
         self._kept = False
         self._outermost: Transaction | None = None
@@ -82,6 +96,12 @@ class ScriptConnection(asyncpg.Connection):
 
     async def tidy(self) -> None:
         """Rolls back a transaction that a borrower left open, so that the next one finds none."""
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            sent.cancel()
+            await asyncio.wait([sent])
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # nobody waits for its result any more
+                sent.result()
         transaction, self._outermost = self._outermost, None
         if transaction is not None:
             with contextlib.suppress(asyncpg.InterfaceError):  # it has ended, as it should
@@ -108,7 +128,42 @@ class ScriptConnection(asyncpg.Connection):
         transaction = super().transaction(**options)
         if not self.is_in_transaction():
             self._outermost = transaction
+            self._guarded = False
         return transaction
+
+    # -- ahead --------------------------------------------------------------------------------------------------------
+
+    async def arrived(self) -> None:
+        """Waits for the statement that was sent ahead, and raises what it failed of."""
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            await sent
+
+    async def send(self, query: str) -> str:
+        """Executes a statement; if it may go ahead, only sends it, and returns before it has ended.
+
+        DDL alone goes ahead, and not once a savepoint was set: there a revision may mean to survive a failure. Without
+        one, a failure dooms the transaction, whether the revision hears of it at once or at its next statement.
+        """
+        from headstart.script_run import noted
+
+        async def run() -> str:
+            async with noted(self, query):
+                return str(await super(ScriptConnection, self).execute(query))
+
+        await self.arrived()
+        ddl = query.lstrip()[:7].upper().startswith(_AHEAD)
+        if not (self.ahead and ddl and not self._guarded and self.is_in_transaction()):
+            return await run()
+        self._sent = asyncio.create_task(run())
+        await asyncio.sleep(0)  # lets it be sent
+        return ""
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        """As asyncpg's own, after what was sent ahead has arrived."""
+        await self.arrived()
+        self._guarded = self._guarded or query.lstrip()[:9].upper() == "SAVEPOINT"
+        return str(await super().execute(query, *args, timeout=timeout))
 
     # -- statements ---------------------------------------------------------------------------------------------------
 
@@ -131,6 +186,8 @@ class ScriptConnection(asyncpg.Connection):
         from headstart.script_statement import Script, Silent, Watched
         from headstart.sqlscript import has_parameters, is_single, returns_rows
 
+        await self.arrived()
+        self._guarded = self._guarded or query.lstrip()[:9].upper() == "SAVEPOINT"
         self.last_error = None
         if not is_single(query):
             statements = self.parse(query)
@@ -152,6 +209,7 @@ class ScriptConnection(asyncpg.Connection):
         """As asyncpg's own, with `work_lock_timeout` and `last_error` looked after."""
         from headstart.script_run import noted
 
+        await self.arrived()
         self.last_error = None
         async with self.unhurried(command), noted(self, command):
             await super().executemany(command, args, timeout=timeout)

@@ -91,13 +91,16 @@ class ScriptFailure(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextlib.asynccontextmanager
 async def noted(connection: ScriptConnection, query: str) -> AsyncIterator[None]:
-    """Remembers as `last_error` what a single statement fails of, unless more is known already."""
+    """Tells `at_work`, and remembers as `last_error` what a single statement fails of, unless more is known already."""
+    connection.at_work(query)
     try:
         yield
     except Exception as error:
         if connection.last_error is None or connection.last_error.error is not error:
             connection.last_error = ScriptFailure(statement=query, position=_position(error), error=error)
         raise
+    finally:
+        connection.at_work(None)
 
 
 def exchange_lock_timeout(present: str, wanted: str) -> str:

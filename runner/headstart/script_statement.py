@@ -56,8 +56,8 @@ class Silent:
         return Spent(self._connection, self._query)
 
     async def _run(self, timeout: float | None) -> str:
-        async with script_run.noted(self._connection, self._query):
-            return str(await self._connection.execute(self._query, timeout=timeout))
+        del timeout  # SQLAlchemy gives none
+        return await self._connection.send(self._query)
 
 
 class Spent(Silent):
@@ -80,7 +80,11 @@ class Script(Silent):
         statements, self._statements = self._statements, None
         if statements is None:
             statements = self._connection.parse(self._query)
-        return await script_run.run(self._connection, self._query, statements)
+        self._connection.at_work(self._query)
+        try:
+            return await script_run.run(self._connection, self._query, statements)
+        finally:
+            self._connection.at_work(None)
 
 
 class Watched:

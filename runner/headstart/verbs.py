@@ -75,7 +75,7 @@ def _print_status(found: dict[str, Any]) -> None:
     ]
     if not found["lock_holders"]:
         lines.append("lock      free")
-    lines += [_backup_line(each) for each in found["backups"]] or ["backup    none"]
+    lines += [_backup_line(each) for each in found["backups"]] or [f"backup    {found.get('backups_problem', 'none')}"]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -195,6 +195,11 @@ class Work:
                 run.failed = run.pending[0] if run.pending else None
                 await self._look_where_it_stands(error)
                 raise
+            except asyncio.CancelledError:  # which may have come too late for a commit
+                with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    async with asyncio.timeout(0.5):
+                        run.after = await self._read(self._ready.connection)
+                raise
 
     @contextlib.asynccontextmanager
     async def _watched(self, activity: Activity) -> AsyncIterator[None]:

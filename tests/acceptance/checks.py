@@ -13,9 +13,11 @@ from urllib.parse import quote, quote_plus, urlsplit, urlunsplit
 import asyncpg
 
 from support.postgres import identifier, psql, script
+from support.process import RUNNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
     from types import TracebackType
 
     from support.postgres import Postgres
@@ -129,6 +131,33 @@ class Session:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def planted(folder: Path, code: str) -> dict[str, str]:
+    """The environment in which Python runs `code` before headstart (Python's manual, 'site': sitecustomize)."""
+    (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
+    return {"PYTHONPATH": f"{folder}{os.pathsep}{RUNNER}"}
+
+
+# Root may read and write whatever the mode says, unless it gives that up: capabilities(7), CAP_DAC_OVERRIDE and
+# CAP_DAC_READ_SEARCH. Nothing changes for another user.
+LIKE_ANYBODY = """\
+import ctypes
+libc = ctypes.CDLL(None)
+header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+libc.capget(header, sets)
+sets[0], sets[1] = sets[0] & ~6, sets[1] & ~6
+libc.capset(header, sets)
+"""
+
+
+# A bug in the product, with the URL in its text.
+BUG = """\
+import os, headstart.history
+def locate(*_, **__):
+    raise ZeroDivisionError(os.environ['DATABASE_URL'])
+headstart.history.locate = locate
+"""
 
 
 def path_of(server: Postgres) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.checks import ended, path_of
+from acceptance.checks import ended, path_of, planted
 from support.postgres import psql, script
 from support.project import fingerprint, recorded
 
@@ -68,8 +68,7 @@ def test_no_op_imports(project: Project, headstart: Callable[..., Run], any_data
     """With nothing pending neither Alembic nor SQLAlchemy, tenacity or argparse is imported, and little else is."""
     project.revision("a1", "create table a (id int)")
     ended(headstart("up", url=any_database), 0)
-    (tmp_path / "sitecustomize.py").write_text(NOTE_MODULES, encoding="utf-8")
-    ended(headstart("up", url=any_database, env={"PYTHONPATH": str(tmp_path)}), 0)
+    ended(headstart("up", url=any_database, env=planted(tmp_path, NOTE_MODULES)), 0)
     loaded = set((tmp_path / "modules").read_text(encoding="utf-8").split()) - {"__main__"}
     packages = {name.partition(".")[0] for name in loaded}
     site = {

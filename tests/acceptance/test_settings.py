@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from acceptance.checks import ended, make_role, with_password
+from acceptance.checks import Session, ended, make_role, with_password
+from headstart.lock import GATE
 from support.postgres import psql, script
 from support.project import recorded
 
@@ -46,7 +47,7 @@ def test_a_bad_variable_under_a_good_flag(project: Project, headstart: Callable[
 def test_zero_is_a_value(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
     """0 for a timeout is a value and not the default: a wait of 0 does not wait."""
     run = headstart("up", "--wait-timeout", "0", url="postgresql://app@127.0.0.1:1/app")
-    assert ended(run, 20)["wait_seconds"] < 1
+    assert ended(run, 20)["wait_seconds"] < 5
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
@@ -142,14 +143,23 @@ def test_a_database_with_an_awkward_name(
 
 
 def test_deadline(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
-    """HEADSTART_DEADLINE ends the whole run in time, with the code of the stage that it was in."""
+    """HEADSTART_DEADLINE ends a revision that takes too long: it is rolled back, and the lock is given back."""
     project.revision("cccc3333", "select pg_sleep(60)")
-    run = headstart("up", "--deadline", "4s", url=any_database)
+    run = headstart("up", "--deadline", "8s", url=any_database)
     last = ended(run, 60)
     assert "HEADSTART_DEADLINE" in last["error"]
-    assert last["revision_after"] == "bbbb2222"
-    assert run.seconds < 15
+    assert (last["revision_after"], last["failed"]) == ("bbbb2222", "cccc3333")
+    assert last["total_seconds"] < 20
     assert psql(any_database, "select count(*) from pg_locks where locktype = 'advisory'") == [(0,)]
+
+
+def test_deadline_while_waiting(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """HEADSTART_DEADLINE ends any stage, with the code of that stage: waiting for the lock is 30."""
+    with Session(any_database) as somebody:
+        somebody.execute(f"select pg_advisory_lock({GATE})")
+        last = ended(headstart("up", "--deadline", "2s", url=any_database), 30)
+    assert "HEADSTART_DEADLINE" in last["error"]
+    assert recorded(any_database) == []
 
 
 def test_statement_timeout(project: Project, headstart: Callable[..., Run], any_database: str) -> None:

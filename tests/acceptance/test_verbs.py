@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.checks import Session, ended, path_of
+from acceptance.checks import Session, ended, path_of, planted
 from headstart.arguments import VERBS
 from headstart.lock import GATE
 from headstart.settings import SETTINGS
@@ -106,8 +106,7 @@ def test_stdout_is_full(
 ) -> None:
     """Data that could not be written is a failure, said in one line, and not a traceback."""
     redirect = "import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
-    (tmp_path / "sitecustomize.py").write_text(redirect, encoding="utf-8")
-    run = headstart(*words, url=at_a, env={"PYTHONPATH": str(tmp_path)})
+    run = headstart(*words, url=at_a, env=planted(tmp_path, redirect))
     assert run.code not in {0, 99}, str(run)
     assert "Traceback" not in run.stderr, str(run)
     assert "No space left" in run.last["error"]

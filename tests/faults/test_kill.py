@@ -22,6 +22,7 @@ from support.faults import (
     at_work,
     bystander,
     eventually,
+    failed,
     nothing_left,
     partial_backups,
     processes,
@@ -39,7 +40,7 @@ QUICK = Phase("pass")
 SLEEP = STATEMENTS["sleep"]
 
 AFTERWARDS = 12.0
-"""Seconds allowed for a second run after a first that was killed, on a machine that is busy: a few on one that is not."""
+"""Seconds allowed for a second run after a first that was killed: a few, and more on a machine that is busy."""
 
 
 @pytest.fixture

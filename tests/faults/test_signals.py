@@ -33,6 +33,7 @@ from support.faults import (
     sessions,
     whole_backups,
 )
+from support.postgres import script
 from support.process import environment
 from support.project import recorded
 
@@ -223,7 +224,19 @@ def test_a_second_signal_while_python_does_not_listen(scene: Scene) -> None:
     scene.again()
 
 
-def test_while_a_transaction_holds_the_way_out(scene: Scene, record_property: Any) -> None:
+def test_a_commit_that_is_too_far_gone(scene: Scene) -> None:
+    """A commit that the signal comes too late for stands, and the report says where the database really is."""
+    phase = STATEMENTS["commit"]
+    with scene.stopped_at(phase._replace(body=phase.body.replace("linger", "stubborn"))) as process:
+        run, _ = interrupt(process, signal.SIGTERM)
+    assert recorded(scene.url) == ["r3"]
+    ended(run, signal.SIGTERM, after="r3")
+    nothing_left(scene.url)
+    script(scene.url, "drop trigger slow on item")
+    scene.again()
+
+
+def test_while_a_backup_or_a_wait_is_on(scene: Scene, record_property: Any) -> None:
     """`headstart backup` and `headstart wait` end at a signal as `up` does."""
     scene.project(QUICK)
     with bystander(scene.url, "lock table item in access exclusive mode"), scene.start("backup") as process:

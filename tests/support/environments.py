@@ -29,7 +29,9 @@ config = context.config
 URL = os.environ.get("DATABASE_URL", "")
 section = config.get_section(config.config_ini_section, {})
 ENGINE = {"prefix": "sqlalchemy.", "poolclass": pool.NullPool}
+"""
 
+MIGRATE = """
 
 def migrate(connection):
     context.configure(connection=connection)
@@ -46,11 +48,11 @@ with engine_from_config(section, **ENGINE).connect() as connection:
 
 WAYS: Mapping[str, str] = {
     "fileConfig, and the log is used": (
-        "fileConfig(config.config_file_name)\nlogging.getLogger('alembic.env').info('hello')" + SYNC,
+        "fileConfig(config.config_file_name)\nlogging.getLogger('alembic.env').info('hello')" + SYNC
     ),
     "fileConfig that disables loggers, and basicConfig": (
         "fileConfig(config.config_file_name, disable_existing_loggers=True)\n"
-        "logging.basicConfig(force=True, level=0, format='garbled %(message)s')" + SYNC,
+        "logging.basicConfig(force=True, level=0, format='garbled %(message)s')" + SYNC
     ),
     "flask-migrate": (
         """
@@ -69,10 +71,10 @@ WAYS: Mapping[str, str] = {
             context.configure(connection=connection, target_metadata=None, **conf_args)
             with context.begin_transaction():
                 context.run_migrations()
-        """,
+        """
     ),
     "a transaction around all": (
-        "with engine_from_config(section, **ENGINE).begin() as connection:\n    migrate(connection)\n",
+        "with engine_from_config(section, **ENGINE).begin() as connection:\n    migrate(connection)\n"
     ),
     "an asynchronous transaction around all": (
         """
@@ -81,7 +83,7 @@ WAYS: Mapping[str, str] = {
                 await connection.run_sync(migrate)
 
         asyncio.run(main())
-        """,
+        """
     ),
     "a new loop's run_until_complete": (
         """
@@ -94,7 +96,7 @@ WAYS: Mapping[str, str] = {
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         loop.run_until_complete(main())
-        """,
+        """
     ),
     "the current loop's run_until_complete": (
         """
@@ -103,7 +105,7 @@ WAYS: Mapping[str, str] = {
                 await connection.run_sync(migrate)
 
         asyncio.get_event_loop().run_until_complete(main())
-        """,
+        """
     ),
     "a Runner": (
         """
@@ -113,10 +115,10 @@ WAYS: Mapping[str, str] = {
 
         with asyncio.Runner() as runner:
             runner.run(main())
-        """,
+        """
     ),
     "a queue pool": (
-        "with engine_from_config(section, prefix='sqlalchemy.').connect() as connection:\n    migrate(connection)\n",
+        "with engine_from_config(section, prefix='sqlalchemy.').connect() as connection:\n    migrate(connection)\n"
     ),
     "two engines one after the other": (
         """
@@ -125,7 +127,7 @@ WAYS: Mapping[str, str] = {
             assert connection.scalar(text("select 1")) == 1
         first.dispose()
         """
-        + SYNC.replace("\n", "\n        "),
+        + SYNC.replace("\n", "\n        ")
     ),
     "two engines side by side": (
         """
@@ -134,7 +136,7 @@ WAYS: Mapping[str, str] = {
             with engine_from_config(section, **ENGINE).connect() as connection:
                 migrate(connection)
             assert other.scalar(text("select 1")) == 1
-        """,
+        """
     ),
     "two engines of a pool each, never disposed of": (
         """
@@ -142,7 +144,7 @@ WAYS: Mapping[str, str] = {
             assert other.scalar(text("select 1")) == 1
         with engine_from_config(section, prefix="sqlalchemy.").connect() as connection:
             migrate(connection)
-        """,
+        """
     ),
     "all schemas": (
         """
@@ -156,7 +158,7 @@ WAYS: Mapping[str, str] = {
             )
             with context.begin_transaction():
                 context.run_migrations()
-        """,
+        """
     ),
     "a schema made first": (
         """
@@ -164,7 +166,7 @@ WAYS: Mapping[str, str] = {
             connection.execute(text("create schema if not exists app"))
             connection.commit()
             migrate(connection)
-        """,
+        """
     ),
     "a transaction per migration": (
         """
@@ -172,7 +174,7 @@ WAYS: Mapping[str, str] = {
             context.configure(connection=connection, transaction_per_migration=True, transactional_ddl=True)
             with context.begin_transaction():
                 context.run_migrations()
-        """,
+        """
     ),
     "no transaction of its own": (
         """
@@ -180,13 +182,13 @@ WAYS: Mapping[str, str] = {
             context.configure(connection=connection)
             context.run_migrations()
             connection.commit()
-        """,
+        """
     ),
     "autocommit": (
         """
         with engine_from_config(section, **ENGINE).connect() as connection:
             migrate(connection.execution_options(isolation_level="AUTOCOMMIT"))
-        """,
+        """
     ),
     "settings of the session": (
         """
@@ -195,7 +197,7 @@ WAYS: Mapping[str, str] = {
             connection.execute(text("set search_path to public"))
             connection.commit()
             migrate(connection)
-        """,
+        """
     ),
     "DATABASE_URL": ("with create_engine(URL).connect() as connection:\n    migrate(connection)\n"),
     "DATABASE_URL for asyncpg": (
@@ -206,23 +208,24 @@ WAYS: Mapping[str, str] = {
                 await connection.run_sync(migrate)
 
         asyncio.run(main())
-        """,
+        """
     ),
     "DATABASE_URL in the configuration": (
         """
         config.set_main_option("sqlalchemy.url", URL)
         section = config.get_section(config.config_ini_section)
         """
-        + SYNC.replace("\n", "\n        "),
+        + SYNC.replace("\n", "\n        ")
     ),
 }
 """How env.py reaches the database."""
 
 
 def environment(folder: Path, code: str) -> Project:
-    """A project with two revisions and an env.py that does what `code` says, with the names of HEAD at hand."""
+    """A project with two revisions and an env.py that does what `code` says, with HEAD and MIGRATE before it."""
     project = Project(folder)
-    project.env.write_text(HEAD + textwrap.dedent(code), encoding="utf-8")
+    text = HEAD + (MIGRATE if "migrate" in code else "") + textwrap.dedent(code)
+    project.env.write_text(text, encoding="utf-8")
     project.revision("a1", "create table account (id int primary key)")
     project.revision("b2", "alter table account add name text", "insert into account values (1, 'a')")
     return project
@@ -257,16 +260,7 @@ def nothing_to_do(
     env: Mapping[str, str] | None = None,
     locks: bool = False,
 ) -> Run:
-    """Run it once more, and see that it does nothing.
-
-    Args:
-        run_headstart: the fixture.
-        url: of a database at head.
-        folder: of the project.
-        arguments: after `up`.
-        env: further variables.
-        locks: this env.py can only be asked under the lock.
-    """
+    """Run it once more, and see that it does nothing; without the lock, unless env.py can only be asked under it."""
     run = run_headstart("up", *arguments, url=url, cwd=folder, env=env)
     assert run.code == 0, run
     every_line_is_json(run)

@@ -36,6 +36,8 @@ create table journal (revision text, at timestamptz default clock_timestamp());
 create table item (id int primary key, name varchar(100));
 insert into item select n, 'item ' || n from generate_series(1, 1000) n;
 create function linger() returns trigger language plpgsql as 'begin perform pg_sleep(60); return null; end';
+create function stubborn() returns trigger language plpgsql as
+    'begin begin perform pg_sleep(60); exception when query_canceled then null; end; return null; end';
 """
 
 _ROWS = "insert into {} select n, repeat(md5(n::text || random()::text), 8) from generate_series(1, 300000) n;"

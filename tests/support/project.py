@@ -154,7 +154,9 @@ def fingerprint(url: str) -> str:
     [(catalog, tables)] = psql(url, _CATALOG)
     rows: list[object] = []
     if tables:
-        each = (f"select {at} as at, t.xmin::text, t::text as row from {table} t" for at, table in enumerate(tables))
+        each = (
+            f"select {at} as at, t.xmin::text, md5(t::text) as row from {table} t" for at, table in enumerate(tables)
+        )
         rows = list(psql(url, " union all ".join(each) + " order by 1, 3"))
     return hashlib.sha256(json.dumps([catalog, tables, rows]).encode()).hexdigest()
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import msgspec
-from sqlalchemy.util import await_only
 
 from headstart.alembic_bridge.environment import run_environment
 from headstart.alembic_bridge.scripts import env_failed
@@ -74,11 +73,7 @@ async def migrate(
         nonlocal arrived
         arrived = tuple(sorted(heads))
         work.applied()
-        if workbench.pids:  # env.py works on a connection of its own: it commits only while ours still holds the lock
-            try:
-                await_only(connection.execute("select 1"))
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                raise MigrationFailedError("the connection that holds the migration lock was lost") from error
+        workbench.require_lock()
 
     attempt, first_loss, losing = 0, 0.0, -1
     while True:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -72,6 +74,8 @@ class Steps:
         self.on_indexes: list[str] = []
         self._inside: list[str] = []
         self._versioned = False
+        self._path = ""
+        self._places: list[tuple[str, int | None]] = []
         self._workbench = workbench
         self._activity = activity
         self._record = record
@@ -94,6 +98,7 @@ class Steps:
         for step in self.steps[self.done :]:
             self.outside, self._inside, self._versioned = [], [], False
             self._activity.revision = revision_of(step)
+            self._path, self._places = str(getattr(step.revision, "path", "")), []
             started = time.monotonic()
             yield step
             if external:
@@ -139,17 +144,32 @@ class Steps:
         ]
         for name, listener in listeners:
             event.listen(Engine, name, listener)
+        ours = self._workbench.connection
+        pid = ours.get_server_pid()
+
+        def at_work(statement: str | None) -> None:
+            if statement is None:
+                self._activity.end()
+            else:
+                self._activity.begin(statement, pid)
+
+        ours.ahead, ours.at_work = True, at_work
         try:
             yield
         finally:
+            ours.ahead = False
             for name, listener in listeners:
                 event.remove(Engine, name, listener)
 
     def _before(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
-        self._activity.begin(statement, self._workbench.pid_of(connection))
+        if self._activity.revision is not None:
+            self._places = [*self._places[-1:], (statement, self._line())]
+        if not self._is_ours(connection):  # ours tells by itself when a statement is sent, and when it has ended
+            self._activity.begin(statement, self._workbench.pid_of(connection))
 
     def _after(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
-        self._activity.end()
+        if not self._is_ours(connection):
+            self._activity.end()
         if self._activity.revision is None or _READS.match(statement):
             return
         if "index" in statement.lower():
@@ -158,6 +178,17 @@ class Steps:
             self._inside.append(statement)
         if not _in_transaction(connection):  # in an autocommit_block, or after a COMMIT of the revision's own
             self._all_committed()
+
+    def _is_ours(self, connection: sqlalchemy.Connection) -> bool:
+        raw = getattr(connection.connection.dbapi_connection, "driver_connection", None)
+        return raw is self._workbench.connection
+
+    def _line(self) -> int | None:
+        """The line of the revision that executes a statement: an error may come to light some statements later."""
+        frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  (inspect.stack reads source files)
+        while frame is not None and frame.f_code.co_filename != self._path:
+            frame = frame.f_back
+        return frame.f_lineno if frame is not None else None
 
     def _committed(self, _connection: sqlalchemy.Connection) -> None:
         if self._activity.revision is not None and not self._versioned:
@@ -173,9 +204,7 @@ class Steps:
         database = _find(error, DBAPIError)
         if database is None:
             text = str(error).splitlines()[0] if str(error) else ""
-            return Failure(
-                cause=f"{type(error).__name__}: {text}".rstrip(": "), location=location, statement=self._running()
-            )
+            return Failure(cause=f"{type(error).__name__}: {text}".rstrip(": "), location=location)
         original = database.orig
         server = getattr(original, "__cause__", None) or original
         diagnostics = getattr(original, "diag", None)
@@ -184,6 +213,7 @@ class Steps:
         statement = database.statement
         script = self._workbench.connection.last_error
         if script is not None and script.error is server:
+            location = self._place_of(script.statement) or location
             statement, position = script.statement, script.position
         cause = getattr(server, "message", None) or getattr(diagnostics, "message_primary", None) or str(original)
         return Failure(
@@ -195,8 +225,9 @@ class Steps:
             detail=getattr(server, "detail", None) or getattr(diagnostics, "message_detail", None),
         )
 
-    def _running(self) -> str | None:
-        return summary(self._activity.statement) if self._activity.statement else None
+    def _place_of(self, statement: str) -> str | None:
+        lines = [line for text, line in self._places if text == statement and line is not None]
+        return f"{self._path}:{lines[-1]}" if lines else None
 
     def _location(self, error: BaseException) -> str | None:
         """File and line of the revision that the error came through."""

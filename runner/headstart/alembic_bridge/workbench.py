@@ -23,7 +23,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.util import await_only
 
 from headstart.diagnosis import POOLER_HINT
-from headstart.errors import ConfigurationError, UnsuitableServerError
+from headstart.errors import ConfigurationError, MigrationFailedError, UnsuitableServerError
 from headstart.postgres import milliseconds
 from headstart.script_connection import ScriptConnection
 
@@ -135,6 +135,18 @@ class Workbench:
             dbapi.commit()
         self._proven.append(dbapi)
         self.pids[id(dbapi)] = pid
+
+    def require_lock(self) -> None:
+        """Before a commit on a connection of env.py's own: nothing is committed once ours, which has the lock, is gone.
+
+        Raises:
+            MigrationFailedError: it is (60).
+        """
+        if self.pids:
+            try:
+                await_only(self.connection.execute("select 1"))
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                raise MigrationFailedError("the connection that holds the migration lock was lost") from error
 
     def _take_over(self, cursor: Any, raw: object, pid: int, connection: sqlalchemy.Connection) -> None:  # noqa: ANN401
         promised = raw.get_server_pid() if isinstance(raw, ScriptConnection) else _promised_pid(raw)
