@@ -84,7 +84,7 @@ def test_a_template_unmodified(
 def test_a_template_on_each_server(
     template: str, initialised: Callable[[str], Path], database: str, run_headstart: RunHeadstart
 ) -> None:
-    """The same on each major version of Postgres, from the folder of a read-only project."""
+    """The same on each major version of Postgres that this machine has."""
     at_head(run_headstart, database, initialised(template), ["b2"])
 
 

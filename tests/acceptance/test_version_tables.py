@@ -149,8 +149,6 @@ def test_several_places_with_branches(any_database: str, tmp_path: Path, run_hea
     billing = project.folder / "billing"
     revision(billing, "bill1", None, branch_labels=("billing",), depends_on="core2")
     revision(billing, "bill2", "bill1")
-    several = run_headstart("up", url=any_database, cwd=project.folder)
-    assert several.code in {0, 70}, several  # bill2 depends on core2, so Alembic may count one head or two
     env = {"HEADSTART_TARGET": "heads"}
     run = run_headstart("up", url=any_database, cwd=project.folder, env=env)
     assert run.code == 0, run
