@@ -169,7 +169,7 @@ class Bench:
             ),
         )
         what = f"apply {count} revisions"
-        bound = 0.75 if count == 1000 else None  # noqa: PLR2004  (the size that the bound is for)
+        bound = 0.75 if count == 1000 else None
         return [
             Row(what, ours, "alembic upgrade head", theirs, bound),
             Row(what, ours, "psql, the same statements", floor),
@@ -249,7 +249,8 @@ class Bench:
         env = project / "migrations" / "env.py"
         line = (
             "import os\n"
-            'url = os.environ.get("DATABASE_URL", "postgresql://").replace("postgresql://", "postgresql+asyncpg://", 1)\n'
+            'url = os.environ.get("DATABASE_URL", "postgresql://")\n'
+            'url = url.replace("postgresql://", "postgresql+asyncpg://", 1)\n'
             'config.set_main_option("sqlalchemy.url", url)\n'
         )
         env.write_text(env.read_text().replace("config = context.config\n", f"config = context.config\n{line}", 1))
@@ -274,15 +275,16 @@ class Bench:
         return script
 
     def _fill(self, url: str, megabytes: int) -> None:
-        """Four tables of the kind that applications have: numbers, times, and text that compresses about as well as text."""
+        """Four tables of the kind that applications have: numbers, times, and text that compresses as text does."""
         rows = megabytes * 1024 * 1024 // 4 // 190
         for number in range(4):
             sql = (
-                f"create table events{number} (id bigint primary key, happened_at timestamptz not null, kind text not null,"
-                " amount numeric(20, 8) not null, note text not null);"
+                f"create table events{number} (id bigint primary key, happened_at timestamptz not null,"
+                " kind text not null, amount numeric(20, 8) not null, note text not null);"
                 f" insert into events{number} select g, timestamptz '2025-01-01' + g * interval '1 second',"
                 " (array['order', 'signal', 'fill', 'cancel'])[1 + g % 4], (hashint8(g)::numeric / 1000),"
-                f" md5(g::text) || ' ' || md5((g % 1000)::text) || ' of account ' || (g % 5000) from generate_series(1, {rows}) g"
+                f" md5(g::text) || ' ' || md5((g % 1000)::text) || ' of account ' || (g % 5000)"
+                f" from generate_series(1, {rows}) g"
             )
             self._run(["psql", "-qX", "-v", "ON_ERROR_STOP=1", "-c", sql, url], self._folder, {})
         self._run(["psql", "-qX", "-c", "vacuum analyze", url], self._folder, {})

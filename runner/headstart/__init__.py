@@ -17,13 +17,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from headstart.exits import Exit  # noqa: TC004
     from headstart.program import downgrade, settings_from, up  # noqa: TC004  (`_Package` imports them when used)
     from headstart.run import Outcome  # noqa: TC004
     from headstart.settings import Settings  # noqa: TC004
 
-_FROM = {"up": "program", "downgrade": "program", "settings_from": "program", "Outcome": "run", "Settings": "settings"}
+_FROM = {
+    "Exit": "exits",
+    "up": "program",
+    "downgrade": "program",
+    "settings_from": "program",
+    "Outcome": "run",
+    "Settings": "settings",
+}
 
-__all__ = ["Outcome", "Settings", "__version__", "downgrade", "settings_from", "up"]
+__all__ = ["Exit", "Outcome", "Settings", "__version__", "downgrade", "settings_from", "up"]
 
 
 class _Package(ModuleType):

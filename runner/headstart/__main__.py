@@ -15,10 +15,11 @@ def main() -> None:
 
     from headstart.cli import main as run
 
+    if sys.stdout is None:  # closed by whoever started us: nobody wants the data
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  (pathlib is not on the no-op path)
     code = run(sys.argv[1:], os.environ, interrupt)
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:  # `headstart history | head -1`: Python's manual, 'Note on SIGPIPE'
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if "sqlalchemy" in sys.modules:  # a user's env.py may have run: what it registered with atexit is run too

@@ -6,8 +6,10 @@ arguments, which every start of a container runs, is read without argparse.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -134,15 +136,18 @@ def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Asked:
     parser = _parser(verb)
     theirs = None
     if verb.alembic:
-        own, others = parser.parse_known_args(rest)
+        with _heard(verb):
+            own, others = parser.parse_known_args(rest)
         if {"-h", "--help"} & set(others):
             parser.print_help()
             sys.stdout.write("\nAlembic's own options:\n\n")
         from headstart.alembic_bridge.verbs import parse
 
-        theirs = parse(verb.name, others)
+        with _heard(verb):
+            theirs = parse(verb.name, others)
     else:
-        own = parser.parse_args(rest)
+        with _heard(verb):
+            own = parser.parse_args(rest)
         if verb.name == "sql":
             from headstart.alembic_bridge.verbs import parse
 
@@ -152,6 +157,20 @@ def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Asked:
     if theirs is not None and getattr(theirs, "tag", None):
         options["tag"] = theirs.tag
     return Asked(verb=verb, flags=flags, options=options, own=own, alembic=theirs, command=command)
+
+
+@contextlib.contextmanager
+def _heard(verb: Verb) -> Iterator[None]:
+    """Turn argparse's complaint, which would go past the log, into an error like any other; `--help` stays."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+        cause = said.getvalue().strip().rpartition("error: ")[2]
+        raise UsageError(cause, hint=f"`headstart {verb.name} --help` lists what there is") from None
 
 
 def _parser(verb: Verb) -> argparse.ArgumentParser:

@@ -55,6 +55,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     try:
         asked = arguments.read(argv)
         settings = _settings(asked, environ)
+        cwd = _here()
     except (UsageError, ConfigurationError) as error:
         return _refused(error, speak)
     redact = Redactor(settings.secrets())
@@ -67,7 +68,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
         speak,
         run_id,
         environ=environ,
-        cwd=os.getcwd(),  # noqa: PTH109  (pathlib is not on the no-op path)
+        cwd=cwd,
         redact=redact,
         interrupted=lambda: interrupt.signum,
         options=asked.options,
@@ -88,6 +89,14 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
 def _settings(asked: Asked, environ: Mapping[str, str]) -> Settings:
     settings = settings_from(environ, asked.flags, require_database=asked.needs_database)
     return settings if asked.target is None else replace(settings, target=asked.target)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109  (pathlib is not on the no-op path)
+    except OSError as error:
+        cause = f"the working directory cannot be used: {error.strerror}"
+        raise ConfigurationError(cause, hint="start headstart in a folder that exists and may be entered") from error
 
 
 async def _bound(edge: Edge, interrupt: Interrupt) -> Outcome:
@@ -111,7 +120,25 @@ async def _bound(edge: Edge, interrupt: Interrupt) -> Outcome:
         loop.call_soon_threadsafe(end)
 
     interrupt.bind(cancel, last_words)
-    return await conduct(edge.run, _job(edge), quiet=not edge.asked.verb.changes)
+    return await conduct(edge.run, _delivered(_job(edge)), quiet=not edge.asked.verb.changes)
+
+
+def _delivered(job: Callable[[Run], Awaitable[None]]) -> Callable[[Run], Awaitable[None]]:
+    """The same job, which has failed if what it printed could not be written."""
+
+    async def deliver(run: Run) -> None:
+        await job(run)
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            return  # `headstart history | head -1`: __main__ sees to it
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
+            cause = f"stdout cannot be written: {error.strerror}"
+            raise ConfigurationError(cause, hint="make room where stdout leads to, or send it elsewhere") from error
+
+    return deliver
 
 
 def _job(edge: Edge) -> Callable[[Run], Awaitable[None]]:

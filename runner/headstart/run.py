@@ -138,7 +138,7 @@ class Run:
         """The run as it stands, as a value."""
         seconds = {**self.seconds, "total": time.monotonic() - self._started}
         return Outcome(
-            exit=error.exit if error else Exit.DONE,
+            exit=error.exit if error else self.exit,
             run_id=self.run_id,
             error=error.message if error else None,
             hint=error.hint if error else None,
@@ -177,7 +177,7 @@ class Run:
         self.last_line = fields
         if error is not None:
             self.log.error("run_finished", **fields)
-        elif not quiet:
+        elif not quiet or outcome.exit is not Exit.DONE:
             self.log.info("run_finished", **fields)
         return outcome
 

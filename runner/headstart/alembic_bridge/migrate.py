@@ -84,6 +84,10 @@ async def migrate(
                 )
         except asyncio.CancelledError:
             await settle(workbench)
+            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                async with asyncio.timeout(0.5):
+                    if leftovers := await _leftovers(workbench, work, invalid):
+                        log.warning("leftovers_found", leftovers=leftovers)
             raise
         except Exception as error:
             if work.current is None or activity.revision is None:
