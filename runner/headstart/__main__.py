@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 
@@ -22,9 +23,9 @@ def main() -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # `headstart history | head -1`: Python's manual, 'Note on SIGPIPE'
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if "sqlalchemy" in sys.modules:  # a user's env.py may have run: what it registered with atexit is run too
-        sys.exit(code)
-    # Taking a Python process apart takes longer than the queries of a no-op, and there is nothing left to be kept.
+    # Taking a Python process apart takes longer than a no-op's queries, and nothing is left to be kept. What a user's
+    # env.py registered with atexit is run all the same; threads that it left behind end with the process.
+    atexit._run_exitfuncs()  # noqa: SLF001  (what Python itself calls at its end)
     os._exit(code)
 
 

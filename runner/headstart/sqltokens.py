@@ -7,6 +7,7 @@ PostgreSQL manual, 'SQL Syntax: Lexical Structure'.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Literal
 
@@ -23,14 +24,17 @@ _INNER = rf"0-9$_{_LETTER}"
 # memory in proportion to the text. Nothing follows the group, so it never backtracks.
 # With standard_conforming_strings off, a backslash escapes in every string, so that each of them has to be looked into.
 _STRINGS = rf"""|(?<![eE])'[^']*'|(?<=[{_INNER}][eE])'[^']*'"""
-_PLAIN = {
-    (conforming, nested): re.compile(
+
+
+@functools.cache
+def _plain(conforming: bool, nested: bool) -> re.Pattern[str]:  # noqa: FBT001  (the key of a cache)
+    """What can be passed over; compiled when it is needed, since each of the four takes longer than many a run."""
+    return re.compile(
         rf"""(?:[^'"$;/\\{"()" if nested else ""}-]+{_STRINGS if conforming else ""}|"[^"]*"|--[^\n]*|-|/(?!\*))"""
         r"{0,50}"
     )
-    for conforming in (True, False)
-    for nested in (True, False)
-}
+
+
 _BLANK = re.compile(r"(?:[ \t\r\n\f\v]+|--[^\n]*){0,50}")
 _DOLLAR_QUOTE = re.compile(rf"\$(?:[{_LETTER}][0-9{_LETTER}]*)?\$")
 _PARAMETER = re.compile(r"\$[0-9]+")
@@ -67,7 +71,7 @@ def skip_plain(text: str, position: int, *, standard_conforming: bool = True, ne
         standard_conforming: the server's `standard_conforming_strings`.
         nested: whether to stop at parentheses.
     """
-    plain = _PLAIN[standard_conforming, nested]
+    plain = _plain(standard_conforming, nested)
     while True:
         end = plain.match(text, position).end()  # type: ignore[union-attr]  # the expression matches emptiness too
         if end == position:
