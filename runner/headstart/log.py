@@ -61,22 +61,24 @@ def _stamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     return event
 
 
-def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str, Any]]:
-    def clean(value: object) -> object:
-        if isinstance(value, str):
-            return redact(value)
-        if isinstance(value, Mapping):
-            return {clean(key): clean(item) for key, item in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [clean(item) for item in value]
-        if value is None or isinstance(value, bool | int):
-            return value
-        if isinstance(value, float):
-            return round(value, 3)
-        return redact(str(value))
+def clean(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401  (whatever a field holds)
+    """A field as it may be shown: plain data, without secrets."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {clean(key, redact): clean(item, redact) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [clean(item, redact) for item in value]
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return round(value, 3)
+    return redact(str(value))
 
+
+def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str, Any]]:
     def process(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {key: clean(value) for key, value in event.items()}
+        return {key: clean(value, redact) for key, value in event.items()}
 
     return process
 

@@ -23,6 +23,7 @@ from headstart.errors import (
     NotReadyError,
 )
 from headstart.exits import Exit
+from headstart.log import clean
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -140,9 +141,9 @@ class Run:
         return Outcome(
             exit=error.exit if error else self.exit,
             run_id=self.run_id,
-            error=error.message if error else None,
-            hint=error.hint if error else None,
-            context=error.context if error else {},
+            error=self.redact(error.message) if error else None,
+            hint=self.redact(error.hint) if error else None,
+            context=clean(error.context, self.redact) if error else {},
             revision_before=self.before,
             revision_after=self.after,
             applied=tuple(self.applied),
