@@ -21,7 +21,7 @@ def main() -> None:
     code = run(sys.argv[1:], os.environ, interrupt)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # `headstart history | head -1`: Python's manual, 'Note on SIGPIPE'
+    except OSError:  # `| head -1` (Python's manual, 'Note on SIGPIPE'), or a full disk, which was reported already
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     # Taking a Python process apart takes longer than a no-op's queries, and nothing is left to be kept. What a user's
     # env.py registered with atexit is run all the same; threads that it left behind end with the process.
