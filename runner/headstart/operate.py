@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -124,30 +123,12 @@ async def back_up(run: Run) -> None:
     Raises:
         BackupFailedError: it is not whole (40).
     """
-    from headstart import backup
+    from headstart import safety
 
     async with connected(run) as ready, locked(run, ready):
         recorded = await _recorded(run, ready)
         run.found(recorded)
-        with run.timed("backup"):
-            async with lock.kept(ready.connection) as beat:
-                taken = await backup.take(
-                    directory=run.settings.backup_dir,
-                    dsn=ready.dsn,
-                    server=ready.server,
-                    conn=ready.connection,
-                    before=recorded,
-                    intended=recorded,
-                    jobs=run.settings.backup_jobs,
-                    keep=run.settings.backup_keep,
-                    run_id=run.run_id,
-                    environ=run.environ,
-                    log=run.log,
-                    redact=run.redact,
-                    now=lambda: datetime.datetime.now(datetime.UTC),
-                    watch=beat,
-                )
-        run.backup = str(taken.path)
+        await safety.back_up(run, ready, before=recorded, intended=recorded)
 
 
 async def _recorded(run: Run, ready: Ready) -> tuple[str, ...]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from headstart import backup, postgres
+from headstart import postgres, safety
 from headstart.alembic_bridge.migrate import migrate
 from headstart.alembic_bridge.scripts import Recorded, Scripts, recorded
 from headstart.alembic_bridge.steps import revision_of
@@ -21,7 +20,7 @@ from headstart.errors import (
     HeadstartError,
     VerificationFailedError,
 )
-from headstart.lock import WORK, kept
+from headstart.lock import WORK
 from headstart.observe import Activity, watch
 from headstart.plan import decide
 from headstart.readiness import wait_until_ready
@@ -143,26 +142,9 @@ class Work:
         ):
             run.log.info("backup_skipped", reason="the database holds no tables yet")
             return
-        intended = self._scripts.heads if settings.target in {"head", "heads"} else (run.pending[-1],)
-        with run.timed("backup"):
-            async with kept(self._ready.connection) as beat:
-                taken = await backup.take(
-                    directory=settings.backup_dir,
-                    dsn=self._ready.dsn,
-                    server=self._ready.server,
-                    conn=self._ready.connection,
-                    before=self._found.revisions,
-                    intended=intended if steps else self._found.revisions,
-                    jobs=settings.backup_jobs,
-                    keep=settings.backup_keep,
-                    run_id=run.run_id,
-                    environ=run.environ,
-                    log=run.log,
-                    redact=run.redact,
-                    now=lambda: datetime.datetime.now(datetime.UTC),
-                    watch=beat,
-                )
-        run.backup = str(taken.path)
+        whole = settings.target in {"head", "heads"}
+        intended = self._scripts.heads if whole else tuple(steps[-1].to_revisions)
+        await safety.back_up(run, self._ready, before=self._found.revisions, intended=intended)
 
     async def run(self, steps: Sequence[RevisionStep]) -> None:
         """Run the steps, each in its own transaction, while a second connection watches.

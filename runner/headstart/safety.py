@@ -1,0 +1,48 @@
+"""A backup under the migration lock: before anything pending is run, and for the verb `backup`."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+from headstart import backup
+from headstart.lock import kept
+
+if TYPE_CHECKING:
+    from headstart.readiness import Ready
+    from headstart.run import Run
+
+
+async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: tuple[str, ...]) -> None:
+    """Take a backup while the lock's connection lives, and note where it is.
+
+    Args:
+        run: this run.
+        ready: the connection that holds the lock, idle.
+        before: the recorded revisions.
+        intended: where they are to go; the same where no migration is at hand.
+
+    Raises:
+        BackupFailedError: it is not whole (40).
+        UnsuitableServerError: there is no pg_dump for the server's version (22).
+        LockNotObtainedError: the lock was lost meanwhile (30).
+    """
+    with run.timed("backup"):
+        async with kept(ready.connection) as beat:
+            taken = await backup.take(
+                directory=run.settings.backup_dir,
+                dsn=ready.dsn,
+                server=ready.server,
+                conn=ready.connection,
+                before=before,
+                intended=intended,
+                jobs=run.settings.backup_jobs,
+                keep=run.settings.backup_keep,
+                run_id=run.run_id,
+                environ=run.environ,
+                log=run.log,
+                redact=run.redact,
+                now=lambda: datetime.datetime.now(datetime.UTC),
+                watch=beat,
+            )
+    run.backup = str(taken.path)
