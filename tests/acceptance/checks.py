@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, quote_plus, urlsplit, urlunsplit
 
@@ -16,7 +15,7 @@ from support.postgres import identifier, psql, script
 from support.process import RUNNER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
     from types import TracebackType
 
@@ -91,14 +90,6 @@ def make_role(server: Postgres, name: str, password: str = "a role's pass", opti
         server.url(),
         f"drop role if exists {identifier(name)}; create role {identifier(name)} login password {conforming} {options}",
     )
-
-
-def until(condition: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
-    """Ask again and again until a condition holds; the test fails when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.02)
 
 
 def running(url: str, text: str) -> bool:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.checks import LIKE_ANYBODY, Session, ended, make_role, planted, until, with_password
+from acceptance.checks import LIKE_ANYBODY, Session, ended, make_role, planted, with_password
 from support.postgres import psql, script
 from support.project import fingerprint
+from support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -166,7 +167,7 @@ def test_40_lock_lost_during_backup_is_30(
         process.wait_for("backup_started")
         ours = "application_name ~ '^headstart [0-9a-f]{8} '"
         query = f"select count(pg_terminate_backend(pid)) from pg_stat_activity where {ours}"
-        until(lambda: psql(precious, query) == [(1,)], "the lock's session is found")
+        eventually(lambda: psql(precious, query) == [(1,)], "the lock's session is found")
         last = ended(process.finish(), 30)
     assert "lost" in last["error"]
     assert fingerprint(precious) == before

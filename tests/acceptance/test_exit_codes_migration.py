@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.checks import Session, ended, running, until
+from acceptance.checks import Session, ended, running
 from support.postgres import psql, script
 from support.project import fingerprint, recorded
+from support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,7 +237,7 @@ def test_130_143_interrupted(
     project.revision("b2", "create table b (id int)")
     project.revision("c3", "create table c (id int)", "select pg_sleep(60)")
     process = begin_headstart("up", url=standing)
-    until(lambda: running(standing, "^select pg_sleep"), "the revision is at work")
+    eventually(lambda: running(standing, "^select pg_sleep"), "the revision is at work")
     process.send(signum)
     last = ended(process.finish(seconds=10), code)
     assert (last["applied"], last["revision_after"]) == (["b2"], "b2")

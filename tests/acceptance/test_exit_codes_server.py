@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from acceptance.checks import Session, ended, make_role, until, with_password
+from acceptance.checks import Session, ended, make_role, with_password
 from headstart.lock import GATE
 from support.postgres import identifier, psql, script
 from support.project import fingerprint, recorded
+from support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,9 +106,9 @@ def test_21_pg_hba(project: Project, headstart: Callable[..., Run], start_server
     hba.write_text("host all outsider all reject\n" + hba.read_text(encoding="utf-8"), encoding="utf-8")
     server.reload()
     query = "select count(*) from pg_hba_file_rules where auth_method = 'reject'"
-    until(lambda: psql(server.url(), query) == [(1,)], "pg_hba.conf is read again")
+    eventually(lambda: psql(server.url(), query) == [(1,)], "pg_hba.conf is read again")
     url = with_password(server.url(), PASSWORD, user="outsider")
-    until(lambda: _is_refused(url), "the postmaster has read it too")
+    eventually(lambda: _is_refused(url), "the postmaster has read it too")
     last = ended(headstart("up", url=url), 21, secrets=[PASSWORD])
     assert last["sqlstate"] == "28000"
     assert "pg_hba" in last["error"] + last["hint"]
@@ -245,7 +246,7 @@ def pgbouncer(server: Postgres, folder: Path, mode: str) -> Iterator[str]:
     with ini.open("rb") as config:
         process = subprocess.Popen([program, "/dev/stdin"], stdin=config, stderr=subprocess.PIPE, text=True, **other)  # type: ignore[call-overload]
     try:
-        until(lambda: _listens(port) or process.poll() is not None, "pgbouncer listens")
+        eventually(lambda: _listens(port) or process.poll() is not None, "pgbouncer listens")
         assert process.poll() is None, process.stderr.read()
         yield f"127.0.0.1:{port}"
     finally:

@@ -197,9 +197,10 @@ def test_upgrade_downgrade(project: Project, headstart: Callable[..., Run], at_a
         run = headstart(*words, url=at_a)
         last = ended(run, 0)
         assert run.events("lock_obtained")
-        assert last["backup"]
-        assert (tmp_path / last["backup"] / "manifest.json").exists()
-        return recorded(at_a)
+        manifest = json.loads((tmp_path / last["backup"] / "manifest.json").read_text(encoding="utf-8"))
+        there = recorded(at_a)
+        assert manifest["revision_intended"] == there
+        return there
 
     assert move("upgrade", "+1") == ["bbbb2222"]
     assert move("upgrade", "head") == ["cccc3333"]

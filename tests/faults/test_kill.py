@@ -21,7 +21,6 @@ from support.faults import (
     Scene,
     at_work,
     bystander,
-    eventually,
     failed,
     nothing_left,
     partial_backups,
@@ -31,6 +30,7 @@ from support.faults import (
 )
 from support.postgres import psql
 from support.project import recorded
+from support.waiting import eventually
 
 if TYPE_CHECKING:
     from conftest import StartServer

@@ -15,7 +15,6 @@ from support.faults import (
     advisory_locks,
     at_work,
     bystander,
-    eventually,
     failed,
     nothing_left,
     partial_backups,
@@ -23,6 +22,7 @@ from support.faults import (
     whole_backups,
 )
 from support.network import Proxy
+from support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,6 @@ from support.faults import (
     Scene,
     at_work,
     bystander,
-    eventually,
     interrupt,
     nothing_left,
     partial_backups,
@@ -36,6 +35,7 @@ from support.faults import (
 from support.postgres import script
 from support.process import environment
 from support.project import recorded
+from support.waiting import eventually
 
 if TYPE_CHECKING:
     from support.process import Headstart, Run

@@ -26,6 +26,7 @@ from headstart.backup.clients import Client, best_compression, find_client
 from headstart.dsn import Dsn
 from headstart.errors import BackupFailedError, UnsuitableServerError
 from support.postgres import database_of, psql, script
+from support.waiting import soon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,14 +142,6 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
             return point
 
         yield mount
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
 
 
 def dumping(url: str) -> int:
@@ -371,7 +364,7 @@ async def test_progress_is_told_while_it_waits_for_a_table(take_any: Taker) -> N
         async with blocker.transaction():
             await blocker.execute("lock table a in access exclusive mode")
             task = asyncio.create_task(take_any(heartbeat=0.05))
-            await until(lambda: len(take_any.events("backup_progress")) >= 3)
+            await soon(lambda: len(take_any.events("backup_progress")) >= 3, "three lines of progress")
         await task
     finally:
         await blocker.close()
@@ -390,7 +383,7 @@ async def test_cancelling_leaves_nothing_behind(take_any: Taker) -> None:
         async with blocker.transaction():
             await blocker.execute("lock table a in access exclusive mode")
             task = asyncio.create_task(take_any())
-            await until(lambda: dumping(owner) > 0)
+            await soon(lambda: dumping(owner) > 0, "pg_dump at work")
             lines = command_lines()
             assert any(b"--no-password" in line for line in lines)
             assert not any(b"p@ss" in line for line in lines)
@@ -399,7 +392,7 @@ async def test_cancelling_leaves_nothing_behind(take_any: Taker) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert time.monotonic() - started < 2
-            await until(lambda: dumping(owner) == 0)
+            await soon(lambda: dumping(owner) == 0, "no pg_dump")
     finally:
         await blocker.close()
     assert (take_any.listed(), take_any.hidden()) == ([], [])
@@ -411,7 +404,7 @@ async def test_an_orphaned_dump_is_ended(take_any: Taker) -> None:
     pid = orphan.get_server_pid()
     await take_any()
     assert [event["pid"] for event in take_any.events("orphaned_dump_ended")] == [pid]
-    await until(orphan.is_closed)
+    await soon(orphan.is_closed, "the end of the orphan")
 
 
 async def test_another_dump_is_named(take_any: Taker) -> None:

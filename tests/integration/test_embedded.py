@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,9 @@ import pytest
 from headstart.embedded import Embedded, EmbeddedServerError, Installation, installations
 from support.postgres import Postgres, psql, query, script
 from support.process import RUNNER
+from support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from conftest import StartServer
 
 HOLDER = """
@@ -29,13 +27,6 @@ if sys.argv[1:] == ["return"]:
     sys.exit(0)
 time.sleep(600)
 """
-
-
-def _until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def _alive(pid: int) -> bool:
@@ -160,7 +151,7 @@ def test_nothing_is_left_however_the_program_ends(end: str) -> None:
         if end != "return":
             process.send_signal(signal.Signals[end])
         process.wait(20)
-    _until(lambda: not _alive(int(pid)) and not Path(folder.strip()).exists())
+    eventually(lambda: not _alive(int(pid)) and not Path(folder.strip()).exists(), "nothing left")
 
 
 def test_a_server_that_cannot_start_says_why() -> None:

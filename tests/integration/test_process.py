@@ -7,14 +7,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from headstart import process
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from support.waiting import soon
 
 ENV = {"PATH": os.environ["PATH"]}
 
@@ -22,14 +19,6 @@ ENV = {"PATH": os.environ["PATH"]}
 def stars(text: str) -> str:
     """A redactor that knows one secret."""
     return text.replace("s3cret", "***")
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.01)
 
 
 def alive(pid: int) -> bool:
@@ -59,7 +48,7 @@ async def test_lines_arrive_while_the_child_runs(tmp_path: Path) -> None:
     lines: list[str] = []
     command = ["sh", "-c", f"echo first >&2; while [ ! -e {go} ]; do sleep 0.01; done; printf last >&2"]
     task = asyncio.create_task(process.run(command, env=ENV, redact=str, on_line=lines.append))
-    await until(lambda: lines == ["first"])
+    await soon(lambda: lines == ["first"], "the first line")
     go.touch()
     await task
     assert lines == ["first", "last"]
@@ -112,7 +101,7 @@ async def test_cancelling_ends_the_whole_group(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     command = ["sh", "-c", f"sleep 1000 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait"]
     task = asyncio.create_task(process.run(command, env=ENV, redact=str))
-    await until(pids.exists)
+    await soon(pids.exists, "the children")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -128,7 +117,7 @@ async def test_what_ignores_term_is_killed(tmp_path: Path) -> None:
         f"trap '' TERM; sleep 1000 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait; sleep 1000",
     ]
     task = asyncio.create_task(process.run(command, env=ENV, redact=str, grace=0.2))
-    await until(pids.exists)
+    await soon(pids.exists, "the children")
     started = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -142,7 +131,7 @@ async def test_a_second_cancellation_kills_at_once(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     command = ["sh", "-c", f"trap '' TERM; echo $$ > {pids}.new; mv {pids}.new {pids}; while :; do sleep 1000; done"]
     task = asyncio.create_task(process.run(command, env=ENV, redact=str, grace=600))
-    await until(pids.exists)
+    await soon(pids.exists, "the children")
     task.cancel()
     await asyncio.sleep(0)
     await asyncio.sleep(0)

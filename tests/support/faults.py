@@ -14,20 +14,19 @@ import signal
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import asyncpg
 
 from support.postgres import psql, script
 from support.project import Project, recorded
+from support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from support.postgres import Postgres
     from support.process import Headstart, Run
-
-_T = TypeVar("_T")
 
 GROUND = """
 create table alembic_version (version_num varchar(32) not null primary key);
@@ -50,15 +49,6 @@ select pid, application_name, state, coalesce(wait_event_type, '') as waits, coa
 where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
   and application_name <> 'bystander'
 """
-
-
-def eventually(look: Callable[[], _T | None], what: str, *, seconds: float = 20) -> _T:
-    """Look again and again until there is something to see, and return it; fail when it does not come about."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
-    return seen
 
 
 class Session(NamedTuple):
