@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from headstart.embedded import Installation, installations
+from support import engine as engines
 from support import postgres
 from support.process import Headstart, Run, environment
 
@@ -181,3 +182,30 @@ def _built_with_tls(installation: Installation) -> bool:
         [installation.bindir / "pg_config", "--configure"], capture_output=True, text=True, check=False
     )
     return "openssl" in done.stdout
+
+
+@pytest.fixture(scope="session")
+def engine() -> engines.Engine:
+    """A container engine, if one answers."""
+    if missing := engines.Engine.missing():
+        pytest.skip(missing)
+    return engines.Engine()
+
+
+@pytest.fixture(scope="session")
+def runner_image(engine: engines.Engine) -> str:
+    """Headstart's image, without revisions."""
+    return engine.build_own(engines.RUNNER, "runner")
+
+
+@pytest.fixture(scope="session")
+def stock_image(engine: engines.Engine) -> str:
+    """The image with the reference project's revisions."""
+    return engine.build_own(engines.STOCK, "stock")
+
+
+@pytest.fixture(scope="session")
+def app_image(engine: engines.Engine) -> str:
+    """The sample app's image."""
+    engine.stand_in("debian:trixie-slim", "python:3.13-slim")
+    return engine.build(engines.APP, file=engines.ROOT / "compose" / "app" / "Dockerfile")
