@@ -1,7 +1,7 @@
 """A container engine, the images that the tests run, and containers that go when the test does.
 
-Public base images are stood in for where the engine neither has nor gets them: tests/image/stand-ins/build.sh. Our own are
-built as a user builds them, from Debian's Postgres clients, since those can be had wherever Debian can.
+Public base images are stood in for where the engine neither has nor gets them: tests/image/stand-ins/build.sh. Our own
+are built as a user builds them, from Debian's Postgres clients, since those can be had wherever Debian can.
 """
 
 from __future__ import annotations

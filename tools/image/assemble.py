@@ -26,7 +26,8 @@ SITE = Path("/usr/local/lib") / PYTHON / "dist-packages"
 DROPPED = frozenset(
     {
         "__pycache__", "_pyrepl", "curses", "dbm", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "sqlite3", "test",
-        "tkinter", "turtle.py", "turtledemo", "unittest", "venv", "wsgiref", "xmlrpc", "pydoc.py", "doctest.py", "pdb.py",
+        "tkinter", "turtle.py", "turtledemo", "unittest", "venv", "wsgiref", "xmlrpc", "pydoc.py", "doctest.py",
+        "pdb.py",
     }
 )  # fmt: skip
 #: Compiled modules that go with them, and those that only tests load.
@@ -129,7 +130,7 @@ class Out:
         self.files.add(Path("/usr/share/doc/ca-certificates/copyright"))
 
     def libraries(self) -> None:
-        """What the programs and compiled modules need and the base lacks; symbols that only debuggers read are removed."""
+        """What the programs and compiled modules need and the base lacks; symbols for debuggers are removed."""
         binaries = [path for path in self.root.rglob("*") if path.is_file() and not path.is_symlink() and _is_elf(path)]
         for path in binaries:
             for needed in _needed(path):

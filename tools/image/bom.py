@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,7 +64,7 @@ def _owners() -> dict[str, str]:
 
 
 def _paragraphs(path: Path) -> dict[str, dict[str, str]]:
-    """dpkg's status file: the fields of each package by its name. deb-control(5)."""
+    """Dpkg's status file: the fields of each package by its name. deb-control(5)."""
     found = {}
     for paragraph in path.read_text(encoding="utf-8").split("\n\n"):
         fields = dict(re.findall(r"(?ms)^([\w-]+): ?(.*?)(?=^\S|\Z)", paragraph + "\n"))
@@ -79,7 +80,7 @@ def _debian(name: str, fields: dict[str, str], distro: str) -> dict[str, Any]:
         "type": "library",
         "name": name,
         "version": version,
-        "purl": f"pkg:deb/debian/{name}@{version.replace(':', '%3A').replace('+', '%2B')}?arch={architecture}&distro={distro}",
+        "purl": f"pkg:deb/debian/{name}@{quote(version, safe='.-~')}?arch={architecture}&distro={distro}",
     }
 
 
@@ -87,6 +88,11 @@ def _python(folder: Path) -> dict[str, Any]:
     metadata = (folder / "METADATA").read_text(encoding="utf-8").partition("\n\n")[0]
     fields = dict(re.findall(r"(?m)^(Name|Version|License-Expression|License): (.+)$", metadata))
     name = re.sub(r"[-_.]+", "-", fields["Name"]).lower()
-    component = {"type": "library", "name": name, "version": fields["Version"], "purl": f"pkg:pypi/{name}@{fields['Version']}"}
+    component = {
+        "type": "library",
+        "name": name,
+        "version": fields["Version"],
+        "purl": f"pkg:pypi/{name}@{fields['Version']}",
+    }
     licence = fields.get("License-Expression")
     return {**component, "licenses": [{"expression": licence}]} if licence else component
