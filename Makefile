@@ -70,6 +70,8 @@ docs: $(VENV)/.ready
 lock: $(LINT_VENV)/.ready
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) pyproject.toml --extra embedded --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --group build -o requirements-build.lock
+	$(LOCK) pyproject.toml compose/app/requirements.in -c requirements.lock -o compose/app/requirements.lock
 	$(LOCK) --group lint -o requirements-lint.lock
 
 clean:

@@ -6,6 +6,12 @@ From a program:
     outcome = await headstart.up(settings)
     if not outcome.ok:
         sys.exit(outcome.exit)
+
+And in a service whose migration runs elsewhere:
+
+    outcome = await headstart.wait_for_head(settings)
+    engine = headstart.engine_from(os.environ)
+    sessions = headstart.session_factory(engine)
 """
 
 from __future__ import annotations
@@ -17,8 +23,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from headstart.engine import engine_from, session_factory  # noqa: TC004
     from headstart.exits import Exit  # noqa: TC004
-    from headstart.program import downgrade, settings_from, up  # noqa: TC004  (`_Package` imports them when used)
+    from headstart.program import (  # noqa: TC004  (`_Package` imports them when used)
+        downgrade,
+        settings_from,
+        up,
+        wait_for_head,
+    )
     from headstart.run import Outcome  # noqa: TC004
     from headstart.settings import Settings  # noqa: TC004
 
@@ -26,12 +38,26 @@ _FROM = {
     "Exit": "exits",
     "up": "program",
     "downgrade": "program",
+    "wait_for_head": "program",
     "settings_from": "program",
+    "engine_from": "engine",
+    "session_factory": "engine",
     "Outcome": "run",
     "Settings": "settings",
 }
 
-__all__ = ["Exit", "Outcome", "Settings", "__version__", "downgrade", "settings_from", "up"]
+__all__ = [
+    "Exit",
+    "Outcome",
+    "Settings",
+    "__version__",
+    "downgrade",
+    "engine_from",
+    "session_factory",
+    "settings_from",
+    "up",
+    "wait_for_head",
+]
 
 
 class _Package(ModuleType):

@@ -47,6 +47,7 @@ VERBS = {
         Verb("doctor", "check every precondition, one line each, with its remedy", changes=False),
         Verb("backup", "take a backup now"),
         Verb("backups", "list, verify or prune the backups", changes=False),
+        Verb("restore", "restore a backup into a new database beside this one, or with --swap in its place"),
         Verb("upgrade", "upgrade to a revision, with the lock, backup and log of `up`", alembic=True),
         Verb("downgrade", "revert to a revision, with the same care", alembic=True),
         Verb("stamp", "record a revision without running anything", alembic=True),
@@ -181,7 +182,7 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
         usage += " [Alembic's options]"
     parser = argparse.ArgumentParser(
         prog=f"headstart {verb.name}",
-        usage=None if verb.name in {"backups", "sql"} else usage,
+        usage=None if verb.name in {"backups", "restore", "sql"} else usage,
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
         add_help=not verb.alembic,
         allow_abbrev=False,
@@ -221,6 +222,16 @@ def _add_own(parser: argparse.ArgumentParser, verb: Verb) -> None:
         parser.add_argument("backup", nargs="*", help="for verify: names of backups; all when none is given")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.add_argument("--all", action="store_true", help="of every database, not only that of DATABASE_URL")
+    elif verb.name == "restore":
+        parser.add_argument("backup", help="a backup's name, a path, or `latest`: the newest whole one")
+        parser.add_argument(
+            "--swap",
+            action="store_true",
+            help="let it take the live database's name; the old one is kept under another",
+        )
+        parser.add_argument(
+            "--end-sessions", action="store_true", help="with --swap: end the sessions of others instead of refusing"
+        )
     elif verb.name == "sql":
         parser.add_argument("revision", nargs="?", default="head", help="[FROM:]TO [default head]")
 

@@ -96,6 +96,28 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
         lambda e: f"backing up: {_mebibytes(e['written_bytes'])} after {e['elapsed_seconds']:.0f} s",
     ),
     "backup_taken": ("", lambda e: f"backup is whole: {e['path']} ({_mebibytes(e['total_bytes'])})"),
+    "restore_started": (
+        "",
+        lambda e: (
+            f"restoring {e['backup']}, {_mebibytes(e['expected_bytes'])} in {e['tables']} tables"
+            f" (pg_restore {e['client_version']}, {e['jobs']} jobs)"
+        ),
+    ),
+    "restore_progress": (
+        "wait",
+        lambda e: (
+            f"{e.get('stage', 'restore')}: {_mebibytes(e.get('restored_bytes', e.get('read_bytes', 0)))}"
+            f" after {e['elapsed_seconds']:.0f} s"
+        ),
+    ),
+    "restore_done": ("", lambda e: f"restored and compared: database {e['database']}, at {_named(e['revision'])}"),
+    "databases_exchanged": (
+        "",
+        lambda e: (
+            f"{e['database']} is the restored one now"
+            + (f"; what it was is kept as {e['kept']}\n{' ' * 10}go back: {e['go_back']}" if e["kept"] else "")
+        ),
+    ),
     "revision_applied": ("", lambda e: _step(e, "applied ")),
     "revision_reverted": ("", lambda e: _step(e, "reverted")),
     "revision_retried": (

@@ -8,6 +8,7 @@
     |-- UnsuitableServerError    22
     |-- LockNotObtainedError     30
     |-- BackupFailedError        40
+    |-- RestoreFailedError       41
     |-- MigrationFailedError     60
     |   |-- PartlyCommittedError           61
     |   `-- TableLocksNotObtainedError     62
@@ -90,6 +91,12 @@ class BackupFailedError(HeadstartError):
     """The backup is not whole, so nothing was migrated."""
 
     exit = Exit.BACKUP_FAILED
+
+
+class RestoreFailedError(HeadstartError):
+    """The backup was not restored, or did not take the database's place; the database itself is untouched."""
+
+    exit = Exit.RESTORE_FAILED
 
 
 class MigrationFailedError(HeadstartError):

@@ -1,4 +1,4 @@
-"""Headstart from a program: the same main job, awaited. The command line's process, its signals and exits stay away."""
+"""Headstart from a program: the same jobs, awaited. The command line's process, its signals and exits stay away."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart import log as logs
+from headstart.operate import wait_for_head as look_for_head
 from headstart.run import Outcome, Run, conduct
 from headstart.secret import Redactor
 from headstart.settings import Settings, load
@@ -60,6 +61,22 @@ async def up(settings: Settings, *, log: FilteringBoundLogger | None = None) -> 
 async def downgrade(settings: Settings, *, log: FilteringBoundLogger | None = None) -> Outcome:
     """Take the database down to `settings.target`: what `headstart downgrade` does. As `up` otherwise."""
     return await _conduct(settings, take_down, log)
+
+
+async def wait_for_head(settings: Settings, *, log: FilteringBoundLogger | None = None) -> Outcome:
+    """Wait until the database is at this history's head: what `headstart wait --for head` does. No lock, no write.
+
+    What a service does before it serves, wherever it is that its migration runs.
+
+    Args:
+        settings: `wait_timeout` is for the server and the head together; 0 looks once.
+        log: as for `up`.
+
+    Returns:
+        `ok` once it is there; otherwise `exit` is 20 and `context["pending"]` says what is missing, or another exit
+        says why waiting would not help.
+    """
+    return await _conduct(settings, look_for_head, log)
 
 
 async def _conduct(

@@ -21,6 +21,7 @@ from headstart.errors import (
     LockNotObtainedError,
     MigrationFailedError,
     NotReadyError,
+    RestoreFailedError,
 )
 from headstart.exits import Exit
 from headstart.log import clean
@@ -53,6 +54,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     pending: tuple[str, ...]
     backup: str | None
     seconds: dict[str, float]
+    restored: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -101,6 +103,7 @@ class Run:
         self.failed: str | None = None
         self.pending: tuple[str, ...] = ()
         self.backup: str | None = None
+        self.restored: str | None = None
         self.exit = Exit.DONE
         self.last_line: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
@@ -151,6 +154,7 @@ class Run:
             pending=self.pending,
             backup=self.backup,
             seconds={stage: round(value, 3) for stage, value in seconds.items()},
+            restored=self.restored,
         )
 
     def finish(self, error: HeadstartError | None, *, quiet: bool = False) -> Outcome:
@@ -169,6 +173,7 @@ class Run:
             "applied": [each.revision for each in outcome.applied],
             "backup": outcome.backup,
         }
+        fields |= {"restored": outcome.restored} if outcome.restored is not None else {}
         if error is not None:
             fields |= {"error": outcome.error, "hint": outcome.hint, "stage": self.stage}
             fields |= {"failed": outcome.failed} if outcome.failed else {}
@@ -222,6 +227,9 @@ async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: boo
 _BY_STAGE: dict[str, type[HeadstartError]] = {
     "lock": LockNotObtainedError,
     "backup": BackupFailedError,
+    "check": RestoreFailedError,
+    "restore": RestoreFailedError,
+    "exchange": RestoreFailedError,
     "upgrade": MigrationFailedError,
     "downgrade": MigrationFailedError,
 }

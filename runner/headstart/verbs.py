@@ -32,6 +32,7 @@ def job(asked: Asked) -> Job:
         "doctor": lambda run: _doctor(run, asked.own),
         "backup": operate.back_up,
         "backups": lambda run: _backups(run, asked.own),
+        "restore": lambda run: _restore(run, asked.own),
     }
     return own[name]
 
@@ -135,3 +136,19 @@ async def _prune(run: Run, own: Any, database: str | None) -> None:  # noqa: ANN
     for name, each in decisions.items():
         sys.stdout.writelines(f"{name}: kept {kept}\n" for kept in each.keep)
         sys.stdout.writelines(f"{name}: deleted {gone} ({reason})\n" for gone, reason in each.delete.items())
+
+
+async def _restore(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+    from headstart.restore import restore
+
+    if own.end_sessions and not own.swap:
+        raise UsageError("--end-sessions belongs to --swap", hint="nobody is disturbed by a restore beside")
+    made = await restore(run, own.backup, swap=own.swap, end_sessions=own.end_sessions)
+    revision = ", ".join(made.revision) if isinstance(made.revision, list) else made.revision
+    lines = [f"database  {made.database}", f"backup    {made.backup}", f"revision  {revision}"]
+    if made.kept is not None:
+        lines += [f"before    {made.kept}", f"go back   {made.go_back}"]
+    lines += [f"missing   {each}: set it again with a role that may" for each in made.not_restored]
+    if made.kept is not None or not own.swap:
+        lines.append(f"remove    {made.remove}")
+    sys.stdout.write("\n".join(lines) + "\n")

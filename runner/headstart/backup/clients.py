@@ -57,8 +57,7 @@ async def find_client(server_version_num: int, *, path: str, roots: Sequence[str
         UnsuitableServerError: there is none of the server's major version or a newer one.
     """
     wanted = server_version_num // 10000
-    found = await asyncio.gather(*(_look_at(folder) for folder in _folders(wanted, path, roots)))
-    clients = [client for client in found if client is not None]
+    clients = await _installed(wanted, path, roots)
     best = min((client for client in clients if client.major >= wanted), key=lambda one: one.major, default=None)
     if best is not None:
         return best
@@ -72,6 +71,47 @@ async def find_client(server_version_num: int, *, path: str, roots: Sequence[str
         server_major=wanted,
         found=sorted({client.version for client in clients}),
     )
+
+
+async def find_restorer(server_version_num: int, dumped_by: str, *, path: str, roots: Sequence[str] = ROOTS) -> Client:
+    """Find the client programs that read a dump and restore it into a server.
+
+    The server's own major version; but never an older one than wrote the dump, since that cannot read it. Where neither
+    is there, the next newer one, or else any that can read the dump.
+
+    Args:
+        server_version_num: of the server to restore into.
+        dumped_by: the version of the pg_dump that wrote the dump, as its manifest has it.
+        path: the PATH to search.
+        roots: patterns of folders to look into before.
+
+    Raises:
+        UnsuitableServerError: there is none that could read the dump.
+    """
+    oldest, own = major_of(dumped_by), server_version_num // 10000
+    wanted = max(oldest, own)
+    clients = [client for client in await _installed(wanted, path, roots) if client.major >= oldest]
+    # As near to the wanted as can be, and rather above than below it.
+    best = min(clients, key=lambda one: (one.major < wanted, abs(one.major - wanted)), default=None)
+    if best is not None:
+        return best
+    raise UnsuitableServerError(
+        f"the dump was written by pg_dump {dumped_by}, and there is no pg_restore of {oldest} or newer",
+        hint=f"install postgresql-client-{wanted}, or put its folder on PATH",
+        server_major=own,
+        dumped_by=dumped_by,
+    )
+
+
+def major_of(version: str) -> int:
+    """The major version in `16.14` or `17beta1`; 0 where there is none."""
+    found = re.match(r"\d+", version)
+    return int(found[0]) if found else 0
+
+
+async def _installed(wanted: int, path: str, roots: Sequence[str]) -> list[Client]:
+    found = await asyncio.gather(*(_look_at(folder) for folder in _folders(wanted, path, roots)))
+    return [client for client in found if client is not None]
 
 
 def _folders(wanted: int, path: str, roots: Sequence[str]) -> Iterator[Path]:

@@ -115,6 +115,36 @@ def without_file(dump: Path, entries: Mapping[int, int]) -> list[int]:
     return [oid for oid, entry in entries.items() if str(entry) not in there]
 
 
+async def examine(
+    backup: Backup, *, jobs: int, on_bytes: Callable[[int], None] = lambda _: None
+) -> tuple[list[str], dict[str, FileSum]]:
+    """Hold the files of a backup against its manifest: names, sizes, SHA-256.
+
+    Args:
+        backup: what is said of it, and where it is.
+        jobs: files read at a time.
+        on_bytes: told, from threads, how many bytes more have been read.
+
+    Returns:
+        What is wrong, in words, and the sums as they are now.
+    """
+    known = backup.manifest
+    problems = folders.compare(backup.path, known)
+    odd = {problem.partition(" ")[0] for problem in problems}
+    paths = [backup.path / name for name in known.files if (backup.path / name).is_file()]
+    try:
+        sums = await checksum(backup.path, paths, jobs=jobs, sync=False, on_bytes=on_bytes)
+    except OSError as error:
+        problems.append(f"{error.filename} cannot be read: {error.strerror}")
+        sums = {}
+    problems += [
+        f"{name} has changed: its SHA-256 is not the one it was written with"
+        for name, found in sums.items()
+        if name not in odd and found.sha256 != known.files[name].sha256
+    ]
+    return problems, sums
+
+
 async def verify(
     backup: Backup,
     client: Client,
@@ -136,19 +166,7 @@ async def verify(
         BackupFailedError: the manifest cannot be written, or pg_restore cannot be run.
     """
     known = backup.manifest
-    problems = folders.compare(backup.path, known)
-    odd = {problem.partition(" ")[0] for problem in problems}
-    paths = [backup.path / name for name in known.files if (backup.path / name).is_file()]
-    try:
-        sums = await checksum(backup.path, paths, jobs=jobs, sync=False)
-    except OSError as error:
-        problems.append(f"{error.filename} cannot be read: {error.strerror}")
-        sums = {}
-    problems += [
-        f"{name} has changed: its SHA-256 is not the one it was written with"
-        for name, found in sums.items()
-        if name not in odd and found.sha256 != known.files[name].sha256
-    ]
+    problems, sums = await examine(backup, jobs=jobs)
     proofs: list[Proof] = [] if problems else [Proof(kind="checksummed", at=manifests.timestamp(now()))]
     listed = await _listed(backup, client)
     problems += listed

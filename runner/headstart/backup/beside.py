@@ -1,0 +1,305 @@
+"""The new database beside the live one: its name, how it comes to be, what proves it, how it goes if it fails.
+
+Three names, each the live database's with a suffix: `app_restoring_20260131T120000Z` while pg_restore works,
+`app_restored_...` once it is whole, and `app_before_restore_...` for what had the name before an exchange. Only the
+first is ever dropped, and only if its comment says that it is ours.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, timedelta
+from hashlib import blake2b
+from typing import TYPE_CHECKING, NamedTuple
+
+import asyncpg
+
+from headstart import postgres
+from headstart.backup.restore import APPLICATION
+from headstart.backup.shape import literal
+from headstart.errors import RefusedError, RestoreFailedError
+from headstart.postgres import quote
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.backup.manifest import Manifest
+    from headstart.backup.shape import Property, Shape
+    from headstart.script_connection import ScriptConnection
+
+#: Postgres cuts a name at this many bytes (NAMEDATALEN - 1).
+LONGEST = 63
+#: How the comment of a database begins that is being restored.
+MARK = "headstart restore: not whole yet"
+_STAMP = "%Y%m%dT%H%M%SZ"
+
+_FACTS = """
+select r.rolsuper as superuser, r.rolcreatedb as createdb, current_user::text as role,
+       pg_catalog.pg_get_userbyid(d.datdba)::text as owner,
+       coalesce(pg_catalog.pg_has_role(d.datdba, 'USAGE'), true) as owns
+from pg_catalog.pg_roles r left join pg_catalog.pg_database d on d.datname = $1
+where r.rolname = current_user
+"""
+_LEFT = """
+select d.datname, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), '') as comment
+from pg_catalog.pg_database d where d.datname like $1
+"""
+_ORPHANS = """
+select pid, pg_catalog.pg_terminate_backend(pid) as ended
+from pg_catalog.pg_stat_activity
+where datname = $1 and usename = current_user and application_name like $2
+"""
+_TABLES = """
+select count(*) as all, count(*) filter (where not exists (
+    select from pg_catalog.pg_depend d
+    where d.deptype = 'e'
+      and (d.classid, d.objid) in (('pg_class'::regclass, c.oid), ('pg_namespace'::regclass, n.oid)))) as own
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'r' and c.relpersistence <> 't' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+"""
+_VERSION_TABLES = """
+select n.nspname as schema, c.relname as table
+from pg_catalog.pg_attribute a
+join pg_catalog.pg_class c on c.oid = a.attrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where a.attname = 'version_num' and a.attnum > 0 and not a.attisdropped
+  and a.atttypid in ('varchar'::regtype, 'text'::regtype)
+  and c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+order by c.relname <> 'alembic_version', 1, 2
+"""
+_MOST_REVISIONS = 1000
+_NOT_PERMITTED = "42501"
+
+
+class Names(NamedTuple):
+    """What the databases of one restore are called."""
+
+    restoring: str
+    restored: str
+    before: str
+
+
+class VersionTable(NamedTuple):
+    """A table that may be Alembic's, and what it holds."""
+
+    schema: str
+    table: str
+    revisions: tuple[str, ...]
+
+
+def named(live: str, kind: str, moment: datetime) -> str:
+    """A database's name with a suffix; the name is cut so that all of it fits."""
+    suffix = f"_{kind}_{moment.astimezone(UTC).strftime(_STAMP)}"
+    return _cut(live, LONGEST - len(suffix)) + suffix
+
+
+def names(live: str, moment: datetime) -> Names:
+    """The three names for a restore that begins at a moment."""
+    return Names(*(named(live, kind, moment) for kind in ("restoring", "restored", "before_restore")))
+
+
+def is_ours(name: str, live: str) -> bool:
+    """Whether a name is one that a restore of `live` gives to a database that is not whole."""
+    return re.fullmatch(re.escape(_stem(live)) + r"_restoring_\d{8}T\d{6}Z", name) is not None
+
+
+def key(live: str) -> int:
+    """The advisory lock, in the database that we work from, of whoever restores beside `live`."""
+    digest = blake2b(f"headstart restore of {_stem(live)}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _stem(live: str) -> str:
+    return _cut(live, LONGEST - len("_restoring_20260131T120000Z"))
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode()[:size].decode(errors="ignore")
+
+
+# -- before -----------------------------------------------------------------------------------------------------------
+
+
+async def require_privileges(conn: asyncpg.Connection, live: str) -> bool:
+    """Refuse, before anything is done, a role that may not create a database or give it the live one's owner.
+
+    Returns:
+        Whether the live database is there.
+
+    Raises:
+        RefusedError: with the statement to run (21).
+    """
+    facts = await conn.fetchrow(_FACTS, live)
+    assert facts is not None  # noqa: S101  (we are logged in with that role)
+    if not facts["superuser"]:
+        if not facts["createdb"]:
+            raise RefusedError(
+                f"the role {facts['role']} may not create databases, which a restore needs",
+                hint=f"alter role {quote(facts['role'])} createdb",
+                sqlstate=_NOT_PERMITTED,
+            )
+        if not facts["owns"]:
+            raise RefusedError(
+                f"the database {live} belongs to {facts['owner']}, and the role {facts['role']} is no member of that",
+                hint=f"grant {quote(facts['owner'])} to {quote(facts['role'])}",
+                sqlstate=_NOT_PERMITTED,
+            )
+    return facts["owner"] is not None
+
+
+async def free_names(conn: asyncpg.Connection, live: str, moment: datetime) -> Names:
+    """Names that no database has: those of the moment, or of one a few seconds later."""
+    taken = {row["datname"] for row in await conn.fetch("select datname from pg_catalog.pg_database")}
+    while taken & set(found := names(live, moment)):
+        moment += timedelta(seconds=1)
+    return found
+
+
+async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger) -> None:
+    """Drop what restores of this database left that were killed. The caller holds the lock `key(live)`.
+
+    A pg_restore whose run is dead is ended. A database to which anybody else is connected stays.
+    """
+    pattern = re.sub(r"([\\%_])", r"\\\1", _stem(live)) + r"\_restoring\_%"
+    for row in await conn.fetch(_LEFT, pattern):
+        name = row["datname"]
+        if not is_ours(name, live):
+            continue
+        if not row["comment"].startswith(MARK):
+            log.warning("partial_database_kept", database=name, cause="its comment does not say that it is ours")
+            continue
+        try:
+            for orphan in await conn.fetch(_ORPHANS, name, f"{APPLICATION}:%"):
+                log.warning("orphaned_restore_ended", pid=orphan["pid"], database=name)
+            await conn.execute(f"drop database if exists {quote(name)}")
+        except asyncpg.PostgresError as error:
+            log.warning("partial_database_kept", database=name, cause=str(error), sqlstate=error.sqlstate)
+        else:
+            log.info("partial_database_dropped", database=name)
+
+
+async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str, log: FilteringBoundLogger) -> None:
+    """Create the database in the shape of the live one, and mark it as not whole.
+
+    Raises:
+        RefusedError: the role may not (21).
+        RestoreFailedError: the server could not (41).
+    """
+    try:
+        await conn.execute(f"create database {quote(name)} {shape.options}")
+        await conn.execute(f"comment on database {quote(name)} is {literal(f'{MARK} (run {run_id})')}")
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise _refused(error) from error
+    except asyncpg.PostgresError as error:
+        raise RestoreFailedError(
+            f"the database {name} could not be created: {error}",
+            hint="correct what the server says, then restore again",
+            sqlstate=error.sqlstate,
+        ) from error
+    for each in shape.properties:
+        if each.early:
+            await _apply(conn, name, each, log=log)
+
+
+def _refused(error: asyncpg.PostgresError) -> RefusedError:
+    role = re.search(r'role "(.+?)"$', str(error).splitlines()[0])
+    hint = f"grant {quote(role[1])} to the role of DATABASE_URL" if role else "grant what is missing, or be a superuser"
+    return RefusedError(f"the server refused: {error}", hint=hint, sqlstate=error.sqlstate)
+
+
+async def finish(conn: ScriptConnection, found: Names, shape: Shape, *, log: FilteringBoundLogger) -> list[str]:
+    """Give the restored database what else the live one has, and the name that says that it is whole.
+
+    Returns:
+        What could not be taken over.
+    """
+    missing = [
+        each.label
+        for each in shape.properties
+        if not each.early and not await _apply(conn, found.restoring, each, log=log)
+    ]
+    async with conn.transaction():
+        await conn.execute(f"comment on database {quote(found.restoring)}{shape.comment}")
+        await conn.execute(f"alter database {quote(found.restoring)} rename to {quote(found.restored)}")
+    return missing
+
+
+async def _apply(conn: ScriptConnection, name: str, each: Property, *, log: FilteringBoundLogger) -> bool:
+    """Run a statement; what the role may not do is a warning, because the data counts for more in an emergency."""
+    try:
+        await conn.execute(each.on(name))
+    except asyncpg.PostgresError as error:  # its text may hold the value
+        log.warning("property_not_restored", database=name, property=each.label, sqlstate=error.sqlstate)
+        return False
+    return True
+
+
+async def discard(conn: ScriptConnection, name: str, *, log: FilteringBoundLogger) -> None:
+    """Drop a database of ours that is not whole. What stays in spite of it is dropped by the next restore."""
+    try:
+        await conn.execute(f"drop database if exists {quote(name)} with (force)")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        log.warning("partial_database_kept", database=name, cause=type(error).__name__)
+    else:
+        log.info("partial_database_dropped", database=name)
+
+
+# -- proof ------------------------------------------------------------------------------------------------------------
+
+
+async def compare(conn: ScriptConnection, manifest: Manifest) -> VersionTable | None:
+    """Hold the restored database against the manifest: the number of tables, and the revision it records.
+
+    The manifest does not say which table is Alembic's, and a project may have renamed it: any that has its column is
+    looked at, and one of them has to record what the manifest says.
+
+    Returns:
+        The version table; None where there is none, and the manifest says that there was none.
+
+    Raises:
+        RestoreFailedError: it is not what was backed up (41).
+    """
+    counted = await conn.fetchrow(_TABLES)
+    assert counted is not None  # noqa: S101  (count gives a row)
+    # Of an extension's tables pg_dump takes only those that the extension asks it to.
+    if not counted["own"] <= manifest.tables <= counted["all"]:
+        raise RestoreFailedError(
+            f"the restored database has {counted['all']} tables, the backup has those of {manifest.tables}",
+            hint="take another backup to restore, and report this",
+            tables=counted["all"],
+        )
+    found = await version_tables(conn)
+    wanted = tuple(sorted(manifest.revision_before))
+    for each in found:
+        if each.revisions == wanted:
+            return each
+    if not wanted:  # taken where no project was at hand, perhaps, or before the first revision
+        return next((each for each in found if each.revisions), None)
+    there = "; ".join(f"{each.schema}.{each.table}: {', '.join(each.revisions) or 'base'}" for each in found)
+    raise RestoreFailedError(
+        f"the restored database does not record the revision {', '.join(wanted)} ({there or 'no version table'})",
+        hint="take another backup to restore, and report this",
+        revision_expected=list(wanted),
+    )
+
+
+async def version_tables(conn: ScriptConnection) -> list[VersionTable]:
+    """The tables that may be Alembic's, `alembic_version` first, with what they record."""
+    found = []
+    for row in await conn.fetch(_VERSION_TABLES):
+        name = f"{quote(row['schema'])}.{quote(row['table'])}"
+        try:
+            rows = await conn.fetch(f"select version_num from {name} order by 1 limit {_MOST_REVISIONS}")  # noqa: S608
+        except asyncpg.InsufficientPrivilegeError:
+            continue
+        revisions = tuple(sorted(str(each["version_num"]) for each in rows))
+        found.append(VersionTable(row["schema"], row["table"], revisions))
+    return found
+
+
+async def recorded(conn: ScriptConnection, table: VersionTable) -> tuple[str, ...]:
+    """What the same version table records in another database."""
+    return await postgres.recorded_revisions(conn, table.table, table.schema)

@@ -1,0 +1,100 @@
+"""Which backup is meant: `latest`, the name of a folder, or a path."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from headstart.backup import folder as folders
+from headstart.backup import manifest as manifests
+from headstart.backup.manifest import Backup, ManifestError
+from headstart.errors import ConfigurationError, RestoreFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from headstart.backup.folder import Listing
+
+LATEST = "latest"
+#: How many names a message lists.
+_NAMED = 5
+
+
+def candidates(directory: Path, database: str, wanted: str, *, cwd: Path) -> tuple[Backup, ...]:
+    """The backups that `wanted` may mean, the likeliest first: several for `latest`, otherwise one.
+
+    Args:
+        directory: HEADSTART_BACKUP_DIR.
+        database: whose backups names and `latest` stand for; a path may lead to any.
+        wanted: as the command line has it.
+        cwd: where a relative path starts.
+
+    Raises:
+        ConfigurationError: there is no such backup (10); the message says what there is.
+        RestoreFailedError: there is, but it is not whole (41).
+        BackupFailedError: the folder cannot be read.
+    """
+    listing = folders.list_backups(directory, database)
+    if wanted == LATEST:
+        return _whole(listing, directory, database)
+    for one in listing.backups:
+        if one.path.name == wanted:
+            return (one,)
+    for broken in listing.broken:
+        if broken.path.name == wanted:
+            raise damaged(broken.path, [broken.problem])
+    if (path := cwd / wanted).is_dir() and (os.sep in wanted or (path / manifests.NAME).exists()):
+        return (_at(path),)
+    if os.sep in wanted:
+        raise ConfigurationError(f"there is no backup at {wanted}: no such folder", hint=_what_there_is(listing))
+    raise ConfigurationError(
+        f"there is no backup {wanted!r} of database {database!r} in {directory}", hint=_what_there_is(listing)
+    )
+
+
+def newest(found: Sequence[Backup], system_identifier: str) -> Backup:
+    """The first of the candidates that was taken on this server, or else the first.
+
+    A folder may be shared by servers that have a database of the same name. After the loss of a whole server, none of
+    the backups is from the one that took its place.
+    """
+    return next((one for one in found if one.manifest.system_identifier == system_identifier), found[0])
+
+
+def damaged(path: Path, problems: Sequence[str]) -> RestoreFailedError:
+    """The refusal of a backup that is not what was written."""
+    return RestoreFailedError(
+        f"the backup {path} is damaged: {'; '.join(problems[:_NAMED])}"
+        + (f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""),
+        hint="restore another one (`headstart backups list`), or put the copy of this one back and restore again",
+        path=str(path),
+        problems=list(problems),
+    )
+
+
+def _whole(listing: Listing, directory: Path, database: str) -> tuple[Backup, ...]:
+    good = tuple(one for one in listing.backups if not one.manifest.damage)
+    if not good:
+        raise ConfigurationError(
+            f"there is no whole backup of database {database!r} in {directory}", hint=_what_there_is(listing)
+        )
+    return good
+
+
+def _at(path: Path) -> Backup:
+    path = path.resolve()
+    try:
+        found = manifests.read(path)
+    except ManifestError as error:
+        raise damaged(path, [str(error)]) from error
+    return Backup(path=path, manifest=found)
+
+
+def _what_there_is(listing: Listing) -> str:
+    names = [one.path.name for one in listing.backups[:_NAMED]]
+    names += [f"{one.path.name} (damaged)" for one in listing.broken[: _NAMED - len(names)]]
+    if not names:
+        return "there is none at all: set HEADSTART_BACKUP_DIR to the folder that holds them, or give a path"
+    more = len(listing.backups) + len(listing.broken) - len(names)
+    return f"there is {', '.join(names)}" + (f" and {more} more (`headstart backups list`)" if more > 0 else "")

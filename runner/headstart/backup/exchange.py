@@ -1,0 +1,252 @@
+"""Two databases change their names in one transaction, while nobody is connected and nobody can come in.
+
+ALTER DATABASE ... RENAME takes an exclusive lock on the database and then waits up to five seconds for its sessions to
+go (RenameDatabase in dbcommands.c). Meanwhile a new session waits at the door for that lock, and is told afterwards
+that the database has just been renamed. So the renaming comes first: behind its lock the sessions are counted, or
+ended, and the session that holds the migration lock is the last to go. Nobody can migrate, or write, in between; if the
+renaming is given up, everything is as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import asyncpg
+
+from headstart import postgres
+from headstart.errors import RefusedError, RestoreFailedError
+from headstart.postgres import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.script_connection import ScriptConnection
+
+#: Seconds that a session which is just ending may take before it counts as connected.
+PATIENCE = 2.0
+#: Seconds that sessions have to go once they were told to: less than the renaming waits for them.
+ENDING = 4.0
+_PAUSE = 0.05
+_NAMED = 5
+
+_SESSIONS = """
+select pid, coalesce(application_name, '') as application_name, usename::text as user,
+       client_addr::text as client_addr, backend_type
+from pg_catalog.pg_stat_activity
+where datname = $1 and pid <> all($2::int[]) and pid <> pg_catalog.pg_backend_pid()
+  and backend_type is distinct from 'autovacuum worker'
+order by backend_start
+"""
+_PREPARED = "select gid from pg_catalog.pg_prepared_xacts where database = $1 order by prepared"
+# The renaming session has the database to itself once this lock is granted.
+_BEHIND = """
+select count(*) from pg_catalog.pg_locks
+where locktype = 'object' and classid = 'pg_catalog.pg_database'::regclass and pid = $1 and granted
+  and mode = 'AccessExclusiveLock'
+"""
+
+
+class Other(NamedTuple):
+    """A session that is connected to a database."""
+
+    pid: int
+    application_name: str
+    user: str | None
+    client_addr: str | None
+    backend_type: str | None
+
+    def __str__(self) -> str:
+        kind = f", {self.backend_type}" if self.backend_type not in {None, "client backend"} else ""
+        name = f" {self.application_name}" if self.application_name else ""
+        return f"pid {self.pid}{name} (user {self.user}, from {self.client_addr or 'this host'}{kind})"
+
+
+async def others(conn: asyncpg.Connection, database: str, ours: Sequence[int]) -> list[Other]:
+    """Who is connected to a database, beside the sessions `ours`."""
+    return [Other(**dict(row)) for row in await conn.fetch(_SESSIONS, database, list(ours))]
+
+
+async def refuse_others(conn: asyncpg.Connection, database: str, ours: Sequence[int], *, remedy: bool = True) -> None:
+    """Refuse while anybody else is connected, after some patience with sessions that are just ending.
+
+    Args:
+        conn: to another database.
+        database: that is to be renamed.
+        ours: sessions of our own there.
+        remedy: False where those sessions have been ended already and did not go.
+
+    Raises:
+        RestoreFailedError: with each session (41).
+    """
+    deadline = time.monotonic() + PATIENCE
+    while (found := await others(conn, database, ours)) and time.monotonic() < deadline:  # noqa: ASYNC110  (no event)
+        await asyncio.sleep(_PAUSE)
+    if found:
+        raise connected(database, found, remedy=remedy)
+
+
+async def refuse_prepared(conn: asyncpg.Connection, database: str) -> None:
+    """Refuse a database that has prepared transactions: it cannot be renamed.
+
+    Raises:
+        RestoreFailedError: with their names (41).
+    """
+    gids = [row["gid"] for row in await conn.fetch(_PREPARED, database)]
+    if gids:
+        raise RestoreFailedError(
+            f"the database {database} has prepared transactions: {', '.join(gids[:_NAMED])}",
+            hint="end each in that database (commit prepared '...' or rollback prepared '...'), then restore again",
+            prepared=gids,
+        )
+
+
+def connected(database: str, found: Sequence[Other], *, remedy: bool = True) -> RestoreFailedError:
+    """The refusal that names who is connected."""
+    named = "; ".join(map(str, found[:_NAMED])) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+    return RestoreFailedError(
+        f"others are connected to the database {database}: {named}",
+        hint="stop the app and whatever else uses the database, or end their sessions with --end-sessions"
+        if remedy
+        else "see why these sessions do not end, then restore again",
+        sessions=[each._asdict() for each in found],
+    )
+
+
+async def exchange(
+    conn: ScriptConnection,
+    watcher: ScriptConnection,
+    *,
+    live: str,
+    restored: str,
+    before: str,
+    holder: ScriptConnection,
+    end_sessions: bool,
+    log: FilteringBoundLogger,
+) -> None:
+    """Rename `live` to `before`, and `restored` to `live`; either both or none.
+
+    Args:
+        conn: to another database; does the renaming.
+        watcher: to another database too; looks at sessions, and ends them.
+        live: the name that both have in turn.
+        restored: takes that name.
+        before: what the one that had it is called from now on.
+        holder: our session in `live` that holds the migration lock; closed right before the renaming.
+        end_sessions: end other sessions, instead of refusing while there are any.
+        log: told whom we end.
+
+    Raises:
+        RestoreFailedError: others are connected, or do not go (41).
+        RefusedError: the role may not end them (21).
+    """
+    await conn.execute("begin")
+    renaming = asyncio.create_task(conn.execute(f"alter database {quote(live)} rename to {quote(before)}"))
+    try:
+        await _locked(watcher, conn.get_server_pid(), renaming)
+        ours = [holder.get_server_pid()]
+        if end_sessions:
+            await _end(watcher, live, ours, log=log)
+        await refuse_others(watcher, live, ours, remedy=not end_sessions)
+        await postgres.close(holder)
+        await renaming
+    except asyncpg.PostgresError as error:
+        await _give_up(conn, renaming)
+        raise _explained(error, live) from error
+    except BaseException:
+        await _give_up(conn, renaming)
+        raise
+    await to_its_end(_commit(conn, f"alter database {quote(restored)} rename to {quote(live)}", live))
+
+
+async def take_place(conn: ScriptConnection, *, live: str, restored: str) -> None:
+    """Give `restored` the name of a database that is lost.
+
+    Raises:
+        RestoreFailedError: there is such a database again, or somebody is connected to the restored one (41).
+    """
+    await conn.execute("begin")
+    await to_its_end(_commit(conn, f"alter database {quote(restored)} rename to {quote(live)}", live))
+
+
+async def _commit(conn: ScriptConnection, rename: str, live: str) -> None:
+    try:
+        await conn.execute(rename)
+    except asyncpg.PostgresError as error:
+        await conn.execute("rollback")
+        raise _explained(error, live) from error
+    try:
+        await conn.execute("commit")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise RestoreFailedError(
+            f"the connection was lost while the databases were exchanged: which one is called {live} is not known",
+            hint="list the databases (psql -l): where the name with _before_restore_ is there, they were exchanged",
+        ) from error
+
+
+async def to_its_end(work: Coroutine[object, object, None]) -> None:
+    """Run what must not be given up half-way: a signal that comes now is too late, and has no effect."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            continue
+    task.result()
+
+
+async def _locked(watcher: ScriptConnection, pid: int, renaming: asyncio.Task[str]) -> None:
+    """Wait until the renaming session has the database's lock, and so nobody comes in any more."""
+    while not await watcher.fetchval(_BEHIND, pid):
+        if renaming.done():
+            await renaming  # raises what it failed of; done without the lock it cannot be
+        await asyncio.sleep(_PAUSE)
+
+
+async def _end(watcher: ScriptConnection, live: str, ours: Sequence[int], *, log: FilteringBoundLogger) -> None:
+    found = await others(watcher, live, ours)
+    for each in found:
+        log.warning("session_ended", database=live, session=str(each), pid=each.pid)
+        try:
+            await watcher.fetchval("select pg_catalog.pg_terminate_backend($1)", each.pid)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise RefusedError(
+                f"the role may not end the session {each}: {error}",
+                hint="grant pg_signal_backend to the role of DATABASE_URL (a superuser's session only a superuser may"
+                " end), or stop what is connected",
+                sqlstate=error.sqlstate,
+            ) from error
+    deadline = time.monotonic() + ENDING - PATIENCE
+    while await others(watcher, live, ours) and time.monotonic() < deadline:  # noqa: ASYNC110  (no event)
+        await asyncio.sleep(_PAUSE)
+
+
+async def _give_up(conn: ScriptConnection, renaming: asyncio.Task[str]) -> None:
+    renaming.cancel()
+    await asyncio.wait([renaming])
+    if not renaming.cancelled():
+        renaming.exception()  # looked at, so that asyncio does not complain
+    try:
+        if not conn.is_closed():
+            await conn.execute("rollback")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        conn.drop()
+
+
+def _explained(error: asyncpg.PostgresError, live: str) -> RefusedError | RestoreFailedError:
+    """What the server said to the renaming, as an error of ours."""
+    detail = f" ({error.detail})" if error.detail else ""
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return RefusedError(
+            f"the role may not rename the databases: {error}",
+            hint=f"grant it the role that owns {live}, and createdb (alter role ... createdb)",
+            sqlstate=error.sqlstate,
+        )
+    return RestoreFailedError(
+        f"the databases could not be exchanged: {error}{detail}",
+        hint="see that nobody is connected to either, then restore again",
+        sqlstate=error.sqlstate,
+    )

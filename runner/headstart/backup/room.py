@@ -1,0 +1,73 @@
+"""Whether the server's disk has room for a database: known only where that disk can be seen from here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from headstart.errors import RestoreFailedError
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+#: Room that stays free beside the database, in bytes.
+RESERVE = 64 * 1024 * 1024
+
+_WHERE = """
+select pg_catalog.current_setting('data_directory') as directory, system_identifier::text as identifier
+from pg_catalog.pg_control_system()
+"""
+
+
+async def require(conn: asyncpg.Connection, needed: int, *, log: FilteringBoundLogger) -> None:
+    """Refuse a database that would not fit.
+
+    Args:
+        conn: to the server.
+        needed: bytes that the database had when it was backed up.
+        log: told what is known.
+
+    Raises:
+        RestoreFailedError: there is no room (41).
+    """
+    free = await _free_bytes(conn)
+    if free is None:
+        log.debug("room_not_known", needed_bytes=needed)
+        return
+    if needed + RESERVE > free:
+        raise RestoreFailedError(
+            f"no room to restore beside: about {_mib(needed)} are needed, {_mib(free)} are free on the server's disk",
+            hint="make room on the server's disk, then restore again",
+            needed_bytes=needed,
+            free_bytes=free,
+        )
+
+
+async def _free_bytes(conn: asyncpg.Connection) -> int | None:
+    """What is free on the disk of the server's data, if that is this machine's; None where it is not or may not be.
+
+    A folder of the same name proves nothing: its control file has to begin with the server's own system identifier
+    (ControlFileData in pg_control.h).
+    """
+    try:
+        found = await conn.fetchrow(_WHERE)
+    except asyncpg.InsufficientPrivilegeError:
+        return None
+    if found is None:
+        return None
+    try:
+        with (Path(found["directory"]) / "global" / "pg_control").open("rb") as file:
+            first = file.read(8)
+        figures = os.statvfs(found["directory"])
+    except OSError:
+        return None
+    if found["identifier"] not in {str(int.from_bytes(first, order)) for order in ("little", "big")}:
+        return None
+    return figures.f_bavail * figures.f_frsize
+
+
+def _mib(count: int) -> str:
+    return f"{count / 1024 / 1024:,.0f} MiB"
