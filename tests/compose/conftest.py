@@ -40,7 +40,7 @@ def request(url: str, body: object = None, *, seconds: float = 10) -> Answer:
     """GET, or POST where there is a body: bytes as they are, anything else as JSON."""
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     try:
-        with urlopen(Request(url, data=data), timeout=seconds) as response:  # noqa: S310  (our own address)
+        with urlopen(Request(url, data=data), timeout=seconds) as response:
             return Answer(response.status, json.load(response))
     except HTTPError as error:
         with error:

@@ -18,7 +18,6 @@ from support.restoring import RICH, beside, content, create, drop_all, propertie
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from conftest import RunHeadstart
     from support.postgres import Postgres
@@ -42,7 +41,9 @@ def test_everything_comes_back(server: Postgres, name: str, run_headstart: RunHe
     make_role(server, f"{name}_owner", "owner's", "createdb")
     make_role(server, f"{name}_reader")
     url, env = create(server, name), {"PATH": path_of(server)}
-    script(url, f"grant select on all tables in schema trading to {name}_reader; grant usage on schema trading to public")
+    script(
+        url, f"grant select on all tables in schema trading to {name}_reader; grant usage on schema trading to public"
+    )
     settle(server, name, f"{name}_owner", f"{name}_reader")
     content_then, properties_then = content(url, server.bindir), properties(server, name)
     ended(run_headstart("backup", url=url, env=env), 0)
@@ -178,4 +179,3 @@ async def test_which_client(server: Postgres) -> None:
         await find_restorer(server.major * 10000, "99.1", path=str(server.bindir))
     older = await find_restorer(990000, f"{server.major}.0", path=str(server.bindir), roots=())
     assert older.major == server.major
-

@@ -37,6 +37,7 @@ TRANSACTION_TIMEOUT = 17
 HEARTBEAT = 5.0
 
 _ERROR = re.compile(r"^pg_restore: (?:\[.*?\] )?error: ")
+_BY_THE_WAY = re.compile(r'"transaction_timeout"|warning: errors ignored on restore')
 _UNKNOWN_SETTING = "Command was: SET transaction_timeout = 0;"
 
 #: (what pg_restore says, what it means, what to do). `{0}` is the first group of the match.
@@ -186,7 +187,7 @@ async def run(
         if tolerant and line.strip() == _UNKNOWN_SETTING:
             errors.pop()  # the line before it
             expected += 1
-        elif line.strip() and not (tolerant and '"transaction_timeout"' in line):
+        elif line.strip() and not (tolerant and _BY_THE_WAY.search(line)):
             log.warning("pg_restore_said", line=line)
 
     command = argv(client, backup, jobs=jobs, tolerant=tolerant)

@@ -74,7 +74,9 @@ def test_while_running(
     engine.docker("exec", "--detach", held.name, "psql", "-U", "app", "-d", held.database, "-c", lock)
     eventually(lambda: held.query(SLEEPING), "the lock")
     with engine.running(stock_image, options=options, env=env) as name:
-        seen = eventually(lambda: _with_dump(engine.docker("top", name, "-eo", "pid,args", check=False).stdout), "pg_dump")
+        seen = eventually(
+            lambda: _with_dump(engine.docker("top", name, "-eo", "pid,args", check=False).stdout), "pg_dump"
+        )
         held.query(f"select pg_terminate_backend(pid) from ({SLEEPING}) as holder")
         ended = engine.wait(name)
     assert ended.code == 0, ended
