@@ -2,6 +2,7 @@
 #
 #   make demo     a real Postgres is brought to head, twice
 #   make test     every test that this machine can run
+#   make test-image  the image, compose, deploy.sh and Kubernetes' manifests, with a container engine
 #   make lint     style, types, import floors, shell scripts, generated documents
 #   make bench    ratios against alembic, psql and pg_dump, side by side
 #   make docs     write the generated tables anew
@@ -29,10 +30,10 @@ LINT := $(LINT_VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 LOCK := $(LINT)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
-SHELL_SCRIPTS = $(wildcard .ci/run docker-entrypoint.sh deploy/*/*.sh tests/*/*.sh)
-DOCKERFILES = $(wildcard Dockerfile compose/*/Dockerfile)
+SHELL_SCRIPTS = $(wildcard .ci/run docker-entrypoint.sh deploy/*/*.sh tests/*/*.sh tests/image/*/*.sh tests/image/*/*/*.sh tools/*/*.sh)
+DOCKERFILES = $(wildcard Dockerfile compose/*/Dockerfile tests/image/stand-ins/*/Dockerfile)
 
-.PHONY: help demo test oldest lint format bench docs lock clean
+.PHONY: help demo test test-image oldest lint format bench docs lock clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -43,6 +44,10 @@ demo: $(VENV)/.ready
 # Two workers: much of a test's time is spent waiting for a server.
 test: $(VENV)/.ready
 	$(RUN) -m pytest -n $(WORKERS) $(TESTS) $(PYTEST_ARGS)
+
+# What needs a container engine: tests/image/install-engine.sh installs one on Debian, and one is started where none runs.
+test-image: $(VENV)/.ready
+	tests/image/with-engine.sh $(RUN) -m pytest tests/image tests/compose tests/deploy tests/kubernetes $(PYTEST_ARGS)
 
 oldest: $(OLDEST_VENV)/.ready
 	$(OLDEST_VENV)/bin/python -m pytest -n $(WORKERS) $(TESTS) $(PYTEST_ARGS)

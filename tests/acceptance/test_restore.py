@@ -206,7 +206,7 @@ def test_version_table_of_another_name(place: Place, project: Project, any_serve
     text = project.env.read_text(encoding="utf-8")
     changed = text.replace(
         "context.configure(", "context.configure(version_table='Done', version_table_schema='my schema', "
-    )  # noqa: E501
+    )
     project.env.write_text(changed, encoding="utf-8")
     ended(place.run("up"), 0)
     backup = place.back_up()

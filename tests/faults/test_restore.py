@@ -48,7 +48,7 @@ def start(any_server: Postgres, start_headstart: Starter, tmp_path: Path) -> Ite
 def at_work(server: Postgres, name: str) -> str:
     """Wait until pg_restore is at the table that it gets stuck in; the name of the partial database."""
     query = (
-        "select datname::text from pg_stat_activity where datname like $1 and query like 'COPY%' and state = 'active'"  # noqa: E501
+        "select datname::text from pg_stat_activity where datname like $1 and query like 'COPY%' and state = 'active'"
     )
     return str(eventually(lambda: psql(server.url(), query, f"{name}%"), "pg_restore at work")[0][0])
 
@@ -102,7 +102,7 @@ def test_it_speaks(start: Callable[..., Headstart], any_server: Postgres) -> Non
     with start("restore", "latest") as process:
         line = process.wait_for("restore_progress", seconds=12)
         assert line["stage"] == "restore"
-        assert 0 < line["restored_bytes"]
+        assert line["restored_bytes"] > 0
         assert line["expected_bytes"] > 0
         with Session(any_server.url(), SIGNAL):
             assert process.finish().code == 0
