@@ -191,6 +191,11 @@ async def recorded_revisions(connection: ScriptConnection, table: str, schema: s
     return tuple(row["version_num"] for row in rows)
 
 
+def first_line(error: BaseException) -> str:
+    """What the server said, without the DETAIL and HINT that asyncpg puts below it."""
+    return str(error).partition("\n")[0]
+
+
 def quote(identifier: str) -> str:
     """An SQL identifier, quoted."""
     return '"' + identifier.replace('"', '""') + '"'

@@ -94,7 +94,8 @@ def test_name_path_and_latest(place: Place, tmp_path: Path) -> None:
     ):
         run = place.run("restore", wanted)
         last = ended(run, 0)
-        assert last["backup"] == told(run)["backup"] == str(backup)
+        assert last["backup"] == told(run)["backup"]
+        assert tmp_path / last["backup"] == backup
         assert psql(place.server.url(last["restored"]), "select count(*) from t") == [(count,)]
         assert place.proofs(backup)[-1] == "restored"
     assert len(place.beside()) == 5
@@ -152,7 +153,7 @@ def add(backup: Path) -> str:
 def cut(backup: Path) -> str:
     """Cut the manifest short."""
     (backup / "manifest.json").write_text('{"format": 1')
-    return str(backup)
+    return "manifest.json"
 
 
 @pytest.mark.parametrize("harm", [flip, truncate, remove, add, cut], ids=lambda one: one.__name__)
@@ -169,12 +170,12 @@ def test_41_damaged(place: Place, harm: Callable[[Path], str]) -> None:
     assert fingerprint(place.url) == before
 
 
-def test_latest_is_the_newest_whole_one(place: Place) -> None:
+def test_latest_is_the_newest_whole_one(place: Place, tmp_path: Path) -> None:
     """A backup in which damage was found is no longer the latest; the one before it is."""
     good, bad = place.back_up(), place.back_up()
     flip(bad)
     ended(place.run("restore", "latest"), 41)
-    assert ended(place.run("restore", "latest"), 0)["backup"] == str(good)
+    assert tmp_path / ended(place.run("restore", "latest"), 0)["backup"] == good
 
 
 def test_41_not_what_the_manifest_says(place: Place) -> None:
@@ -236,10 +237,10 @@ def test_read_only_backups(place: Place, tmp_path: Path) -> None:
 def test_21_may_not_create(place: Place, any_server: Postgres) -> None:
     """A role without CREATEDB, or one that does not own the database, is told the statement to run, and it helps."""
     place.back_up()
-    make_role(any_server, "plain", "p w")
-    url = with_password(place.url, "p w", user="plain")
+    make_role(any_server, "plain", "a role's pass")
+    url = with_password(place.url, "a role's pass", user="plain")
     for statement in ("alter role", "grant"):
-        last = ended(place.run("restore", "latest", url=url), 21, secrets=["p w"])
+        last = ended(place.run("restore", "latest", url=url), 21, secrets=["a role's pass"])
         assert last["hint"].startswith(statement)
         assert place.beside() == []
         script(any_server.url(), last["hint"])
@@ -300,14 +301,14 @@ def test_end_sessions(place: Place, any_server: Postgres) -> None:
 
 
 def test_21_may_not_end_sessions(place: Place, any_server: Postgres) -> None:
-    """A session that the role may not end is named; the names stay as they are, and the command to exchange is given."""
-    make_role(any_server, "owning", "p w", "createdb")
+    """A session that the role may not end is named; the names stay, and the command to exchange is given."""
+    make_role(any_server, "owning", "a role's pass", "createdb")
     script(any_server.url(), f"alter database {place.name} owner to owning")
     script(place.url, "alter table t owner to owning; alter table alembic_version owner to owning")
     place.back_up()
-    url = with_password(place.url, "p w", user="owning")
+    url = with_password(place.url, "a role's pass", user="owning")
     with Session(place.url, "the superuser"):
-        last = ended(place.run("restore", "latest", "--swap", "--end-sessions", url=url), 21, secrets=["p w"])
+        last = ended(place.run("restore", "latest", "--swap", "--end-sessions", url=url), 21, secrets=["a role's pass"])
     assert "the superuser" in last["error"]
     assert place.beside() == [last["restored"]]
     password = place.url.split(":")[2].split("@")[0]
@@ -359,7 +360,7 @@ def test_30_a_migration_is_at_work(place: Place) -> None:
 def test_up_at_the_same_time(
     stuck: Place, project: Project, begin_headstart: Callable[..., Headstart], any_server: Postgres
 ) -> None:
-    """An `up` that waits for the lock never migrates what is being exchanged; started again, it migrates the new one."""
+    """An `up` that waits for the lock never migrates what is being exchanged; a later one migrates the new."""
     project.revision("a1")
     project.revision("b2", "create table b2 (id int)")
     with begin_headstart("restore", "latest", "--swap", "--end-sessions", url=stuck.url) as restoring:

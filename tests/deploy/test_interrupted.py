@@ -32,7 +32,7 @@ def test_a_terminal_that_is_gone(settled: Pi) -> None:
 
 
 def test_sigint_reaches_the_whole_terminal(settled: Pi) -> None:
-    """Ctrl-C, which a terminal sends to everything that runs in it, leads back too, and a second one changes nothing."""
+    """Ctrl-C, which a terminal sends to everything in it, leads back too, and a second one changes nothing."""
     with settled.start("v3-slow") as process:
         eventually(lambda: "\nstage=migrate\n" in settled.journal, "the migration", seconds=120)
         os.killpg(process.pid, signal.SIGINT)

@@ -176,7 +176,9 @@ async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger)
                 log.warning("orphaned_restore_ended", pid=orphan["pid"], database=name)
             await conn.execute(f"drop database if exists {quote(name)}")
         except asyncpg.PostgresError as error:
-            log.warning("partial_database_kept", database=name, cause=str(error), sqlstate=error.sqlstate)
+            log.warning(
+                "partial_database_kept", database=name, cause=postgres.first_line(error), sqlstate=error.sqlstate
+            )
         else:
             log.info("partial_database_dropped", database=name)
 
@@ -195,7 +197,7 @@ async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str
         raise _refused(error) from error
     except asyncpg.PostgresError as error:
         raise RestoreFailedError(
-            f"the database {name} could not be created: {error}",
+            f"the database {name} could not be created: {postgres.first_line(error)}",
             hint="correct what the server says, then restore again",
             sqlstate=error.sqlstate,
         ) from error
@@ -205,9 +207,9 @@ async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str
 
 
 def _refused(error: asyncpg.PostgresError) -> RefusedError:
-    role = re.search(r'role "(.+?)"$', str(error).splitlines()[0])
+    role = re.search(r'role "(.+?)"$', postgres.first_line(error))
     hint = f"grant {quote(role[1])} to the role of DATABASE_URL" if role else "grant what is missing, or be a superuser"
-    return RefusedError(f"the server refused: {error}", hint=hint, sqlstate=error.sqlstate)
+    return RefusedError(f"the server refused: {postgres.first_line(error)}", hint=hint, sqlstate=error.sqlstate)
 
 
 async def finish(conn: ScriptConnection, found: Names, shape: Shape, *, log: FilteringBoundLogger) -> list[str]:

@@ -43,7 +43,7 @@ def candidates(directory: Path, database: str, wanted: str, *, cwd: Path) -> tup
             return (one,)
     for broken in listing.broken:
         if broken.path.name == wanted:
-            raise damaged(broken.path, [broken.problem])
+            raise damaged(broken.path, [_placed(broken.problem)])
     if (path := cwd / wanted).is_dir() and (os.sep in wanted or (path / manifests.NAME).exists()):
         return (_at(path),)
     if os.sep in wanted:
@@ -87,8 +87,13 @@ def _at(path: Path) -> Backup:
     try:
         found = manifests.read(path)
     except ManifestError as error:
-        raise damaged(path, [str(error)]) from error
+        raise damaged(path, [_placed(str(error))]) from error
     return Backup(path=path, manifest=found)
+
+
+def _placed(problem: str) -> str:
+    """A problem with the file that it is about: what is wrong with a manifest does not name it."""
+    return problem if manifests.NAME in problem or folders.DUMP in problem else f"{manifests.NAME}: {problem}"
 
 
 def _what_there_is(listing: Listing) -> str:

@@ -62,7 +62,8 @@ class Other(NamedTuple):
     def __str__(self) -> str:
         kind = f", {self.backend_type}" if self.backend_type not in {None, "client backend"} else ""
         name = f" {self.application_name}" if self.application_name else ""
-        return f"pid {self.pid}{name} (user {self.user}, from {self.client_addr or 'this host'}{kind})"
+        where = f", from {self.client_addr}" if self.client_addr else ""  # a socket's, or not shown to us
+        return f"pid {self.pid}{name} (user {self.user}{where}{kind})"
 
 
 async def others(conn: asyncpg.Connection, database: str, ours: Sequence[int]) -> list[Other]:
@@ -209,16 +210,16 @@ async def _locked(watcher: ScriptConnection, pid: int, renaming: asyncio.Task[st
 async def _end(watcher: ScriptConnection, live: str, ours: Sequence[int], *, log: FilteringBoundLogger) -> None:
     found = await others(watcher, live, ours)
     for each in found:
-        log.warning("session_ended", database=live, session=str(each), pid=each.pid)
         try:
             await watcher.fetchval("select pg_catalog.pg_terminate_backend($1)", each.pid)
         except asyncpg.InsufficientPrivilegeError as error:
             raise RefusedError(
-                f"the role may not end the session {each}: {error}",
+                f"the role may not end the session {each}: {postgres.first_line(error)}",
                 hint="grant pg_signal_backend to the role of DATABASE_URL (a superuser's session only a superuser may"
                 " end), or stop what is connected",
                 sqlstate=error.sqlstate,
             ) from error
+        log.warning("session_ended", database=live, session=str(each), pid=each.pid)
     deadline = time.monotonic() + ENDING - PATIENCE
     while await others(watcher, live, ours) and time.monotonic() < deadline:  # noqa: ASYNC110  (no event)
         await asyncio.sleep(_PAUSE)
@@ -241,12 +242,12 @@ def _explained(error: asyncpg.PostgresError, live: str) -> RefusedError | Restor
     detail = f" ({error.detail})" if error.detail else ""
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return RefusedError(
-            f"the role may not rename the databases: {error}",
+            f"the role may not rename the databases: {postgres.first_line(error)}",
             hint=f"grant it the role that owns {live}, and createdb (alter role ... createdb)",
             sqlstate=error.sqlstate,
         )
     return RestoreFailedError(
-        f"the databases could not be exchanged: {error}{detail}",
+        f"the databases could not be exchanged: {postgres.first_line(error)}{detail}",
         hint="see that nobody is connected to either, then restore again",
         sqlstate=error.sqlstate,
     )
