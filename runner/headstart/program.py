@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart import log as logs
-from headstart.operate import wait_for_head as look_for_head
 from headstart.run import Outcome, Run, conduct
 from headstart.secret import Redactor
 from headstart.settings import Settings, load
@@ -76,6 +75,8 @@ async def wait_for_head(settings: Settings, *, log: FilteringBoundLogger | None 
         `ok` once it is there; otherwise `exit` is 20 and `context["pending"]` says what is missing, or another exit
         says why waiting would not help.
     """
+    from headstart.operate import wait_for_head as look_for_head  # off the no-op path
+
     return await _conduct(settings, look_for_head, log)
 
 

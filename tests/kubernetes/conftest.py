@@ -69,9 +69,9 @@ def pod_server(podman: Podman, engine: Engine) -> Iterator[Server]:
 
 
 @pytest.fixture
-def pod_database(pod_server: Server, request: pytest.FixtureRequest) -> Iterator[Database]:
+def pod_database(pod_server: Server) -> Iterator[Database]:
     """A new, empty database."""
-    name = f"test_{abs(hash(request.node.nodeid))}"
+    name = f"test_{secrets.token_hex(4)}"
     admin = pod_server.url(pod_server.address, "app")
     psql(admin, f"create database {name}")
     yield Database(

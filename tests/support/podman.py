@@ -4,10 +4,12 @@ It plays Pods. So what the controllers add (a Job's tries, a Deployment's replic
 numbers in tests/kubernetes/test_policy.py; and of the pod itself `Cluster.adapted` changes this, and nothing else:
 
 - podman removes an init container that has ended, and its log with it, unless an annotation asks for it to be kept.
+- It applies the pod's restartPolicy to init containers too, and starts one that has succeeded again: it is set to Never.
 - It makes of an emptyDir a volume with the bare name that the manifest gives, shared with every other pod: the pod's
   name is put before it.
 - Secrets and claims get the test's prefix, as a namespace would keep them apart. A secret volume without `optional` is
   a nil pointer to podman, and it hands on the values of a Secret without decoding them from base64.
+- It publishes each containerPort on the host, where two replicas cannot both have it: ports are left out.
 - /dev/termination-log, which a kubelet mounts, is mounted, and `db` is a line in /etc/hosts instead of a Service.
 
 It ignores fsGroup (a volume is given to the user of the first container that mounts it, which comes to the same for one
@@ -94,15 +96,16 @@ class Podman:
         assert not check or done.code == 0, f"podman {' '.join(map(str, words))}\n{done}"
         return done
 
-    def background(self, *words: str | Path) -> subprocess.Popen[bytes]:
-        """Start a podman command."""
-        return subprocess.Popen(
-            ["podman", *map(str, words)],
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    def background(self, *words: str | Path, said: Path) -> subprocess.Popen[bytes]:
+        """Start a podman command whose output goes into the file `said`."""
+        with said.open("wb") as out:
+            return subprocess.Popen(
+                ["podman", *map(str, words)],
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
 
     def inspect(self, name: str) -> dict[str, Any] | None:
         """What podman knows of a container, pod or image; None if there is none of that name."""
@@ -146,9 +149,11 @@ class Pod:
         """Wait until a container runs."""
         eventually(lambda: self.state(container) == "running", f"{self.name}-{container} runs", seconds=seconds)
 
-    def settled(self, *, seconds: float = 90) -> bool:
-        """Wait until podman has done what it can: whether the init containers succeeded and the others were started."""
-        return self._playing.wait(timeout=seconds) == 0
+    def settled(self, *, seconds: float = 90) -> str:
+        """Wait until podman has run the init containers and started the others, and return what kept it from that."""
+        if self._playing.wait(timeout=seconds) == 0:
+            return ""
+        return self._messages.with_suffix(".out").read_text(encoding="utf-8")
 
     def logs(self, container: str) -> Done:
         """What a container has said so far."""
@@ -213,13 +218,16 @@ class Cluster:
         messages.mkdir()
         manifest = self._folder / f"{name}.yaml"
         manifest.write_text(yaml.safe_dump(self.adapted(one, name, messages)), encoding="utf-8")
-        playing = self.podman.background("play", "kube", "--network", self._network, manifest)
+        playing = self.podman.background(
+            "play", "kube", "--network", self._network, manifest, said=manifest.with_suffix(".out")
+        )
         self.pods.append(Pod(self.podman, name, playing, messages))
         return self.pods[-1]
 
     def adapted(self, one: Object, name: str, messages: Path) -> Object:
         """The pod of a Deployment or Job, as podman 4.3 takes it: see above for what is changed."""
         spec = copy.deepcopy(pod_spec(one))
+        spec["restartPolicy"] = "Never"
         spec["hostAliases"] = [{"ip": address, "hostnames": [host]} for host, address in self._hosts.items()]
         renamed = {}
         for volume in spec["volumes"]:
@@ -234,6 +242,7 @@ class Cluster:
                 claim["claimName"] = f"{self.prefix}-{claim['claimName']}"
                 self._volumes.add(claim["claimName"])
         for container in (*spec.get("initContainers", ()), *spec["containers"]):
+            container.pop("ports", None)
             for mount in container["volumeMounts"]:
                 mount["name"] = renamed.get(mount["name"], mount["name"])
             path = messages / container["name"]
