@@ -4,7 +4,8 @@ It plays Pods. So what the controllers add (a Job's tries, a Deployment's replic
 numbers in tests/kubernetes/test_policy.py; and of the pod itself `Cluster.adapted` changes this, and nothing else:
 
 - podman removes an init container that has ended, and its log with it, unless an annotation asks for it to be kept.
-- It applies the pod's restartPolicy to init containers too, and starts one that has succeeded again: it is set to Never.
+- It applies the pod's restartPolicy to init containers too, and starts one that has succeeded once more: it is set to
+  Never.
 - It makes of an emptyDir a volume with the bare name that the manifest gives, shared with every other pod: the pod's
   name is put before it.
 - Secrets and claims get the test's prefix, as a namespace would keep them apart. A secret volume without `optional` is
