@@ -1,14 +1,15 @@
 # What a newcomer types. Needs Python 3.11 or newer with venv, and make: everything else is locked, with hashes.
 #
-#   make demo     a real Postgres is brought to head, twice
-#   make test     every test that this machine can run
+#   make demo        a real Postgres is brought to head, twice
+#   make test        every test that this machine can run
 #   make test-image  the image, compose, deploy.sh and Kubernetes' manifests, with a container engine
-#   make lint     style, types, import floors, shell scripts, generated documents
-#   make bench    ratios against alembic, psql and pg_dump, side by side
-#   make docs     write the generated tables anew
-#   make lock     write the lock files anew (UPGRADE=--upgrade for newer versions)
-#   make oldest   the tests on the oldest versions that pyproject.toml allows
-#   make clean    remove what make has made
+#   make test-arm64  the image for arm64, emulated where need be: slow
+#   make lint        style, types, import floors, shell scripts, generated documents
+#   make bench       ratios against alembic, psql and pg_dump, side by side
+#   make docs        write the generated tables anew
+#   make lock        write the lock files anew (UPGRADE=--upgrade for newer versions)
+#   make oldest      the tests on the oldest versions that pyproject.toml allows
+#   make clean       remove what make has made
 #
 # PYTHON=python3.13 chooses the interpreter, TESTS=tests/unit some tests, PYTEST_ARGS='-k url' adds to pytest's arguments.
 
@@ -33,7 +34,7 @@ LOCK := $(LINT)/uv pip compile --quiet --universal --python-version 3.11 --gener
 SHELL_SCRIPTS = $(wildcard .ci/run docker-entrypoint.sh deploy/*/*.sh tests/*/*.sh tests/image/*/*.sh tests/image/*/*/*.sh tools/*/*.sh)
 DOCKERFILES = $(wildcard Dockerfile compose/*/Dockerfile tests/image/stand-ins/*/Dockerfile)
 
-.PHONY: help demo test test-image oldest lint format bench docs lock clean
+.PHONY: help demo test test-image test-arm64 oldest lint format bench docs lock clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -47,7 +48,11 @@ test: $(VENV)/.ready
 
 # What needs a container engine: tests/image/install-engine.sh installs one on Debian, and one is started where none runs.
 test-image: $(VENV)/.ready
-	tests/image/with-engine.sh $(RUN) -m pytest tests/image tests/compose tests/deploy tests/kubernetes $(PYTEST_ARGS)
+	tests/image/with-engine.sh $(RUN) -m pytest -n $(WORKERS) --dist loadfile \
+		tests/image tests/compose tests/deploy tests/kubernetes $(PYTEST_ARGS)
+
+test-arm64: $(VENV)/.ready
+	HEADSTART_TEST_ARM64=1 tests/image/with-engine.sh $(RUN) -m pytest tests/image/arm64 $(PYTEST_ARGS)
 
 oldest: $(OLDEST_VENV)/.ready
 	$(OLDEST_VENV)/bin/python -m pytest -n $(WORKERS) $(TESTS) $(PYTEST_ARGS)

@@ -5,7 +5,7 @@ machine down slows both. Medians of wall time; peak memory is that of the comman
 
     bench.py                 the table
     bench.py --write         also into docs/performance.md
-    bench.py --only noop     one group: noop, apply, backup
+    bench.py --only noop     one group: noop, container (where an engine answers), apply, backup
     bench.py --megabytes 100 a smaller database for the backup rows
 """
 
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headstart.embedded import Embedded, installations
+from support.engine import BASE, STOCK, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 MEMORY = Path("/dev/shm")  # noqa: S108  (a file system in memory)
 BIN = Path(sys.executable).parent
+PYTHON_IMAGE = "python:3.13-slim"
 
 REVISION = '''"""revision {number}
 
@@ -108,6 +110,8 @@ def main() -> int:
         bench = Bench(server, Path(folder))
         if asked.only in {None, "noop"}:
             rows += [bench.noop(count, asked.rounds) for count in (5, 300, 1000)]
+        if asked.only in {None, "container"}:
+            rows += container(asked.rounds)
         if asked.only in {None, "apply"}:
             for count in (100, 1000):
                 rows += bench.apply(count, max(asked.rounds // 4, 3))
@@ -126,7 +130,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
-    parser.add_argument("--only", choices=("noop", "apply", "backup"), help="measure one group")
+    parser.add_argument("--only", choices=("noop", "container", "apply", "backup"), help="measure one group")
     parser.add_argument("--rounds", type=int, default=15, help="runs of the quick commands (slow ones: a quarter)")
     parser.add_argument("--megabytes", type=int, default=1000, help="size of the database that is backed up")
     return parser.parse_args()
@@ -150,7 +154,7 @@ class Bench:
         project = self._project(count)
         url = self._fresh("noop")
         self._run(["headstart", "up"], project, {"DATABASE_URL": url, "HEADSTART_BACKUP": "off"})
-        ours, theirs = self._in_turn(
+        ours, theirs = _in_turn(
             rounds,
             lambda: self._run(["headstart", "up"], project, {"DATABASE_URL": url}),
             lambda: self._run(["alembic", "upgrade", "head"], project, {"DATABASE_URL": url}),
@@ -163,7 +167,7 @@ class Bench:
         project = self._project(count)
         script = self._script(project)
         environ = {"HEADSTART_BACKUP": "off"}
-        ours, theirs, floor = self._in_turn(
+        ours, theirs, floor = _in_turn(
             rounds,
             lambda: self._run(["headstart", "up"], project, {**environ, "DATABASE_URL": self._fresh("ours")}),
             lambda: self._run(["alembic", "upgrade", "head"], project, {"DATABASE_URL": self._fresh("theirs")}),
@@ -203,23 +207,13 @@ class Bench:
             return self._run(["sh", "-c", 'pg_dump "$0" | gzip > "$1"', url, str(piped)], self._folder, {})
 
         # The two that are close to each other are run more often: a single one varies by a tenth.
-        ours, theirs = self._in_turn(2 * rounds + 1, mine, plain)
-        ours_again, piping = self._in_turn(rounds, mine, pipe)
+        ours, theirs = _in_turn(2 * rounds + 1, mine, plain)
+        ours_again, piping = _in_turn(rounds, mine, pipe)
         what = f"back up {megabytes} MB"
         return [
             Row(what, ours, f"pg_dump --jobs={jobs}, the same compression", theirs, 1.15),
             Row(what, ours_again, "pg_dump \\| gzip", piping, 0.35),
         ]
-
-    def _in_turn(self, rounds: int, *runs: Callable[[], Measured]) -> list[Measured]:
-        """Run each once to warm up, then all in turn, so that every round sees the same machine."""
-        for run in runs:
-            run()
-        taken: list[list[Measured]] = [[] for _ in runs]
-        for _ in range(rounds):
-            for index, run in enumerate(runs):
-                taken[index].append(run())
-        return [Measured([one.seconds[0] for one in each], max(one.mebibytes for one in each)) for each in taken]
 
     def _run(self, argv: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Measured:
         """One command to its end, which must be a good one."""
@@ -293,6 +287,41 @@ class Bench:
         self._run(["psql", "-qX", "-c", "vacuum analyze", url], self._folder, {})
 
 
+def container(rounds: int) -> list[Row]:
+    """A container whose database is at head, from `docker run` to its end; no row where there is no engine."""
+    if why := Engine.missing():
+        sys.stdout.write(f"no container was started: {why}\n")
+        return []
+    engine = Engine()
+    engine.stand_in(BASE, PYTHON_IMAGE)
+    image = engine.build_own(STOCK, "stock")
+    with engine.network() as network, engine.postgres(network) as server:
+        options = ["--network", network]
+        environ = {"DATABASE_URL": server.url()}
+
+        def timed(*words: str) -> Measured:
+            started = time.perf_counter()
+            done = engine.run(*words, options=options, env=environ)
+            if done.code != 0:
+                raise SystemExit(f"{' '.join(words)}\n{done}")
+            return Measured([time.perf_counter() - started], 0)
+
+        # The first one brings the database to head.
+        ours, theirs = _in_turn(rounds, lambda: timed(image), lambda: timed(PYTHON_IMAGE, "python3", "-c", "pass"))
+    return [Row("container, nothing pending", ours, "docker run, python3 -c pass", theirs, 1.30)]
+
+
+def _in_turn(rounds: int, *runs: Callable[[], Measured]) -> list[Measured]:
+    """Run each once to warm up, then all in turn, so that every round sees the same machine."""
+    for run in runs:
+        run()
+    taken: list[list[Measured]] = [[] for _ in runs]
+    for _ in range(rounds):
+        for index, run in enumerate(runs):
+            taken[index].append(run())
+    return [Measured([one.seconds[0] for one in each], max(one.mebibytes for one in each)) for each in taken]
+
+
 def _machine(version: str) -> str:
     names: dict[str, Any] = {}
     cpuinfo = Path("/proc/cpuinfo")
@@ -314,7 +343,7 @@ def _table(rows: Sequence[Row]) -> str:
     lines += [
         f"| {row.what} | {_time(row.ours)} | {row.against} | {_time(row.theirs)} | **{row.ratio:.2f}** |"
         f" {'' if row.bound is None else f'{row.bound:.2f}'} |"
-        f" {row.ours.mebibytes:.0f} against {row.theirs.mebibytes:.0f} MiB |"
+        f" {_memory(row)} |"
         for row in rows
     ]
     return "\n".join(lines)
@@ -322,6 +351,10 @@ def _table(rows: Sequence[Row]) -> str:
 
 def _time(measured: Measured) -> str:
     return f"{measured.median:.2f} s" if measured.median >= 1 else f"{measured.median * 1000:.0f} ms"
+
+
+def _memory(row: Row) -> str:
+    return f"{row.ours.mebibytes:.0f} against {row.theirs.mebibytes:.0f} MiB" if row.ours.mebibytes else ""
 
 
 def _write(text: str) -> None:

@@ -148,8 +148,8 @@ end_interrupted_change() {
     else
         say "$found: going back"
         go_back || stuck
-        listen
     fi
+    listen
     to=$asked
 }
 

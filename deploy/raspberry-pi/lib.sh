@@ -12,7 +12,7 @@ if [ -t 1 ]; then bold=$'\e[1m' red=$'\e[31m' plain=$'\e[0m'; fi
 # say TEXT...: a line for people; a terminal that is gone must not end the deploy
 say() { printf '%s\n' "$*" 2>/dev/null || true; }
 # fail TEXT...: the same, on stderr
-fail() { printf '%s%s%s\n' "$red" "$*" "$plain" 2>/dev/null >&2 || true; }
+fail() { printf '%s%s%s\n' "$red" "$*" "$plain" >&2 2>/dev/null || true; }
 # step STAGE TEXT: people and the journal are told what comes next; a full disk does not stop the way back
 step() { say "${bold}$1${plain}: $2" && { note "stage=$1" || [ "${journal[going_back]}" = yes ]; }; }
 
@@ -199,9 +199,12 @@ begin() {
         restore= going_back=no "$@" || { close_journal; nothing_changed "cannot write to $state"; }
 }
 
-# keep_record: what --rollback will need; older copies go, the journal ends
+# keep_record: what --rollback will need; older copies go, the journal ends. A signal up to here leads back; from here on it
+# is too late.
 keep_record() {
     local top lines='' copies old extra
+    deafen
+    [ -z "$interrupted" ] || return
     step record "$to runs, at head and healthy" || return
     if [ -s "$state/versions" ]; then lines=$(cat "$state/versions"); fi
     top=$(tail -n 1 <<<"$lines" | cut -d ' ' -f 1)

@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -15,11 +14,13 @@ import pytest
 from compose.conftest import ROOT
 from compose.stack import Stack
 from compose.test_app import SIGNAL
+from support.documents import blocks
 from support.engine import PASSWORD, POSTGRES
 from support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from support.engine import Engine
 
@@ -232,13 +233,6 @@ def test_dev(stack: NewStack) -> None:
 
 
 # -- what is written --------------------------------------------------------------------------------------------------
-
-
-def blocks(path: Path, section: str = "") -> list[str]:
-    """The shell blocks of a document, or of a section of it."""
-    text = path.read_text(encoding="utf-8")
-    text = re.split(r"(?m)^## ", text.split(f"\n## {section}\n")[1])[0] if section else text
-    return re.findall(r"(?ms)^```sh\n(.*?)^```$", text)
 
 
 @pytest.mark.parametrize("number", range(3))

@@ -81,13 +81,19 @@ def pod_database(pod_server: Server) -> Iterator[Database]:
 
 
 @pytest.fixture
-def cluster(podman: Podman, pod_server: Server, pod_database: Database, tmp_path: Path) -> Iterator[Cluster]:
-    """An empty namespace whose Secret leads to `pod_database`."""
+def bare_cluster(podman: Podman, pod_server: Server, tmp_path: Path) -> Iterator[Cluster]:
+    """An empty namespace."""
     folder = tmp_path / "pods"
     folder.mkdir()
     with Cluster(podman, pod_server.network, {"db": pod_server.address}, folder) as one:
-        one.secret("app-database", url=pod_database.url)
         yield one
+
+
+@pytest.fixture
+def cluster(bare_cluster: Cluster, pod_database: Database) -> Cluster:
+    """A namespace whose Secret leads to `pod_database`."""
+    bare_cluster.secret("app-database", url=pod_database.url)
+    return bare_cluster
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 STAND_INS = ROOT / "tests" / "image" / "stand-ins" / "build.sh"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+BASE = "debian:trixie-slim"
 RUNNER, STOCK, APP, POSTGRES = "headstart:test", "headstart-stock:test", "headstart-sample-app:test", "postgres:17"
 PASSWORD = "p@ss:/w%rd"
 """Of every server here: what breaks bad quoting."""
@@ -114,11 +115,10 @@ class Engine:
 
     # -- images
 
-    def stand_in(self, *names: str, platform: str | None = None) -> None:
+    def stand_in(self, *names: str) -> None:
         """Make sure of public images."""
         with _alone():
-            words = [STAND_INS, *(["--platform", platform] if platform else []), *names]
-            subprocess.run(list(map(str, words)), check=True)
+            subprocess.run([str(STAND_INS), *names], check=True)
 
     def build(
         self,
@@ -136,13 +136,15 @@ class Engine:
         options += ["--target", target] if target else []
         options += ["--secret", f"id=ca,src={CERTIFICATES}"] if CERTIFICATES.exists() else []
         with _alone():
-            self.docker("build", "--quiet", "--tag", tag, *options, *words, context)
+            self.docker("build", "--quiet", "--tag", tag, *options, *words, context, timeout=3600)
         return tag
 
-    def build_own(self, tag: str, target: str, *, majors: str = "15 17", words: Sequence[str] = ()) -> str:
+    def build_own(
+        self, tag: str, target: str, *, majors: str = "15 17", base: str = BASE, words: Sequence[str] = ()
+    ) -> str:
         """Build a stage of our Dockerfile."""
-        self.stand_in("debian:trixie-slim")
-        args = {"POSTGRES_FROM": "debian", "POSTGRES_MAJORS": majors, "DEBIAN_RELEASES": "bookworm"}
+        self.stand_in(base)
+        args = {"BASE": base, "POSTGRES_FROM": "debian", "POSTGRES_MAJORS": majors, "DEBIAN_RELEASES": "bookworm"}
         return self.build(tag, target=target, args=args, words=words)
 
     # -- what runs
@@ -200,7 +202,7 @@ class Engine:
     @contextlib.contextmanager
     def postgres(self, network: str, *, database: str = "app", host: str = "db") -> Iterator[Server]:
         """A server that takes queries, as `host` on the network."""
-        self.stand_in("debian:trixie-slim", POSTGRES)
+        self.stand_in(BASE, POSTGRES)
         options = ["--network", network, "--network-alias", host, "--tmpfs", "/var/lib/postgresql/data:mode=1777"]
         env = {"POSTGRES_USER": "app", "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": database}
         with self.running(POSTGRES, "postgres", "-c", "fsync=off", options=options, env=env) as name:

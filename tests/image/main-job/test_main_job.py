@@ -56,30 +56,3 @@ def test_alone_it_changes_nothing(
     assert done.code == 10
     assert "alembic.ini" in done.last["error"]
     assert untouched.query("select count(*) from pg_class where relnamespace = 'public'::regnamespace") == ["0"]
-
-
-def test_users_own_image(
-    engine: Engine, runner_image: str, network: str, database: Callable[[str], Server], tmp_path: Path
-) -> None:
-    """Two lines on top of the image make a user's own."""
-    (tmp_path / "Dockerfile").write_text(f"FROM {runner_image}\nCOPY . .\n")
-    (tmp_path / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/migrations\n")
-    versions = tmp_path / "migrations" / "versions"
-    versions.mkdir(parents=True)
-    (versions.parent / "env.py").write_text(
-        "from alembic import context\nfrom sqlalchemy import create_engine\n"
-        "with create_engine('postgresql://').connect() as connection:\n"
-        "    context.configure(connection=connection)\n"
-        "    with context.begin_transaction():\n        context.run_migrations()\n"
-    )
-    (versions / "a1.py").write_text(
-        "from alembic import op\nrevision = 'a1'\ndown_revision = None\n"
-        "def upgrade():\n    op.execute('create table t (id int)')\n"
-    )
-    mine = database("mine")
-    image = engine.build(engine.name("user"), context=tmp_path)
-    try:
-        done = engine.run(image, options=["--network", network], env={"DATABASE_URL": mine.url()})
-    finally:
-        engine.docker("image", "rm", image)
-    assert (done.code, done.last["applied"]) == (0, ["a1"]), done

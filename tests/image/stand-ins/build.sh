@@ -1,29 +1,25 @@
 #!/usr/bin/env bash
 # Builds images that stand in for public ones, out of Debian's packages alone, for a place that no image registry reaches.
 #
-#   usage: tests/image/stand-ins/build.sh [--platform linux/arm64] NAME...
-#   names: debian:trixie-slim python:3.13-slim postgres:17
+#   usage: tests/image/stand-ins/build.sh NAME...
+#   names: debian:trixie-slim python:3.13-slim postgres:17 arm64v8/debian:trixie-slim
 #
 # Each gets the public name, so that the Dockerfiles and the manifests work as they are; an image that the engine has already, or can pull,
-# is left alone. Needs mmdebstrap, root, and the Debian mirror that this machine's apt uses.
+# is left alone. Needs mmdebstrap, root, and the Debian mirror that this machine's apt uses; arm64v8/ on another processor needs
+# qemu-user-static and binfmt-support as well.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 readonly RELEASE=trixie
-platform=linux/amd64
-if [ "$(uname -m)" = aarch64 ]; then platform=linux/arm64; fi
 
-# Says whether the engine has an image of this name, for this platform, or can get it.
+# Says whether the engine has an image of this name, or can get it.
 has() {
-    if [ "$(docker image inspect --format '{{.Os}}/{{.Architecture}}' "$1" 2>/dev/null)" = "$platform" ]; then
-        return 0
-    fi
-    timeout 20 docker pull --quiet --platform "$platform" "$1" >/dev/null 2>&1
+    docker image inspect "$1" >/dev/null 2>&1 || timeout 20 docker pull --quiet "$1" >/dev/null 2>&1
 }
 
-# A Debian like the public image: without documentation, manuals and translations.
+# A Debian like the public image, for an architecture: without documentation, manuals and translations.
 build_debian() {
-    local mirror architecture=${platform#linux/}
+    local mirror architecture=$2
     # shellcheck disable=SC2016  # apt expands it
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -n 1)
     # shellcheck disable=SC2016  # mmdebstrap expands it
@@ -34,22 +30,19 @@ build_debian() {
         --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
         --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/etc/resolv.conf' \
         "$RELEASE" - "$mirror" |
-        docker import --platform "$platform" \
+        docker import --platform "linux/$architecture" \
             --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
             --change 'CMD ["bash"]' --change 'LABEL stand-in=true' - "$1"
 }
 
-if [ "${1:-}" = --platform ]; then
-    platform=$2
-    shift 2
-fi
 for name in "$@"; do
     if has "$name"; then
         continue
     fi
-    printf 'making a stand-in for %s (%s)\n' "$name" "$platform" >&2
+    printf 'making a stand-in for %s\n' "$name" >&2
     case $name in
-        debian:*) build_debian "$name" ;;
-        *) DOCKER_BUILDKIT=1 docker build --quiet --platform "$platform" --label stand-in=true --tag "$name" "${name%%:*}" ;;
+        debian:*) build_debian "$name" "$(dpkg --print-architecture)" ;;
+        arm64v8/debian:*) build_debian "$name" arm64 ;;
+        *) DOCKER_BUILDKIT=1 docker build --quiet --label stand-in=true --tag "$name" "${name%%:*}" ;;
     esac
 done

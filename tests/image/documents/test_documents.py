@@ -1,0 +1,119 @@
+"""What README.md and docs/image.md say about images: built and run as it is written there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headstart import __version__
+from support.documents import blocks
+from support.engine import CERTIFICATES, ROOT, STOCK
+from support.project import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from support.engine import Engine, Server
+
+APP = "import os\nprint('the app is process', os.getpid(), flush=True)\n"
+CA = "--mount=type=secret,id=ca,target=/ca.crt"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A user's project: one revision, and an app."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    made = Project(folder)
+    made.revision("a1", "create table t (id int)")
+    (folder / "app.py").write_text(APP, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def built(engine: Engine, project: Path) -> Iterator[Callable[[str], str]]:
+    """Build the project with a Dockerfile; the image goes with the test."""
+    tags: list[str] = []
+
+    def build(text: str) -> str:
+        (project / "Dockerfile").write_text(text, encoding="utf-8")
+        tags.append(engine.build(engine.name("documents"), context=project))
+        return tags[-1]
+
+    yield build
+    for tag in tags:
+        engine.docker("image", "rm", tag)
+
+
+def test_your_project_in_the_image(
+    engine: Engine,
+    runner_image: str,
+    network: str,
+    database: Callable[[str], Server],
+    built: Callable[[str], str],
+) -> None:
+    """docs/image.md: three lines on top of the image make a user's own."""
+    (dockerfile,) = blocks(ROOT / "docs" / "image.md", "Your project in it", language="dockerfile")
+    image = built(dockerfile.replace("FROM headstart\n", f"FROM {runner_image}\n"))
+    done = engine.run(image, options=["--network", network], env={"DATABASE_URL": database("in_image").url()})
+    assert (done.code, done.last["applied"]) == (0, ["a1"]), done
+
+
+def test_in_your_apps_own_image(
+    engine: Engine,
+    network: str,
+    database: Callable[[str], Server],
+    project: Path,
+    backups: Path,
+    built: Callable[[str], str],
+) -> None:
+    """README.md: the container migrates, with a backup where there is data, and then is the app."""
+    engine.stand_in("debian:trixie-slim", "python:3.13-slim")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", project / "wheels"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (dockerfile,) = blocks(ROOT / "README.md", "In your app's own image", language="dockerfile")
+    # What the package index does not have yet is taken from a wheel; Debian's own Python, which stands in here, asks
+    # not to be installed into.
+    pip = f"PIP_BREAK_SYSTEM_PACKAGES=1 PIP_CERT=/ca.crt pip install --find-links wheels headstart=={__version__}"
+    here = dockerfile.replace("RUN pip install headstart", f"RUN {CA} {pip}")
+    assert here != dockerfile
+    image = built(here)
+    own = database("own_image")
+    options = ["--network", network, "--volume", f"{backups}:/backups"]
+    first = engine.run(image, options=options, env={"DATABASE_URL": own.url()})
+    assert (first.code, first.stdout) == (0, "the app is process 1\n"), first
+    Project(project).revision("a2", "create table u (id int)", down="a1")
+    second = engine.run(built(here), options=options, env={"DATABASE_URL": own.url()})
+    assert (second.code, second.stdout) == (0, "the app is process 1\n"), second
+    assert second.last["applied"] == ["a2"]
+    assert second.last["backup"].startswith("/backups/own_image/")
+
+
+def test_without_a_registry(engine: Engine, stock_image: str) -> None:
+    """docs/image.md: the commands for an air-gapped place give the image that all the tests here run."""
+    (block,) = blocks(ROOT / "docs" / "image.md", "Without a registry")
+    tag = engine.name("airgapped")
+    installing, rest = block.split("\n", 1)
+    assert installing.startswith("bash tests/image/install-engine.sh")  # has been run, or this test would not be
+    secret = f"docker build --quiet --secret id=ca,src={CERTIFICATES}"
+    typed = rest.replace("docker build", secret).replace("--tag headstart-stock", f"--tag {tag}")
+    done = subprocess.run(
+        ["bash", "-euc", typed],
+        cwd=ROOT,
+        env={**os.environ, "DOCKER_BUILDKIT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert engine.inspect(tag)["RootFS"] == engine.inspect(STOCK)["RootFS"]
+    engine.docker("image", "rm", tag)
