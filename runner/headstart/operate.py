@@ -44,7 +44,7 @@ async def wait_for_head(run: Run) -> None:
     found = find(run)
     deadline = time.monotonic() + run.settings.wait_timeout
     spoke = float("-inf")
-    async with connected(run) as ready:
+    async with connected(run) as ready, contextlib.AsyncExitStack() as reopened:
         connection = ready.connection
         with run.timed("wait"):
             while True:
@@ -57,6 +57,7 @@ async def wait_for_head(run: Run) -> None:
                         run.settings.dsn, timeout=left, application_name=run.application_name, log=run.log
                     )
                     connection = again.connection
+                    reopened.push_async_callback(postgres.close, connection)
                     continue
                 if plan.nothing_pending:
                     break
@@ -74,8 +75,6 @@ async def wait_for_head(run: Run) -> None:
                         "revision_waiting", revision=spell(plan.before), pending=list(plan.pending), left_seconds=left
                     )
                 await asyncio.sleep(min(PAUSE, left))
-        if connection is not ready.connection:
-            await postgres.close(connection)
     run.log.info("at_target", revision=spell(run.after))
 
 

@@ -29,6 +29,9 @@ ATTEMPT = 10.0
 GRACE = 5.0
 """Seconds for what may still come about but mostly does not: a database being created, a standby being promoted."""
 
+FIRST = 1.0
+"""Seconds that the first attempt gets, however little time there is: with less, a server that is ready looks dead."""
+
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, ValueError, NotYet)
 
 
@@ -45,7 +48,7 @@ async def wait_until_ready(dsn: Dsn, *, timeout: float, application_name: str, l
 
     Args:
         dsn: where to.
-        timeout: seconds from now for all attempts together.
+        timeout: seconds from now for all attempts together; 0 is one attempt.
         application_name: how pg_stat_activity shows us.
         log: gets a line for every attempt that failed.
 
@@ -62,6 +65,8 @@ async def wait_until_ready(dsn: Dsn, *, timeout: float, application_name: str, l
         raise
     except _FAILURES as error:
         attempts.judge(error, log)
+        if timeout <= 0:  # asked to try once
+            raise attempts.given_up(error) from error
         ready = await _persist(attempts, log)
     log.info(
         "server_ready",
@@ -94,13 +99,7 @@ async def _persist(attempts: _Attempts, log: FilteringBoundLogger) -> Ready:
     try:
         return await retrying(attempt)
     except _FAILURES as error:
-        diagnosis = diagnose(error, attempts.dsn)
-        waited = f"after {attempts.count} attempts"
-        raise diagnosis.error(
-            f"{diagnosis.cause}, {waited}",
-            hint=diagnosis.hint or "see that the server runs and is reachable, or raise HEADSTART_WAIT_TIMEOUT",
-            sqlstate=diagnosis.sqlstate,
-        ) from error
+        raise attempts.given_up(error) from error
 
 
 class _Attempts:
@@ -127,8 +126,8 @@ class _Attempts:
         raise failure
 
     async def _try(self, dsn: Dsn) -> Ready:
-        left = max(self.deadline - time.monotonic(), 0.1)
-        timeout = min(ATTEMPT, left)
+        left = self.deadline - time.monotonic()
+        timeout = min(ATTEMPT, max(left, FIRST if self.count == 1 else 0.1))
         connection = await postgres.connect(dsn, timeout=timeout, application_name=self._application_name)
         try:
             async with asyncio.timeout(timeout):
@@ -157,3 +156,12 @@ class _Attempts:
             left_seconds=max(self.deadline - now, 0.0),
         )
         return diagnosis
+
+    def given_up(self, error: BaseException) -> HeadstartError:
+        """The error of a wait that has run out of time."""
+        diagnosis = diagnose(error, self.dsn)
+        return diagnosis.error(
+            f"{diagnosis.cause}, after {self.count} attempt{'s' if self.count > 1 else ''}",
+            hint=diagnosis.hint or "see that the server runs and is reachable, or raise HEADSTART_WAIT_TIMEOUT",
+            sqlstate=diagnosis.sqlstate,
+        )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,21 +15,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from headstart import postgres
-from headstart.backup import beside, choose, exchange, room, shape
 from headstart.backup import dump as dumps
 from headstart.backup import manifest as manifests
-from headstart.backup import restore as restoring
 from headstart.backup.clients import Client, find_restorer
 from headstart.backup.manifest import Backup
+from headstart.backup.restoring import beside, choose, exchange, pg_restore, room, shape
 from headstart.errors import BackupFailedError, LockNotObtainedError, RefusedError, RestoreFailedError
 from headstart.lock import kept
-from headstart.postgres import quote
 from headstart.readiness import Ready, wait_until_ready
 from headstart.run import Run, spell
 from headstart.up import locked
 
 if TYPE_CHECKING:
-    from headstart.backup.beside import Names, VersionTable
+    from headstart.backup.restoring.beside import Names, VersionTable
 
 DESKS = ("postgres", "template1")
 """Where we connect to in order to create and rename other databases; a database cannot rename itself."""
@@ -46,7 +43,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     kept: str | None
     revision: str | list[str] | None
     go_back: str | None
-    remove: str
+    remove: str | None
     not_restored: tuple[str, ...] = ()
 
 
@@ -83,7 +80,7 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
         job = await _prepared(run, desk, live, choose.newest(found, await _identifier(desk)))
         there = await beside.require_privileges(desk.connection, live)
         with run.timed("check"), _as_restore():
-            await restoring.check(job.backup, jobs=settings.backup_jobs, log=run.log)
+            await pg_restore.check(job.backup, jobs=settings.backup_jobs, log=run.log)
         async with _alone(job), _guarded(job, there=there and swap) as holder:
             if holder is not None:
                 await exchange.refuse_prepared(desk.connection, live)
@@ -94,8 +91,18 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
             run.restored = names.restored
             if swap:
                 await _exchange(job, names, holder, table, end_sessions=end_sessions)
-            restoring.prove(job.backup, manifests.timestamp(_now()), log=run.log)
-    return _told(job, names, table, missing, swap=swap, there=there)
+            made = _made(job, names, table, missing, swap=swap, there=there)
+            if swap:
+                run.log.info(
+                    "databases_exchanged",
+                    database=made.database,
+                    restored=names.restored,
+                    kept=made.kept,
+                    go_back=made.go_back,
+                    remove=made.remove,
+                )
+            pg_restore.prove(job.backup, manifests.timestamp(_now()), log=run.log)
+    return made
 
 
 # -- the steps --------------------------------------------------------------------------------------------------------
@@ -155,7 +162,7 @@ async def _prepared(run: Run, desk: Ready, live: str, one: Backup) -> _Job:
     client = await find_restorer(desk.server.version_num, manifest.client_version, path=run.environ.get("PATH", ""))
     if manifest.database != live:
         run.log.warning("backup_of_another_database", path=str(one.path), database=manifest.database, into=live)
-    if restoring.written_by_newer(one, desk.server.version_num):
+    if pg_restore.written_by_newer(one, desk.server.version_num):
         run.log.warning(
             "backup_of_newer_server", server_version=desk.server.version, backup_server_version=manifest.server_version
         )
@@ -218,7 +225,7 @@ async def _restored(
                     expected_bytes=job.backup.manifest.database_bytes,
                     tables=job.backup.manifest.tables,
                     client_version=client.version,
-                    jobs=restoring.jobs_for(job.backup, run.settings.backup_jobs),
+                    jobs=pg_restore.jobs_for(job.backup, run.settings.backup_jobs),
                 )
                 await beside.create(conn, names.restoring, like, run_id=run.run_id, log=run.log)
                 table = await _filled(job, names.restoring, beat)
@@ -248,13 +255,13 @@ async def _filled(job: _Job, database: str, beat: Beat | None) -> VersionTable |
         size = await desk.connection.fetchval("select pg_catalog.pg_database_size($1::name)", database)
         return {"stage": stage, "restored_bytes": size, "expected_bytes": backup.manifest.database_bytes}
 
-    async with restoring.speaking(look, log=run.log):
-        await restoring.run(
+    async with pg_restore.speaking(look, log=run.log):
+        await pg_restore.run(
             job.client,
             backup,
             server_version_num=desk.server.version_num,
-            jobs=restoring.jobs_for(backup, run.settings.backup_jobs),
-            env=restoring.environment(dsn.libpq_env(), run.environ, run_id=run.run_id),
+            jobs=pg_restore.jobs_for(backup, run.settings.backup_jobs),
+            env=pg_restore.environment(dsn.libpq_env(), run.environ, run_id=run.run_id),
             log=run.log,
             redact=run.redact,
         )
@@ -301,47 +308,31 @@ async def _exchange(
                 finally:
                     await postgres.close(watcher)
         except (RestoreFailedError, RefusedError) as error:
-            error.context["exchange_command"] = _command(job, (job.live, names.before), (names.restored, job.live))
+            renames = (job.live, names.before), (names.restored, job.live)
+            error.context["exchange_command"] = exchange.command(job.desk.dsn, *renames)
             raise
     run.restored = job.live
     run.found(table.revisions if table else ())
-    run.log.info(
-        "databases_exchanged",
-        database=job.live,
-        restored=names.restored,
-        kept=None if holder is None else names.before,
-        go_back=None if holder is None else _command(job, (job.live, names.restored), (names.before, job.live)),
-        remove=None if holder is None else _drop(job, names.before),
-    )
 
 
 # -- in words ---------------------------------------------------------------------------------------------------------
 
 
-def _told(
+def _made(
     job: _Job, names: Names, table: VersionTable | None, missing: list[str], *, swap: bool, there: bool
 ) -> Restored:
     database = job.live if swap else names.restored
     old = names.before if swap and there else None
+    removable = old if swap else database
     return Restored(
         backup=str(job.backup.path),
         database=database,
         kept=old,
         revision=spell(table.revisions if table else ()),
-        go_back=None if old is None else _command(job, (job.live, names.restored), (old, job.live)),
-        remove=_drop(job, old or database),
+        go_back=None if old is None else exchange.command(job.desk.dsn, (job.live, names.restored), (old, job.live)),
+        remove=None if removable is None else exchange.drop_command(job.desk.dsn, removable),
         not_restored=tuple(missing),
     )
-
-
-def _command(job: _Job, *renames: tuple[str, str]) -> str:
-    """A shell command that renames databases in one transaction; a password comes from PGPASSWORD or a passfile."""
-    sql = "; ".join(f"alter database {quote(old)} rename to {quote(new)}" for old, new in renames)
-    return f"psql {shlex.quote(job.desk.dsn.display())} -c {shlex.quote(sql)}"
-
-
-def _drop(job: _Job, database: str) -> str:
-    return f"psql {shlex.quote(job.desk.dsn.display())} -c {shlex.quote(f'drop database {quote(database)}')}"
 
 
 @contextlib.contextmanager

@@ -149,6 +149,6 @@ async def _restore(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse na
     if made.kept is not None:
         lines += [f"before    {made.kept}", f"go back   {made.go_back}"]
     lines += [f"missing   {each}: set it again with a role that may" for each in made.not_restored]
-    if made.kept is not None or not own.swap:
+    if made.remove is not None:
         lines.append(f"remove    {made.remove}")
     sys.stdout.write("\n".join(lines) + "\n")

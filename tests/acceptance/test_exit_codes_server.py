@@ -54,6 +54,13 @@ def test_20_nothing_listens(project: Project, headstart: Callable[..., Run]) -> 
     assert run.seconds < 10
 
 
+def test_20_asked_once(project: Project, headstart: Callable[..., Run]) -> None:
+    """With a timeout of 0 there is one attempt, and no second."""
+    run = headstart("up", url="postgresql://app@127.0.0.1:1/app", env={"HEADSTART_WAIT_TIMEOUT": "0"})
+    assert "after 1 attempt" in ended(run, 20)["error"]
+    assert len(run.events("server_not_ready")) == 1
+
+
 def test_20_name_not_known(project: Project, headstart: Callable[..., Run]) -> None:
     """A host name that nobody knows may yet come: it is tried again until the time is up."""
     run = headstart("up", url="postgresql://app@no-such-host.invalid/app", env={"HEADSTART_WAIT_TIMEOUT": "1"})

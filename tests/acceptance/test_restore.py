@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from acceptance.checks import LIKE_ANYBODY, Session, ended, make_role, planted, with_password
-from headstart.backup.beside import MARK
+from headstart.backup.restoring.beside import MARK
 from headstart.lock import GATE
 from support.postgres import database_of, identifier, psql, script
 from support.project import fingerprint, recorded

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from headstart import postgres
-from headstart.backup.restore import APPLICATION
-from headstart.backup.shape import literal
+from headstart.backup.restoring.pg_restore import APPLICATION
+from headstart.backup.restoring.shape import literal
 from headstart.errors import RefusedError, RestoreFailedError
 from headstart.postgres import quote
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from headstart.backup.manifest import Manifest
-    from headstart.backup.shape import Property, Shape
+    from headstart.backup.restoring.shape import Property, Shape
     from headstart.script_connection import ScriptConnection
 
 #: Postgres cuts a name at this many bytes (NAMEDATALEN - 1).

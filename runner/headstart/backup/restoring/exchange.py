@@ -10,6 +10,7 @@ renaming is given up, everything is as it was.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from headstart.dsn import Dsn
     from headstart.script_connection import ScriptConnection
 
 #: Seconds that a session which is just ending may take before it counts as connected.
@@ -251,3 +253,19 @@ def _explained(error: asyncpg.PostgresError, live: str) -> RefusedError | Restor
         hint="see that nobody is connected to either, then restore again",
         sqlstate=error.sqlstate,
     )
+
+
+def command(dsn: Dsn, *renames: tuple[str, str]) -> str:
+    """A command for a shell that renames databases in one transaction.
+
+    Args:
+        dsn: of another database; its password is left to PGPASSWORD or a passfile.
+        renames: each with the old and the new name.
+    """
+    sql = "; ".join(f"alter database {quote(old)} rename to {quote(new)}" for old, new in renames)
+    return f"psql {shlex.quote(dsn.display())} -c {shlex.quote(sql)}"
+
+
+def drop_command(dsn: Dsn, database: str) -> str:
+    """A command for a shell that drops a database; `dsn` as for `command`."""
+    return f"psql {shlex.quote(dsn.display())} -c {shlex.quote(f'drop database {quote(database)}')}"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headstart import process
-from headstart.backup import choose
 from headstart.backup import dump as dumps
 from headstart.backup import folder as folders
 from headstart.backup import manifest as manifests
 from headstart.backup.clients import major_of
 from headstart.backup.manifest import Backup, Proof
+from headstart.backup.restoring import choose
 from headstart.backup.verify import examine
 from headstart.errors import BackupFailedError, RestoreFailedError
 

@@ -1,0 +1,6 @@
+"""A backup becomes a database again. The story is `headstart.restore`; these are the rooms that it walks through.
+
+`choose` (which backup is meant), `room` (whether it fits), `beside` (the new database: its name, its beginning, its
+proof, its end), `shape` (what it has besides its content), `pg_restore` (how that is run, and what its failures mean),
+`exchange` (the new one takes the live one's name).
+"""
