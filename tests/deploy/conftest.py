@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 SCRIPT = ROOT / "deploy" / "raspberry-pi" / "deploy.sh"
 SECONDS = 240
+STAGES = ("begin", "stop", "backup", "copy", "migrate", "verify", "start", "health")
 
 COMPOSE = """\
 name: {name}
@@ -87,6 +89,7 @@ async def main():
     global pool
     pool = await asyncpg.create_pool(min_size=1, max_size=2, command_timeout=5)
     print("the app is up", flush=True)
+    await asyncio.sleep({late})
     async with await asyncio.start_server(answer, port=8000) as server:
         await server.serve_forever()
 
@@ -134,9 +137,9 @@ class Pi:
         )
         return done.stdout.strip()
 
-    def tag(self, version: str, *, health: int = 200, volume: str = "db") -> None:
-        """Commit what the folder holds as a version."""
-        self.write("app.py", APP.format(health=health))
+    def tag(self, version: str, *, health: int = 200, late: int = 0, volume: str = "db") -> None:
+        """Commit what the folder holds as a version, whose app listens after `late` seconds."""
+        self.write("app.py", APP.format(health=health, late=late))
         self.write("compose.yaml", COMPOSE.format(name=self.name, volume=volume))
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", version)
@@ -175,11 +178,15 @@ class Pi:
         return out + err
 
     def interrupt(self, signum: signal.Signals, stage: str, *words: str) -> Done:
-        """Start deploy.sh, send it a signal once its journal says that it is at a stage, and wait for its end."""
+        """Start deploy.sh, send it a signal once its journal says that it has come to a stage, and wait for its end."""
+        after = STAGES[STAGES.index(stage) :] if stage in STAGES else (stage,)  # a short one may be over already
+
+        def reached() -> bool:
+            found = re.search(r"(?m)^stage=(\w+)$", self.journal)
+            return process.poll() is not None or (found is not None and found[1] in after)
+
         with self.start(*words) as process:
-            eventually(
-                lambda: process.poll() is not None or f"\nstage={stage}\n" in f"\n{self.journal}", stage, seconds=120
-            )
+            eventually(reached, stage, seconds=120)
             process.send_signal(signum)
             if signum == signal.SIGKILL:  # what it has started holds its pipes open
                 process.wait(timeout=SECONDS)
@@ -284,11 +291,12 @@ def _docker_config() -> str:
 
 
 def history(pi: Pi) -> None:
-    """The versions: v1, v2 is good, v3-migration fails half-way, v3-health is never healthy, v3 is good again."""
+    """The versions: v1, v2 and v3 are good, v2-late is slow to start, v3-slow to migrate, the others have a fault."""
     pi.project.revision("r1", "create table notes (id serial primary key, note text)", undo=["drop table notes"])
     pi.tag("v1")
     pi.project.revision("r2", "alter table notes add column two int", undo=["alter table notes drop column two"])
     pi.tag("v2")
+    pi.tag("v2-late", late=3)
     pi.project.revision("r3", "alter table notes add column three int", undo=["alter table notes drop column three"])
     pi.tag("v3")
     pi.tag("v3-health", health=503)

@@ -13,7 +13,13 @@ from packaging.version import Version
 from headstart import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-lint.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-build.lock",
+    "requirements-lint.lock",
+    "compose/app/requirements.lock",
+)
 
 
 def _pinned(lock: str) -> dict[str, str]:
@@ -31,9 +37,16 @@ def _wanted(lock: str) -> list[Requirement]:
             *project["project"]["optional-dependencies"]["embedded"],
             *project["dependency-groups"]["dev"],
         ],
+        "requirements-build.lock": project["dependency-groups"]["build"],
         "requirements-lint.lock": project["dependency-groups"]["lint"],
+        "compose/app/requirements.lock": [*runtime, *_listed("compose/app/requirements.in")],
     }
     return [Requirement(line) for line in groups[lock]]
+
+
+def _listed(path: str) -> list[str]:
+    lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def test_generated_documents_are_what_the_code_says() -> None:
@@ -72,10 +85,11 @@ def test_a_lock_fulfils_the_project_file(lock: str) -> None:
     assert missing == []
 
 
-def test_tests_run_on_the_versions_that_users_get() -> None:
-    """Whatever the runtime lock pins, the tests' lock pins to the same version."""
-    tested = _pinned("requirements-dev.lock")
-    assert {name: tested.get(name) for name in _pinned("requirements.lock")} == _pinned("requirements.lock")
+@pytest.mark.parametrize("lock", ["requirements-dev.lock", "compose/app/requirements.lock"])
+def test_others_have_the_versions_that_users_get(lock: str) -> None:
+    """Whatever the runtime lock pins, the tests' lock and the sample app's pin to the same version."""
+    other = _pinned(lock)
+    assert {name: other.get(name) for name in _pinned("requirements.lock")} == _pinned("requirements.lock")
 
 
 def test_rich_is_kept_away_from_headstart() -> None:
