@@ -89,7 +89,7 @@ class Work:
         target = self._run.settings.target
         if graph is not None:
             known = graph.revisions.keys() >= set(self._found.revisions)
-            entries = {} if known else await ledger.entries(self._ready.connection, self._name)
+            entries = {} if known else await ledger.entries(self._ready.connection, self.name)
             decide(self._found.revisions, graph, target, ledger=entries)
             return
         if target == "head" and len(self._scripts.heads) > 1:
@@ -106,8 +106,8 @@ class Work:
             )
 
     @property
-    def _name(self) -> str:
-        """The project's, in the ledger."""
+    def name(self) -> str:
+        """What the ledger calls this project."""
         return ledger.key(self._found.version_table, self._found.version_schema)
 
     async def _writer(self) -> Writer | None:
@@ -115,7 +115,7 @@ class Work:
         run = self._run
         if not await writable(self._ready.connection, log=run.log):
             return None
-        return Writer(self._name, run_id=run.run_id, image=run.settings.image, backup=run.backup)
+        return Writer(self.name, run_id=run.run_id, image=run.settings.image, backup=run.backup)
 
     async def steps_up(self, target: str) -> list[RevisionStep]:
         """What is pending, by Alembic's own word; empty when another runner has done it meanwhile."""
@@ -268,7 +268,7 @@ class Work:
     async def _declare(self, writer: Writer) -> None:
         """Who stamps says that the database is as these files have it: they count as applied as they are now."""
         connection = self._ready.connection
-        known = await ledger.applied(connection, self._name)
+        known = await ledger.applied(connection, self.name)
         held = self._scripts.lineage(self._expected)
         rows = [
             writer.record("stamped", each.id, follows=each.down, path=each.path)

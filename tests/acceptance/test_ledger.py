@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -228,3 +229,57 @@ def test_stamp_is_recorded(project: Project, headstart: Headstart, any_database:
     assert rows(any_database) == ["stamped a1", "stamped b2"]
     ended(headstart("stamp", "base"), 0)
     assert rows(any_database)[2:] == ["stamped base"]
+
+
+def test_history_shows_who_and_when(project: Project, headstart: Headstart, any_database: str) -> None:
+    """`history --ledger` has a line for all that was done; without a ledger it has none."""
+    assert headstart("history", "--ledger").stdout == ""
+    run = headstart("up")
+    lines = headstart("history", "--ledger").stdout.splitlines()
+    assert [line.split()[1:3] for line in lines] == [["applied", "a1"], ["applied", "b2"], ["applied", "c3"]]
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+    expected = rf"{time}  applied   a1  \d\.\d\d s  \S+@\S+  app:v1  run {run.last['run_id']}"
+    assert re.fullmatch(expected, lines[0])
+
+
+def test_history_shows_the_source(project: Project, headstart: Headstart) -> None:
+    """`history --source` prints a file as it was applied, byte for byte, whatever has become of it."""
+    original = (project.versions / "b2.py").read_text(encoding="utf-8")
+    ended(headstart("up"), 0)
+    edit(project, EDITED["statement"])
+    assert headstart("history", "--source", "b2").stdout == original
+    assert "'zz'" in ended(headstart("history", "--source", "zz"), 10)["error"]
+
+
+def test_status_shows_the_last_run(project: Project, headstart: Headstart) -> None:
+    """`status` says who ran last, and what that did."""
+    assert json.loads(headstart("status", "--json").stdout)["last_run"] is None
+    run = headstart("up")
+    ended(headstart("up"), 0)
+    last = json.loads(headstart("status", "--json").stdout)["last_run"]
+    assert (last["run_id"], last["image"]) == (run.last["run_id"], "app:v1")
+    assert last["revisions"] == ["applied a1", "applied b2", "applied c3"]
+    assert "by app:v1 on" in headstart("status").stdout
+
+
+def test_autogenerate_passes_over_it(project: Project, headstart: Headstart) -> None:
+    """With `include_schemas`, and models that know nothing, the ledger is not among the tables to be dropped."""
+    text = project.env.read_text(encoding="utf-8").replace("target_metadata = None", "target_metadata = sa.MetaData()")
+    text = text.replace("target_metadata=target_metadata", "target_metadata=target_metadata, include_schemas=True")
+    project.env.write_text(f"import sqlalchemy as sa\n{text}", encoding="utf-8")
+    ended(headstart("up"), 0)
+    run = headstart("revision", "--autogenerate", "-m", "drift")
+    assert run.code == 0, run
+    (new,) = (path for path in project.versions.iterdir() if "drift" in path.name)
+    text = new.read_text(encoding="utf-8")
+    assert "op.drop_table('b2')" in text
+    assert "ledger" not in text
+
+
+def test_a_database_with_a_ledger_alone_is_empty(project: Project, headstart: Headstart, any_database: str) -> None:
+    """`auto` takes no backup of a database that holds nothing but Alembic's table and ours."""
+    ended(headstart("up", env={}), 0)
+    ended(headstart("downgrade", "base", env={"HEADSTART_BACKUP": "off"}), 0)
+    run = headstart("up", env={})
+    assert ended(run, 0)["backup"] is None
+    assert run.events("backup_skipped")

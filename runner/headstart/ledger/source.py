@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +33,10 @@ async def require_unedited(connection: ScriptConnection, history: str, files: Ma
         RevisionEditedError: with each file and the first line that differs (73).
     """
     found = {}
-    for row in await fetch(connection, _SOURCES, history, list(files)):
-        before, now = zlib.decompress(row["source"]), _read(files[row["revision"]])
+    for revision, before in (await as_applied(connection, history, list(files))).items():
+        now = _read(files[revision])
         if fingerprint(before) != fingerprint(now):
-            found[row["revision"]] = f"{files[row['revision']]}:{_first_difference(before, now)}"
+            found[revision] = f"{files[revision]}:{_first_difference(before, now)}"
     if found:
         named = "; ".join(f"{revision} ({place})" for revision, place in sorted(found.items()))
         raise RevisionEditedError(
@@ -46,6 +46,18 @@ async def require_unedited(connection: ScriptConnection, history: str, files: Ma
             revisions=sorted(found),
             files=sorted(found.values()),
         )
+
+
+async def as_applied(connection: ScriptConnection, history: str, revisions: Sequence[str]) -> dict[str, bytes]:
+    """The files of revisions as they were when these were last applied.
+
+    Args:
+        connection: to the database.
+        history: `key` of the project.
+        revisions: their ids.
+    """
+    rows = await fetch(connection, _SOURCES, history, list(revisions))
+    return {row["revision"]: zlib.decompress(row["source"]) for row in rows}
 
 
 def _first_difference(before: bytes, now: bytes) -> int:
