@@ -5,7 +5,7 @@
 #
 # Everything comes from Debian, through apt: no image registry is asked. An engine, a client or a plugin that is there
 # already is left alone. The docker plugins are Debian 13's, which run on Debian 12 as they are. With `arm64` it also installs the
-# emulation that `make test-arm64` needs. It starts nothing: the tests start the engine themselves where none runs.
+# emulation that `make test-arm64` needs, and registers it. It starts nothing: the tests start the engine themselves where none runs.
 set -euo pipefail
 
 export DEBIAN_FRONTEND=noninteractive
@@ -59,6 +59,9 @@ trap 'rm -rf "$scratch"' EXIT
 install_missing docker.io iptables iproute2 mmdebstrap podman runc catatonit
 if [ "${1:-}" = arm64 ]; then
     install_missing qemu-user-static binfmt-support arch-test
+    # What binfmt-support's service does at boot: the kernel is told who runs programs of that kind.
+    [ -e /proc/sys/fs/binfmt_misc/status ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+    if [ "$(uname -m)" != aarch64 ]; then update-binfmts --enable qemu-aarch64; fi
 fi
 fetch_plugin buildx docker-buildx
 fetch_plugin compose docker-compose

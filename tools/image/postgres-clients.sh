@@ -11,10 +11,10 @@ from=$1
 read -ra majors <<<"$2"
 read -ra releases <<<"$3"
 
-apt-get install -qq --yes --no-install-recommends libpq5 postgresql-common
 case $from in
     pgdg)
         # Debian's postgresql-common carries the repository's key and the script that adds it.
+        apt-get install -qq --yes --no-install-recommends postgresql-common
         bash /usr/share/postgresql-common/pgdg/*.sh -y
         ;;
     debian)
@@ -35,4 +35,4 @@ case $from in
         exit 2
         ;;
 esac
-apt-get install -qq --yes --no-install-recommends "${majors[@]/#/postgresql-client-}"
+apt-get install -qq --yes --no-install-recommends libpq5 "${majors[@]/#/postgresql-client-}"

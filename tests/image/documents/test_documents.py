@@ -25,24 +25,24 @@ CA = "--mount=type=secret,id=ca,target=/ca.crt"
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path) -> Project:
     """A user's project: one revision, and an app."""
     folder = tmp_path / "project"
     folder.mkdir()
     made = Project(folder)
     made.revision("a1", "create table t (id int)")
     (folder / "app.py").write_text(APP, encoding="utf-8")
-    return folder
+    return made
 
 
 @pytest.fixture
-def built(engine: Engine, project: Path) -> Iterator[Callable[[str], str]]:
+def built(engine: Engine, project: Project) -> Iterator[Callable[[str], str]]:
     """Build the project with a Dockerfile; the image goes with the test."""
     tags: list[str] = []
 
     def build(text: str) -> str:
-        (project / "Dockerfile").write_text(text, encoding="utf-8")
-        tags.append(engine.build(engine.name("documents"), context=project))
+        (project.folder / "Dockerfile").write_text(text, encoding="utf-8")
+        tags.append(engine.build(engine.name("documents"), context=project.folder))
         return tags[-1]
 
     yield build
@@ -68,14 +68,14 @@ def test_in_your_apps_own_image(
     engine: Engine,
     network: str,
     database: Callable[[str], Server],
-    project: Path,
+    project: Project,
     backups: Path,
     built: Callable[[str], str],
 ) -> None:
     """README.md: the container migrates, with a backup where there is data, and then is the app."""
     engine.stand_in("debian:trixie-slim", "python:3.13-slim")
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", project / "wheels"],
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", project.folder / "wheels"],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -91,7 +91,7 @@ def test_in_your_apps_own_image(
     options = ["--network", network, "--volume", f"{backups}:/backups"]
     first = engine.run(image, options=options, env={"DATABASE_URL": own.url()})
     assert (first.code, first.stdout) == (0, "the app is process 1\n"), first
-    Project(project).revision("a2", "create table u (id int)", down="a1")
+    project.revision("a2", "create table u (id int)")
     second = engine.run(built(here), options=options, env={"DATABASE_URL": own.url()})
     assert (second.code, second.stdout) == (0, "the app is process 1\n"), second
     assert second.last["applied"] == ["a2"]

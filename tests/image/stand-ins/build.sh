@@ -19,7 +19,7 @@ has() {
 
 # A Debian like the public image, for an architecture: without documentation, manuals and translations.
 build_debian() {
-    local mirror architecture=$2
+    local mirror digest architecture=$2
     # shellcheck disable=SC2016  # apt expands it
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -n 1)
     # shellcheck disable=SC2016  # mmdebstrap expands it
@@ -29,11 +29,20 @@ build_debian() {
         --dpkgopt='path-exclude=/usr/share/locale/*' \
         --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
         --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/etc/resolv.conf' \
-        "$RELEASE" - "$mirror" |
-        docker import --platform "linux/$architecture" \
-            --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
-            --change 'CMD ["bash"]' --change 'LABEL stand-in=true' - "$1"
+        "$RELEASE" "$scratch/root.tar" "$mirror"
+    # `docker import` would call it an image for this machine's processor, whatever is in it.
+    digest=$(sha256sum "$scratch/root.tar" | cut -d ' ' -f 1)
+    cat >"$scratch/config.json" <<EOF
+{"architecture": "$architecture", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ["sha256:$digest"]},
+ "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["bash"],
+            "Labels": {"stand-in": "true"}}}
+EOF
+    printf '[{"Config": "config.json", "RepoTags": ["%s"], "Layers": ["root.tar"]}]\n' "$1" >"$scratch/manifest.json"
+    tar -C "$scratch" -cf - manifest.json config.json root.tar | docker load --quiet
 }
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
 
 for name in "$@"; do
     if has "$name"; then
