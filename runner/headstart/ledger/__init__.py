@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from headstart.graph import Graph
     from headstart.script_connection import ScriptConnection
 
-# Asked of the catalog: to_regclass fails where the role may not use the schema.
 SCHEMA = "headstart"
 """Autogenerate, and the question whether a database holds anything of the user's, pass over it."""
 
+# Asked of the catalog: to_regclass fails where the role may not use the schema.
 _READABLE = """
 select exists (
     select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
