@@ -200,7 +200,7 @@ class Work:
                         run.after = await self._read(self._ready.connection)
                 raise
         if writer is not None:
-            await complete(self._ready.connection, writer, log=run.log)
+            await complete(self._ready.connection, run.run_id, expected=len(steps), log=run.log)
 
     @contextlib.asynccontextmanager
     async def _watched(self, activity: Activity) -> AsyncIterator[None]:
@@ -275,5 +275,6 @@ class Work:
             for each in held
             if known.get(each.id) != each.sha256 or each.id in self._expected
         ]
-        await connection.execute(";".join(rows or [writer.record("stamped", None)]))
-        await complete(connection, writer, log=self._run.log)
+        rows = rows or [writer.record("stamped", None)]
+        await connection.execute(";".join(rows))
+        await complete(connection, self._run.run_id, expected=len(rows), log=self._run.log)

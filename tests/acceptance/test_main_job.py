@@ -30,8 +30,8 @@ NO_OP_PACKAGES = {"headstart", "asyncpg", "msgspec", "structlog", "typing_extens
 NO_OP_HEAVY = {"argparse", "difflib", "tomllib", "tempfile", "sqlite3", "http", "xml", "unittest"}
 NO_OP_ROOMS = {
     *{"__main__", "arguments", "cli", "conninfo", "diagnosis", "dsn", "durations", "errors", "exits", "graph"},
-    *{"history", "lock", "log", "plan", "postgres", "program", "readiness", "resolve", "run", "script_connection"},
-    *{"secret", "settings", "settings_table", "signals", "tls", "up"},
+    *{"history", "ledger", "lock", "log", "plan", "postgres", "program", "readiness", "resolve", "run"},
+    *{"script_connection", "secret", "settings", "settings_table", "signals", "tls", "up"},
 }
 NO_OP_MODULES = 300
 NOTE_MODULES = """\

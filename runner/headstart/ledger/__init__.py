@@ -26,25 +26,21 @@ SCHEMA = "headstart"
 """Autogenerate, and the question whether a database holds anything of the user's, pass over it."""
 
 # Asked of the catalog: to_regclass fails where the role may not use the schema.
-_READABLE = """
-select exists (
+_READABLE = """select exists (
     select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname = 'headstart' and c.relname = 'ledger'
       and pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_table_privilege(c.oid, 'select')
 )
 """
-_APPLIED = """
-select revision, sha256 from (
+_APPLIED = """select revision, sha256 from (
     select distinct on (revision) revision, action, sha256
     from headstart.ledger where history = $1 and revision is not null order by revision, id desc
 ) last where action <> 'reverted' and sha256 is not null
 """
-_ENTRIES = """
-select distinct on (revision) revision, action, follows, at, headstart, image, host, run_id
+_ENTRIES = """select distinct on (revision) revision, action, follows, at, headstart, image, host, run_id
 from headstart.ledger where history = $1 and revision is not null order by revision, id desc
 """
-_ALL = """
-select at, action, revision, seconds, role, host, headstart, image, backup, run_id
+_ALL = """select at, action, revision, seconds, role, host, headstart, image, backup, run_id
 from headstart.ledger where history = $1 order by id
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import socket
@@ -47,7 +48,7 @@ comment on column headstart.ledger.source is 'The revision file as it was applie
 """
 # Values go in as hexadecimal digits alone, so that no driver, encoding or setting of the session reads anything into
 # them. A block of its own, because a revision may have taken a role that may not write here: that must not matter.
-_RECORD = """
+_RECORD = """/* COMMIT, and before it a row in headstart.ledger */
 do $headstart$
 begin
     if pg_catalog.to_regclass('headstart.ledger') is null then
@@ -86,8 +87,6 @@ class Writer:
     """
 
     def __init__(self, history: str, *, run_id: str, image: str | None, backup: str | None) -> None:
-        self.run_id = run_id
-        self.written = 0
         self._common = {
             "history": history,
             "run_id": run_id,
@@ -115,12 +114,12 @@ class Writer:
             path: its file; what cannot be read is not recorded.
             seconds: that it took.
         """
-        self.written += 1
         row = {**self._common, "action": action, "revision": revision, "follows": list(follows), "seconds": seconds}
         if path is not None and path.endswith(".py"):
-            data = Path(path).read_bytes()
-            row["sha256"] = hashlib.sha256(data).hexdigest()
-            row["source"] = base64.b64encode(zlib.compress(data)).decode()
+            with contextlib.suppress(OSError):
+                data = Path(path).read_bytes()
+                row["sha256"] = hashlib.sha256(data).hexdigest()
+                row["source"] = base64.b64encode(zlib.compress(data)).decode()
         return _RECORD.format(create=_CREATE, row=json.dumps(row).encode().hex())
 
 
@@ -140,14 +139,14 @@ async def writable(connection: ScriptConnection, *, log: FilteringBoundLogger) -
     return False
 
 
-async def complete(connection: ScriptConnection, writer: Writer, *, log: FilteringBoundLogger) -> None:
+async def complete(connection: ScriptConnection, run_id: str, *, expected: int, log: FilteringBoundLogger) -> None:
     """See that every row has arrived; says so where one has not."""
-    query = "select count(*) as rows from headstart.ledger where run_id = $1"
-    found = await fetch(connection, query, writer.run_id)
-    if not found or found[0]["rows"] < writer.written:
+    found = await fetch(connection, "select count(*) as rows from headstart.ledger where run_id = $1", run_id)
+    there = found[0]["rows"] if found else 0
+    if there < expected:
         log.warning(
             "ledger_incomplete",
             cause="a revision's own role or session could not write to headstart.ledger",
-            expected=writer.written,
-            found=found[0]["rows"] if found else 0,
+            expected=expected,
+            found=there,
         )
