@@ -91,7 +91,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         if getattr(self.alembic, "sql", False):
             return False
         if name == "history":
-            return bool(self.alembic.indicate_current) or "current" in (self.alembic.rev_range or "")
+            ledger = self.own.ledger or self.own.source is not None
+            return ledger or bool(self.alembic.indicate_current) or "current" in (self.alembic.rev_range or "")
         return name not in _OFFLINE or bool(getattr(self.alembic, "autogenerate", False))
 
 
@@ -232,6 +233,9 @@ def _add_own(parser: argparse.ArgumentParser, verb: Verb) -> None:
         parser.add_argument(
             "--end-sessions", action="store_true", help="with --swap: end the sessions of others instead of refusing"
         )
+    elif verb.name == "history":
+        parser.add_argument("--ledger", action="store_true", help="what was done to the database: when, by whom")
+        parser.add_argument("--source", metavar="REVISION", help="print a revision's file as it was applied")
     elif verb.name == "sql":
         parser.add_argument("revision", nargs="?", default="head", help="[FROM:]TO [default head]")
 

@@ -129,6 +129,18 @@ class DatabaseUnknownError(HeadstartError):
     exit = Exit.DATABASE_UNKNOWN
 
 
+class DatabaseAheadError(HeadstartError):
+    """The database is newer than this history."""
+
+    exit = Exit.DATABASE_AHEAD
+
+
+class RevisionEditedError(HeadstartError):
+    """The source of an applied revision has changed since."""
+
+    exit = Exit.REVISION_EDITED
+
+
 class VerificationFailedError(HeadstartError):
     """The database is not where it should be after the run."""
 

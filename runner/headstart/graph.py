@@ -22,6 +22,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
         branch_labels: names given to the branch that starts here.
         path: the file, absolute.
         doc: first line of the file's docstring, "" if unknown.
+        sha256: of the file, "" if unknown.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     branch_labels: tuple[str, ...] = ()
     path: str = ""
     doc: str = ""
+    sha256: str = ""
 
 
 class Graph(msgspec.Struct, frozen=True, kw_only=True):

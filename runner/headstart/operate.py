@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from headstart import lock, postgres
+from headstart import ledger, lock, postgres
 from headstart.errors import BackupFailedError, BrokenHistoryError, ConfigurationError, NotReadyError
 from headstart.plan import Plan
 from headstart.readiness import wait_until_ready
@@ -108,12 +108,65 @@ async def status(run: Run) -> dict[str, Any]:
         from headstart.observe import invalid_indexes
 
         found["invalid_indexes"] = sorted(await invalid_indexes(ready.connection))
-    found["last_run"] = None
+        found["last_run"] = await _last_run(ready, await _name(run, ready, history))
     try:
         found["backups"] = [shown(each) for each in backups(run, ready.server.database)]
     except BackupFailedError as error:  # a status without a readable backup folder is still a status
         found["backups"], found["backups_problem"] = [], error.message
     return found
+
+
+async def _last_run(ready: Ready, name: str) -> dict[str, Any] | None:
+    """The last run that changed something, as the ledger has it."""
+    rows = await ledger.rows(ready.connection, name)
+    if not rows:
+        return None
+    last = rows[-1]
+    return {
+        "run_id": last.run_id,
+        "ended": last.at.isoformat(timespec="seconds"),
+        "headstart": last.headstart,
+        "image": last.image,
+        "host": last.host,
+        "role": last.role,
+        "backup": last.backup,
+        "revisions": [f"{row.action} {row.revision or 'base'}" for row in rows if row.run_id == last.run_id],
+    }
+
+
+async def _name(run: Run, ready: Ready, history: History) -> str:
+    """What the ledger calls this project."""
+    project = history.project
+    if project.conclusive:
+        return ledger.key(project.version_table, project.version_schema)
+    return (await load(run, ready, history, strict=False)).name
+
+
+async def applied(run: Run) -> list[ledger.Row]:
+    """What was done to the database, oldest first."""
+    history = find(run)
+    async with connected(run) as ready:
+        return await ledger.rows(ready.connection, await _name(run, ready, history))
+
+
+async def source(run: Run, revision: str) -> bytes:
+    """A revision's file as it was when it was applied.
+
+    Raises:
+        ConfigurationError: the ledger does not have it (10).
+    """
+    from headstart.ledger.source import as_applied
+
+    history = find(run)
+    async with connected(run) as ready:
+        name = await _name(run, ready, history)
+        found = await as_applied(ready.connection, name, [revision])
+    if revision not in found:
+        raise ConfigurationError(
+            f"the ledger does not have the source of revision {revision!r}",
+            hint="`headstart history --ledger` lists what was applied; ids are not abbreviated here",
+        )
+    return found[revision]
 
 
 async def back_up(run: Run) -> None:

@@ -11,13 +11,31 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseUnknownError
+from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseAheadError, DatabaseUnknownError
 from headstart.graph import RESERVED, Graph, Revision, build_graph, heads_named, listed
 
-__all__ = ["Graph", "Plan", "Revision", "build_graph", "decide"]
+__all__ = ["Entry", "Graph", "Plan", "Revision", "build_graph", "decide"]
 
 # Alembic completes an abbreviated id only to ids and labels of at least this length.
 _SHORTEST_COMPLETED = 4
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger knows of a revision that was applied.
+
+    Args:
+        follows: what had to be applied before it.
+        at: when it was applied, RFC 3339.
+        by: the image that did, or the version of Headstart.
+        host: where that ran.
+        run_id: of that run.
+    """
+
+    follows: tuple[str, ...]
+    at: str
+    by: str
+    host: str
+    run_id: str
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +61,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return not self.pending
 
 
-def decide(recorded: tuple[str, ...], graph: Graph, target: str) -> Plan | None:
+def decide(
+    recorded: tuple[str, ...],
+    graph: Graph,
+    target: str,
+    *,
+    ledger: Mapping[str, Entry] | None = None,
+    allow_ahead: bool = False,
+) -> Plan | None:
     """Compare what the database records with what the history holds.
 
     Args:
@@ -51,6 +76,8 @@ def decide(recorded: tuple[str, ...], graph: Graph, target: str) -> Plan | None:
         graph: the history.
         target: "head", "heads", "base", an id or an unambiguous beginning of one, or "+N" (Alembic's "Relative
             Migration Identifiers", forward only).
+        ledger: what is known of applied revisions: it tells a newer one from one that nobody knows.
+        allow_ahead: a database that is newer than this history is fine.
 
     Returns:
         The plan, or None where only Alembic knows: branch labels and other relative targets, recorded revisions that
@@ -60,20 +87,24 @@ def decide(recorded: tuple[str, ...], graph: Graph, target: str) -> Plan | None:
     Raises:
         BrokenHistoryError: "head" is asked for and there are several.
         ConfigurationError: the target is none of this history's, or ambiguous.
-        DatabaseUnknownError: a recorded revision is not in this history.
+        DatabaseAheadError: a recorded revision is not in this history, which ends below it.
+        DatabaseUnknownError: a recorded revision is not in this history, and nobody knows where it belongs.
     """
     if target == "head" and len(graph.heads) > 1:
         raise _several_heads(graph)
     unknown = tuple(i for i in recorded if i not in graph.revisions)
     if unknown:
-        raise _database_unknown(recorded, unknown, graph)
+        ahead = _ahead(recorded, unknown, graph, ledger or {})
+        if not allow_ahead or not isinstance(ahead, DatabaseAheadError):
+            raise ahead
+        return Plan(before=recorded, target=target, after=recorded, beyond=True)
     goals = _resolve(recorded, graph, target)
     if goals is None or len(set(recorded)) < len(recorded):
         return None
-    held = _lineage(graph, recorded)
+    held = lineage(graph, recorded)
     if len(recorded) > 1 and not held.isdisjoint(recorded) and _overlapping(graph, recorded):
         return None
-    wanted = _lineage(graph, goals)
+    wanted = lineage(graph, goals)
     needed = wanted - held
     if not needed:
         return Plan(before=recorded, target=target, after=recorded, beyond=not held <= wanted)
@@ -95,7 +126,7 @@ def _recorded_after(graph: Graph, recorded: tuple[str, ...], pending: tuple[str,
     for i in pending:
         down = set(graph.parents[i])
         replaced = heads & down
-        if len(replaced) > 1 and len(replaced) < len(down) and not down - heads <= _lineage(graph, heads - down):
+        if len(replaced) > 1 and len(replaced) < len(down) and not down - heads <= lineage(graph, heads - down):
             return None
         heads -= replaced
         heads.add(i)
@@ -157,7 +188,7 @@ def _steps_up(recorded: tuple[str, ...], graph: Graph, target: str) -> tuple[str
     return (here,)
 
 
-def _lineage(graph: Graph, starts: Iterable[str]) -> set[str]:
+def lineage(graph: Graph, starts: Iterable[str]) -> set[str]:
     """`starts` and everything that has to be applied before them."""
     seen: set[str] = set()
     stack = list(starts)
@@ -171,7 +202,7 @@ def _lineage(graph: Graph, starts: Iterable[str]) -> set[str]:
 
 def _overlapping(graph: Graph, recorded: tuple[str, ...]) -> bool:
     """Whether one recorded revision already contains another: no run of Alembic leaves that behind."""
-    below = _lineage(graph, (parent for i in recorded for parent in graph.parents[i]))
+    below = lineage(graph, (parent for i in recorded for parent in graph.parents[i]))
     return not below.isdisjoint(recorded)
 
 
@@ -235,7 +266,7 @@ def _bad_target(target: str, cause: str, remedy: str) -> ConfigurationError:
 
 
 def _several_heads(graph: Graph) -> BrokenHistoryError:
-    common = set.intersection(*(_lineage(graph, (head,)) for head in graph.heads))
+    common = set.intersection(*(lineage(graph, (head,)) for head in graph.heads))
     older = {parent for i in common for parent in graph.parents[i]}
     fork = [i for i in graph.revisions if i in common and i not in older]
     origin = f"they part after {listed(graph, fork)}" if fork else "they have no common parent"
@@ -245,6 +276,52 @@ def _several_heads(graph: Graph) -> BrokenHistoryError:
         heads=list(graph.heads),
         parents=fork,
         files=[graph.revisions[i].path for i in (*graph.heads, *fork)],
+    )
+
+
+def _ahead(
+    recorded: tuple[str, ...], unknown: tuple[str, ...], graph: Graph, ledger: Mapping[str, Entry]
+) -> DatabaseAheadError | DatabaseUnknownError:
+    """Say of recorded revisions that the history does not hold whether they are newer, if the ledger can tell."""
+    held, above, stack = [i for i in recorded if i in graph.revisions], [], list(unknown)
+    while stack:
+        i = stack.pop()
+        if i in graph.revisions:
+            held.append(i)
+        elif i not in ledger:
+            return _database_unknown(recorded, unknown, graph)
+        elif i not in above:
+            above.append(i)
+            stack.extend(ledger[i].follows)
+    missing = set(graph.heads) - lineage(graph, held)
+    if missing:
+        return _parted(unknown, held, missing, graph, ledger)
+    newest = ledger[unknown[0]]
+    return DatabaseAheadError(
+        f"the database is newer than this image: it is at {', '.join(recorded)}, applied by {newest.by}"
+        f" at {newest.at} (host {newest.host}, run {newest.run_id}); this image has {heads_named(graph)}",
+        hint="start that image or a newer one, or set HEADSTART_AHEAD=allow to start this one on the newer database",
+        recorded=list(recorded),
+        ahead=above[::-1],
+        heads=list(graph.heads),
+        applied_by=newest.by,
+        applied_at=newest.at,
+    )
+
+
+def _parted(
+    unknown: tuple[str, ...], held: list[str], missing: set[str], graph: Graph, ledger: Mapping[str, Entry]
+) -> DatabaseUnknownError:
+    by = ledger[unknown[0]]
+    return DatabaseUnknownError(
+        f"the database records {', '.join(unknown)}, applied by {by.by} at {by.at}, which this history does not hold;"
+        f" it has what the database has not: {listed(graph, sorted(missing))}; they part after"
+        f" {listed(graph, held) if held else 'the base'}",
+        hint="two branches of the code have gone different ways: bring both revisions into one image, then"
+        ' `headstart merge heads -m "merge"`',
+        unknown=list(unknown),
+        heads=list(graph.heads),
+        parents=held,
     )
 
 

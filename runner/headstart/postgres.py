@@ -212,12 +212,12 @@ async def close(connection: ScriptConnection | None) -> None:
 
 
 async def holds_user_tables(connection: ScriptConnection, version_table: str) -> bool:
-    """Whether there is anything to lose: a table, sequence or large object of the user's, Alembic's own aside."""
+    """Whether there is anything to lose: a table, sequence or large object of the user's, Alembic's and ours aside."""
     return bool(
         await connection.fetchval(
             "select exists(select from pg_class c join pg_namespace n on n.oid = c.relnamespace"
             " where c.relkind in ('r', 'p', 'm', 'f', 'S')"
-            " and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'"
+            " and n.nspname not like 'pg\\_%' and n.nspname not in ('information_schema', 'headstart')"
             " and c.relname <> $1 and not exists(select from pg_depend d where d.classid = 'pg_class'::regclass"
             " and d.objid = c.oid and d.deptype = 'e'))"
             " or exists(select from pg_largeobject_metadata)",

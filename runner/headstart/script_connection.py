@@ -46,6 +46,7 @@ class ScriptConnection(asyncpg.Connection):
         progress: (number of the statement now at work, how many there are) while a script runs; else None.
         ahead: send DDL in a transaction without waiting for its end: the server works while Python prepares what comes
             next. Whatever it fails of is raised by the next call, at the latest by COMMIT, and `last_error` names it.
+        parting: a statement that goes to the server together with the next COMMIT, and so costs no time of its own.
         at_work: told the text of each statement when it is sent, and None when it has ended.
     """
 
@@ -55,6 +56,7 @@ class ScriptConnection(asyncpg.Connection):
         self.last_error: ScriptFailure | None = None
         self.progress: tuple[int, int] | None = None
         self.ahead = False
+        self.parting = ""
         self.at_work: Callable[[str | None], None] = _nobody
         self._sent: asyncio.Task[str] | None = None
         self._guarded = False
@@ -96,6 +98,7 @@ class ScriptConnection(asyncpg.Connection):
 
     async def tidy(self) -> None:
         """Rolls back a transaction that a borrower left open, so that the next one finds none."""
+        self.parting = ""
         sent, self._sent = self._sent, None
         if sent is not None:
             sent.cancel()
@@ -129,6 +132,7 @@ class ScriptConnection(asyncpg.Connection):
         if not self.is_in_transaction():
             self._outermost = transaction
             self._guarded = False
+            self.parting = ""
         return transaction
 
     # -- ahead --------------------------------------------------------------------------------------------------------
@@ -163,6 +167,8 @@ class ScriptConnection(asyncpg.Connection):
         """As asyncpg's own, after what was sent ahead has arrived."""
         await self.arrived()
         self._guarded = self._guarded or query.lstrip()[:9].upper() == "SAVEPOINT"
+        if self.parting and query[:6].upper() == "COMMIT":
+            query, self.parting = f"{self.parting};\n{query}", ""
         return str(await super().execute(query, *args, timeout=timeout))
 
     # -- statements ---------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         backup_dir: the folder that holds a folder for each database.
         backup_keep: how many to keep for each database.
         backup_jobs: how many tables to dump at once.
+        image: what the ledger calls this image.
         log: the form of the log.
         config: Alembic's configuration file.
         config_explicit: whether somebody named that file.
@@ -60,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     backup_dir: Path = Path("backups")
     backup_keep: int = 7
     backup_jobs: int = 1
+    image: str | None = None
     log: Literal["auto", "json", "console"] = "auto"
     config: str = "alembic.ini"
     config_explicit: bool = False

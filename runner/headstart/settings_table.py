@@ -208,6 +208,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _whole_number(1, 64, 4),
         "how many tables are dumped at once",
     ),
+    _headstart("image", "none", "app:v2", "NAME", str.strip, "what the ledger calls this image: its name and tag"),
     _choice(
         "log",
         "auto",

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from headstart import history, postgres
+from headstart import history, ledger, postgres
 from headstart.lock import migration_lock
 from headstart.plan import Plan, decide
 from headstart.readiness import wait_until_ready
@@ -83,7 +83,9 @@ async def compare(run: Run, ready: Ready, found: History) -> Plan | None:
 
     Raises:
         BrokenHistoryError: the target is `head`, and there are several (70).
+        DatabaseAheadError: the recorded revision is newer than all of it (71).
         DatabaseUnknownError: the recorded revision is not in it (72).
+        RevisionEditedError: an applied revision's file has changed since (73).
     """
     with run.timed("compare"):
         project, graph = found
@@ -92,9 +94,20 @@ async def compare(run: Run, ready: Ready, found: History) -> Plan | None:
             return None
         recorded = await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
         run.found(recorded)
-        plan = decide(recorded, graph, run.settings.target)
+        name = ledger.key(project.version_table, project.version_schema)
+        known = graph.revisions.keys() >= set(recorded)
+        plan = decide(
+            recorded,
+            graph,
+            run.settings.target,
+            ledger={} if known else await ledger.entries(ready.connection, name),
+            allow_ahead=run.settings.ahead == "allow",
+        )
+        await ledger.refuse_edited(ready.connection, name, recorded, graph)
         if plan is None:
             run.log.info("alembic_decides", reason=f"the target {run.settings.target!r} is Alembic's to resolve")
+        elif not known:
+            run.log.warning("database_ahead", revision=spell(recorded), hint="left as it is: HEADSTART_AHEAD=allow")
         elif plan.nothing_pending:
             run.log.info("nothing_pending", revision=spell(recorded), target=run.settings.target, beyond=plan.beyond)
         return plan

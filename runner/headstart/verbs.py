@@ -24,6 +24,8 @@ def job(asked: Asked) -> Job:
     name = asked.verb.name
     if name in {"upgrade", "downgrade", "stamp"} and not asked.alembic.sql:
         return _changing(asked)
+    if name == "history" and (asked.own.ledger or asked.own.source is not None):
+        return lambda run: _ledger(run, asked.own)
     if asked.alembic is not None:
         return lambda run: operate.alembic(run, asked.alembic, database=asked.needs_database)
     own: dict[str, Job] = {
@@ -76,6 +78,9 @@ def _print_status(found: dict[str, Any]) -> None:
     ]
     if not found["lock_holders"]:
         lines.append("lock      free")
+    if last := found["last_run"]:
+        by = last["image"] or f"headstart {last['headstart']}"
+        lines.append(f"last run  {last['ended']} by {by} on {last['host']}: {', '.join(last['revisions'])}")
     lines += [_backup_line(each) for each in found["backups"]] or [f"backup    {found.get('backups_problem', 'none')}"]
     sys.stdout.write("\n".join(lines) + "\n")
 
@@ -136,6 +141,21 @@ async def _prune(run: Run, own: Any, database: str | None) -> None:  # noqa: ANN
     for name, each in decisions.items():
         sys.stdout.writelines(f"{name}: kept {kept}\n" for kept in each.keep)
         sys.stdout.writelines(f"{name}: deleted {gone} ({reason})\n" for gone, reason in each.delete.items())
+
+
+async def _ledger(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+    if own.source is not None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(await operate.source(run, own.source))
+        return
+    for row in await operate.applied(run):
+        seconds = "" if row.seconds is None else f"  {row.seconds:.2f} s"
+        by = f"{row.role}@{row.host}  {row.image or f'headstart {row.headstart}'}  run {row.run_id}"
+        sys.stdout.write(
+            f"{row.at:%Y-%m-%dT%H:%M:%SZ}  {row.action:<8}  {row.revision or 'base'}{seconds}  {by}"
+            + (f"  backup {row.backup}" if row.backup else "")
+            + "\n"
+        )
 
 
 async def _restore(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)

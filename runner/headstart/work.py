@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from headstart import postgres, safety
+from headstart import ledger, postgres, safety
 from headstart.alembic_bridge.migrate import migrate
 from headstart.alembic_bridge.scripts import Recorded, Scripts, recorded
 from headstart.alembic_bridge.steps import revision_of
@@ -20,6 +20,7 @@ from headstart.errors import (
     HeadstartError,
     VerificationFailedError,
 )
+from headstart.ledger.writer import Writer, complete, writable
 from headstart.lock import WORK
 from headstart.observe import Activity, watch
 from headstart.plan import decide
@@ -79,15 +80,17 @@ class Work:
         run.found(found.revisions)
         work = cls(run, ready, scripts, workbench, found)
         if strict:
-            work._refuse_unfit_history(history)
+            await work._refuse_unfit_history(history)
         return work
 
-    def _refuse_unfit_history(self, history: History) -> None:
+    async def _refuse_unfit_history(self, history: History) -> None:
         """Say in our words what Alembic would refuse too, where the fast reading of the files can."""
         graph = history.graph
         target = self._run.settings.target
         if graph is not None:
-            decide(self._found.revisions, graph, target)
+            known = graph.revisions.keys() >= set(self._found.revisions)
+            entries = {} if known else await ledger.entries(self._ready.connection, self.name)
+            decide(self._found.revisions, graph, target, ledger=entries)
             return
         if target == "head" and len(self._scripts.heads) > 1:
             raise BrokenHistoryError(
@@ -101,6 +104,18 @@ class Work:
                 f" (its head is {', '.join(self._scripts.heads)})",
                 hint="start the image that knows that revision",
             )
+
+    @property
+    def name(self) -> str:
+        """What the ledger calls this project."""
+        return ledger.key(self._found.version_table, self._found.version_schema)
+
+    async def _writer(self) -> Writer | None:
+        """What writes the ledger, where the role may."""
+        run = self._run
+        if not await writable(self._ready.connection, log=run.log):
+            return None
+        return Writer(self.name, run_id=run.run_id, image=run.settings.image, backup=run.backup)
 
     async def steps_up(self, target: str) -> list[RevisionStep]:
         """What is pending, by Alembic's own word; empty when another runner has done it meanwhile."""
@@ -154,6 +169,7 @@ class Work:
         """
         run = self._run
         activity = Activity()
+        writer = await self._writer()
 
         def record(applied: AppliedRevision, arrived: tuple[str, ...]) -> None:
             run.applied.append(applied)
@@ -170,6 +186,7 @@ class Work:
                         activity=activity,
                         retry=run.settings.table_lock_retry,
                         record=record,
+                        ledger=writer,
                         log=run.log,
                         tag=run.options.get("tag"),
                     )
@@ -182,6 +199,8 @@ class Work:
                     async with asyncio.timeout(0.5):
                         run.after = await self._read(self._ready.connection)
                 raise
+        if writer is not None:
+            await complete(self._ready.connection, run.run_id, expected=len(steps), log=run.log)
 
     @contextlib.asynccontextmanager
     async def _watched(self, activity: Activity) -> AsyncIterator[None]:
@@ -241,4 +260,21 @@ class Work:
         from headstart.alembic_bridge.verbs import stamp
 
         with self._run.timed("stamp"):
+            writer = await self._writer()
             self._expected = await stamp(self._scripts, self._workbench, revisions, log=self._run.log, **options)
+            if writer is not None:
+                await self._declare(writer)
+
+    async def _declare(self, writer: Writer) -> None:
+        """Who stamps says that the database is as these files have it: they count as applied as they are now."""
+        connection = self._ready.connection
+        known = await ledger.applied(connection, self.name)
+        held = self._scripts.lineage(self._expected)
+        rows = [
+            writer.record("stamped", each.id, follows=each.down, path=each.path)
+            for each in held
+            if known.get(each.id) != each.sha256 or each.id in self._expected
+        ]
+        rows = rows or [writer.record("stamped", None)]
+        await connection.execute(";".join(rows))
+        await complete(connection, self._run.run_id, expected=len(rows), log=self._run.log)

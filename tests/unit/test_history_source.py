@@ -143,7 +143,8 @@ def test_plain_files_are_read_by_pattern_as_alembic_reads_them(tmp_path: Path, f
     path = write(tmp_path, "x.py", PLAIN[form])
     with no_tree():
         found = source_module.read_revision(str(path), path.read_bytes())
-    assert {name: getattr(found, name) for name in Revision.__struct_fields__} == as_alembic_reads(path)
+    of_alembic = [name for name in Revision.__struct_fields__ if name != "sha256"]
+    assert {name: getattr(found, name) for name in of_alembic} == as_alembic_reads(path)
 
 
 @pytest.mark.parametrize("form", ODD)

@@ -76,8 +76,9 @@ class TestTable:
         """The example of each setting is understood, and the default that is shown is the one that is used."""
         setting.parse(setting.example)
         used = getattr(settings(), setting.field)
-        if setting.field in {"backup_dir", "backup_jobs", "deadline"}:
-            assert used == {"backup_dir": Path("backups"), "backup_jobs": 4, "deadline": None}[setting.field]
+        if setting.field in {"backup_dir", "backup_jobs", "deadline", "image"}:
+            expected = {"backup_dir": Path("backups"), "backup_jobs": 4, "deadline": None, "image": None}
+            assert used == expected[setting.field]
         else:
             assert setting.parse(setting.default) == used == getattr(Settings(dsn=settings().dsn), setting.field)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from headstart.ledger import SCHEMA
 from headstart.log import bridge
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ async def run_environment(
             *(theirs if isinstance(theirs, list | tuple | set) else (theirs,)),
             *([applied] if applied else []),
         ]
-        configure(**{**given, "transaction_per_migration": True, "on_version_apply": callbacks})
+        configure(**{**_past_ledger(given), "transaction_per_migration": True, "on_version_apply": callbacks})
 
     # The instance's attribute: a subclass's method would not reach env.py through Alembic's proxy.
     environment.configure = ours  # type: ignore[method-assign]
@@ -75,6 +76,16 @@ async def run_environment(
             raise RuntimeError(f"it called sys.exit({leaving.code!r})").with_traceback(
                 leaving.__traceback__
             ) from leaving
+
+
+def _past_ledger(given: dict[str, Any]) -> dict[str, Any]:
+    """What env.py configures, with our own schema left out of what autogenerate compares (`include_schemas`)."""
+    theirs = given.get("include_name")
+
+    def include_name(name: str | None, kind: str, parents: dict[str, Any]) -> bool:
+        return (kind, name) != ("schema", SCHEMA) and (theirs is None or bool(theirs(name, kind, parents)))
+
+    return {**given, "include_name": include_name}
 
 
 @contextlib.contextmanager
@@ -90,7 +101,13 @@ def hosted() -> Iterator[None]:
     def leave_logging(*_: object, **__: object) -> None:
         """Our log stays as it is: asks no. 25, `fileConfig` mutes logging."""
 
+    configure = EnvironmentContext.configure
+
+    def passing_ledger(self: EnvironmentContext, *args: Any, **given: Any) -> None:  # noqa: ANN401  (configure's own)
+        configure(self, *args, **_past_ledger(given))
+
     replaced: list[tuple[Any, str, Any]] = [
+        (EnvironmentContext, "configure", passing_ledger),
         (asyncio, "run", run),
         (asyncio.Runner, "run", run_here),
         (asyncio.BaseEventLoop, "run_until_complete", run_here),

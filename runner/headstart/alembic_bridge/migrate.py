@@ -25,11 +25,12 @@ from headstart.errors import (
 from headstart.observe import Activity, invalid_indexes, summary
 
 if TYPE_CHECKING:
-    from alembic.runtime.migration import RevisionStep
+    from alembic.runtime.migration import MigrationContext, RevisionStep
     from structlog.typing import FilteringBoundLogger
 
     from headstart.alembic_bridge.scripts import Scripts
     from headstart.alembic_bridge.workbench import Workbench
+    from headstart.ledger.writer import Writer
     from headstart.run import AppliedRevision
 
 
@@ -41,6 +42,7 @@ async def migrate(
     activity: Activity,
     retry: float,
     record: Callable[[AppliedRevision, tuple[str, ...]], None],
+    ledger: Writer | None = None,
     log: FilteringBoundLogger,
     tag: str | None = None,
 ) -> tuple[str, ...]:
@@ -53,6 +55,7 @@ async def migrate(
         activity: told what is going on.
         retry: seconds for which one revision is tried again.
         record: called with each revision once it is committed, and with what the version table then holds.
+        ledger: writes a row for each revision, in its transaction.
         log: gets a line for each revision.
         tag: Alembic's `--tag`.
 
@@ -69,11 +72,12 @@ async def migrate(
     arrived: tuple[str, ...] = ()
     work = Steps(steps, workbench, activity, lambda applied: record(applied, arrived), log)
 
-    def applied(heads: set[str], **_: object) -> None:
+    def applied(ctx: MigrationContext, heads: set[str], **_: object) -> None:
         nonlocal arrived
         arrived = tuple(sorted(heads))
         work.applied()
         workbench.require_lock()
+        work.record_in(ledger, ctx)
 
     attempt, first_loss, losing = 0, 0.0, -1
     while True:

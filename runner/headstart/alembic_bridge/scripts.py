@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
 from headstart.alembic_bridge.environment import run_environment
 from headstart.errors import BrokenHistoryError, ConfigurationError, HeadstartError
+from headstart.graph import Revision
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -67,6 +70,20 @@ class Scripts:
         except CommandError:
             return False
         return found.revision == revision
+
+    def lineage(self, revisions: tuple[str, ...]) -> list[Revision]:
+        """Revisions and all that has to be applied before them, that first."""
+        found = self.directory.revision_map.iterate_revisions(revisions, "base", inclusive=True)
+        return [
+            Revision(
+                id=each.revision,
+                down=tuple(each._all_down_revisions),  # noqa: SLF001  (down_revision and depends_on, resolved)
+                path=each.path,
+                sha256=hashlib.sha256(Path(each.path).read_bytes()).hexdigest(),
+            )
+            for each in found
+            if isinstance(each, Script)
+        ][::-1]
 
     def upgrade(self, target: str, recorded: tuple[str, ...]) -> list[RevisionStep]:
         """The steps up to `target`, which may be relative, as `alembic upgrade` would take them."""

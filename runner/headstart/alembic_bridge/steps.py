@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from headstart.alembic_bridge.workbench import Workbench
+    from headstart.ledger.writer import Writer
     from headstart.observe import Activity
 
 RETRIED = {"55P03": "lock_not_available", "40P01": "deadlock_detected", "40001": "serialization_failure"}
@@ -74,6 +75,7 @@ class Steps:
         self.on_indexes: list[str] = []
         self._inside: list[str] = []
         self._versioned = False
+        self._started = 0.0
         self._path = ""
         self._places: list[tuple[str, int | None]] = []
         self._workbench = workbench
@@ -99,12 +101,12 @@ class Steps:
             self.outside, self._inside, self._versioned = [], [], False
             self._activity.revision = revision_of(step)
             self._path, self._places = str(getattr(step.revision, "path", "")), []
-            started = time.monotonic()
+            self._started = time.monotonic()
             yield step
             if external:
                 self._commit_underneath(connection)
             self.done += 1
-            applied = AppliedRevision(revision=revision_of(step), seconds=round(time.monotonic() - started, 3))
+            applied = AppliedRevision(revision=revision_of(step), seconds=round(time.monotonic() - self._started, 3))
             self._record(applied)
             self._activity.revision = None
             self._log.info(
@@ -133,6 +135,20 @@ class Steps:
     def applied(self, **_: object) -> None:
         """Alembic's `on_version_apply`: the step's work is done, its commit comes next."""
         self._versioned = True
+
+    def record_in(self, ledger: Writer | None, context: MigrationContext) -> None:
+        """Let the current step's transaction write its own row, if there is a ledger."""
+        step = self.current
+        if ledger is None or step is None:
+            return
+        statement = ledger.record(
+            "applied" if step.is_upgrade else "reverted",
+            revision_of(step),
+            follows=step.revision._all_down_revisions,  # noqa: SLF001  (down_revision and depends_on, resolved)
+            path=str(getattr(step.revision, "path", "")),
+            seconds=round(time.monotonic() - self._started, 3),
+        )
+        self._workbench.before_commit(context, statement)
 
     @contextlib.contextmanager
     def noticing(self) -> Iterator[None]:

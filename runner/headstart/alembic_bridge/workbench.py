@@ -28,6 +28,7 @@ from headstart.postgres import milliseconds
 from headstart.script_connection import ScriptConnection
 
 if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
     from structlog.typing import FilteringBoundLogger
 
     from headstart.dsn import Dsn
@@ -147,6 +148,17 @@ class Workbench:
                 await_only(self.connection.execute("select 1"))
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 raise MigrationFailedError("the connection that holds the migration lock was lost") from error
+
+    @staticmethod
+    def before_commit(context: MigrationContext, statement: str) -> None:
+        """Run a statement at the end of a step's transaction, whichever connection has that."""
+        assert context.connection is not None  # noqa: S101  (online)
+        dbapi: Any = context.connection.connection.dbapi_connection
+        raw = getattr(dbapi, "driver_connection", None)
+        if isinstance(raw, ScriptConnection) and raw.is_in_transaction():
+            raw.parting = statement
+        else:
+            dbapi.cursor().execute(statement)
 
     def _take_over(self, cursor: Any, raw: object, pid: int, connection: sqlalchemy.Connection) -> None:  # noqa: ANN401
         promised = raw.get_server_pid() if isinstance(raw, ScriptConnection) else _promised_pid(raw)

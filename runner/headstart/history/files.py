@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from hashlib import sha256
+
+import msgspec
 
 from headstart.errors import BrokenHistoryError, ConfigurationError
-from headstart.graph import Graph, build_graph
+from headstart.graph import Graph, Revision, build_graph
 from headstart.history.project import Project
 from headstart.history.source import OnlyAlembicKnowsError, compiled, read_revision
 
@@ -25,7 +28,7 @@ def read_graph(project: Project) -> Graph | None:
     if project.sourceless or not project.script_location:
         return None
     try:
-        return build_graph([read_revision(path, _bytes(path)) for path in revision_files(project)])
+        return build_graph([_revision(path) for path in revision_files(project)])
     except OnlyAlembicKnowsError:
         return None
 
@@ -87,6 +90,11 @@ def _listed(folder: str, *, recursive: bool) -> Iterator[str]:
         for entry in found:
             if entry.name != "__pycache__" and entry.is_dir(follow_symlinks=False):
                 yield from _listed(entry.path, recursive=True)
+
+
+def _revision(path: str) -> Revision:
+    data = _bytes(path)
+    return msgspec.structs.replace(read_revision(path, data), sha256=sha256(data).hexdigest())
 
 
 def _bytes(path: str) -> bytes:

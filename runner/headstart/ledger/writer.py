@@ -1,0 +1,152 @@
+"""What writes the ledger: one statement for each revision, run in that revision's transaction."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import socket
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from headstart import __version__
+from headstart.ledger import fetch
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.script_connection import ScriptConnection
+
+_CREATE = """
+create schema if not exists headstart;
+create table headstart.ledger (
+    id bigint generated always as identity primary key,
+    at timestamptz not null default clock_timestamp(),
+    history text not null,
+    action text not null check (action in ('applied', 'reverted', 'stamped', 'adopted')),
+    revision text,
+    follows text[] not null,
+    seconds double precision,
+    sha256 text,
+    source bytea,
+    run_id text not null,
+    role text not null default session_user,
+    host text not null,
+    headstart text not null,
+    image text,
+    backup text
+);
+comment on schema headstart is 'What Headstart has done to this database. No migration needs it.';
+comment on column headstart.ledger.history is 'The version table of the Alembic project, with its schema if it has one';
+comment on column headstart.ledger.revision is 'Null where the database was stamped as holding none';
+comment on column headstart.ledger.source is 'The revision file as it was applied, compressed with zlib';
+"""
+# Values go in as hexadecimal digits alone, so that no driver, encoding or setting of the session reads anything into
+# them. A block of its own, because a revision may have taken a role that may not write here: that must not matter.
+_RECORD = """/* COMMIT, and before it a row in headstart.ledger */
+do $headstart$
+begin
+    if pg_catalog.to_regclass('headstart.ledger') is null then
+        {create}
+    end if;
+    insert into headstart.ledger
+        (history, action, revision, follows, seconds, sha256, source, run_id, host, headstart, image, backup)
+    select j.history, j.action, j.revision, j.follows, j.seconds, j.sha256, pg_catalog.decode(j.source, 'base64'),
+        j.run_id, j.host, j.headstart, j.image, j.backup
+    from pg_catalog.jsonb_to_record(
+        cast(pg_catalog.convert_from(pg_catalog.decode('{row}', 'hex'), 'UTF8') as pg_catalog.jsonb)
+    ) as j (history text, action text, revision text, follows text[], seconds float8, sha256 text, source text,
+        run_id text, host text, headstart text, image text, backup text);
+exception when others then
+    raise warning using message = 'headstart.ledger: ' || sqlerrm;
+end
+$headstart$
+"""
+_WRITABLE = """
+select case when pg_catalog.to_regclass('headstart.ledger') is not null
+    then pg_catalog.has_table_privilege('headstart.ledger', 'insert')
+    when pg_catalog.to_regnamespace('headstart') is not null
+    then pg_catalog.has_schema_privilege('headstart', 'create')
+    else pg_catalog.has_database_privilege(pg_catalog.current_database(), 'create') end
+"""
+
+
+class Writer:
+    """Makes the statement that records a revision, to be run in that revision's transaction.
+
+    Args:
+        history: `key` of the project.
+        run_id: of this run.
+        image: what this image calls itself.
+        backup: the folder of the backup that was taken before.
+    """
+
+    def __init__(self, history: str, *, run_id: str, image: str | None, backup: str | None) -> None:
+        self._common = {
+            "history": history,
+            "run_id": run_id,
+            "host": socket.gethostname(),
+            "headstart": __version__,
+            "image": image,
+            "backup": backup,
+        }
+
+    def record(
+        self,
+        action: str,
+        revision: str | None,
+        *,
+        follows: Iterable[str] = (),
+        path: str | None = None,
+        seconds: float | None = None,
+    ) -> str:
+        """The statement for one revision.
+
+        Args:
+            action: applied, reverted, stamped or adopted.
+            revision: its id; None for a database stamped as holding none.
+            follows: what had to be applied before it.
+            path: its file; what cannot be read is not recorded.
+            seconds: that it took.
+        """
+        row = {**self._common, "action": action, "revision": revision, "follows": list(follows), "seconds": seconds}
+        if path is not None and path.endswith(".py"):
+            with contextlib.suppress(OSError):
+                data = Path(path).read_bytes()
+                row["sha256"] = hashlib.sha256(data).hexdigest()
+                row["source"] = base64.b64encode(zlib.compress(data)).decode()
+        return _RECORD.format(create=_CREATE, row=json.dumps(row).encode().hex())
+
+
+async def writable(connection: ScriptConnection, *, log: FilteringBoundLogger) -> bool:
+    """Whether the role may write it, or make it; says so where it may not."""
+    try:
+        if await connection.fetchval(_WRITABLE):
+            return True
+        cause = "the role may neither write to headstart.ledger nor create it"
+    except asyncpg.InsufficientPrivilegeError as error:
+        cause = str(error)
+    log.warning(
+        "ledger_not_written",
+        cause=cause,
+        hint="let a role with that privilege run once, or grant create on the database; all else works without",
+    )
+    return False
+
+
+async def complete(connection: ScriptConnection, run_id: str, *, expected: int, log: FilteringBoundLogger) -> None:
+    """See that every row has arrived; says so where one has not."""
+    found = await fetch(connection, "select count(*) as rows from headstart.ledger where run_id = $1", run_id)
+    there = found[0]["rows"] if found else 0
+    if there < expected:
+        log.warning(
+            "ledger_incomplete",
+            cause="a revision's own role or session could not write to headstart.ledger",
+            expected=expected,
+            found=there,
+        )

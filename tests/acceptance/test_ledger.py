@@ -1,0 +1,285 @@
+"""The ledger, through the real process: what is written, and what it tells from what."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from acceptance.checks import ended, make_role, with_password
+from support.postgres import psql, script
+from support.project import Project, fingerprint, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import RunHeadstart
+    from support.postgres import Postgres
+    from support.process import Run
+
+    Headstart = Callable[..., Run]
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    """Three revisions."""
+    for ident in ("a1", "b2", "c3"):
+        project.revision(ident, f"create table {ident} (id int)", undo=[f"drop table {ident}"])
+    return project
+
+
+@pytest.fixture
+def headstart(run_headstart: RunHeadstart, project: Project, any_database: str) -> Headstart:
+    """Run it in the project, on the database, without backups."""
+    return functools.partial(
+        run_headstart,
+        url=any_database,
+        cwd=project.folder,
+        env={"HEADSTART_BACKUP": "off", "HEADSTART_IMAGE": "app:v1"},
+    )
+
+
+def rows(url: str) -> list[str]:
+    """What the ledger says has happened."""
+    return [
+        row[0]
+        for row in psql(url, "select action || ' ' || coalesce(revision, 'base') from headstart.ledger order by id")
+    ]
+
+
+def test_each_revision_is_recorded(project: Project, headstart: Headstart, any_database: str) -> None:
+    """When, how long, from which source, by which image and version, on which host, as whom, with its run."""
+    run = headstart("up")
+    ended(run, 0)
+    assert rows(any_database) == ["applied a1", "applied b2", "applied c3"]
+    digest = hashlib.sha256((project.versions / "b2.py").read_bytes()).hexdigest()
+    ((found,),) = psql(
+        any_database,
+        "select concat_ws(' ', history, follows, sha256, image, role, run_id, seconds between 0 and 60,"
+        " at between now() - interval '1 minute' and now(), host <> '', headstart)"
+        " from headstart.ledger where revision = 'b2'",
+    )
+    expected = rf"alembic_version {{a1}} {digest} app:v1 \S+ {run.last['run_id']} t t t 0\.\S+"
+    assert re.fullmatch(expected, found), found
+    ended(headstart("downgrade", "-1"), 0)
+    assert rows(any_database)[-1] == "reverted c3"
+
+
+def test_a_revision_that_fails_is_not_recorded(project: Project, headstart: Headstart, any_database: str) -> None:
+    """A row is there exactly if its revision is; where none was applied, there is no ledger either."""
+    project.revision("d4", "create table d4 (id int)", "select no_such_column")
+    ended(headstart("up"), 60)
+    assert rows(any_database) == ["applied a1", "applied b2", "applied c3"]
+
+
+def test_nothing_is_made_where_the_first_revision_fails(
+    project: Project, headstart: Headstart, any_database: str
+) -> None:
+    """An empty database on which nothing works stays empty."""
+    project.revision("a1", "select no_such_column", down=None)
+    before = fingerprint(any_database)
+    ended(headstart("up"), 60)
+    assert fingerprint(any_database) == before
+
+
+def test_71_ahead(project: Project, headstart: Headstart, any_database: str) -> None:
+    """An older image on a newer database: it is told which image went ahead, and changes nothing; or is let through."""
+    ended(headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_IMAGE": "app:v2"}), 0)
+    for newer in ("b2", "c3"):
+        (project.versions / f"{newer}.py").unlink()
+    before = fingerprint(any_database)
+    last = ended(headstart("up"), 71)
+    assert last["outcome"] == "database_ahead"
+    assert "it is at c3, applied by app:v2" in last["error"]
+    assert "HEADSTART_AHEAD=allow" in last["hint"]
+    assert last["ahead"] == ["b2", "c3"]
+    allowed = headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_AHEAD": "allow"})
+    assert ended(allowed, 0)["applied"] == []
+    assert allowed.events("database_ahead")
+    assert fingerprint(any_database) == before
+
+
+def test_72_parted(project: Project, headstart: Headstart, any_database: str) -> None:
+    """Two branches of the code: the database holds the one's revision, the image the other's. That is not ahead."""
+    ended(headstart("up"), 0)
+    (project.versions / "c3.py").unlink()
+    project.revision("x9", "create table x9 (id int)", down="b2")
+    last = ended(headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_AHEAD": "allow"}), 72)
+    assert "they part after b2" in last["error"]
+    assert "merge" in last["hint"]
+
+
+def test_72_unknown(project: Project, headstart: Headstart, any_database: str) -> None:
+    """A revision that nobody ever recorded is unknown, whatever else the ledger holds."""
+    ended(headstart("up"), 0)
+    psql(any_database, "update alembic_version set version_num = 'zz'")
+    assert "zz" in ended(headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_AHEAD": "allow"}), 72)["error"]
+
+
+def test_72_missing(project: Project, headstart: Headstart, any_database: str) -> None:
+    """A revision that was reverted elsewhere, and is recorded all the same, is not taken for applied."""
+    ended(headstart("up"), 0)
+    ended(headstart("downgrade", "-1"), 0)
+    psql(any_database, "update alembic_version set version_num = 'c3'")
+    (project.versions / "c3.py").unlink()
+    ended(headstart("up"), 72)
+
+
+PASSWORD = "s3cret"
+
+EDITED = {
+    "statement": ("create table b2 (id int)", "create table b2 (id bigint)"),
+    "downgrade": ("drop table b2", "drop table if exists b2"),
+    "parent": ("down_revision: Union[str, Sequence[str], None] = 'a1'", "down_revision = 'a1'\nmore = 1"),
+}
+UNTOUCHED = {
+    "comment": ("def upgrade", "# why\ndef upgrade"),
+    "docstring": ('"""the change b2', '"""what this is about'),
+    "blank lines": ("def downgrade", "\n\n\ndef downgrade"),
+    "wrapped": ("op.execute('create table b2 (id int)')", 'op.execute(\n        "create table b2 (id int)",\n    )'),
+    "joined": ("'create table b2 (id int)'", "('create table b2 '\n     '(id int)')"),
+    "carriage returns": ("\n", "\r\n"),
+}
+
+
+def edit(project: Project, change: tuple[str, str]) -> None:
+    """Change the file of b2."""
+    path = project.versions / "b2.py"
+    text = path.read_text(encoding="utf-8")
+    assert change[0] in text
+    path.write_bytes(text.replace(*change).encode())
+
+
+@pytest.mark.parametrize("pending", [False, True], ids=["nothing pending", "pending"])
+@pytest.mark.parametrize("change", EDITED)
+def test_73_edited(project: Project, headstart: Headstart, any_database: str, change: str, pending: bool) -> None:
+    """An applied revision that does something else today is refused, with its file and line, and nothing is changed."""
+    ended(headstart("up"), 0)
+    edit(project, EDITED[change])
+    if pending:
+        project.revision("d4", "create table d4 (id int)")
+    before = fingerprint(any_database)
+    last = ended(headstart("up"), 73)
+    assert last["outcome"] == "revision_edited"
+    assert re.search(r"revision b2 \(\S+/b2\.py:\d+\)", last["error"])
+    assert fingerprint(any_database) == before
+
+
+@pytest.mark.parametrize("change", UNTOUCHED)
+def test_what_is_no_edit(project: Project, headstart: Headstart, change: str) -> None:
+    """Comments, docstrings and formatting may change."""
+    ended(headstart("up"), 0)
+    edit(project, UNTOUCHED[change])
+    ended(headstart("up"), 0)
+
+
+def test_an_edit_is_of_no_interest_before_the_revision_is_applied(project: Project, headstart: Headstart) -> None:
+    """A revision that was reverted may be edited, and applied again."""
+    ended(headstart("up"), 0)
+    ended(headstart("downgrade", "a1"), 0)
+    edit(project, EDITED["statement"])
+    ended(headstart("up"), 0)
+    ended(headstart("up"), 0)
+
+
+def test_stamp_declares_the_files_right(project: Project, headstart: Headstart, any_database: str) -> None:
+    """Stamping the recorded revision says that the database is as the files say now."""
+    ended(headstart("up"), 0)
+    edit(project, EDITED["statement"])
+    ended(headstart("up"), 73)
+    ended(headstart("stamp", "c3"), 0)
+    ended(headstart("up"), 0)
+    assert "stamped b2" in rows(any_database)
+
+
+def test_without_the_privilege(project: Project, headstart: Headstart, any_server: Postgres, any_database: str) -> None:
+    """A role that may not create a schema migrates all the same, and the log says that nothing is recorded."""
+    make_role(any_server, "modest", PASSWORD)
+    script(any_database, "grant create, usage on schema public to modest")
+    run = headstart("up", url=with_password(any_database, PASSWORD, user="modest"))
+    assert len(ended(run, 0)["applied"]) == 3
+    (said,) = run.events("ledger_not_written")
+    assert "grant create on the database" in said["hint"]
+    assert recorded(any_database) == ["c3"]
+
+
+def test_a_revision_that_takes_another_role(
+    project: Project, headstart: Headstart, any_server: Postgres, any_database: str
+) -> None:
+    """A revision that takes a role which may not write the ledger costs a row and nothing else; the log says so."""
+    ended(headstart("up"), 0)
+    make_role(any_server, "taken", PASSWORD)
+    script(any_database, "grant all on alembic_version to taken")
+    project.revision("d4", "set role taken")
+    project.revision("e5", "reset role")
+    run = headstart("up")
+    assert ended(run, 0)["applied"] == ["d4", "e5"]
+    (said,) = run.events("ledger_incomplete")
+    assert (said["expected"], said["found"]) == (2, 1)
+    assert rows(any_database)[-1] == "applied e5"
+
+
+def test_stamp_is_recorded(project: Project, headstart: Headstart, any_database: str) -> None:
+    """What is stamped counts as applied, with all below it; stamping base says so."""
+    ended(headstart("stamp", "b2"), 0)
+    assert rows(any_database) == ["stamped a1", "stamped b2"]
+    ended(headstart("stamp", "base"), 0)
+    assert rows(any_database)[2:] == ["stamped base"]
+
+
+def test_history_shows_who_and_when(project: Project, headstart: Headstart, any_database: str) -> None:
+    """`history --ledger` has a line for all that was done; without a ledger it has none."""
+    assert headstart("history", "--ledger").stdout == ""
+    run = headstart("up")
+    lines = headstart("history", "--ledger").stdout.splitlines()
+    assert [line.split()[1:3] for line in lines] == [["applied", "a1"], ["applied", "b2"], ["applied", "c3"]]
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+    expected = rf"{time}  applied   a1  \d\.\d\d s  \S+@\S+  app:v1  run {run.last['run_id']}"
+    assert re.fullmatch(expected, lines[0])
+
+
+def test_history_shows_the_source(project: Project, headstart: Headstart) -> None:
+    """`history --source` prints a file as it was applied, byte for byte, whatever has become of it."""
+    original = (project.versions / "b2.py").read_text(encoding="utf-8")
+    ended(headstart("up"), 0)
+    edit(project, EDITED["statement"])
+    assert headstart("history", "--source", "b2").stdout == original
+    assert "'zz'" in ended(headstart("history", "--source", "zz"), 10)["error"]
+
+
+def test_status_shows_the_last_run(project: Project, headstart: Headstart) -> None:
+    """`status` says who ran last, and what that did."""
+    assert json.loads(headstart("status", "--json").stdout)["last_run"] is None
+    run = headstart("up")
+    ended(headstart("up"), 0)
+    last = json.loads(headstart("status", "--json").stdout)["last_run"]
+    assert (last["run_id"], last["image"]) == (run.last["run_id"], "app:v1")
+    assert last["revisions"] == ["applied a1", "applied b2", "applied c3"]
+    assert "by app:v1 on" in headstart("status").stdout
+
+
+def test_autogenerate_passes_over_it(project: Project, headstart: Headstart) -> None:
+    """With `include_schemas`, and models that know nothing, the ledger is not among the tables to be dropped."""
+    text = project.env.read_text(encoding="utf-8").replace("target_metadata = None", "target_metadata = sa.MetaData()")
+    text = text.replace("target_metadata=target_metadata", "target_metadata=target_metadata, include_schemas=True")
+    project.env.write_text(f"import sqlalchemy as sa\n{text}", encoding="utf-8")
+    ended(headstart("up"), 0)
+    run = headstart("revision", "--autogenerate", "-m", "drift")
+    assert run.code == 0, run
+    (new,) = (path for path in project.versions.iterdir() if "drift" in path.name)
+    text = new.read_text(encoding="utf-8")
+    assert "op.drop_table('b2')" in text
+    assert "ledger" not in text
+
+
+def test_a_database_with_a_ledger_alone_is_empty(project: Project, headstart: Headstart, any_database: str) -> None:
+    """`auto` takes no backup of a database that holds nothing but Alembic's table and ours."""
+    ended(headstart("up", env={}), 0)
+    ended(headstart("downgrade", "base", env={"HEADSTART_BACKUP": "off"}), 0)
+    run = headstart("up", env={})
+    assert ended(run, 0)["backup"] is None
+    assert run.events("backup_skipped")
