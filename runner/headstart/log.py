@@ -18,10 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import msgspec
-import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from structlog.typing import FilteringBoundLogger
+
+Processor = Callable[[object, str, MutableMapping[str, Any]], Any]
+"""What structlog calls one: (logger, method, event) -> event; the last of them gives the line."""
 
 _FIRST = ("timestamp", "level", "event", "run_id")
 
@@ -38,15 +42,67 @@ def build(
         redact: applied to every string before it is written.
         colors: whether the lines for a person are coloured.
     """
-    render: Any = _json_line if json else _for_people(colors=colors)
+    out = _Unfailing(stream)
+    if not json:
+        return _structured(out, [_level, _stamp, _redacting(redact), _for_people(colors=colors)], {})
+    early = _Early(out, [_level, _stamp, _redacting(redact), _json_line], {"run_id": run_id})
+    return cast("FilteringBoundLogger", early)
+
+
+def thorough(log: FilteringBoundLogger) -> FilteringBoundLogger:
+    """The same logger as structlog's own: for a run that has work to do, and for what the user's code logs."""
+    early: object = log
+    return early.structured() if isinstance(early, _Early) else log
+
+
+def _structured(out: _Unfailing, processors: Sequence[Processor], fields: Mapping[str, Any]) -> FilteringBoundLogger:
+    import structlog
+
     bound = structlog.wrap_logger(
-        structlog.WriteLogger(cast("TextIO", _Unfailing(stream))),
-        processors=[structlog.processors.add_log_level, _stamp, _redacting(redact), render],
+        structlog.WriteLogger(cast("TextIO", out)),
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
-    logger: FilteringBoundLogger = bound.bind(run_id=run_id) if json else bound.bind()
+    logger: FilteringBoundLogger = bound.bind(**fields)
     return logger
+
+
+class _Early:
+    """Writes the lines of a run until there is work: with the same processors, but without structlog.
+
+    Importing structlog takes as long as a no-op's connection and all of its queries.
+    """
+
+    def __init__(self, out: _Unfailing, processors: Sequence[Processor], fields: Mapping[str, Any]) -> None:
+        self._out = out
+        self._processors = processors
+        self._fields = fields
+
+    def structured(self) -> FilteringBoundLogger:
+        return _structured(self._out, self._processors, self._fields)
+
+    def bind(self, **fields: Any) -> _Early:  # noqa: ANN401  (structlog's own)
+        return _Early(self._out, self._processors, {**self._fields, **fields})
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Nothing: the log begins at `info`."""
+
+    def info(self, event: str, **fields: object) -> None:
+        self._write("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self._write("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        self._write("error", event, fields)
+
+    def _write(self, method: str, event: str, fields: Mapping[str, object]) -> None:
+        line: Any = {**self._fields, **fields, "event": event}
+        for process in self._processors:
+            line = process(self, method, line)
+        self._out.write(f"{line}\n")
+        self._out.flush()
 
 
 def timestamp(moment: datetime.datetime) -> str:
@@ -54,9 +110,16 @@ def timestamp(moment: datetime.datetime) -> str:
     return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _level(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event["level"] = method
+    return event
+
+
 def _stamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     event["timestamp"] = timestamp(datetime.datetime.now(datetime.UTC))
     if "exc_info" in event:
+        import structlog
+
         event = structlog.processors.format_exc_info(None, "", event)
     return event
 
@@ -154,6 +217,7 @@ def bridge(log: FilteringBoundLogger, *, stdout: bool = True) -> Iterator[None]:
         log: where it goes.
         stdout: also take what is printed to stdout; not for verbs whose data goes there.
     """
+    log = thorough(log)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     alembic_level = logging.getLogger("alembic").level

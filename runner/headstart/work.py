@@ -22,6 +22,7 @@ from headstart.errors import (
 )
 from headstart.ledger.writer import Writer, complete, writable
 from headstart.lock import WORK
+from headstart.log import thorough
 from headstart.observe import Activity, watch
 from headstart.plan import decide
 from headstart.readiness import wait_until_ready
@@ -62,6 +63,7 @@ class Work:
             DatabaseUnknownError: the recorded revision is not in it (72).
             ConfigurationError: env.py fails, or reaches another database (10).
         """
+        run.log = thorough(run.log)
         scripts = Scripts(history.project, ready.dsn.sqlalchemy_url(), run.options)
 
         async def connect() -> ScriptConnection:
