@@ -298,17 +298,23 @@ class Scene:
             yield process
 
     def again(self, **env: str) -> Run:
-        """Run once more, without what slows it, and see that every revision has been applied once."""
+        """Run once more, without what slows it, and see that every revision has been applied, and recorded, once."""
         with self.start(**env) as process:
             run = process.finish(seconds=30)
         assert run.code == 0, run
         assert recorded(self.url) == ["r4"], run
         assert self.journal() == ["r2", "r3", "r4"], run
+        assert self.ledger() == ["r2", "r3", "r4"], run
         return run
 
     def journal(self) -> list[str]:
         """What the revisions have written, in order."""
         return [row[0] for row in psql(self.url, "select revision from journal order by at")]
+
+    def ledger(self) -> list[str]:
+        """What the ledger says was applied, in order."""
+        query = "select revision from headstart.ledger where action = 'applied' order by id"
+        return [row[0] for row in psql(self.url, query)]
 
     def drop(self) -> None:
         """Drop the database."""
