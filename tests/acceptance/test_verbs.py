@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -278,6 +280,18 @@ def test_revision_autogenerate(project: Project, headstart: Callable[..., Run], 
     written = (project.versions / "dddd4444_models.py").read_text(encoding="utf-8")
     assert "create_table('brand_new'" in written
     assert "drop_table('t_bbbb2222')" in written
+
+
+def test_revision_ids_sort_by_time(project: Project, headstart: Callable[..., Run]) -> None:
+    """Unless one is given, `revision` and `merge` make an id of the time in UTC, to the millisecond."""
+    before = set(project.versions.glob("*.py"))
+    assert headstart("revision", "-m", "first").code == 0
+    assert headstart("revision", "-m", "second", "--head", "bbbb2222", "--splice").code == 0
+    assert headstart("merge", "heads", "-m", "both").code == 0
+    written = sorted(path.name for path in set(project.versions.glob("*.py")) - before)
+    assert [re.sub(r"^\d{8}_\d{9}_", "", name) for name in written] == ["first.py", "second.py", "both.py"]
+    moment = datetime.strptime(written[0][:18] + "000", "%Y%m%d_%H%M%S%f").replace(tzinfo=UTC)
+    assert timedelta(0) <= datetime.now(UTC) - moment < timedelta(minutes=2)
 
 
 def test_sql_is_data(project: Project, headstart: Callable[..., Run], any_server: Postgres, any_database: str) -> None:

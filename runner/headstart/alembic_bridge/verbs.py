@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,8 @@ async def call(
         ConfigurationError: Alembic refused: an unknown revision, say (10).
     """
     options.x = getattr(config.cmd_opts, "x", None)
+    if getattr(options, "rev_id", "") is None:  # `revision` and `merge`, unless one was given
+        options.rev_id = new_id(datetime.datetime.now(datetime.UTC))
     config.cmd_opts = options
     function, positional, keywords = options.cmd
 
@@ -79,6 +82,11 @@ async def call(
     finally:
         if workbench is not None:
             await settle(workbench)
+
+
+def new_id(moment: datetime.datetime) -> str:
+    """The id of a revision that is written at a moment: ids, and so files, sort by time."""
+    return moment.strftime("%Y%m%d_%H%M%S%f")[:-3]
 
 
 async def stamp(
