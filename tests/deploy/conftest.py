@@ -119,6 +119,7 @@ class Pi:
         self.git_kept = True
         self.state = folder.with_name(f"{folder.name}.deploy")
         self.env = {"PATH": os.environ["PATH"], "HOME": str(folder.parent), "LANG": "C.UTF-8", "DOCKER_BUILDKIT": "1"}
+        self.env |= {name: os.environ[name] for name in ("DOCKER_HOST",) if name in os.environ}
         self.env |= {"DEPLOY_HEALTH_TIMEOUT": "8", "DOCKER_CONFIG": os.environ.get("DOCKER_CONFIG", _docker_config())}
         self.write("Dockerfile", DOCKERFILE)
         self.write(".gitignore", ".env\n")
