@@ -201,6 +201,12 @@ def quote(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """An SQL string, quoted, whatever `standard_conforming_strings` is."""
+    quoted = "'" + text.replace("'", "''") + "'"
+    return quoted if "\\" not in text else " E" + quoted.replace("\\", "\\\\")
+
+
 async def close(connection: ScriptConnection | None) -> None:
     """Close without ever raising or hanging: what is being closed may be broken already."""
     if connection is None or connection.is_closed():

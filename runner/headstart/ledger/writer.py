@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
-import json
 import socket
 import zlib
 from collections.abc import Iterable
@@ -16,6 +14,7 @@ import asyncpg
 
 from headstart import __version__
 from headstart.ledger import fetch
+from headstart.postgres import literal
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -46,26 +45,19 @@ comment on column headstart.ledger.history is 'The version table of the Alembic 
 comment on column headstart.ledger.revision is 'Null where the database was stamped as holding none';
 comment on column headstart.ledger.source is 'The revision file as it was applied, compressed with zlib';
 """
-# Values go in as hexadecimal digits alone, so that no driver, encoding or setting of the session reads anything into
-# them. A block of its own, because a revision may have taken a role that may not write here: that must not matter.
+_CREATE_FIRST = f"if pg_catalog.to_regclass('headstart.ledger') is null then {_CREATE} end if;"
+# A block of its own, because a revision may have taken a role that may not write here: that must not matter.
 _RECORD = """/* COMMIT, and before it a row in headstart.ledger */
-do $headstart$
+do ${tag}$
 begin
-    if pg_catalog.to_regclass('headstart.ledger') is null then
-        {create}
-    end if;
+    {create}
     insert into headstart.ledger
-        (history, action, revision, follows, seconds, sha256, source, run_id, host, headstart, image, backup)
-    select j.history, j.action, j.revision, j.follows, j.seconds, j.sha256, pg_catalog.decode(j.source, 'base64'),
-        j.run_id, j.host, j.headstart, j.image, j.backup
-    from pg_catalog.jsonb_to_record(
-        cast(pg_catalog.convert_from(pg_catalog.decode('{row}', 'hex'), 'UTF8') as pg_catalog.jsonb)
-    ) as j (history text, action text, revision text, follows text[], seconds float8, sha256 text, source text,
-        run_id text, host text, headstart text, image text, backup text);
+        (history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)
+    values ({values});
 exception when others then
     raise warning using message = 'headstart.ledger: ' || sqlerrm;
 end
-$headstart$
+${tag}$
 """
 _WRITABLE = """
 select case when pg_catalog.to_regclass('headstart.ledger') is not null
@@ -87,14 +79,9 @@ class Writer:
     """
 
     def __init__(self, history: str, *, run_id: str, image: str | None, backup: str | None) -> None:
-        self._common = {
-            "history": history,
-            "run_id": run_id,
-            "host": socket.gethostname(),
-            "headstart": __version__,
-            "image": image,
-            "backup": backup,
-        }
+        common = (history, run_id, socket.gethostname(), __version__, image, backup)
+        self._common = ", ".join(map(_text, common))
+        self._tag = f"headstart_{run_id}"  # of the block: no value holds it
 
     def record(
         self,
@@ -104,6 +91,7 @@ class Writer:
         follows: Iterable[str] = (),
         path: str | None = None,
         seconds: float | None = None,
+        first: bool = True,
     ) -> str:
         """The statement for one revision.
 
@@ -113,14 +101,35 @@ class Writer:
             follows: what had to be applied before it.
             path: its file; what cannot be read is not recorded.
             seconds: that it took.
+            first: it may be the first of all, and makes the table where there is none.
         """
-        row = {**self._common, "action": action, "revision": revision, "follows": list(follows), "seconds": seconds}
+        sha256 = source = "null"
         if path is not None and path.endswith(".py"):
             with contextlib.suppress(OSError):
                 data = Path(path).read_bytes()
-                row["sha256"] = hashlib.sha256(data).hexdigest()
-                row["source"] = base64.b64encode(zlib.compress(data)).decode()
-        return _RECORD.format(create=_CREATE, row=json.dumps(row).encode().hex())
+                sha256 = f"'{hashlib.sha256(data).hexdigest()}'"
+                source = f"pg_catalog.decode('{zlib.compress(data).hex()}', 'hex')"
+        values = (
+            self._common,
+            f"'{action}'",
+            _text(revision),
+            f"array[{', '.join(map(_text, follows))}]::text[]",
+            "null" if seconds is None else f"{seconds:f}",
+            sha256,
+            source,
+        )
+        return _RECORD.format(tag=self._tag, create=_CREATE_FIRST if first else "", values=", ".join(values))
+
+
+def _text(value: str | None) -> str:
+    """An SQL expression for a text, in ASCII alone: no driver or encoding of the session gets to interpret it."""
+    if value is None:
+        return "null"
+    return (
+        literal(value)
+        if value.isascii()
+        else f"pg_catalog.convert_from(pg_catalog.decode('{value.encode().hex()}', 'hex'), 'UTF8')"
+    )
 
 
 async def writable(connection: ScriptConnection, *, log: FilteringBoundLogger) -> bool:

@@ -16,9 +16,8 @@ import asyncpg
 
 from headstart import postgres
 from headstart.backup.restoring.pg_restore import APPLICATION
-from headstart.backup.restoring.shape import literal
 from headstart.errors import RefusedError, RestoreFailedError
-from headstart.postgres import quote
+from headstart.postgres import literal, quote
 
 if TYPE_CHECKING:
     from datetime import datetime

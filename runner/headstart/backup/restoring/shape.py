@@ -15,7 +15,7 @@ import msgspec
 
 from headstart import process
 from headstart.backup import folder as folders
-from headstart.postgres import quote
+from headstart.postgres import literal, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -169,12 +169,6 @@ def elements(value: str) -> list[str]:
         for match in _ELEMENT.finditer(value)
         if match[0]
     ]
-
-
-def literal(text: str) -> str:
-    """An SQL string, quoted, whatever `standard_conforming_strings` is."""
-    quoted = "'" + text.replace("'", "''") + "'"
-    return quoted if "\\" not in text else " E" + quoted.replace("\\", "\\\\")
 
 
 # -- from a dump ------------------------------------------------------------------------------------------------------
