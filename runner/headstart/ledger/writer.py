@@ -156,6 +156,7 @@ async def complete(connection: ScriptConnection, run_id: str, *, expected: int, 
         log.warning(
             "ledger_incomplete",
             cause="a revision's own role or session could not write to headstart.ledger",
+            hint="`headstart stamp` the recorded revision adds the rows that are missing",
             expected=expected,
             found=there,
         )
