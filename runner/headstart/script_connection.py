@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 _LEFT_ALONE = ("SET", "RESET", "SHOW", "DISCARD", "BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE")
 
 
+# What leaves the session's role as it is. Anything else may call a function that does not.
+_KEEPS_ROLE = re.compile(
+    r"\s*(?:create|alter|drop|comment|begin|commit|rollback|savepoint|release)\b"
+    r"(?!.*(?:\brole\b|authorization|set_config))",
+    re.IGNORECASE | re.DOTALL,
+)
 _AHEAD = ("CREATE ", "ALTER ", "DROP ", "COMMENT")
 
 
@@ -46,6 +53,8 @@ class ScriptConnection(asyncpg.Connection):
         progress: (number of the statement now at work, how many there are) while a script runs; else None.
         ahead: send DDL in a transaction without waiting for its end: the server works while Python prepares what comes
             next. Whatever it fails of is raised by the next call, at the latest by COMMIT, and `last_error` names it.
+        follows: a statement comes right after the next BEGIN, with nothing between: they go to the server together.
+        own_role: nothing that went to the server since `watch_role` can have changed the session's role.
         parting: a statement that goes to the server together with the next COMMIT, and so costs no time of its own.
         at_work: told the text of each statement when it is sent, and None when it has ended.
     """
@@ -56,8 +65,12 @@ class ScriptConnection(asyncpg.Connection):
         self.last_error: ScriptFailure | None = None
         self.progress: tuple[int, int] | None = None
         self.ahead = False
+        self.follows = False
+        self.own_role = False
+        self._harmless: tuple[str, ...] = ()
         self.parting = ""
         self.at_work: Callable[[str | None], None] = _nobody
+        self._opening = ""
         self._sent: asyncio.Task[str] | None = None
         self._guarded = False
         self._lent = False
@@ -98,7 +111,7 @@ class ScriptConnection(asyncpg.Connection):
 
     async def tidy(self) -> None:
         """Rolls back a transaction that a borrower left open, so that the next one finds none."""
-        self.parting = ""
+        self.parting = self._opening = ""
         sent, self._sent = self._sent, None
         if sent is not None:
             sent.cancel()
@@ -135,6 +148,23 @@ class ScriptConnection(asyncpg.Connection):
             self.parting = ""
         return transaction
 
+    # -- role ---------------------------------------------------------------------------------------------------------
+
+    async def watch_role(self, version_table: str) -> None:
+        """Begin to keep `own_role`.
+
+        Args:
+            version_table: as Alembic writes it in its own statements, which are known to be harmless.
+        """
+        await self.arrived()
+        await self._open()
+        self.own_role = bool(await self.fetchval("select current_user = session_user"))
+        self._harmless = tuple(f"{verb} {version_table} " for verb in ("UPDATE", "INSERT INTO", "DELETE FROM"))
+
+    def _hear(self, query: str) -> None:
+        if self.own_role and not query.startswith(self._harmless):
+            self.own_role = _KEEPS_ROLE.match(query) is not None
+
     # -- ahead --------------------------------------------------------------------------------------------------------
 
     async def arrived(self) -> None:
@@ -142,6 +172,35 @@ class ScriptConnection(asyncpg.Connection):
         sent, self._sent = self._sent, None
         if sent is not None:
             await sent
+
+    def is_in_transaction(self) -> bool:
+        """As asyncpg's own; a BEGIN that waits for its first statement, or is on its way with it, counts."""
+        return bool(self._opening) or bool(super().is_in_transaction())
+
+    async def _open(self) -> None:
+        """Sends the BEGIN that waits, by itself."""
+        opening, self._opening, self.follows = self._opening, "", False
+        if opening:
+            await super().execute(opening)
+
+    async def _open_with(self, query: str) -> str:
+        """Sends the BEGIN that waits, and a statement in the same message.
+
+        The transaction is afterwards what it would be if they had come one by one: begun, or begun and failed.
+        """
+        opening = f"{self._opening}\n"
+        try:
+            return str(await super().execute(opening + query))
+        except asyncpg.PostgresError as error:
+            if super().is_in_transaction():
+                from headstart.script_run import shifted
+
+                self.last_error = shifted(query, len(opening), error)
+                raise
+            await super().execute(opening)  # no word was understood, and so there was no BEGIN either
+            return str(await super().execute(query))
+        finally:
+            self._opening = ""
 
     async def send(self, query: str) -> str:
         """Executes a statement; if it may go ahead, only sends it, and returns before it has ended.
@@ -153,6 +212,8 @@ class ScriptConnection(asyncpg.Connection):
 
         async def run() -> str:
             async with noted(self, query):
+                if self._opening:
+                    return await self._open_with(query)
                 return str(await super(ScriptConnection, self).execute(query))
 
         await self.arrived()
@@ -166,6 +227,11 @@ class ScriptConnection(asyncpg.Connection):
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """As asyncpg's own, after what was sent ahead has arrived."""
         await self.arrived()
+        if self.follows and query.startswith("BEGIN") and not self.is_in_transaction():
+            self._opening, self.follows = query, False
+            return ""
+        await self._open()
+        self._hear(query)
         self._guarded = self._guarded or query.lstrip()[:9].upper() == "SAVEPOINT"
         if self.parting and query[:6].upper() == "COMMIT":
             query, self.parting = f"{self.parting};\n{query}", ""
@@ -193,15 +259,19 @@ class ScriptConnection(asyncpg.Connection):
         from headstart.sqlscript import has_parameters, is_single, returns_rows
 
         await self.arrived()
+        self._hear(query)
+        self.follows = False
         self._guarded = self._guarded or query.lstrip()[:9].upper() == "SAVEPOINT"
         self.last_error = None
         if not is_single(query):
             statements = self.parse(query)
             if len(statements) != 1 or statements[0].kind in {"copy_in", "copy_out"}:
+                await self._open()
                 return Script(self, query, statements)
             query = statements[0].text if "\\" in query else query
         if not returns_rows(query) and not has_parameters(query):
             return Silent(self, query)
+        await self._open()
         async with self.unhurried(query), noted(self, query):
             return Watched(self, query, await super().prepare(query, **options))
 
@@ -216,6 +286,8 @@ class ScriptConnection(asyncpg.Connection):
         from headstart.script_run import noted
 
         await self.arrived()
+        await self._open()
+        self._hear(command)
         self.last_error = None
         async with self.unhurried(command), noted(self, command):
             await super().executemany(command, args, timeout=timeout)

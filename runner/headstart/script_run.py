@@ -103,6 +103,18 @@ async def noted(connection: ScriptConnection, query: str) -> AsyncIterator[None]
         connection.at_work(None)
 
 
+def shifted(query: str, by: int, error: Exception) -> ScriptFailure:
+    """What a statement failed of that was sent behind another text.
+
+    Args:
+        query: the statement.
+        by: characters that were before it.
+        error: as asyncpg raised it, with the position in both.
+    """
+    position = _position(error)
+    return ScriptFailure(statement=query, position=None if position is None else position - by, error=error)
+
+
 def exchange_lock_timeout(present: str, wanted: str) -> str:
     """SQL that sets `lock_timeout` if it has a certain value now; its command tag is SELECT 1 if it did.
 

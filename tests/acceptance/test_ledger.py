@@ -207,20 +207,55 @@ def test_without_the_privilege(project: Project, headstart: Headstart, any_serve
     assert recorded(any_database) == ["c3"]
 
 
+TAKES_A_ROLE = {
+    "plain": 'op.execute("set role taken")',
+    "by a function": "op.execute(\"select set_config('role', 'taken', false)\")",
+    "hidden in a function": 'op.execute("select take()")',
+    "below SQLAlchemy": 'op.get_bind().connection.cursor().execute("set role taken")',
+    "in a script": 'op.execute("create table s (); set role taken")',
+}
+
+
+@pytest.mark.parametrize("body", TAKES_A_ROLE.values(), ids=TAKES_A_ROLE)
 def test_a_revision_that_takes_another_role(
-    project: Project, headstart: Headstart, any_server: Postgres, any_database: str
+    project: Project, headstart: Headstart, any_server: Postgres, any_database: str, body: str
 ) -> None:
     """A revision that takes a role which may not write the ledger costs a row and nothing else; the log says so."""
     ended(headstart("up"), 0)
     make_role(any_server, "taken", PASSWORD)
-    script(any_database, "grant all on alembic_version to taken")
-    project.revision("d4", "set role taken")
-    project.revision("e5", "reset role")
+    script(any_database, "grant all on alembic_version to taken; grant create on schema public to taken")
+    takes = "select set_config('role', 'taken', false)"
+    script(any_database, f"create function take() returns text language sql as $${takes}$$")
+    project.revision("d4", "create table d4 ()")
+    project.revision("e5", body=body)
+    project.revision("f6", "create table f6 ()")
+    project.revision("g7", "reset role")
+    run = headstart("up")
+    assert ended(run, 0)["applied"] == ["d4", "e5", "f6", "g7"]
+    (said,) = run.events("ledger_incomplete")
+    assert (said["expected"], said["found"]) == (4, 2)
+    assert rows(any_database)[-2:] == ["applied d4", "applied g7"]
+
+
+def test_an_environment_that_takes_another_role(
+    project: Project, headstart: Headstart, any_server: Postgres, any_database: str
+) -> None:
+    """An env.py that takes a role of its own for all revisions: they are applied, and the log says what is missing."""
+    ended(headstart("up"), 0)
+    make_role(any_server, "taken", PASSWORD)
+    script(any_database, "grant all on alembic_version to taken; grant create on schema public to taken")
+    env = project.versions.parent / "env.py"
+    code = env.read_text(encoding="utf-8")
+    begins = re.compile(r"^( +)with context.begin_transaction\(\):\n", re.MULTILINE)
+    taking, count = begins.subn(r'\g<0>\1    connection.exec_driver_sql("set role taken")\n', code)
+    assert count
+    env.write_text(taking, encoding="utf-8")
+    project.revision("d4", "create table d4 ()")
+    project.revision("e5", "create table e5 ()")
     run = headstart("up")
     assert ended(run, 0)["applied"] == ["d4", "e5"]
     (said,) = run.events("ledger_incomplete")
-    assert (said["expected"], said["found"]) == (2, 1)
-    assert rows(any_database)[-1] == "applied e5"
+    assert (said["expected"], said["found"]) == (2, 0)
 
 
 def test_stamp_is_recorded(project: Project, headstart: Headstart, any_database: str) -> None:

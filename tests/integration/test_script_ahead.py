@@ -8,9 +8,12 @@ import asyncpg
 import pytest
 
 from headstart.script_connection import ScriptConnection
+from headstart.sqlscript import ScriptError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from asyncpg.transaction import Transaction
 
 
 @pytest.fixture
@@ -94,3 +97,86 @@ async def test_what_nobody_waits_for_is_rolled_back(ahead: ScriptConnection, any
             assert not ahead.is_in_transaction()
     finally:
         await other.close()
+
+
+# -- a BEGIN that waits for its first statement ------------------------------------------------------------------------
+
+
+async def _begin(connection: ScriptConnection) -> Transaction:
+    """Begin a transaction as SQLAlchemy does when its first statement comes."""
+    connection.follows = True
+    transaction = connection.transaction()
+    await transaction.start()
+    return transaction
+
+
+async def test_a_begin_goes_with_its_first_statement(ahead: ScriptConnection, any_database: str) -> None:
+    """The server hears of the transaction together with the statement, and both count."""
+    other = await asyncpg.connect(any_database)
+    transaction = await _begin(ahead)
+    assert ahead.is_in_transaction()
+    state = "select state from pg_stat_activity where pid = $1"
+    assert await other.fetchval(state, ahead.get_server_pid()) == "idle"
+    await _run(ahead, "create table a as select 1 from pg_sleep(0.2)")
+    assert ahead.is_in_transaction()  # though the server has not said so yet
+    await ahead.arrived()
+    assert await other.fetchval(state, ahead.get_server_pid()) == "idle in transaction"
+    await transaction.commit()
+    assert await other.fetchval("select to_regclass('a') is not null")
+    await other.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "position"),
+    [("create tabel a ()", 8), ("create table a (id nonsense)", 20), ("alter table missing add x int", None)],
+)
+async def test_a_first_statement_that_fails_dooms_the_transaction(
+    ahead: ScriptConnection, query: str, position: int | None
+) -> None:
+    """Even if the server understood no word: nothing after it is committed, and the position is the statement's own."""
+    transaction = await _begin(ahead)
+    await _run(ahead, query)
+    with pytest.raises(asyncpg.PostgresError) as caught:
+        await _run(ahead, "create table kept (id int)")
+    failure = ahead.last_error
+    assert failure is not None
+    assert failure.error is caught.value
+    assert failure.statement == query
+    assert failure.position == position
+    with pytest.raises(asyncpg.InFailedSQLTransactionError):
+        await ahead.execute("create table kept (id int)")
+    await transaction.rollback()
+    assert await ahead.fetchval("select to_regclass('kept') is null")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["select 1", "insert into a values (1) returning id", "insert into a values (2); insert into a values (3)"],
+    ids=["rows", "returning", "script"],
+)
+async def test_a_begin_is_never_left_out(ahead: ScriptConnection, query: str) -> None:
+    """Whatever the first statement is, it runs inside the transaction and goes with it."""
+    await ahead.execute("create table a (id int)")
+    transaction = await _begin(ahead)
+    await _run(ahead, query)
+    await ahead.execute("insert into a values (4)")
+    await transaction.rollback()
+    assert await ahead.fetchval("select count(*) from a") == 0
+
+
+async def test_what_cannot_be_run_leaves_no_begin_behind(ahead: ScriptConnection) -> None:
+    """A script that is refused before anything is sent is rolled back like any other failure."""
+    transaction = await _begin(ahead)
+    with pytest.raises(ScriptError):
+        await _run(ahead, "insert into a values (1); copy a from stdin;\nselect 'unfinished")
+    await transaction.rollback()
+    assert not ahead.is_in_transaction()
+
+
+async def test_many_rows_at_once_are_in_the_transaction(ahead: ScriptConnection) -> None:
+    """`executemany` as the first of a transaction goes with it, too."""
+    await ahead.execute("create table a (id int)")
+    transaction = await _begin(ahead)
+    await ahead.executemany("insert into a values ($1)", [(1,), (2,)])
+    await transaction.rollback()
+    assert await ahead.fetchval("select count(*) from a") == 0

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import asyncpg
 import msgspec
 
+from headstart import remedies
 from headstart.alembic_bridge.environment import run_environment
 from headstart.alembic_bridge.scripts import env_failed
-from headstart.alembic_bridge.steps import RETRIED, Failure, Steps, revision_of
+from headstart.alembic_bridge.steps import RETRIED, Executed, Failure, Steps, revision_of
 from headstart.errors import (
     HeadstartError,
     MigrationFailedError,
@@ -45,6 +46,7 @@ async def migrate(
     ledger: Writer | None = None,
     log: FilteringBoundLogger,
     tag: str | None = None,
+    executed: Executed | None = None,
 ) -> tuple[str, ...]:
     """Run `steps`, each in a transaction of its own, and again if it lost a race and nothing of it is committed.
 
@@ -58,6 +60,7 @@ async def migrate(
         ledger: writes a row for each revision, in its transaction.
         log: gets a line for each revision.
         tag: Alembic's `--tag`.
+        executed: told what each step has executed.
 
     Returns:
         What the version table holds according to Alembic.
@@ -70,7 +73,7 @@ async def migrate(
     connection = workbench.connection
     invalid = await invalid_indexes(connection)
     arrived: tuple[str, ...] = ()
-    work = Steps(steps, workbench, activity, lambda applied: record(applied, arrived), log)
+    work = Steps(steps, workbench, activity, lambda applied: record(applied, arrived), log, executed)
 
     def applied(ctx: MigrationContext, heads: set[str], **_: object) -> None:
         nonlocal arrived
@@ -197,9 +200,4 @@ def _failed(
         named = "; ".join(blockers) or "sessions that have left again"
         hint = f"end or wait for the blockers, then run again, or raise HEADSTART_TABLE_LOCK_RETRY; seen: {named}"
         return TableLocksNotObtainedError(message, hint=hint, blockers=blockers, **context)
-    if failure.sqlstate in {"42P07", "42701", "42710", "42P06"}:
-        hint = (
-            "the database already has it: state and recorded revision disagree; compare them before `headstart stamp`"
-        )
-        return MigrationFailedError(message, hint=hint, **context)
-    return MigrationFailedError(message, **context)
+    return MigrationFailedError(message, hint=remedies.of_failure(error, failure.sqlstate), **context)

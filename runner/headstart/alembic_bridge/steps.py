@@ -36,6 +36,9 @@ RETRIED = {"55P03": "lock_not_available", "40P01": "deadlock_detected", "40001":
 LISTED = 20
 """Statements of one revision that are kept for the report: it may have thousands."""
 
+Executed = Callable[["RevisionStep", str, int | None, bool], None]
+"""Told of a statement: the step, its text, the line of the revision's file, whether a transaction was open."""
+
 _READS = re.compile(r"\s*(?:--[^\n]*\n\s*)*(select|show|explain|set|reset|values|table)\b", re.IGNORECASE)
 
 
@@ -59,6 +62,8 @@ class Steps:
         activity: told what is being done, for the watcher.
         record: called with each revision after its commit.
         log: gets `revision_applied` or `revision_reverted`.
+        executed: told what each step has executed: the step, the statement, the line of the revision's file that did it
+            (None where that is not to be seen), and whether a transaction was open.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Steps:
         activity: Activity,
         record: Callable[[AppliedRevision], None],
         log: FilteringBoundLogger,
+        executed: Executed | None = None,
     ) -> None:
         self.steps = list(steps)
         self.done = 0
@@ -75,6 +81,7 @@ class Steps:
         self.on_indexes: list[str] = []
         self._inside: list[str] = []
         self._versioned = False
+        self._begun = False
         self._started = 0.0
         self._path = ""
         self._places: list[tuple[str, int | None]] = []
@@ -82,6 +89,7 @@ class Steps:
         self._activity = activity
         self._record = record
         self._log = log
+        self._executed = executed
 
     @property
     def current(self) -> RevisionStep | None:
@@ -96,6 +104,9 @@ class Steps:
         """Alembic's `fn`: the steps that are left. What follows a `yield` runs once its step has been committed."""
         connection = context.connection
         assert connection is not None  # noqa: S101  (online)
+        if not self._begun:
+            self._begun = True
+            await_only(self._workbench.connection.watch_role(str(context._version)))  # noqa: SLF001  (the same)
         external = context._in_external_transaction  # noqa: SLF001  (no public way to learn it)
         for step in self.steps[self.done :]:
             self.outside, self._inside, self._versioned = [], [], False
@@ -139,7 +150,8 @@ class Steps:
     def record_in(self, ledger: Writer | None, context: MigrationContext) -> None:
         """Let the current step's transaction write its own row, if there is a ledger."""
         step = self.current
-        if ledger is None or step is None:
+        connection = context.connection
+        if ledger is None or step is None or connection is None:
             return
         statement = ledger.record(
             "applied" if step.is_upgrade else "reverted",
@@ -148,6 +160,7 @@ class Steps:
             path=str(getattr(step.revision, "path", "")),
             seconds=round(time.monotonic() - self._started, 3),
             first=self.done == 0,
+            guarded=not (self._is_ours(connection) and self._workbench.connection.own_role),
         )
         self._workbench.before_commit(context, statement)
 
@@ -181,13 +194,19 @@ class Steps:
     def _before(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
         if self._activity.revision is not None:
             self._places = [*self._places[-1:], (statement, self._line())]
-        if not self._is_ours(connection):  # ours tells by itself when a statement is sent, and when it has ended
+        if self._is_ours(connection):
+            self._workbench.connection.follows = True  # SQLAlchemy begins a transaction when its first statement comes
+        else:  # ours tells by itself when a statement is sent, and when it has ended
             self._activity.begin(statement, self._workbench.pid_of(connection))
 
     def _after(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
         if not self._is_ours(connection):
             self._activity.end()
-        if self._activity.revision is None or _READS.match(statement):
+        if self._activity.revision is None:
+            return
+        if self._executed is not None and self.current is not None and not self._versioned:
+            self._executed(self.current, statement, self._places[-1][1], _in_transaction(connection))
+        if _READS.match(statement):
             return
         if "index" in statement.lower():
             self.on_indexes.append(statement)

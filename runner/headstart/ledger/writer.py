@@ -7,7 +7,6 @@ import hashlib
 import socket
 import zlib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -46,14 +45,15 @@ comment on column headstart.ledger.revision is 'Null where the database was stam
 comment on column headstart.ledger.source is 'The revision file as it was applied, compressed with zlib';
 """
 _CREATE_FIRST = f"if pg_catalog.to_regclass('headstart.ledger') is null then {_CREATE} end if;"
+_NOTE = "/* COMMIT, and before it a row in headstart.ledger */\n"
+_INSERT = """insert into headstart.ledger
+    (history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)
+values ({values})"""
 # A block of its own, because a revision may have taken a role that may not write here: that must not matter.
-_RECORD = """/* COMMIT, and before it a row in headstart.ledger */
-do ${tag}$
+_GUARDED = """do ${tag}$
 begin
     {create}
-    insert into headstart.ledger
-        (history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)
-    values ({values});
+    {insert};
 exception when others then
     raise warning using message = 'headstart.ledger: ' || sqlerrm;
 end
@@ -92,6 +92,7 @@ class Writer:
         path: str | None = None,
         seconds: float | None = None,
         first: bool = True,
+        guarded: bool = True,
     ) -> str:
         """The statement for one revision.
 
@@ -102,13 +103,15 @@ class Writer:
             path: its file; what cannot be read is not recorded.
             seconds: that it took.
             first: it may be the first of all, and makes the table where there is none.
+            guarded: the row may be refused without harm to the transaction, which costs as much again as the row.
         """
         sha256 = source = "null"
         if path is not None and path.endswith(".py"):
             with contextlib.suppress(OSError):
-                data = Path(path).read_bytes()
+                with open(path, "rb") as file:  # noqa: PTH123  (a Path costs as much as the reading)
+                    data = file.read()
                 sha256 = f"'{hashlib.sha256(data).hexdigest()}'"
-                source = f"pg_catalog.decode('{zlib.compress(data).hex()}', 'hex')"
+                source = f"pg_catalog.decode('{_compressed(data).hex()}', 'hex')"
         values = (
             self._common,
             f"'{action}'",
@@ -118,7 +121,16 @@ class Writer:
             sha256,
             source,
         )
-        return _RECORD.format(tag=self._tag, create=_CREATE_FIRST if first else "", values=", ".join(values))
+        insert = _INSERT.format(values=", ".join(values))
+        if not (first or guarded):
+            return _NOTE + insert
+        return _NOTE + _GUARDED.format(tag=self._tag, create=_CREATE_FIRST if first else "", insert=insert)
+
+
+def _compressed(data: bytes) -> bytes:
+    """By zlib, with a window that fits: making the usual one of 32 KiB takes longer than filling it."""
+    compressor = zlib.compressobj(wbits=min(max(len(data).bit_length(), 9), zlib.MAX_WBITS), memLevel=4)
+    return compressor.compress(data) + compressor.flush()
 
 
 def _text(value: str | None) -> str:
