@@ -21,6 +21,9 @@ metadata = sa.MetaData(
     }
 )
 
+# Views are read as tables are. They have a MetaData of their own, because Alembic would take them for tables to create.
+views = sa.MetaData()
+
 # Exchanges quote to eight decimals (a satoshi), and twelve digits before the point hold any price or volume seen.
 AMOUNT = sa.Numeric(20, 8)
 # Statements are in currency units: twenty digits hold the largest balance sheets, in yen too.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from migrations.schema.base import MONEY, created_at, id_column, metadata, updated_at
-from migrations.schema.companies import companies
+from migrations.schema.public.companies import companies
 
 financial_statements = sa.Table(
     "financial_statements",

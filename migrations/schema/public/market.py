@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from migrations.schema.base import AMOUNT, created_at, id_column, metadata
+from migrations.schema.ref import instruments
 
 ohlcv = sa.Table(
     "ohlcv",
@@ -45,6 +46,14 @@ signals = sa.Table(
     sa.Column("indicators", JSONB, nullable=False, server_default=sa.text("'{}'"), comment="Values that led to it"),
     sa.Column("meta", JSONB, nullable=False, server_default=sa.text("'{}'"), comment="Strategy version, parameters"),
     created_at(),
+    # Strategies leave it out: a trigger looks the instrument up, or makes it.
+    sa.Column(
+        "instrument_id",
+        sa.BigInteger,
+        sa.ForeignKey(instruments.c.id, ondelete="RESTRICT"),
+        nullable=False,
+        comment="Of exchange and symbol; a trigger fills it",
+    ),
     # A strategy says one thing about one candle, so that a rerun writes nothing twice.
     sa.UniqueConstraint("strategy", "exchange", "symbol", "timeframe", "timestamp"),
     sa.CheckConstraint("action IN ('BUY', 'SELL', 'HOLD')", name="action_known"),
@@ -53,3 +62,4 @@ signals = sa.Table(
 )
 sa.Index(None, signals.c.timestamp.desc())
 sa.Index(None, signals.c.symbol, signals.c.timestamp.desc())
+sa.Index(None, signals.c.instrument_id, signals.c.timestamp.desc())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from migrations.schema.base import AMOUNT, created_at, id_column, metadata, updated_at
+from migrations.schema.ref import listed_info
 
 companies = sa.Table(
     "companies",
@@ -22,6 +23,12 @@ companies = sa.Table(
     sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
     created_at(),
     updated_at(),
+    sa.Column(
+        "listing_code",
+        sa.String(5),
+        sa.ForeignKey(listed_info.c.code, ondelete="RESTRICT"),
+        comment="Such as 72030; foreign companies have none",
+    ),
     sa.UniqueConstraint("ticker_symbol"),
     sa.UniqueConstraint("edinet_code"),
     sa.CheckConstraint("edinet_code ~ '^E[0-9]{5}$'", name="edinet_code_form"),
@@ -29,6 +36,8 @@ companies = sa.Table(
     comment="Listed companies, one row each",
 )
 sa.Index(None, companies.c.industry)
+# An index and no constraint: it was built concurrently.
+sa.Index("uq_companies_listing_code", companies.c.listing_code, unique=True)
 
 stock_prices = sa.Table(
     "stock_prices",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from migrations.schema.base import AMOUNT, created_at, id_column, metadata, updated_at
-from migrations.schema.market import signals
+from migrations.schema.public.market import signals
 
 orders = sa.Table(
     "orders",
@@ -47,6 +47,19 @@ sa.Index(
     orders.c.created_at,
     postgresql_where=orders.c.status.in_(["NEW", "ACCEPTED", "PARTIALLY_FILLED"]),
 )
+
+order_events = sa.Table(
+    "order_events",
+    metadata,
+    id_column(),
+    sa.Column("order_id", sa.BigInteger, sa.ForeignKey(orders.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("status_before", sa.String(20), comment="None when the order was new"),
+    sa.Column("status_after", sa.String(20), nullable=False),
+    created_at(),
+    sa.CheckConstraint("status_before IS DISTINCT FROM status_after", name="status_changes"),
+    comment="Each status that an order came to, written by a trigger",
+)
+sa.Index(None, order_events.c.order_id, order_events.c.created_at)
 
 positions = sa.Table(
     "positions",
