@@ -30,12 +30,20 @@ class Verb(msgspec.Struct, frozen=True):
         summary: one line for `--help`.
         changes: whether it does something to a database or waits for one, and so logs a run from start to finish.
         alembic: whether Alembic's parser reads its options.
+        room: whether a module of its own in `headstart.verbs` adds its options and does it.
     """
 
     name: str
     summary: str
     changes: bool = True
     alembic: bool = False
+    room: bool = False
+
+    def module(self) -> Any:  # noqa: ANN401  (a module)
+        """The verb's own module."""
+        from importlib import import_module
+
+        return import_module(f"headstart.verbs.{self.name}")
 
 
 VERBS = {
@@ -58,6 +66,11 @@ VERBS = {
         Verb("revision", "write a new revision file", changes=False, alembic=True),
         Verb("merge", "write a revision that merges two heads", changes=False, alembic=True),
         Verb("sql", "print the SQL of an upgrade ([FROM:]TO, head by default) instead of running it", changes=False),
+        Verb("check", "what CI should refuse: heads, round trip, drift, edits, risky SQL", changes=False, room=True),
+        Verb("schema", "the schema at head as files: dump, load, split", room=True),
+        Verb("squash", "replace the revisions up to one by a single baseline, proven equal", room=True),
+        Verb("adopt", "take over a database without a version: compare its schema, then stamp it", room=True),
+        Verb("tenants", "the same for many databases or schemas: up, status, list", room=True),
     )
 }
 
@@ -86,6 +99,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         name = self.verb.name
         if name in {"sql", "backups"}:
             return False
+        if self.verb.room:
+            return bool(self.verb.module().needs_database(self.own))
         if self.alembic is None:
             return True
         if getattr(self.alembic, "sql", False):
@@ -183,7 +198,7 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
         usage += " [Alembic's options]"
     parser = argparse.ArgumentParser(
         prog=f"headstart {verb.name}",
-        usage=None if verb.name in {"backups", "restore", "sql"} else usage,
+        usage=None if verb.room or verb.name in {"backups", "restore", "sql"} else usage,
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
         add_help=not verb.alembic,
         allow_abbrev=False,
@@ -206,7 +221,9 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
 
 
 def _add_own(parser: argparse.ArgumentParser, verb: Verb) -> None:
-    if verb.name == "wait":
+    if verb.room:
+        verb.module().add(parser)
+    elif verb.name == "wait":
         what = ("server", "head")
         parser.add_argument(
             "--for", dest="wait_for", choices=what, default="server", help="what to wait for [default server]"

@@ -76,7 +76,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     if settings.dsn.ignored:
         speak.warning("parameters_ignored", source=settings.dsn_source, parameters=list(settings.dsn.ignored))
     if asked.verb.changes:
-        speak.info("run_started", verb=asked.verb.name, database=settings.dsn.display(), version=asked.version)
+        database = settings.dsn.display() if settings.dsn_source else None  # some verbs do without
+        speak.info("run_started", verb=asked.verb.name, database=database, version=asked.version)
     try:
         outcome = asyncio.run(_bound(Edge(asked, run), interrupt))
     except Exception as error:  # noqa: BLE001  (here, and only here, a bug becomes exit 99 with its report)

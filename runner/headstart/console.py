@@ -21,7 +21,8 @@ def renderer(*, colors: bool) -> Callable[[Any, str, MutableMapping[str, Any]], 
     Args:
         colors: whether the terminal shows colours.
     """
-    plain = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
+    # The first argument is how far events are padded: its name differs between versions.
+    plain = structlog.dev.ConsoleRenderer(24, colors=colors, sort_keys=False)
 
     def paint(colour: str, text: str) -> str:
         return f"{_COLOURS[colour]}{text}{_END}" if colors else text
@@ -75,7 +76,7 @@ def _mebibytes(count: int) -> str:
 
 
 _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
-    "run_started": ("dim", lambda e: f"headstart {e['version']}: {e['verb']} {e['database']}"),
+    "run_started": ("dim", lambda e: f"headstart {e['version']}: {e['verb']} {e['database'] or ''}".rstrip()),
     "server_not_ready": ("wait", lambda e: f"waiting, {e['left_seconds']:.0f} s left: {e['cause']}"),
     "server_ready": ("", lambda e: f"PostgreSQL {e['version']} answers after {e['waited_seconds']:.2f} s"),
     "nothing_pending": ("", lambda e: f"nothing is pending: the database is at {_named(e['revision'])}"),
@@ -133,7 +134,11 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
     ),
     "statement_running": (
         "wait",
-        lambda e: f"{e['revision']}: still running after {e['running_seconds']:.0f} s: {e['statement']}",
+        lambda e: (
+            f"{e['revision']}: still running after {e['running_seconds']:.0f} s: {e['statement']}"
+            + "".join(f"\n{' ' * 10}blocked by {blocker}" for blocker in e["blockers"])
+            + (f"\n{' ' * 10}-> {e['hint']}" if "hint" in e else "")
+        ),
     ),
     "statement_blocked": (
         "wait",
@@ -142,6 +147,14 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
     "verified": ("", lambda e: f"verified: the database is at {_named(e['revision'])}"),
     "at_target": ("", lambda e: f"the database is at {_named(e['revision'])}"),
     "script_output": ("dim", lambda e: f"| {e['message']}"),
+    "autogenerate_found_nothing": (
+        "wait",
+        lambda e: (
+            f"autogenerate found nothing (the database is at {_named(e['revision'])}):"
+            + "".join(f"\n{' ' * 10}- {cause}" for cause in e["causes"])
+            + f"\n{' ' * 10}-> {e['hint']}"
+        ),
+    ),
 }
 
 

@@ -15,6 +15,7 @@
     |-- BrokenHistoryError       70
     |-- DatabaseUnknownError     72
     |-- VerificationFailedError  80
+    |-- TenantsFailedError      that of the first tenant that failed
     `-- InterruptedRunError     130, 143
 
 An error is one line for a person (`message`), one for what to do (`hint`), and fields for a machine (`context`).
@@ -145,6 +146,21 @@ class VerificationFailedError(HeadstartError):
     """The database is not where it should be after the run."""
 
     exit = Exit.VERIFICATION_FAILED
+
+
+class TenantsFailedError(HeadstartError):
+    """Some tenants are not at the target.
+
+    Args:
+        message: which.
+        exit: of the first of them, in the order of the list.
+        hint: what to do next.
+        context: fields for the log line.
+    """
+
+    def __init__(self, message: str, *, exit: Exit, hint: str, **context: object) -> None:  # noqa: A002  (as elsewhere)
+        self.exit = exit
+        super().__init__(message, hint=hint, **context)
 
 
 class InterruptedRunError(HeadstartError):

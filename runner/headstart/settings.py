@@ -14,7 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from headstart.conninfo import EXAMPLE, is_text, read
-from headstart.dsn import Dsn, DsnError, Secret, names_a_server
+from headstart.dsn import Dsn, DsnError, Secret, names_a_server, without_libpq_variables
 from headstart.durations import format_duration, parse_duration
 from headstart.errors import ConfigurationError
 from headstart.settings_table import SETTINGS, Setting
@@ -40,11 +40,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         backup_dir: the folder that holds a folder for each database.
         backup_keep: how many to keep for each database.
         backup_jobs: how many tables to dump at once.
+        schema_file: what to bring an empty database to the target with; None to run the revisions.
+        tenants_file: lists the tenants.
+        tenants_query: or gives them.
+        tenants_kind: what a tenant is.
+        tenants_search_path: what follows a tenant's schema in its search_path.
+        tenants_parallel: how many are worked on at once.
+        tenants_canary: how many go first, or which one.
+        tenants_on_failure: whether others are begun after one has failed.
+        tenants_share: which share of the list (None: JOB_COMPLETION_INDEX says), of how many.
         image: what the ledger calls this image.
         log: the form of the log.
         config: Alembic's configuration file.
         config_explicit: whether somebody named that file.
         other_secrets: secrets in the environment that the connection does not use, but a log must not show either.
+        scratch: a server on which databases may be made and dropped at will; None for one of our own.
     """
 
     dsn: Dsn
@@ -61,15 +71,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     backup_dir: Path = Path("backups")
     backup_keep: int = 7
     backup_jobs: int = 1
+    schema_file: str | None = None
+    tenants_file: str | None = None
+    tenants_query: str | None = None
+    tenants_kind: Literal["schema", "database"] = "schema"
+    tenants_search_path: tuple[str, ...] | None = None
+    tenants_parallel: int = 4
+    tenants_canary: str | None = None
+    tenants_on_failure: Literal["continue", "stop"] = "continue"
+    tenants_share: tuple[int | None, int] | None = None
     image: str | None = None
     log: Literal["auto", "json", "console"] = "auto"
     config: str = "alembic.ini"
     config_explicit: bool = False
     other_secrets: tuple[Secret, ...] = ()
+    scratch: Dsn | None = None
 
     def secrets(self) -> tuple[str, ...]:
         """Give every value that must not be shown, for a `Redactor`."""
-        return (*self.dsn.secrets(), *(secret.reveal() for secret in self.other_secrets))
+        scratch = () if self.scratch is None else self.scratch.secrets()
+        return (*self.dsn.secrets(), *scratch, *(secret.reveal() for secret in self.other_secrets))
 
 
 # A Kubernetes Service whose name begins with "headstart" puts these into every pod beside it.
@@ -112,7 +133,7 @@ def load(
         text, name = environ.get(setting.name), setting.name
         if setting.flag is not None and (given := (flags or {}).get(setting.name)) is not None:
             text, name = given, setting.flag
-        if text is None or setting.field == "dsn":
+        if text is None or setting.file_too:  # connections: read apart
             continue
         if not text.strip():
             remedy = f"write for example {setting.example}, or leave it out for {setting.default}"
@@ -126,6 +147,7 @@ def load(
         except ValueError as error:
             problems.append(f"{name}: {error}")
     problems += _unknown(environ)
+    scratch = _scratch(environ, problems, read_file, default_user)
     if dsn is not None and dsn.sslpassword is not None and values.get("backup") != "off":
         problems.append(
             f"{source}: sslpassword: pg_dump takes no key's password from its environment: "
@@ -134,6 +156,7 @@ def load(
     if problems or dsn is None:
         raise ConfigurationError(*problems)
     values |= {"dsn": dsn, "dsn_source": source, "config_explicit": "config" in values, "other_secrets": secrets}
+    values["scratch"] = scratch
     # Not convert(): each parser has given its field's very type, and convert would ask for a decoder of Secret.
     return Settings(**values)  # type: ignore[arg-type]
 
@@ -171,6 +194,22 @@ def _database(
         unused += [said[key] for key in ("password", "sslpassword") if key in said]
     secrets = tuple(Secret(value) for value in dict.fromkeys(unused) if value not in dsn.secrets())
     return dsn, source, secrets
+
+
+def _scratch(
+    environ: Mapping[str, str], problems: list[str], read_file: Callable[[str], str], default_user: str
+) -> Dsn | None:
+    """The server for scratch databases, by its URL alone: `PG*` speak of the database that matters."""
+    found = _text("HEADSTART_SCRATCH_URL", environ, problems, read_file)
+    if found is None:
+        return None
+    url, source = found
+    others = without_libpq_variables(environ)
+    try:
+        return Dsn.parse(url, others, read_file=read_file, default_user=default_user, source=source)
+    except DsnError as error:
+        problems.extend(error.problems)
+        return None
 
 
 def _text(
@@ -215,7 +254,7 @@ def _file_text(name: str, path: str, problems: list[str], read_file: Callable[[s
 
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:
-    known = {setting.name for setting in SETTINGS}
+    known = {setting.name for setting in SETTINGS} | {f"{each.name}_FILE" for each in SETTINGS if each.file_too}
     unknown = [name for name in environ if name.startswith("HEADSTART_") and name not in known]
     problems = []
     for name in sorted(unknown):

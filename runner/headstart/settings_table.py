@@ -93,6 +93,24 @@ def _target(text: str) -> str:
     return word
 
 
+def _share(text: str) -> tuple[int | None, int]:
+    match = re.fullmatch(r"(?:([0-9]{1,6})/)?([0-9]{1,6})", text.strip())
+    index, count = (match[1], int(match[2])) if match else (None, 0)
+    if count < 1 or (index is not None and int(index) >= count):
+        raise ValueError(
+            f"{_short(text)} is no share: write for example 0/4 for the first of four (3/4 is the last),"
+            " or 4 where JOB_COMPLETION_INDEX says which"
+        )
+    return None if index is None else int(index), count
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if "" in names or "\0" in text:
+        raise ValueError(f"{_short(text)} is no list of names with commas between them: write for example public")
+    return names
+
+
 def _folder(text: str) -> Path:
     scheme = re.match(r"([a-z0-9+.-]+)://", text, re.IGNORECASE)
     if scheme is not None:  # the rest may hold an access key: not quoted
@@ -207,6 +225,68 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "NUMBER",
         _whole_number(1, 64, 4),
         "how many tables are dumped at once",
+    ),
+    Setting(
+        name="HEADSTART_SCRATCH_URL",
+        field="scratch",
+        default="none: a server of its own, where Postgres or headstart[embedded] is installed",
+        example="postgresql://postgres@localhost/postgres",
+        kind="URL",
+        meaning="a server on which `check` and the like may make and drop databases; its role needs CREATEDB",
+        file_too=True,
+    ),
+    _headstart("tenants_file", "none", "tenants.txt", "FILE", _path, "`tenants`: a file with a tenant in each line"),
+    _headstart(
+        "tenants_query",
+        "none",
+        "select schema_name from customer",
+        "SQL",
+        str.strip,
+        "`tenants`: a query on DATABASE_URL that gives a tenant in each row, in place of a file",
+    ),
+    _choice(
+        "tenants_kind", "schema", "database", meaning="`tenants`: whether a tenant is a schema of its own or a database"
+    ),
+    _headstart(
+        "tenants_search_path",
+        "none",
+        "public",
+        "SCHEMAS",
+        _names,
+        "`tenants`: schemas that follow the tenant's own in its search_path, with commas between them",
+    ),
+    _headstart(
+        "tenants_parallel", "4", "4", "NUMBER", _whole_number(1, 64, 4), "`tenants`: how many are worked on at once"
+    ),
+    _headstart(
+        "tenants_canary",
+        "none",
+        "1",
+        "NUMBER|NAME",
+        str.strip,
+        "`tenants`: how many go first, one by one, or which one; if one fails, no other is begun",
+    ),
+    _choice(
+        "tenants_on_failure",
+        "continue",
+        "stop",
+        meaning="`tenants`: whether others are still begun after one has failed",
+    ),
+    _headstart(
+        "tenants_share",
+        "none",
+        "0/4",
+        "[INDEX/]COUNT",
+        _share,
+        "`tenants`: one of so many shares of the list, counted from 0; JOB_COMPLETION_INDEX gives an INDEX left out",
+    ),
+    _headstart(
+        "schema_file",
+        "none: the revisions are run one by one",
+        "migrations/sql_current/schema_head.sql",
+        "FILE",
+        _path,
+        "what `schema dump` wrote: `up` loads it into an empty database if it is provably of the target",
     ),
     _headstart("image", "none", "app:v2", "NAME", str.strip, "what the ledger calls this image: its name and tag"),
     _choice(

@@ -26,6 +26,8 @@ def job(asked: Asked) -> Job:
         return _changing(asked)
     if name == "history" and (asked.own.ledger or asked.own.source is not None):
         return lambda run: _ledger(run, asked.own)
+    if asked.verb.room:
+        return lambda run: asked.verb.module().job(run, asked.own)
     if asked.alembic is not None:
         return lambda run: operate.alembic(run, asked.alembic, database=asked.needs_database)
     own: dict[str, Job] = {
@@ -51,14 +53,15 @@ def _changing(asked: Asked) -> Job:
     return lambda run: operate.stamp(run, revisions, purge=purge)
 
 
-def _print(data: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
+def print_json(data: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
+    """Write data to stdout, for `jq` and its like."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(data, enc_hook=str), indent=2).decode() + "\n")
 
 
 async def _status(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
     found = await operate.status(run)
     if own.json:
-        _print(found)
+        print_json(found)
     else:
         _print_status(found)
     if own.exit_code and not found["at_target"]:
@@ -96,7 +99,7 @@ async def _doctor(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse nam
 
     findings = await examine(run)
     if own.json:
-        _print([msgspec.to_builtins(each) for each in findings])
+        print_json([msgspec.to_builtins(each) for each in findings])
     else:
         for each in findings:
             mark = "ok  " if each.ok else "FAIL"
@@ -120,7 +123,7 @@ async def _backups(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse na
     else:
         found = [operate.shown(each) for each in operate.backups(run, database)]
     if own.json:
-        _print(found)
+        print_json(found)
         return
     for each in found:
         sys.stdout.write(_backup_line(each)[10:] + (", whole" if each.get("whole") else "") + "\n")
@@ -136,7 +139,7 @@ async def _prune(run: Run, own: Any, database: str | None) -> None:  # noqa: ANN
     )
     decisions = {name: prune(run.settings.backup_dir, name, run.settings.backup_keep, log=run.log) for name in names}
     if own.json:
-        _print({name: {"keep": list(each.keep), "delete": dict(each.delete)} for name, each in decisions.items()})
+        print_json({name: {"keep": list(each.keep), "delete": dict(each.delete)} for name, each in decisions.items()})
         return
     for name, each in decisions.items():
         sys.stdout.writelines(f"{name}: kept {kept}\n" for kept in each.keep)
