@@ -6,6 +6,7 @@ From a program:
     outcome = await headstart.up(settings)
     if not outcome.ok:
         sys.exit(outcome.exit)
+    revisions = await headstart.current(settings)
 
 And in a service whose migration runs elsewhere:
 
@@ -24,8 +25,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from headstart.engine import engine_from, session_factory  # noqa: TC004
+    from headstart.errors import HeadstartError  # noqa: TC004
     from headstart.exits import Exit  # noqa: TC004
     from headstart.program import (  # noqa: TC004  (`_Package` imports them when used)
+        current,
         downgrade,
         settings_from,
         up,
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
 
 _FROM = {
     "Exit": "exits",
+    "HeadstartError": "errors",
     "up": "program",
+    "current": "program",
     "downgrade": "program",
     "wait_for_head": "program",
     "settings_from": "program",
@@ -48,9 +53,11 @@ _FROM = {
 
 __all__ = [
     "Exit",
+    "HeadstartError",
     "Outcome",
     "Settings",
     "__version__",
+    "current",
     "downgrade",
     "engine_from",
     "session_factory",

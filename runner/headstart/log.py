@@ -55,6 +55,28 @@ def thorough(log: FilteringBoundLogger) -> FilteringBoundLogger:
     return early.structured() if isinstance(early, _Early) else log
 
 
+def quiet(log: FilteringBoundLogger) -> FilteringBoundLogger:
+    """The same logger from warnings on: for what a use case does on the side."""
+    return cast("FilteringBoundLogger", _Quiet(thorough(log)))
+
+
+class _Quiet:
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a logger has)
+        return getattr(self._log, name)
+
+    def bind(self, **fields: Any) -> _Quiet:  # noqa: ANN401  (structlog's own)
+        return _Quiet(self._log.bind(**fields))
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Nothing."""
+
+    def info(self, event: str, **fields: object) -> None:
+        """Nothing."""
+
+
 def _structured(out: _Unfailing, processors: Sequence[Processor], fields: Mapping[str, Any]) -> FilteringBoundLogger:
     import structlog
 

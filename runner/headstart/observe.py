@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import msgspec
 
+from headstart import remedies
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -125,7 +127,8 @@ async def watch(
     try:
         while True:
             await asyncio.sleep(pace)
-            if activity.statement is None or activity.pid is None:
+            statement = activity.statement
+            if statement is None or activity.pid is None:
                 continue
             if activity.since != watched:
                 watched, spoke = activity.since, activity.since
@@ -140,13 +143,15 @@ async def watch(
                     log.warning("statement_blocked", revision=activity.revision, blockers=[str(each) for each in found])
                 if time.monotonic() - spoke >= SPEAK:
                     spoke = time.monotonic()
+                    hint = remedies.of_slowness(statement)
                     log.info(
                         "statement_running",
                         revision=activity.revision,
-                        statement=summary(activity.statement),
+                        statement=summary(statement),
                         running_seconds=spoke - activity.since,
                         blockers=[str(each) for each in found],
                         progress=await _progress(connection, activity.pid),
+                        **({"hint": hint} if hint else {}),
                     )
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 # Watching is a courtesy: without a free connection slot the migration goes on unwatched, and says so.

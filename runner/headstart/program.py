@@ -7,10 +7,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from headstart import log as logs
+from headstart import postgres
+from headstart.errors import HeadstartError
 from headstart.run import Outcome, Run, conduct
 from headstart.secret import Redactor
 from headstart.settings import Settings, load
+from headstart.up import connected, find
 from headstart.up import downgrade as take_down
 from headstart.up import up as bring_up
 
@@ -43,23 +48,65 @@ def settings_from(
     )
 
 
-async def up(settings: Settings, *, log: FilteringBoundLogger | None = None) -> Outcome:
+async def up(settings: Settings, target: str | None = None, *, log: FilteringBoundLogger | None = None) -> Outcome:
     """Bring the database to the target: what `headstart up` does.
+
+    A revision that fails is rolled back; those before it stay, and are in the outcome. Nothing is raised but a bug, and
+    the cancellation of the caller.
 
     Args:
         settings: from `settings_from`, or made by hand.
+        target: the revision to reach, `+1` say; that of the settings when left out.
         log: a structlog logger; stderr as `settings.log` says when left out.
 
     Returns:
         What was applied, what failed, what is pending, and the backup that goes with it. A failure is a value too:
         look at `ok`, or at `exit`, which is the exit code that the command would have had.
     """
-    return await _conduct(settings, bring_up, log)
+    return await _conduct(settings, bring_up, log, target)
 
 
-async def downgrade(settings: Settings, *, log: FilteringBoundLogger | None = None) -> Outcome:
-    """Take the database down to `settings.target`: what `headstart downgrade` does. As `up` otherwise."""
-    return await _conduct(settings, take_down, log)
+async def downgrade(
+    settings: Settings, target: str | None = None, *, log: FilteringBoundLogger | None = None
+) -> Outcome:
+    """Take the database down to the target, `-1` or `base` say: what `headstart downgrade` does. As `up` otherwise."""
+    return await _conduct(settings, take_down, log, target)
+
+
+async def current(settings: Settings, *, log: FilteringBoundLogger | None = None) -> tuple[str, ...]:
+    """Ask which revisions the database records: none for an empty one, several with branches. No lock, no write.
+
+    Args:
+        settings: as for `up`; `wait_timeout` is how long the server may take to become ready.
+        log: as for `up`.
+
+    Raises:
+        HeadstartError: it cannot be told; `exit` is the exit code that the command would have had, `hint` the remedy.
+    """
+    found: tuple[str, ...] = ()
+
+    async def look(run: Run) -> None:
+        nonlocal found
+        run.log = logs.quiet(run.log)
+        history = find(run)
+        project = history.project
+        async with connected(run) as ready:
+            if project.conclusive:
+                table, schema = project.version_table, project.version_schema
+                found = await postgres.recorded_revisions(ready.connection, table, schema)
+                return
+            from headstart.work import Work  # only Alembic knows the table
+
+            await ready.connection.execute("set default_transaction_read_only = on")
+            await Work.load(run, ready, history, locked=False, strict=False)
+            found = run.after or ()
+
+    outcome = await _conduct(settings, look, log, quiet=True)
+    if not outcome.ok:
+        error = HeadstartError(outcome.error, hint=outcome.hint, **outcome.context)
+        error.exit = outcome.exit
+        raise error
+    return found
 
 
 async def wait_for_head(settings: Settings, *, log: FilteringBoundLogger | None = None) -> Outcome:
@@ -81,15 +128,21 @@ async def wait_for_head(settings: Settings, *, log: FilteringBoundLogger | None 
 
 
 async def _conduct(
-    settings: Settings, job: Callable[[Run], Awaitable[None]], log: FilteringBoundLogger | None
+    settings: Settings,
+    job: Callable[[Run], Awaitable[None]],
+    log: FilteringBoundLogger | None,
+    target: str | None = None,
+    *,
+    quiet: bool = False,
 ) -> Outcome:
+    settings = settings if target is None else replace(settings, target=target)
     run_id = os.urandom(4).hex()
     redact = Redactor(settings.secrets())
     if log is None:
         stream = logs.stderr()
         log = logs.build(stream, json=logs.wants_json(settings.log, stream), run_id=run_id, redact=redact)
     run = Run(settings, log, run_id, environ=os.environ, cwd=str(Path.cwd()), redact=redact)
-    return await conduct(run, job)
+    return await conduct(run, job, quiet=quiet)
 
 
 def _login() -> str:

@@ -54,6 +54,19 @@ def test_a_folder_without_a_server_is_no_installation(tmp_path: Path) -> None:
     assert 99 not in [one.major for one in installations(str(tmp_path))]
 
 
+@pytest.mark.parametrize("said", ["", "TMPDIR"])
+def test_its_files_are_in_memory_where_there_is_room(said: str) -> None:
+    """A server's folder is on a file system in memory that has room, unless TMPDIR says where."""
+    memory = os.statvfs("/dev/shm") if Path("/dev/shm").is_dir() else None  # noqa: S108
+    if memory is None or memory.f_bavail * memory.f_frsize < 2 * 1024**3 or memory.f_flag & os.ST_NOEXEC:
+        pytest.skip("this machine has no such file system")
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(RUNNER)}
+    environ |= {"TMPDIR": "/var/tmp"} if said else {}  # noqa: S108
+    code = "from headstart.embedded import server as s; print(next(s._places()))"
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ("/var/tmp" if said else "/dev/shm")  # noqa: S108
+
+
 def test_it_answers_over_tcp_and_over_the_socket(server: Postgres) -> None:
     """The same server answers on 127.0.0.1 and on its Unix socket."""
     over_tcp = psql(server.url(), "SELECT current_setting('server_version_num')::int / 10000, inet_server_port()")

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from alembic.config import Config
+from alembic.runtime.migration import MigrationStep
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
+from headstart import remedies
 from headstart.alembic_bridge.environment import run_environment
 from headstart.errors import BrokenHistoryError, ConfigurationError, HeadstartError
 from headstart.graph import Revision
@@ -57,7 +59,8 @@ class Scripts:
         self.config = configure(project, url, options)
         try:
             self.directory = ScriptDirectory.from_config(self.config)
-            self.heads: tuple[str, ...] = tuple(sorted(self.directory.get_heads(consider_depends_on=True)))
+            # What get_heads(consider_depends_on=True) gives from Alembic 1.18.5 on.
+            self.heads: tuple[str, ...] = tuple(sorted(self.directory.revision_map._real_heads))  # noqa: SLF001
         except (CommandError, RevisionError, KeyError) as error:
             raise BrokenHistoryError(f"Alembic cannot read the history: {error}") from error
         except (Exception, SystemExit) as error:  # whatever a revision file does when it is imported
@@ -93,6 +96,12 @@ class Scripts:
         """The steps down to `target`, as `alembic downgrade` would take them."""
         return self._steps(self.directory._downgrade_revs, target, recorded)  # noqa: SLF001  (likewise)
 
+    def step(self, revision: str, *, up: bool) -> RevisionStep:
+        """The step that applies this one revision, or reverts it."""
+        script = self.directory.get_revision(revision)
+        make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
+        return make(self.directory.revision_map, script)
+
     @staticmethod
     def _steps(
         resolve: Callable[..., list[RevisionStep]], target: str, recorded: tuple[str, ...]
@@ -123,6 +132,10 @@ def configure(project: Project, url: str, options: Mapping[str, Any] | None = No
         cmd_opts=argparse.Namespace(**{"x": None, **(options or {})}),
     )
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    if project.staged:
+        if config.get_main_option("path_separator") is None:
+            config.set_main_option("version_path_separator", "newline")  # or it is split at blanks
+        config.set_main_option("version_locations", project.version_locations[0].replace("%", "%%"))
     return config
 
 
@@ -174,7 +187,7 @@ def _unloadable(error: BaseException, directory: str) -> BrokenHistoryError:
     text = str(error).splitlines()[0] if str(error) else ""
     return BrokenHistoryError(
         f"a revision file cannot be loaded: {type(error).__name__}: {text} ({_where(error, directory)})",
-        hint="correct the file, or install what it imports beside Headstart",
+        hint=remedies.of_failure(error, None) or "correct the file, or install what it imports beside Headstart",
     )
 
 

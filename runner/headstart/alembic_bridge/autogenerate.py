@@ -1,0 +1,243 @@
+"""What `revision --autogenerate` compares, and why it found nothing. Alembic's manual, 'Auto Generating Migrations'."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from alembic.runtime.environment import EnvironmentContext
+from sqlalchemy import MetaData
+
+from headstart.errors import ConfigurationError, VerificationFailedError
+from headstart.ledger import SCHEMA
+from headstart.run import spell
+
+if TYPE_CHECKING:
+    from alembic.operations.ops import MigrationScript
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import Connection, Table
+    from structlog.typing import FilteringBoundLogger
+
+LISTED = 10
+"""Names in one cause: the rest is counted."""
+
+_SCHEMAS = f"""
+select n.nspname, count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p') and not c.relispartition
+  and left(n.nspname, 3) <> 'pg_' and n.nspname not in ('information_schema', '{SCHEMA}')
+  and c.oid not in (select objid from pg_depend where deptype = 'e')
+group by 1 order by 1
+"""  # noqa: S608  (our own schema's name)
+
+_UNSEEN = f"""
+with mine as (
+    select oid from pg_namespace
+    where left(nspname, 3) <> 'pg_' and nspname not in ('information_schema', '{SCHEMA}')
+), found(kind, oid) as (
+    select case relkind when 'v' then 'views' else 'materialised views' end, oid from pg_class
+     where relkind in ('v', 'm') and relnamespace in (select oid from mine)
+    union all
+    select 'partitions', oid from pg_class where relispartition and relkind in ('r', 'p')
+       and relnamespace in (select oid from mine)
+    union all
+    select 'functions', oid from pg_proc where pronamespace in (select oid from mine)
+    union all
+    select 'triggers', t.oid from pg_trigger t join pg_class c on c.oid = t.tgrelid
+     where not t.tgisinternal and c.relnamespace in (select oid from mine)
+    union all
+    select 'enum types', oid from pg_type where typtype = 'e' and typnamespace in (select oid from mine)
+    union all
+    select case contype when 'c' then 'CHECK constraints' else 'exclusion constraints' end, oid from pg_constraint
+     where contype in ('c', 'x') and conrelid <> 0 and connamespace in (select oid from mine)
+    union all
+    select 'policies', p.oid from pg_policy p join pg_class c on c.oid = p.polrelid
+     where c.relnamespace in (select oid from mine)
+)
+select kind, count(*) from found where oid not in (select objid from pg_depend where deptype = 'e')
+group by 1 order by 1
+"""  # noqa: S608  (our own schema's name)
+
+
+@contextlib.contextmanager
+def explained(log: FilteringBoundLogger) -> Iterator[None]:
+    """While this lasts, autogenerate compares every schema that the models have tables in, and says why it is empty.
+
+    Nothing found writes no file: an empty revision is a mistake that is easily committed.
+
+    Args:
+        log: gets `autogenerate_found_nothing` with the causes that apply to this project.
+
+    Raises:
+        ConfigurationError: env.py gives no `target_metadata` (10).
+        VerificationFailedError: the database is not at head, so that there is nothing to compare the models with (80).
+    """
+    configure = EnvironmentContext.configure
+
+    def ours(self: EnvironmentContext, *args: Any, **given: Any) -> None:  # noqa: ANN401  (configure's own)
+        comparison = _Comparison(self, given, log)
+        feed = self.context_opts["fn"]
+
+        def at_head(recorded: tuple[str, ...], context: MigrationContext) -> object:
+            comparison.require_head(recorded)
+            return feed(recorded, context)
+
+        self.context_opts["fn"] = at_head
+        configure(self, *args, **comparison.options())
+
+    EnvironmentContext.configure = ours  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        EnvironmentContext.configure = configure  # type: ignore[method-assign]
+
+
+class _Comparison:
+    """One comparison of models and database.
+
+    Args:
+        environment: Alembic's.
+        given: what env.py gives to `context.configure`.
+        log: as for `explained`.
+    """
+
+    def __init__(self, environment: EnvironmentContext, given: Mapping[str, Any], log: FilteringBoundLogger) -> None:
+        metadata = given.get("target_metadata")
+        if metadata is None:
+            raise ConfigurationError(
+                f"there are no models to compare with: {environment.script.dir}/env.py gives context.configure"
+                " no target_metadata",
+                hint="set target_metadata to your models' MetaData there (Base.metadata), and import their modules",
+            )
+        several = [metadata] if isinstance(metadata, MetaData) else metadata
+        self._tables: list[Table] = [table for each in several for table in each.tables.values()]
+        self._environment = environment
+        self._given = given
+        self._log = log
+        self._left_out: set[tuple[str, str]] = set()
+
+    def require_head(self, recorded: tuple[str, ...]) -> None:
+        """Refuse a database that lacks revisions: they would be found as differences."""
+        script = self._environment.script
+        heads = tuple(script.get_heads())
+        if set(recorded) != set(heads) and all(script.get_revision(each) for each in recorded):
+            raise VerificationFailedError(
+                f"the database is at {_told(recorded)}, not at head ({_told(heads)}): what is pending would be"
+                " generated once more",
+                hint="run `headstart up` first, then this again",
+            )
+
+    def options(self) -> dict[str, Any]:
+        """What is given to `context.configure` instead."""
+        options = {**self._given, "process_revision_directives": self._directives}
+        schemas = {table.schema for table in self._tables if table.schema}
+        if schemas and "include_schemas" not in options:  # else their tables would be generated again and again
+            options["include_schemas"] = True
+            self._log.info("schemas_compared", schemas=sorted(schemas), reason="the models have tables in them")
+        else:
+            schemas = set()
+        options["include_name"] = self._include_name(schemas)
+        if self._given.get("include_object") is not None:
+            options["include_object"] = self._include_object
+        return options
+
+    def _include_name(self, schemas: set[str]) -> Callable[..., bool]:
+        """env.py's own filter, behind one for the schemas that were added, with a note of what they leave out."""
+        theirs = self._given.get("include_name")
+
+        def include(name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
+            wanted = kind != "schema" or not schemas or name is None or name in schemas
+            return self._noted(kind, name, wanted=wanted and (theirs is None or theirs(name, kind, parents)))
+
+        return include
+
+    def _include_object(self, item: object, name: str | None, kind: str, *rest: object) -> bool:
+        return self._noted(kind, name, wanted=self._given["include_object"](item, name, kind, *rest))
+
+    def _noted(self, kind: str, name: str | None, *, wanted: object) -> bool:
+        if not wanted:
+            self._left_out.add((kind, str(name)))
+        return bool(wanted)
+
+    def _directives(self, context: MigrationContext, revision: object, found: list[MigrationScript]) -> None:
+        theirs = self._given.get("process_revision_directives")
+        if theirs is not None:
+            theirs(context, revision, found)
+        empty = all(ops.is_empty() for script in found for ops in script.upgrade_ops_list)
+        if empty:
+            found.clear()
+            self._explain(context)
+        elif not self._tables:
+            self._log.warning(
+                "models_missing",
+                hint="target_metadata has no tables, so the new revision drops those of the database: import the"
+                " modules with the models in env.py",
+            )
+
+    def _explain(self, context: MigrationContext) -> None:
+        connection = context.connection
+        assert connection is not None  # noqa: S101  (autogenerate is never offline)
+        apart = self._not_compared(context, connection)
+        self._log.warning(
+            "autogenerate_found_nothing",
+            revision=spell(context.get_current_heads()),
+            models=len(self._tables),
+            causes=[*self._of_env_py(apart), *self._of_alembic(connection, context.opts), self._of_models()],
+            hint="no file was written; `headstart revision -m MESSAGE` writes an empty one to fill in",
+        )
+
+    def _not_compared(self, context: MigrationContext, connection: Connection) -> list[str]:
+        """The schemas with tables that were not looked at."""
+        default = connection.dialect.default_schema_name
+        outside = [row[0] for row in connection.exec_driver_sql(_SCHEMAS) if row[0] != default]
+        if context.opts.get("include_schemas"):
+            return [name for name in outside if ("schema", name) in self._left_out]
+        return outside
+
+    def _of_env_py(self, apart: list[str]) -> Iterator[str]:
+        if not self._tables:
+            yield "target_metadata has no tables: import the modules with the models in env.py"
+        if apart:
+            yield (
+                f"not compared: schema {_some(apart)}; the models have no tables there,"
+                " or env.py leaves it out (include_schemas, include_name)"
+            )
+        left_out = sorted(f"{kind} {name}" for kind, name in self._left_out if kind != "schema")
+        if left_out:
+            yield f"env.py leaves out (include_name, include_object): {_some(left_out)}"
+
+    def _of_alembic(self, connection: Connection, options: Mapping[str, Any]) -> Iterator[str]:
+        if options.get("compare_type") is False:
+            yield "changed types are not compared: env.py says compare_type=False"
+        defaults = any(column.server_default is not None for table in self._tables for column in table.columns)
+        if defaults and not options.get("compare_server_default"):
+            yield "changed server defaults are not compared: env.py does not say compare_server_default=True"
+        checked = "checkconstraint" in str(options.get("autogenerate_plugins"))
+        unseen = [
+            f"{kind} ({count})"
+            for kind, count in connection.exec_driver_sql(_UNSEEN)
+            if not (checked and kind == "CHECK constraints")
+        ]
+        if unseen:
+            yield f"never compared, and in this database: {', '.join(unseen)}; write their changes by hand"
+
+    def _of_models(self) -> str:
+        if not self._tables:
+            return "the database has no tables that could be dropped"
+        names = sorted(table.fullname for table in self._tables)
+        return (
+            f"the database has all that the models say of their tables ({_some(names)}): a new table that is not among"
+            " these is in a module that env.py does not import; a change to one of these is not saved, or somebody made"
+            " it in the database already (create_all, or by hand)"
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    every = list(names)
+    rest = len(every) - LISTED
+    return ", ".join(every[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _told(revisions: tuple[str, ...]) -> str:
+    told = spell(revisions)
+    return ", ".join(told) if isinstance(told, list) else str(told)

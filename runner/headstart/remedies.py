@@ -1,0 +1,41 @@
+"""What to do about a revision that fails, or takes long, for one of the usual reasons."""
+
+from __future__ import annotations
+
+import re
+
+_THERE_ALREADY = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
+"""duplicate_table (an index or a view too), _column, _object, _schema, _function: PostgreSQL manual, 'Error Codes'."""
+
+_REFRESH = re.compile(r"\brefresh\s+materialized\s+view\b(?!\s+concurrently\b)", re.IGNORECASE)
+
+
+def of_failure(error: BaseException, sqlstate: str | None) -> str | None:
+    """Say what to do about a failed revision, where the error alone tells.
+
+    Args:
+        error: what it raised.
+        sqlstate: of the server's error, if that is what it was.
+    """
+    if sqlstate in _THERE_ALREADY:
+        return (
+            "the database has it already: its state and the recorded revision disagree; `headstart adopt` compares"
+            " them, `headstart status` and `headstart history --ledger` say what was run: look before you `headstart"
+            " stamp`"
+        )
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return (
+            f"put {error.filename} back and ship it with the revisions (a relative path starts from the working"
+            " directory), or write its SQL into the revision"
+        )
+    return None
+
+
+def of_slowness(statement: str) -> str | None:
+    """Say what to do about a statement that takes long, where its text tells."""
+    if _REFRESH.search(statement):
+        return (
+            "nobody can read the view meanwhile: REFRESH MATERIALIZED VIEW CONCURRENTLY lets them, if it has a unique"
+            " index on plain columns"
+        )
+    return None
