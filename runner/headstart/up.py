@@ -32,6 +32,8 @@ async def up(run: Run) -> None:
             plan = await compare(run, ready, found)  # again: another runner may have been quicker
             if plan is not None and plan.nothing_pending:
                 return
+            if run.settings.schema_file is not None and await load_schema_file(run, ready, found, plan):
+                return
             work = await load(run, ready, found)
             steps = await work.steps_up(run.settings.target)
             if steps:
@@ -96,6 +98,10 @@ async def compare(run: Run, ready: Ready, found: History) -> Plan | None:
         run.found(recorded)
         name = ledger.key(project.version_table, project.version_schema)
         known = graph.revisions.keys() >= set(recorded)
+        if not known:
+            from headstart.history.squashed import refuse_midway
+
+            refuse_midway(recorded, graph)
         plan = decide(
             recorded,
             graph,
@@ -164,3 +170,10 @@ async def load(run: Run, ready: Ready, found: History, *, strict: bool = True) -
 
     with run.timed("load"):
         return await Work.load(run, ready, found, strict=strict)
+
+
+async def load_schema_file(run: Run, ready: Ready, found: History, plan: Plan | None) -> bool:
+    """Bring an empty database to the target in one go, if the schema file is provably the target's."""
+    from headstart.schema_file import load_instead
+
+    return await load_instead(run, ready, found, plan)

@@ -1,0 +1,85 @@
+"""The schema of a scratch database as text: pg_dump of its server's own version, in the spelling that all share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from headstart import postgres, process
+from headstart.backup import dump as dumps
+from headstart.backup.clients import find_client
+from headstart.embedded import installations
+from headstart.errors import ConfigurationError, UnsuitableServerError
+from headstart.schema.script import Entry, normalised, parse
+
+if TYPE_CHECKING:
+    from headstart.dsn import Dsn
+    from headstart.run import Run
+    from headstart.script_connection import ScriptConnection
+
+# Rows one by one: what a revision inserts is little, and a line for each is what can be read in a diff.
+_OPTIONS: Final = (
+    "--no-password",
+    "--no-owner",
+    "--no-tablespaces",
+    "--no-subscriptions",
+    "--column-inserts",
+    "--encoding=UTF8",
+    "--exclude-schema=headstart",
+)
+_UNMOVED = """
+select 'SELECT pg_catalog.setval(' || quote_literal(format('%I.%I', n.nspname, c.relname)) || ', ' || s.seqstart
+    || ', false)'
+from pg_sequence s join pg_class c on c.oid = s.seqrelid join pg_namespace n on n.oid = c.relnamespace
+"""
+_VERSION_TABLE = """
+select format('%I.%I', n.nspname, c.relname)
+from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)
+"""
+
+
+async def dumped(
+    run: Run, connection: ScriptConnection, dsn: Dsn, version_table: str, schema: str | None
+) -> list[Entry]:
+    """What a scratch database holds: its schema, and the rows that revisions have put into it.
+
+    Args:
+        run: this run.
+        connection: to the database, idle.
+        dsn: of the database.
+        version_table: Alembic's.
+        schema: Alembic's `version_table_schema`.
+
+    Raises:
+        UnsuitableServerError: there is no pg_dump for the server (22).
+        ConfigurationError: pg_dump fails (10).
+    """
+    name = (
+        postgres.quote(version_table) if schema is None else f"{postgres.quote(schema)}.{postgres.quote(version_table)}"
+    )
+    unmoved = {row[0] for row in await connection.fetch(_UNMOVED)}
+    table = await connection.fetchval(_VERSION_TABLE, name)
+    owner = await connection.fetchval("select quote_ident(current_user)")
+    text = await _pg_dump(run, dsn, int(connection.get_server_version().major))
+    return normalised(parse(text), version_table=table or name, owner=owner, unmoved=unmoved)
+
+
+async def _pg_dump(run: Run, dsn: Dsn, major: int) -> str:
+    folders = [str(one.bindir) for one in installations() if one.major >= major]
+    path = os.pathsep.join([*folders[::-1], run.environ.get("PATH", os.defpath)])
+    try:
+        client = await find_client(major * 10000, path=path)
+    except UnsuitableServerError as error:
+        hint = f"install postgresql-client-{major}, or put its folder on PATH"
+        raise UnsuitableServerError(error.message, hint=hint) from error
+    finished = await process.run(
+        [str(client.pg_dump), *_OPTIONS],
+        env=dumps.environment(dsn.libpq_env(), run.environ, run_id=run.run_id),
+        redact=run.redact,
+        capture=True,
+    )
+    if not finished.ok:
+        cause = dumps.explain(finished, client=client, directory=Path(run.cwd)).message
+        raise ConfigurationError(f"the scratch database cannot be dumped: {cause}")
+    return finished.stdout.decode()
