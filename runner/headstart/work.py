@@ -20,6 +20,7 @@ from headstart.errors import (
     HeadstartError,
     VerificationFailedError,
 )
+from headstart.history.squashed import refuse_midway
 from headstart.ledger.writer import Writer, complete, writable
 from headstart.lock import WORK
 from headstart.log import thorough
@@ -91,6 +92,8 @@ class Work:
         target = self._run.settings.target
         if graph is not None:
             known = graph.revisions.keys() >= set(self._found.revisions)
+            if not known:
+                refuse_midway(self._found.revisions, graph)
             entries = {} if known else await ledger.entries(self._ready.connection, self.name)
             decide(self._found.revisions, graph, target, ledger=entries)
             return
@@ -266,6 +269,20 @@ class Work:
             self._expected = await stamp(self._scripts, self._workbench, revisions, log=self._run.log, **options)
             if writer is not None:
                 await self._declare(writer)
+
+    async def adopt(self, revisions: Sequence[str]) -> None:
+        """Record full ids in a database that records nothing, and in the ledger that it was found to hold them."""
+        from headstart.alembic_bridge.verbs import stamp
+
+        with self._run.timed("stamp"):
+            writer = await self._writer()
+            held = self._scripts.lineage(tuple(revisions)) if writer is not None else []
+            rows = [writer.record("adopted", each.id, follows=each.down, path=each.path) for each in held if writer]
+            self._expected = await stamp(
+                self._scripts, self._workbench, revisions, log=self._run.log, parting=";".join(rows)
+            )
+            if writer is not None:
+                await complete(self._ready.connection, self._run.run_id, expected=len(rows), log=self._run.log)
 
     async def _declare(self, writer: Writer) -> None:
         """Who stamps says that the database is as these files have it: they count as applied as they are now."""

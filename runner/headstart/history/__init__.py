@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from headstart.errors import BrokenHistoryError
 from headstart.graph import Graph
 from headstart.history.files import check_sources, read_graph, revision_files
 from headstart.history.project import Project, locate
@@ -24,7 +25,12 @@ class History(NamedTuple):
 def read(config: str, *, cwd: str, explicit: bool = False, section: str = "alembic") -> History:
     """Find the project and read its revision files, once for a run. Arguments and errors are those of the two steps."""
     project = locate(config, cwd=cwd, explicit=explicit, section=section)
-    return History(project, read_graph(project))
+    try:
+        return History(project, read_graph(project))
+    except BrokenHistoryError as error:
+        from headstart.history.squashed import explained
+
+        raise explained(error, project) from None
 
 
 __all__ = ["History", "Project", "broken_source", "check_sources", "locate", "read", "read_graph", "revision_files"]

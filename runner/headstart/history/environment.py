@@ -14,7 +14,8 @@ from headstart.errors import ConfigurationError
 if TYPE_CHECKING:
     import ast
 
-# The form that every template of Alembic's writes, and that of headstart.environment. Whatever mentions `configure` in another way is looked at closely.
+# The form that every template of Alembic's writes, and that of headstart.environment. Whatever mentions `configure` in
+# another way is looked at closely.
 _CALL = re.compile(r"\b(?:context|environment)\.configure\(")
 _MENTION = re.compile(r"\bconfigure\b")
 _DEFAULT = "alembic_version"

@@ -45,6 +45,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         sys_path: folders that go in front of `sys.path`, in this order.
         recursive: whether version folders are read with their subfolders.
         sourceless: whether compiled files without a source count as revisions.
+        staged: the version folder, which is one, is not the configuration's: Alembic has to be told.
     """
 
     ini: str | None
@@ -60,6 +61,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     sys_path: tuple[str, ...] = ()
     recursive: bool = False
     sourceless: bool = False
+    staged: bool = False
 
 
 def locate(config: str, *, cwd: str, explicit: bool = False, section: str = "alembic") -> Project:

@@ -108,7 +108,8 @@ async def refuse_edited(connection: ScriptConnection, history: str, recorded: tu
         from headstart.ledger.source import require_unedited
 
         held = lineage(graph, (i for i in recorded if i in graph.revisions))
-        await require_unedited(connection, history, {i: graph.revisions[i].path for i in sorted(other & held)})
+        files = {i: graph.revisions[i].path for i in sorted(other & held)}
+        await require_unedited(connection, history, files, sources)
 
 
 async def rows(connection: ScriptConnection, history: str) -> list[Row]:

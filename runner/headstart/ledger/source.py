@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstart.baseline import read_baseline
 from headstart.errors import RevisionEditedError
 from headstart.ledger import fetch
 
@@ -21,22 +22,36 @@ from headstart.ledger where history = $1 and revision = any($2) and source is no
 """
 
 
-async def require_unedited(connection: ScriptConnection, history: str, files: Mapping[str, str]) -> None:
+async def require_unedited(
+    connection: ScriptConnection, history: str, files: Mapping[str, str], applied: Mapping[str, str]
+) -> None:
     """Refuse files that differ from what was applied, if they differ in what they do.
+
+    A baseline differs from the file whose id it has taken over. It counts as unedited where what was applied, and what
+    came before that, are the files that it says it replaces.
 
     Args:
         connection: to the database.
         history: `key` of the project.
         files: paths by revision, of those whose bytes differ.
+        applied: the SHA-256 of what was applied, by revision.
 
     Raises:
         RevisionEditedError: with each file and the first line that differs (73).
     """
+    sources = {revision: _read(path) for revision, path in files.items()}
+    baselines = [one for one in map(read_baseline, sources.values()) if one is not None]
+    replaced = {i: one for one in baselines for i in one.digests if i in applied}
+    doubted = [i for i in {**sources, **replaced} if i not in replaced or not replaced[i].holds(i, applied[i])]
     found = {}
-    for revision, before in (await as_applied(connection, history, list(files))).items():
-        now = _read(files[revision])
-        if fingerprint(before) != fingerprint(now):
-            found[revision] = f"{files[revision]}:{_first_difference(before, now)}"
+    for revision, before in (await as_applied(connection, history, doubted)).items():
+        done = fingerprint(before)
+        if revision in replaced and replaced[revision].holds(revision, done):
+            continue
+        if revision not in sources:
+            found[revision] = replaced[revision].archive
+        elif done != fingerprint(sources[revision]):
+            found[revision] = f"{files[revision]}:{first_difference(before, sources[revision])}"
     if found:
         named = "; ".join(f"{revision} ({place})" for revision, place in sorted(found.items()))
         raise RevisionEditedError(
@@ -60,7 +75,7 @@ async def as_applied(connection: ScriptConnection, history: str, revisions: Sequ
     return {row["revision"]: zlib.decompress(row["source"]) for row in rows}
 
 
-def _first_difference(before: bytes, now: bytes) -> int:
+def first_difference(before: bytes, now: bytes) -> int:
     """The number of the first line that differs."""
     old, new = before.splitlines(), now.splitlines()
     differ = (number for number, (one, other) in enumerate(zip(old, new, strict=False), 1) if one != other)
