@@ -1,6 +1,6 @@
-"""Writes what the documentation takes from the code: the tables of settings and of exit codes.
+"""Writes what the documentation takes from the code: the settings, the exit codes, the rules for risky SQL.
 
-python tools/generate_docs.py            writes docs/configuration.md, docs/exit-codes.md and README.md's two tables
+python tools/generate_docs.py            writes docs/{configuration,exit-codes,rules}.md and README.md's two tables
 python tools/generate_docs.py --check    writes nothing; ends with 1 and names the files that are out of date
 """
 
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headstart import rules
 from headstart.exits import Exit
 from headstart.settings import SETTINGS
 
@@ -93,6 +94,7 @@ def documents() -> dict[Path, str]:
         ROOT / "docs/configuration.md": CONFIGURATION.format(
             generated=NOTE, settings=settings_table(), configuration=configuration
         ),
+        ROOT / "docs/rules.md": f"# Risky SQL\n\n{NOTE}\n\n{rules.as_markdown().strip()}\n",
         ROOT / "docs/exit-codes.md": EXIT_CODES.format(generated=NOTE, exits=exits_table()),
         readme: text,
     }

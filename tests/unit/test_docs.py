@@ -101,3 +101,29 @@ def test_the_changelog_has_a_place_for_this_version() -> None:
     """CHANGELOG.md has an Unreleased section, or one for the version that the code has."""
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## (Unreleased|{re.escape(__version__)})\b", text, re.MULTILINE)
+
+
+ROWS = {"R1": 7, "R2": 9, "R3": 6, "R4": 7, "R5": 11}
+"""How many requirements each of the five set-ups has."""
+
+
+def test_every_requirement_is_answered() -> None:
+    """Each row of the five set-ups has its line in docs/requirements.md, with a test; each test named there exists."""
+    text = (ROOT / "docs/requirements.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (R\d\.\d+) \|(.*)\|$", text, re.MULTILINE)
+    assert {name for name, _ in rows} == {f"{group}.{n}" for group, count in ROWS.items() for n in range(1, count + 1)}
+    for name, line in rows:
+        path = ""
+        named = re.findall(r"`(tests/[\w/.-]+)?::(\w+)`", line)
+        assert named, name
+        for file, test in named:
+            path = file or path
+            source = (ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), f"{name}: {path}::{test}"
+
+
+@pytest.mark.parametrize("document", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_links_lead_somewhere(document: str) -> None:
+    """What one document says of another is there."""
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "docs" / document).read_text(encoding="utf-8")):
+        assert (ROOT / "docs" / target).exists(), target
