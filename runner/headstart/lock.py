@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -71,9 +71,9 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
         return f"{who} (pid {self.pid}, user {self.user}{where}, connected for {self.connected_seconds:.0f} s)"
 
 
-async def holders(connection: asyncpg.Connection) -> list[Holder]:
-    """Who holds the migration lock of this database now."""
-    rows = await connection.fetch(HOLDER, [GATE, WORK])
+async def holders(connection: asyncpg.Connection, keys: Sequence[int] = (GATE, WORK)) -> list[Holder]:
+    """Who holds the migration lock of this database now, or what other keys are asked for."""
+    rows = await connection.fetch(HOLDER, list(keys))
     found = {
         row["pid"]: Holder(
             pid=row["pid"],
@@ -102,10 +102,10 @@ async def migration_lock(
         LockNotObtainedError: the time ran out; the line names the holder (exit 30).
     """
     started = time.monotonic()
-    await _poll(connection, "select pg_try_advisory_lock($1)", GATE, started + timeout, log)
+    await poll(connection, "select pg_try_advisory_lock($1)", GATE, started + timeout, log)
     try:
         # The gate is ours. Nobody can take the work key anew now: wait for what a dead runner may have left working.
-        await _poll(connection, "select pg_try_advisory_lock($1)", WORK, started + timeout, log)
+        await poll(connection, "select pg_try_advisory_lock($1)", WORK, started + timeout, log)
         await connection.fetchval("select pg_advisory_unlock($1)", WORK)
         log.info("lock_obtained", waited_seconds=time.monotonic() - started)
         yield
@@ -113,20 +113,35 @@ async def migration_lock(
         await _release(connection)
 
 
-async def _poll(connection: ScriptConnection, query: str, key: int, deadline: float, log: FilteringBoundLogger) -> None:
+async def poll(connection: ScriptConnection, query: str, key: int, deadline: float, log: FilteringBoundLogger) -> None:
+    """Ask for a key again and again, in sessions' own time and never inside the server.
+
+    Args:
+        connection: outside a transaction.
+        query: tries to take `$1`, and says whether it did.
+        key: what it takes.
+        deadline: until when, by the monotonic clock.
+        log: told who holds it.
+
+    Raises:
+        LockNotObtainedError: it is held until then (30).
+    """
+    keys = (GATE, WORK) if key in {GATE, WORK} else (key,)
     spoke = float("-inf")
     pause = 0.05
     while not await connection.fetchval(query, key):
         now = time.monotonic()
         if now >= deadline:
-            named = "; ".join(str(holder) for holder in await holders(connection)) or "a session that has just left"
+            named = (
+                "; ".join(str(holder) for holder in await holders(connection, keys)) or "a session that has just left"
+            )
             raise LockNotObtainedError(
                 f"the migration lock is held by {named}",
                 hint="wait for it or end it (select pg_terminate_backend(pid)), or raise HEADSTART_LOCK_TIMEOUT",
             )
         if now - spoke >= 10:  # noqa: PLR2004  (seconds: long work speaks at least this often)
             spoke = now
-            for holder in await holders(connection):
+            for holder in await holders(connection, keys):
                 log.info("lock_waiting", holder=str(holder), holder_pid=holder.pid, left_seconds=deadline - now)
         await asyncio.sleep(min(pause * random.uniform(0.5, 1.5), max(deadline - now, 0.0)))  # noqa: S311  (jitter)
         pause = min(pause * 1.5, 1.0)

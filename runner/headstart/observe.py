@@ -34,9 +34,10 @@ order by b.xact_start
 
 _INVALID = """
 select i.indexrelid::regclass::text
-from pg_index i join pg_class c on c.oid = i.indexrelid
+from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
 where not i.indisvalid and c.relkind = 'i'
   and i.indexrelid not in (select index_relid from pg_stat_progress_create_index)
+  and ($1::text is null or n.nspname = $1)
 order by 1
 """
 
@@ -80,9 +81,14 @@ async def blockers(connection: asyncpg.Connection, pid: int) -> list[Blocker]:
     return [Blocker(**{**dict(row), "query": row["query"] or ""}) for row in rows]
 
 
-async def invalid_indexes(connection: asyncpg.Connection) -> frozenset[str]:
-    """The INVALID indexes that nobody is building just now: what a failed concurrent build leaves."""
-    return frozenset(row[0] for row in await connection.fetch(_INVALID))
+async def invalid_indexes(connection: asyncpg.Connection, schema: str | None = None) -> frozenset[str]:
+    """The INVALID indexes that nobody is building just now: what a failed concurrent build leaves.
+
+    Args:
+        connection: to the database.
+        schema: the only one to look at, where others are somebody else's work.
+    """
+    return frozenset(row[0] for row in await connection.fetch(_INVALID, schema))
 
 
 class Activity:

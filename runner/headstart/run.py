@@ -104,6 +104,7 @@ class Run:
         self.pending: tuple[str, ...] = ()
         self.backup: str | None = None
         self.restored: str | None = None
+        self.counts: dict[str, int] = {}
         self.exit = Exit.DONE
         self.last_line: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
@@ -179,6 +180,7 @@ class Run:
             fields |= {"failed": outcome.failed} if outcome.failed else {}
             fields |= {"pending": list(outcome.pending)} if outcome.pending else {}
             fields |= outcome.context
+        fields |= self.counts
         fields |= {f"{stage}_seconds": value for stage, value in outcome.seconds.items()}
         self.last_line = fields
         if error is not None:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 class Work:
     """One run's work on one database, under the lock. Made by `load`."""
 
+    schema: str | None = None
+    """The only schema that is this run's, where it works for one tenant among others."""
+
     def __init__(self, run: Run, ready: Ready, scripts: Scripts, workbench: Workbench, found: Recorded) -> None:
         self._run = run
         self._ready = ready
@@ -194,6 +197,7 @@ class Work:
                         ledger=writer,
                         log=run.log,
                         tag=run.options.get("tag"),
+                        schema=self.schema,
                     )
             except HeadstartError as error:
                 run.failed = run.pending[0] if run.pending else None

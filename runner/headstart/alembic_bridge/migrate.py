@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from headstart.ledger.writer import Writer
     from headstart.run import AppliedRevision
 
+    Look = Callable[[], Awaitable[frozenset[str]]]
+
 
 async def migrate(
     scripts: Scripts,
@@ -47,6 +50,7 @@ async def migrate(
     log: FilteringBoundLogger,
     tag: str | None = None,
     executed: Executed | None = None,
+    schema: str | None = None,
 ) -> tuple[str, ...]:
     """Run `steps`, each in a transaction of its own, and again if it lost a race and nothing of it is committed.
 
@@ -61,6 +65,7 @@ async def migrate(
         log: gets a line for each revision.
         tag: Alembic's `--tag`.
         executed: told what each step has executed.
+        schema: the only one in which INVALID indexes are looked for.
 
     Returns:
         What the version table holds according to Alembic.
@@ -71,7 +76,8 @@ async def migrate(
         TableLocksNotObtainedError: it lost the race for its locks again and again (62).
     """
     connection = workbench.connection
-    invalid = await invalid_indexes(connection)
+    look = partial(invalid_indexes, connection, schema)
+    invalid = await look()
     arrived: tuple[str, ...] = ()
     work = Steps(steps, workbench, activity, lambda applied: record(applied, arrived), log, executed)
 
@@ -93,7 +99,7 @@ async def migrate(
             await settle(workbench)
             with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 async with asyncio.timeout(0.5):
-                    if leftovers := await _leftovers(workbench, work, invalid):
+                    if leftovers := await _leftovers(work, look, invalid):
                         log.warning("leftovers_found", leftovers=leftovers)
             raise
         except Exception as error:
@@ -102,7 +108,7 @@ async def migrate(
                 raise env_failed(error, scripts.directory.dir) from error
             failure = work.failure(error)
             await settle(workbench)
-            leftovers = await _leftovers(workbench, work, invalid)
+            leftovers = await _leftovers(work, look, invalid)
             if losing != work.done:
                 attempt, first_loss, losing = 0, time.monotonic(), work.done
             attempt += 1
@@ -128,7 +134,7 @@ async def migrate(
                 f"env.py ended without running {len(work.pending())} of {len(work.steps)} pending revisions",
                 hint="see why env.py skips context.run_migrations(), or swallows what it raises",
             )
-        await _refuse_useless_indexes(workbench, work, invalid, log)
+        await _refuse_useless_indexes(work, look, invalid, log)
         return arrived
 
 
@@ -145,24 +151,22 @@ async def settle(workbench: Workbench) -> None:
         connection.drop()
 
 
-async def _leftovers(workbench: Workbench, work: Steps, invalid: frozenset[str]) -> list[str]:
+async def _leftovers(work: Steps, look: Look, invalid: frozenset[str]) -> list[str]:
     """What the failed step had committed all the same: statements, and indexes that stayed INVALID."""
     found = [summary(each, 300) for each in work.outside if each.strip().rstrip(";").lower() not in {"commit", "end"}]
     with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # it may be gone
-        new = await invalid_indexes(workbench.connection) - invalid
+        new = await look() - invalid
         found += [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(new)]
     return found
 
 
-async def _refuse_useless_indexes(
-    workbench: Workbench, work: Steps, invalid: frozenset[str], log: FilteringBoundLogger
-) -> None:
+async def _refuse_useless_indexes(work: Steps, look: Look, invalid: frozenset[str], log: FilteringBoundLogger) -> None:
     """An INVALID index answers no query, yet `create index if not exists` takes it for done.
 
     Raises:
         VerificationFailedError: a statement of this run left one, or passed over one (80).
     """
-    now = await invalid_indexes(workbench.connection)
+    now = await look()
     if not now:
         return
     text = "\n".join(work.on_indexes)

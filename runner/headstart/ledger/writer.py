@@ -160,6 +160,12 @@ async def writable(connection: ScriptConnection, *, log: FilteringBoundLogger) -
     return False
 
 
+async def create(connection: ScriptConnection) -> None:
+    """Make the table now, if there is none: who may write it one beside the other cannot all make it with a row."""
+    with contextlib.suppress(asyncpg.PostgresError):  # another was quicker, or each row will say what it is
+        await connection.execute(f"do $$ begin {_CREATE_FIRST} end $$")
+
+
 async def complete(connection: ScriptConnection, run_id: str, *, expected: int, log: FilteringBoundLogger) -> None:
     """See that every row has arrived; says so where one has not."""
     found = await fetch(connection, "select count(*) as rows from headstart.ledger where run_id = $1", run_id)

@@ -20,7 +20,7 @@ from headstart import log as logs
 from headstart import postgres, safety
 from headstart.errors import HeadstartError
 from headstart.exits import Exit
-from headstart.ledger.writer import Writer, writable
+from headstart.ledger.writer import create, writable
 from headstart.run import Outcome, Run, spell
 from headstart.secret import Redactor
 from headstart.tenants import targets as lists
@@ -196,7 +196,8 @@ class _Work:
                     intended=tuple(sorted({revision for plan in pending for revision in plan.after})),
                 )
                 await share(ready.connection)  # nobody takes another one before this run has ended
-        await _make_ledger(run, ready)
+        if await writable(ready.connection, log=run.log):
+            await create(ready.connection)  # the first of each would be in each other's way
 
     async def all(self, canaries: Sequence[Tenant], others: Sequence[Tenant]) -> None:
         """The canaries, then the others: none of these if one of those failed."""
@@ -290,18 +291,6 @@ class _Work:
 
     def _run_id(self, tenant: Tenant) -> str:
         return f"{self._run.run_id}_{tenant.number}"
-
-
-async def _make_ledger(run: Run, ready: Ready) -> None:
-    """Make the ledger's table, if there is none: tenants that do so at the same time are in each other's way."""
-    there = "select exists (select from pg_catalog.pg_tables where schemaname = 'headstart' and tablename = 'ledger')"
-    if await ready.connection.fetchval(there) or not await writable(ready.connection, log=run.log):
-        return
-    writer = Writer("", run_id=run.run_id, image=None, backup=None)
-    with contextlib.suppress(asyncpg.PostgresError):  # another runner was quicker, or each tenant will say what it is
-        async with ready.connection.transaction():
-            await ready.connection.execute(writer.record("stamped", None))  # which makes the table first
-            await ready.connection.execute(f"delete from headstart.ledger where run_id = '{run.run_id}'")  # noqa: S608
 
 
 def _finished(log: Any, outcome: Outcome) -> None:  # noqa: ANN401  (a structlog logger)

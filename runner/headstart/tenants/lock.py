@@ -11,7 +11,7 @@ import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from headstart.lock import GATE, _poll
+from headstart.lock import GATE, poll
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -52,7 +52,7 @@ async def take(connection: ScriptConnection, schema: str, *, timeout: float, log
     work = work_of(schema)
     # The database's gate comes last: who waits for a tenant keeps nobody out of the rest.
     for query, key in ((_ALONE, gate_of(schema)), (_ALONE, work), (_SHARED, GATE)):
-        await _poll(connection, query, key, started + timeout, log)
+        await poll(connection, query, key, started + timeout, log)
         if key == work:  # nobody can take it anew: the tenant's gate is ours
             await connection.fetchval("select pg_advisory_unlock($1)", work)
     log.info("lock_obtained", waited_seconds=time.monotonic() - started)

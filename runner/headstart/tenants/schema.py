@@ -50,6 +50,7 @@ class SchemaWork(Work):
                 f"env.py keeps the version table in schema {found.version_schema!r}, not in the tenant's",
                 hint="leave version_table_schema out, or let env.py compute it from the argument -x tenant=...",
             )
+        self.schema = run.schema
         super().__init__(run, ready, scripts, workbench, msgspec.structs.replace(found, version_schema=run.schema))
 
 

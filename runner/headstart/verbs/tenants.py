@@ -75,7 +75,6 @@ def _judge(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401 
         f"{len(failed)} of {len(made)} tenants failed: {named}{more}; the first: {first.error}",
         exit=first.exit,
         hint=first.hint or first.exit.advice,
-        **_counts(made),
     )
 
 
@@ -97,7 +96,7 @@ def _counts(made: Sequence[Tenant]) -> dict[str, int]:
 
 def _tell(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401  (an argparse namespace)
     _print(run, own, made)
-    run.log.info("tenants_finished", **_counts(made))
+    run.counts = _counts(made)
 
 
 def _print(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401  (an argparse namespace)
