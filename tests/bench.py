@@ -5,7 +5,7 @@ machine down slows both. Medians of wall time; peak memory is that of the comman
 
     bench.py                 the table
     bench.py --write         also into docs/performance.md
-    bench.py --only noop     one group: noop, container (where an engine answers), apply, backup
+    bench.py --only noop     one group: one of GROUPS; `container` where an engine answers
     bench.py --megabytes 100 a smaller database for the backup rows
 """
 
@@ -24,6 +24,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import bench_schema
+import bench_tenants
+import bench_testing
 from headstart.embedded import Embedded, installations
 from support.engine import BASE, STOCK, Engine
 
@@ -72,6 +75,9 @@ def downgrade() -> None:
 '''
 
 
+GROUPS = ("noop", "container", "apply", "backup", "schema", "tenants", "testing", "check")
+
+
 class Measured(NamedTuple):
     """Seconds of wall time of each run, and the highest peak memory in MiB."""
 
@@ -117,6 +123,14 @@ def main() -> int:
                 rows += bench.apply(count, max(asked.rounds // 4, 3))
         if asked.only in {None, "backup"}:
             rows += bench.backup(asked.megabytes, max(asked.rounds // 4, 3))
+        if asked.only in {None, "schema"}:
+            rows.append(bench.schema(max(asked.rounds // 4, 3)))
+        if asked.only in {None, "tenants"}:
+            rows.append(bench.tenants(max(asked.rounds // 8, 1)))
+        if asked.only in {None, "testing"}:
+            rows.append(bench.testing(asked.rounds))
+        if asked.only in {None, "check"}:
+            rows.append(bench.check())
         text = f"{_machine(newest.version)}\n\n{_table(rows)}\n"
     sys.stdout.write(text)
     if asked.write:
@@ -130,10 +144,20 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
-    parser.add_argument("--only", choices=("noop", "container", "apply", "backup"), help="measure one group")
+    parser.add_argument("--only", choices=GROUPS, help="measure one group")
     parser.add_argument("--rounds", type=int, default=15, help="runs of the quick commands (slow ones: a quarter)")
     parser.add_argument("--megabytes", type=int, default=1000, help="size of the database that is backed up")
     return parser.parse_args()
+
+
+def write_revisions(versions: Path, count: int) -> None:
+    """Write so many revisions, each of which makes a table and an index."""
+    before: str | None = None
+    for number in range(count):
+        revision = f"{number:012x}"
+        text = REVISION.format(number=number, id=revision, down=before or "", down_literal=repr(before))
+        (versions / f"{revision}_revision_{number}.py").write_text(text)
+        before = revision
 
 
 class Bench:
@@ -215,6 +239,31 @@ class Bench:
             Row(what, ours_again, "pg_dump \\| gzip", piping, 0.35),
         ]
 
+    def schema(self, rounds: int) -> Row:
+        """An empty database is brought to the end of a history of 300 revisions that change 20 tables."""
+        project = self._project(300, name="evolving", write=bench_schema.evolve)
+        ours, theirs = bench_schema.loading(self._run, self._fresh, project, rounds)
+        what = f"load the schema file of 300 revisions on {bench_schema.TABLES} tables"
+        return Row(what, Measured(ours, 0), "alembic upgrade head", Measured(theirs, 0), 0.10)
+
+    def tenants(self, rounds: int) -> Row:
+        """200 schemas of one database, three pending revisions each."""
+        ours, theirs = bench_tenants.tenants(self._run, self._fresh, self._project(3), rounds)
+        what = f"{bench_tenants.COUNT} tenants, 3 revisions each"
+        return Row(what, Measured(ours, 0), "a loop of alembic upgrade head", Measured(theirs, 0), 0.10)
+
+    def testing(self, rounds: int) -> Row:
+        """A migrated database for one test: a copy."""
+        ours, theirs = bench_testing.testing_group(self._project(100), rounds)
+        what = "a database for one test, 100 revisions"
+        return Row(what, Measured(ours, 0), "an empty one and alembic upgrade head", Measured(theirs, 0))
+
+    def check(self) -> Row:
+        """The reference project, all checks."""
+        environ = {"HEADSTART_SCRATCH_URL": self._server.url()}
+        ours = [self._run(["headstart", "check"], ROOT, environ).seconds[0] for _ in range(3)]
+        return Row("check, the reference project", Measured(ours, 0), "30 s", Measured([30.0], 0), 1.0)
+
     def _run(self, argv: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Measured:
         """One command to its end, which must be a good one."""
         log = self._folder / "output"
@@ -236,9 +285,11 @@ class Bench:
             self._run(["psql", "-qX", "-c", sql, self._server.url()], self._folder, {})
         return self._server.url(name)
 
-    def _project(self, count: int) -> Path:
+    def _project(
+        self, count: int, *, name: str = "project", write: Callable[[Path, int], None] = write_revisions
+    ) -> Path:
         """A project as `alembic init -t async` writes it, with so many revisions."""
-        project = self._folder / f"project{count}"
+        project = self._folder / f"{name}{count}"
         if project.exists():
             return project
         project.mkdir()
@@ -251,12 +302,7 @@ class Bench:
             'config.set_main_option("sqlalchemy.url", url)\n'
         )
         env.write_text(env.read_text().replace("config = context.config\n", f"config = context.config\n{line}", 1))
-        before: str | None = None
-        for number in range(count):
-            revision = f"{number:012x}"
-            text = REVISION.format(number=number, id=revision, down=before or "", down_literal=repr(before))
-            (project / "migrations" / "versions" / f"{revision}_revision_{number}.py").write_text(text)
-            before = revision
+        write(project / "migrations" / "versions", count)
         subprocess.run([sys.executable, "-m", "compileall", "-q", str(project)], check=True)
         return project
 

@@ -210,14 +210,13 @@ class TestReferenceProject:
 
     @pytest.mark.slow
     def test_nothing_is_found(self, run_headstart: Callable[..., Run], any_server: Postgres) -> None:
-        """Nothing is found in the reference project, and that in less than 30 seconds."""
+        """Nothing is found in the reference project."""
         env = {"HEADSTART_SCRATCH_URL": any_server.url(), "PYTHONPATH": str(RUNNER)}
         done = run_headstart("check", "--format", "json", env=env, cwd=RUNNER.parent, seconds=120)
         assert done.code == 0, str(done)
         report = json.loads(done.stdout)
         assert (report["findings"], report["accepted"], report["not_run"]) == ([], [], {})
         assert report["revisions"] >= 20
-        assert report["seconds"] < 30
 
 
 class TestHeads:

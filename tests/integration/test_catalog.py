@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -273,8 +272,8 @@ async def test_the_session_is_left_as_it_was(any_database: str) -> None:
     await connection.close()
 
 
-async def test_a_hundred_tables_are_read_quickly(any_database: str) -> None:
-    """A schema of ordinary size is read in the time of a few queries, not of one for each object."""
+async def test_a_hundred_tables_are_read_at_once(any_database: str) -> None:
+    """A schema of ordinary size is read by a few queries, not by one for each object."""
     tables = "".join(
         f"CREATE TABLE t{n} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a text NOT NULL UNIQUE, b bigint);"
         f"CREATE INDEX ON t{n} (b);"
@@ -282,15 +281,12 @@ async def test_a_hundred_tables_are_read_quickly(any_database: str) -> None:
     )
     script(any_database, tables)
     connection: asyncpg.Connection = await asyncpg.connect(any_database)
-    taken = []
-    found = await read(connection)
-    for _ in range(5):
-        started = time.perf_counter()
-        await read(connection)
-        taken.append(time.perf_counter() - started)
+    queries: list[Any] = []
+    with connection.query_logger(queries.append):
+        found = await read(connection)
     await connection.close()
     assert len(found) == 100 * (1 + 3 + 2 + 3 + 1) + 2
-    assert min(taken) < 0.25  # some 25 ms on a quiet machine
+    assert len(queries) <= 10
 
 
 LEFT = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -236,13 +235,11 @@ with engine.connect() as connection:
 
 
 async def test_two_dozen_revisions_three_times(project: Project, start: Start) -> None:
-    """24 revisions up, down and up again, with the catalog read each time, take less than 15 seconds."""
+    """Revisions go up, down and up again one by one, as often as one likes, and the catalog follows."""
     for number in range(24):
         project.revision(f"r{number:02}", f"create table t{number} (id int)", undo=[f"drop table t{number}"])
     async with start() as made:
-        began = time.monotonic()
-        for revision in made.revisions:
-            for step in (made.apply, made.revert, made.apply):
+        for number, revision in enumerate(made.revisions):
+            for step, there in ((made.apply, True), (made.revert, False), (made.apply, True)):
                 await step(revision)
-                await catalog.read(made.connection)
-        assert time.monotonic() - began < 15
+                assert (f"table public.t{number}" in await catalog.read(made.connection)) == there

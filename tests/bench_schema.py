@@ -1,0 +1,86 @@
+"""A long history beside the schema that it ends in: a group of bench.py's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+REVISION = '''"""revision {number}"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{id}"
+down_revision = {down!r}
+
+
+def upgrade() -> None:
+    {upgrade}
+
+
+def downgrade() -> None:
+    {downgrade}
+'''
+TABLES = 20
+"""The history makes so many tables, and then goes on to change them, as histories do."""
+
+_COLUMN = "sa.Column({name!r}, sa.Text())"
+
+
+def evolve(versions: Path, count: int) -> None:
+    """Write a history that changes its tables again and again: columns that come and go, indexes, constraints.
+
+    Args:
+        versions: the folder of the revisions.
+        count: how many there are to be.
+    """
+    down: str | None = None
+    for number in range(count):
+        revision = f"{number:012x}"
+        upgrade, downgrade = _step(number)
+        text = REVISION.format(number=number, id=revision, down=down, upgrade=upgrade, downgrade=downgrade)
+        (versions / f"{revision}_revision_{number}.py").write_text(text)
+        down = revision
+
+
+def _step(number: int) -> tuple[str, str]:
+    turn, table = divmod(number, TABLES)
+    name = f"t{table}"
+    if turn == 0:
+        key = "sa.Column('id', sa.BigInteger(), primary_key=True)"
+        return f"op.create_table({name!r}, {key}, sa.Column('name', sa.Text()))", f"op.drop_table({name!r})"
+    column = f"c{turn - turn % 3}"
+    added = f"op.add_column({name!r}, {_COLUMN.format(name=column)})"
+    dropped = f"op.drop_column({name!r}, {column!r})"
+    if turn % 3 == 0:
+        return added, dropped
+    if turn % 3 == 1:
+        index = f"ix_{name}_{turn}"
+        return f"op.create_index({index!r}, {name!r}, ['name'])", f"op.drop_index({index!r})"
+    index = f"ix_{name}_{turn - 1}"
+    return f"op.drop_index({index!r})", f"op.create_index({index!r}, {name!r}, ['name'])"
+
+
+def loading(
+    run: Callable[[list[str], Path, dict[str, str]], Any], fresh: Callable[[str], str], project: Path, rounds: int
+) -> tuple[list[float], list[float]]:
+    """The seconds of `headstart schema load`, and of running the revisions with Alembic, in turn.
+
+    Args:
+        run: runs a command in a folder with these variables besides; what it returns has its `seconds`.
+        fresh: gives the URL of an empty database of that name.
+        project: has the revisions, and an env.py that reads DATABASE_URL.
+        rounds: how often.
+    """
+    ours: list[float] = []
+    theirs: list[float] = []
+    run(["headstart", "schema", "dump", "--file", "head.sql"], project, {"HEADSTART_SCRATCH_URL": fresh("scratch")})
+    for _ in range(rounds):
+        ours += run(
+            ["headstart", "schema", "load", "--file", "head.sql"], project, {"DATABASE_URL": fresh("ours")}
+        ).seconds
+        theirs += run(["alembic", "upgrade", "head"], project, {"DATABASE_URL": fresh("theirs")}).seconds
+    return ours, theirs
