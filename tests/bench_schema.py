@@ -26,6 +26,8 @@ def downgrade() -> None:
 '''
 TABLES = 20
 """The history makes so many tables, and then goes on to change them, as histories do."""
+CHANGES = 3
+"""Of each revision. With these, 300 take as long as public histories of that length do."""
 
 _COLUMN = "sa.Column({name!r}, sa.Text())"
 
@@ -40,7 +42,9 @@ def evolve(versions: Path, count: int) -> None:
     down: str | None = None
     for number in range(count):
         revision = f"{number:012x}"
-        upgrade, downgrade = _step(number)
+        steps = [_step(number * CHANGES + change) for change in range(CHANGES)]
+        upgrade = "\n    ".join(up for up, _ in steps)
+        downgrade = "\n    ".join(back for _, back in reversed(steps))
         text = REVISION.format(number=number, id=revision, down=down, upgrade=upgrade, downgrade=downgrade)
         (versions / f"{revision}_revision_{number}.py").write_text(text)
         down = revision

@@ -304,11 +304,7 @@ async def _fill(connection: ScriptConnection, file: SchemaFile, files: list[Revi
         rows = ", ".join(f"({postgres.literal(revision)})" for revision in file.revisions)
         await connection.execute(f"insert into {name} (version_num) values {rows}")  # noqa: S608  (quoted)
     if writer is not None and files:
-        statements = [
-            writer.record("stamped", each.id, follows=each.down, path=each.path, first=not number)
-            for number, each in enumerate(files)
-        ]
-        await connection.execute(";".join(statements))
+        await connection.execute(writer.record_all("stamped", files))
     found = await postgres.recorded_revisions(connection, table, schema)
     if set(found) != set(file.revisions):
         raise VerificationFailedError(

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Postgres takes every byte above 127 for a letter, whatever Unicode says about the character.
-_LETTER = "A-Za-z_\x80-\U0010ffff"
-_INNER = rf"0-9$_{_LETTER}"
+# Everything beyond ASCII is a letter. Written as what is left out: a class with a range of a million characters takes
+# longer to compile than a short script to run.
+_LETTER = r"[^\x00-@\[-^`{-\x7f]"
+_INNER = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
 
 # Repetitions are bounded on purpose: each one leaves a mark on the matcher's stack, so an unbounded one would need
 # memory in proportion to the text. Nothing follows the group, so it never backtracks.
 # With standard_conforming_strings off, a backslash escapes in every string, so that each of them has to be looked into.
-_STRINGS = rf"""|(?<![eE])'[^']*'|(?<=[{_INNER}][eE])'[^']*'"""
+_STRINGS = rf"""|(?<![eE])'[^']*'|(?<={_INNER}[eE])'[^']*'"""
 
 
 @functools.cache
@@ -36,13 +38,13 @@ def _plain(conforming: bool, nested: bool) -> re.Pattern[str]:  # noqa: FBT001  
 
 
 _BLANK = re.compile(r"(?:[ \t\r\n\f\v]+|--[^\n]*){0,50}")
-_DOLLAR_QUOTE = re.compile(rf"\$(?:[{_LETTER}][0-9{_LETTER}]*)?\$")
+_DOLLAR_QUOTE = re.compile(rf"\$(?:{_LETTER}(?:[0-9]|{_LETTER})*)?\$")
 _PARAMETER = re.compile(r"\$[0-9]+")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ESCAPE_STOP = re.compile(r"['\\]")
 _CONTINUED = re.compile(r"(?:[ \t\r\f\v]|--[^\n]*)*\n(?:[ \t\r\n\f\v]+|--[^\n]*)*'")
-_WORD = re.compile(rf"[{_LETTER}][{_INNER}]*")
-_NUMBER = re.compile(rf"[0-9][0-9.{_LETTER}]*")
+_WORD = re.compile(rf"{_LETTER}{_INNER}*")
+_NUMBER = re.compile(rf"[0-9](?:[0-9.]|{_LETTER})*")
 
 TokenKind = Literal["word", "quoted", "string", "parameter", "number", "mark"]
 

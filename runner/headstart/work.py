@@ -281,23 +281,16 @@ class Work:
         with self._run.timed("stamp"):
             writer = await self._writer()
             held = self._scripts.lineage(tuple(revisions)) if writer is not None else []
-            rows = [writer.record("adopted", each.id, follows=each.down, path=each.path) for each in held if writer]
-            self._expected = await stamp(
-                self._scripts, self._workbench, revisions, log=self._run.log, parting=";".join(rows)
-            )
+            rows = writer.record_all("adopted", held) if writer is not None else ""
+            self._expected = await stamp(self._scripts, self._workbench, revisions, log=self._run.log, parting=rows)
             if writer is not None:
-                await complete(self._ready.connection, self._run.run_id, expected=len(rows), log=self._run.log)
+                await complete(self._ready.connection, self._run.run_id, expected=len(held), log=self._run.log)
 
     async def _declare(self, writer: Writer) -> None:
         """Who stamps says that the database is as these files have it: they count as applied as they are now."""
         connection = self._ready.connection
         known = await ledger.applied(connection, self.name)
         held = self._scripts.lineage(self._expected)
-        rows = [
-            writer.record("stamped", each.id, follows=each.down, path=each.path)
-            for each in held
-            if known.get(each.id) != each.sha256 or each.id in self._expected
-        ]
-        rows = rows or [writer.record("stamped", None)]
-        await connection.execute(";".join(rows))
-        await complete(connection, self._run.run_id, expected=len(rows), log=self._run.log)
+        meant = [each for each in held if known.get(each.id) != each.sha256 or each.id in self._expected]
+        await connection.execute(writer.record_all("stamped", meant) if meant else writer.record("stamped", None))
+        await complete(connection, self._run.run_id, expected=max(len(meant), 1), log=self._run.log)

@@ -18,6 +18,7 @@ from headstart.postgres import literal
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from headstart.graph import Revision
     from headstart.script_connection import ScriptConnection
 
 _CREATE = """
@@ -48,7 +49,7 @@ _CREATE_FIRST = f"if pg_catalog.to_regclass('headstart.ledger') is null then {_C
 _NOTE = "/* COMMIT, and before it a row in headstart.ledger */\n"
 _INSERT = """insert into headstart.ledger
     (history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)
-values ({values})"""
+values {rows}"""
 # A block of its own, because a revision may have taken a role that may not write here: that must not matter.
 _GUARDED = """do ${tag}$
 begin
@@ -105,6 +106,26 @@ class Writer:
             first: it may be the first of all, and makes the table where there is none.
             guarded: the row may be refused without harm to the transaction, which costs as much again as the row.
         """
+        row = self._row(action, revision, follows, path, seconds)
+        insert = _INSERT.format(rows=row)
+        return _NOTE + (self._guarded(insert, first=first) if first or guarded else insert)
+
+    def record_all(self, action: str, revisions: Iterable[Revision]) -> str:
+        """The statement for revisions that are all recorded at once: all of them or, with a warning, none.
+
+        Args:
+            action: stamped or adopted.
+            revisions: at least one.
+        """
+        rows = (self._row(action, each.id, each.down, each.path, None) for each in revisions)
+        return self._guarded(_INSERT.format(rows=",\n".join(rows)), first=True)
+
+    def _guarded(self, insert: str, *, first: bool) -> str:
+        return _GUARDED.format(tag=self._tag, create=_CREATE_FIRST if first else "", insert=insert)
+
+    def _row(
+        self, action: str, revision: str | None, follows: Iterable[str], path: str | None, seconds: float | None
+    ) -> str:
         sha256 = source = "null"
         if path is not None and path.endswith(".py"):
             with contextlib.suppress(OSError):
@@ -121,10 +142,7 @@ class Writer:
             sha256,
             source,
         )
-        insert = _INSERT.format(values=", ".join(values))
-        if not (first or guarded):
-            return _NOTE + insert
-        return _NOTE + _GUARDED.format(tag=self._tag, create=_CREATE_FIRST if first else "", insert=insert)
+        return f"({', '.join(values)})"
 
 
 def _compressed(data: bytes) -> bytes:
