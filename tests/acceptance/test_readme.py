@@ -28,7 +28,7 @@ def test_the_program_in_the_readme_runs(any_database: str, tmp_path: Path) -> No
     """The lines for a program bring a database to head."""
     project = Project(tmp_path)
     project.revision("a1", "create table a (id int)")
-    (block,) = _blocks("python")
+    block, _ = _blocks("python")
     imports, rest = block.split("\n\n", 1)
     program = f"{imports}\nimport asyncio\n\nasync def main():\n{textwrap.indent(rest, '    ')}\nasyncio.run(main())\n"
     done = subprocess.run(
@@ -42,6 +42,13 @@ def test_the_program_in_the_readme_runs(any_database: str, tmp_path: Path) -> No
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert recorded(any_database) == ["a1"]
+
+
+def test_the_env_py_in_the_readme_is_the_reference_projects() -> None:
+    """The three lines are those that the reference project has."""
+    _, block = _blocks("python")
+    env = (README.parent / "migrations" / "env.py").read_text(encoding="utf-8")
+    assert env.split('"""\n\n')[1] == block
 
 
 def test_the_command_in_front_of_an_app_runs(any_database: str, tmp_path: Path) -> None:
@@ -84,4 +91,7 @@ def test_every_verb_of_the_readme_is_one() -> None:
         "list",
         "verify",
         "prune",
+        "dump",
+        "load",
+        "split",
     }
