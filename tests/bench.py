@@ -5,7 +5,7 @@ machine down slows both. Medians of wall time; peak memory is that of the comman
 
     bench.py                 the table
     bench.py --write         also into docs/performance.md
-    bench.py --only noop     one group: one group of `Bench.groups`
+    bench.py --only noop     one group of `Bench.groups`
     bench.py --megabytes 100 a smaller database for the backup rows
 """
 
@@ -111,7 +111,10 @@ def main() -> int:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="headstart-bench-") as folder, Embedded.start(newest) as server:
         bench = Bench(server, Path(folder))
-        for group, measure in bench.groups(asked.rounds, asked.megabytes).items():
+        groups = bench.groups(asked.rounds, asked.megabytes)
+        if asked.only not in {None, *groups}:
+            raise SystemExit(f"there is no group {asked.only}: {', '.join(groups)}")
+        for group, measure in groups.items():
             if asked.only in {None, group}:
                 rows += measure()
         text = f"{_machine(newest.version)}\n\n{_table(rows)}\n"
