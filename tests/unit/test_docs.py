@@ -119,7 +119,7 @@ def test_every_requirement_is_answered() -> None:
         for file, test in named:
             path = file or path
             source = (ROOT / path).read_text(encoding="utf-8")
-            assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), f"{name}: {path}::{test}"
+            assert re.search(rf"^ *(async )?def {test}\(", source, re.MULTILINE), f"{name}: {path}::{test}"
 
 
 @pytest.mark.parametrize("document", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
