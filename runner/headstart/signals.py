@@ -29,6 +29,7 @@ class Interrupt:
         self._last_words: Callable[[int], None] | None = None
         self._finished = threading.Event()
         self._woken = -1
+        self._ignored: set[int] = set()
 
     def install(self) -> None:
         """Begin to listen. Call once, in the main thread."""
@@ -36,7 +37,8 @@ class Interrupt:
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         for each in SIGNALS:
-            signal.signal(each, self._heard)
+            if signal.signal(each, self._heard) is signal.SIG_IGN:
+                self._ignored.add(each)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def bind(self, cancel: Callable[[], None], last_words: Callable[[int], None]) -> None:
@@ -55,11 +57,11 @@ class Interrupt:
         self._finished.set()
 
     def restore(self) -> None:
-        """Give the signals back, for the program that takes this process over."""
+        """Give the signals back, for the program that takes this process over: as they were when this one began."""
         self.finished()
         signal.set_wakeup_fd(-1)
         for each in (*SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores the last two for itself
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_IGN if each in self._ignored else signal.SIG_DFL)
 
     def _heard(self, signum: int, _frame: FrameType | None) -> None:
         if self.signum is None:
