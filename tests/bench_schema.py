@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,23 +69,44 @@ def _step(number: int) -> tuple[str, str]:
     return f"op.drop_index({index!r})", f"op.create_index({index!r}, {name!r}, ['name'])"
 
 
-def loading(
-    run: Callable[[list[str], Path, dict[str, str]], Any], fresh: Callable[[str], str], project: Path, rounds: int
-) -> tuple[list[float], list[float]]:
-    """The seconds of `headstart schema load`, and of running the revisions with Alembic, in turn.
+class Loading(NamedTuple):
+    """Seconds of each round, in turn.
 
     Args:
-        run: runs a command in a folder with these variables besides; what it returns has its `seconds`.
+        ours: `headstart schema load`, from the start of the process to its end.
+        theirs: `alembic upgrade head`, likewise.
+        load: of the first, what its log calls `upgrade_seconds`: the work on the database.
+        replay: the same of `headstart up`, which runs the revisions.
+    """
+
+    ours: list[float]
+    theirs: list[float]
+    load: list[float]
+    replay: list[float]
+
+
+def loading(
+    run: Callable[[list[str], Path, dict[str, str]], Any], fresh: Callable[[str], str], project: Path, rounds: int
+) -> Loading:
+    """Bring empty databases to the head of a history, by its schema file and by running it.
+
+    Args:
+        run: runs a command in a folder with these variables besides; what it returns has its `seconds` and `output`.
         fresh: gives the URL of an empty database of that name.
         project: has the revisions, and an env.py that reads DATABASE_URL.
         rounds: how often.
     """
-    ours: list[float] = []
-    theirs: list[float] = []
+    took = Loading([], [], [], [])
     run(["headstart", "schema", "dump", "--file", "head.sql"], project, {"HEADSTART_SCRATCH_URL": fresh("scratch")})
     for _ in range(rounds):
-        ours += run(
-            ["headstart", "schema", "load", "--file", "head.sql"], project, {"DATABASE_URL": fresh("ours")}
-        ).seconds
-        theirs += run(["alembic", "upgrade", "head"], project, {"DATABASE_URL": fresh("theirs")}).seconds
-    return ours, theirs
+        load = run(["headstart", "schema", "load", "--file", "head.sql"], project, {"DATABASE_URL": fresh("ours")})
+        took.ours.extend(load.seconds)
+        took.load.append(_upgrade_seconds(load.output))
+        took.theirs.extend(run(["alembic", "upgrade", "head"], project, {"DATABASE_URL": fresh("theirs")}).seconds)
+        replay = run(["headstart", "up"], project, {"DATABASE_URL": fresh("ours"), "HEADSTART_BACKUP": "off"})
+        took.replay.append(_upgrade_seconds(replay.output))
+    return took
+
+
+def _upgrade_seconds(output: str) -> float:
+    return float(json.loads(output.splitlines()[-1])["upgrade_seconds"])

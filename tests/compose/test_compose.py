@@ -154,7 +154,7 @@ def test_three_runners_and_three_apps(stack: NewStack) -> None:
     runners = project.containers("migrate")
     assert [runner["State"]["ExitCode"] for runner in runners] == [0, 0, 0]
     applied = [line["revision"] for line in project.log("migrate", "revision_applied")]
-    assert len(applied) == len(set(applied)) == 9
+    assert sorted(applied) == history()[history().index(BEFORE_SIGNALS) + 1 :]
     assert len(project.log("migrate", "backup_taken")) == 1
     assert len(project.backups()) == taken + 1
     apps = project.containers("app")
