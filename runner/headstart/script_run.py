@@ -104,13 +104,7 @@ async def noted(connection: ScriptConnection, query: str) -> AsyncIterator[None]
 
 
 def shifted(query: str, by: int, error: Exception) -> ScriptFailure:
-    """What a statement failed of that was sent behind another text.
-
-    Args:
-        query: the statement.
-        by: characters that were before it.
-        error: as asyncpg raised it, with the position in both.
-    """
+    """What a statement failed of that was sent behind `by` other characters, with the position in itself."""
     position = _position(error)
     return ScriptFailure(statement=query, position=None if position is None else position - by, error=error)
 
