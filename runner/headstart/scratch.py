@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
 APPLICATION: Final = "headstart scratch"
 PREFIX: Final = "headstart_scratch_"
-"""What every scratch database's name begins with: one that a killed process left behind may be dropped."""
+"""What every scratch database's name begins with; the pid of the session that has made it follows."""
+_LEFT_BEHIND: Final = rf"""
+select d.datname from pg_catalog.pg_database d
+where d.datname ~ '^{PREFIX}[0-9]+_' and pg_catalog.pg_has_role(d.datdba, 'usage') and not exists (
+    select from pg_catalog.pg_stat_activity a where a.pid::text = pg_catalog.split_part(d.datname, '_', 3)
+)
+"""  # noqa: S608  (a constant)
 
 _STRATEGIES_SINCE: Final = 15
 
@@ -67,7 +73,7 @@ class Scratch:
         Raises:
             ConfigurationError: the role may not make databases, or the server cannot (10).
         """
-        name = PREFIX + secrets.token_hex(6)
+        name = f"{PREFIX}{self._ready.connection.get_server_pid()}_{secrets.token_hex(6)}"
         of = "template0 encoding 'UTF8'" if template is None else postgres.quote(template.database)
         try:
             await self._execute(f"create database {name} template {of} {self._strategy}")
@@ -75,6 +81,12 @@ class Scratch:
         finally:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigurationError):
                 await self._execute(f"drop database if exists {name} with (force)")
+
+    async def sweep(self) -> None:
+        """Drop what was left behind where the session that made it is gone: its process was killed."""
+        for row in await self._ready.connection.fetch(_LEFT_BEHIND):
+            with contextlib.suppress(ConfigurationError):  # another sweeps, too
+                await self._execute(f"drop database if exists {postgres.quote(row['datname'])} with (force)")
 
     async def _execute(self, statement: str) -> None:
         try:
@@ -122,6 +134,8 @@ async def scratch_server(
                 wanted=major,
                 hint="give a server of that version as HEADSTART_SCRATCH_URL: what they say may differ in spelling",
             )
+        if settings.scratch is not None:
+            await scratch.sweep()
         yield scratch
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -29,12 +28,6 @@ if TYPE_CHECKING:
 _LEFT_ALONE = ("SET", "RESET", "SHOW", "DISCARD", "BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE")
 
 
-# What leaves the session's role as it is. Anything else may call a function that does not.
-_KEEPS_ROLE = re.compile(
-    r"\s*(?:create|alter|drop|comment|begin|commit|rollback|savepoint|release)\b"
-    r"(?!.*(?:\brole\b|authorization|set_config))",
-    re.IGNORECASE | re.DOTALL,
-)
 _AHEAD = ("CREATE ", "ALTER ", "DROP ", "COMMENT")
 
 
@@ -163,7 +156,9 @@ class ScriptConnection(asyncpg.Connection):
 
     def _hear(self, query: str) -> None:
         if self.own_role and not query.startswith(self._harmless):
-            self.own_role = _KEEPS_ROLE.match(query) is not None
+            from headstart.sqlscript import keeps_role
+
+            self.own_role = keeps_role(query)
 
     # -- ahead --------------------------------------------------------------------------------------------------------
 
@@ -266,6 +261,8 @@ class ScriptConnection(asyncpg.Connection):
         if not is_single(query):
             statements = self.parse(query)
             if len(statements) != 1 or statements[0].kind in {"copy_in", "copy_out"}:
+                for each in statements:
+                    self._hear(each.text)
                 await self._open()
                 return Script(self, query, statements)
             query = statements[0].text if "\\" in query else query

@@ -18,6 +18,11 @@ from headstart.sqltokens import after_special, skip_blank, skip_plain, tokens
 
 Kind = Literal["plain", "copy_in", "copy_out", "transaction_control", "savepoint"]
 
+_KEEPS_ROLE = re.compile(
+    r"\s*(?:create|alter|drop|comment|begin|commit|rollback|savepoint|release)\b"
+    r"(?!.*(?:\brole\b|authorization|set_config))",
+    re.IGNORECASE | re.DOTALL,
+)
 _FIRST_WORD = re.compile(r"\s*([A-Za-z]+)")
 _WORD = re.compile(r"[A-Za-z_]+")
 # A routine shows itself within CREATE OR REPLACE FUNCTION.
@@ -115,6 +120,11 @@ def is_single(text: str) -> bool:
         return False
     semicolon = text.find(";")
     return semicolon < 0 or text[semicolon:].strip() == ";"
+
+
+def keeps_role(statement: str) -> bool:
+    """Whether a statement certainly leaves the session's role as it is: what may call a function may change it."""
+    return _KEEPS_ROLE.match(statement) is not None
 
 
 def has_parameters(text: str, *, standard_conforming: bool = True) -> bool:

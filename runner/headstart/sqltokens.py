@@ -44,7 +44,8 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ESCAPE_STOP = re.compile(r"['\\]")
 _CONTINUED = re.compile(r"(?:[ \t\r\f\v]|--[^\n]*)*\n(?:[ \t\r\n\f\v]+|--[^\n]*)*'")
 _WORD = re.compile(rf"{_LETTER}{_INNER}*")
-_NUMBER = re.compile(rf"[0-9](?:[0-9.]|{_LETTER})*")
+# With whatever follows without a blank, `$` included: the server refuses that, so it begins no dollar quote.
+_NUMBER = re.compile(rf"[0-9]{_INNER}*(?:\.+(?:[0-9]|{_LETTER}){_INNER}*)*\.*")
 
 TokenKind = Literal["word", "quoted", "string", "parameter", "number", "mark"]
 

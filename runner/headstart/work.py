@@ -265,32 +265,40 @@ class Work:
             run.log.info("verified", revision=spell(run.after))
 
     async def stamp(self, revisions: Sequence[str], **options: Any) -> None:  # noqa: ANN401  (EnvironmentContext's)
-        """Write the version table without running anything, as `alembic stamp` does."""
-        from headstart.alembic_bridge.verbs import stamp
+        """Write the version table without running anything, as `alembic stamp` does.
 
-        with self._run.timed("stamp"):
-            writer = await self._writer()
-            self._expected = await stamp(self._scripts, self._workbench, revisions, log=self._run.log, **options)
-            if writer is not None:
-                await self._declare(writer)
+        Who stamps says that the database is as these files have it: they count as applied as they are now.
+        """
+        await self._record("stamped", revisions, **options)
 
     async def adopt(self, revisions: Sequence[str]) -> None:
         """Record full ids in a database that records nothing, and in the ledger that it was found to hold them."""
+        await self._record("adopted", revisions)
+
+    async def _record(self, action: str, revisions: Sequence[str], **options: Any) -> None:  # noqa: ANN401  (as above)
+        """Write the version table and, in the same transaction, the ledger's rows for what it then stands for."""
         from headstart.alembic_bridge.verbs import stamp
 
-        with self._run.timed("stamp"):
+        run, connection = self._run, self._ready.connection
+        expected = 0
+        with run.timed("stamp"):
             writer = await self._writer()
-            held = self._scripts.lineage(tuple(revisions)) if writer is not None else []
-            rows = writer.record_all("adopted", held) if writer is not None else ""
-            self._expected = await stamp(self._scripts, self._workbench, revisions, log=self._run.log, parting=rows)
-            if writer is not None:
-                await complete(self._ready.connection, self._run.run_id, expected=len(held), log=self._run.log)
+            known = await ledger.applied(connection, self.name)
 
-    async def _declare(self, writer: Writer) -> None:
-        """Who stamps says that the database is as these files have it: they count as applied as they are now."""
-        connection = self._ready.connection
-        known = await ledger.applied(connection, self.name)
-        held = self._scripts.lineage(self._expected)
-        meant = [each for each in held if known.get(each.id) != each.sha256 or each.id in self._expected]
-        await connection.execute(writer.record_all("stamped", meant) if meant else writer.record("stamped", None))
-        await complete(connection, self._run.run_id, expected=max(len(meant), 1), log=self._run.log)
+            def rows(heads: tuple[str, ...]) -> str:
+                nonlocal expected
+                if writer is None:
+                    return ""
+                held = self._scripts.lineage(heads)
+                meant = [each for each in held if known.get(each.id) != each.sha256 or each.id in heads]
+                expected = max(len(meant), 1)
+                return writer.record_all(action, meant) if meant else writer.record(action, None)
+
+            parting = rows if writer is not None else None
+            self._expected = await stamp(
+                self._scripts, self._workbench, revisions, log=run.log, parting=parting, **options
+            )
+            if writer is not None:
+                if not expected:  # the version table stood there already
+                    await connection.execute(rows(self._expected))
+                await complete(connection, run.run_id, expected=expected, log=run.log)

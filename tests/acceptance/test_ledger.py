@@ -213,6 +213,7 @@ TAKES_A_ROLE = {
     "hidden in a function": 'op.execute("select take()")',
     "below SQLAlchemy": 'op.get_bind().connection.cursor().execute("set role taken")',
     "in a script": 'op.execute("create table s (); set role taken")',
+    "in a long script": "op.execute('create table s ();' + 'comment on table s is null;' * 250 + 'select take()')",
 }
 
 
@@ -264,6 +265,27 @@ def test_stamp_is_recorded(project: Project, headstart: Headstart, any_database:
     assert rows(any_database) == ["stamped a1", "stamped b2"]
     ended(headstart("stamp", "base"), 0)
     assert rows(any_database)[2:] == ["stamped base"]
+
+
+@pytest.mark.parametrize("target", ["c3", "head", "a1", "base"])
+def test_stamped_and_recorded_or_neither(
+    project: Project, headstart: Headstart, any_database: str, target: str
+) -> None:
+    """What keeps the version table from being stamped keeps the ledger from saying so, and the other way round."""
+    ended(headstart("upgrade", "b2"), 0)
+    before = rows(any_database)
+    script(
+        any_database,
+        "create function no() returns trigger language plpgsql as $$ begin raise 'not now'; end $$;"
+        "create constraint trigger no after insert or update or delete on alembic_version"
+        " deferrable initially deferred for each row execute function no()",
+    )
+    assert "not now" in ended(headstart("stamp", target), 10)["error"]
+    assert recorded(any_database) == ["b2"]
+    assert rows(any_database) == before
+    script(any_database, "drop trigger no on alembic_version")
+    ended(headstart("stamp", target), 0)
+    assert rows(any_database)[len(before) :][-1].startswith("stamped")
 
 
 def test_history_shows_who_and_when(project: Project, headstart: Headstart, any_database: str) -> None:

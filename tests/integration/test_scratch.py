@@ -97,6 +97,21 @@ async def test_a_given_server(any_server: Postgres, log: FilteringBoundLogger) -
     assert psql(any_server.url(), f"select count(*) from pg_database where starts_with(datname, '{PREFIX}')") == [(0,)]
 
 
+async def test_what_a_killed_process_left(any_server: Postgres, log: FilteringBoundLogger) -> None:
+    """A scratch database whose maker is gone is dropped by the next who works there; that of a living one stays."""
+    url = any_server.url()
+    maker: asyncpg.Connection = await asyncpg.connect(url)
+    left, kept = f"{PREFIX}2147483647_ab", f"{PREFIX}{maker.get_server_pid()}_ab"
+    for name in (left, kept):
+        await maker.execute(f"create database {name}")
+    there = f"select array_agg(datname::text) from pg_database where starts_with(datname, '{PREFIX}')"
+    async with scratch_server(settings(HEADSTART_SCRATCH_URL=url), log=log):
+        assert await maker.fetchval(there) == [kept]
+    await maker.close()
+    async with scratch_server(settings(HEADSTART_SCRATCH_URL=url), log=log) as scratch, scratch.database() as dsn:
+        assert await ask(dsn, there) == [dsn.database]
+
+
 async def test_a_copy(any_server: Postgres, log: FilteringBoundLogger) -> None:
     """A template is copied with its data."""
     given = settings(HEADSTART_SCRATCH_URL=any_server.url())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headstart.sqlcopy import Copy, read_copy
@@ -71,6 +71,8 @@ def test_statements_come_back_as_they_went_in(statements: list[str], between: st
 FRAGMENTS = [*"'\"$;()-/*\\eEaé1 \n", "--", "/*", "*/", "$$", "$t$", "E'", "\\'", "''", "SELECT ", "CREATE ", "$1"]
 
 
+@example(script="1$$;'", standard_conforming=False)
+@example(script="1.$$;$$;1.5$$;$1$$;$$", standard_conforming=True)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=40).map("".join), st.booleans())
 def test_quick_and_thorough_agree(script: str, standard_conforming: bool) -> None:
     """The expression that jumps over plain text sees the same ends as the one that goes word by word."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from alembic import command, util
@@ -150,7 +150,7 @@ async def stamp(
     log: FilteringBoundLogger,
     purge: bool = False,
     tag: str | None = None,
-    parting: str = "",
+    parting: Callable[[tuple[str, ...]], str] | None = None,
 ) -> tuple[str, ...]:
     """Write the version table as `alembic stamp` does, running nothing; return what it then holds.
 
@@ -161,23 +161,28 @@ async def stamp(
         log: gets what env.py logs.
         purge: empty the table before.
         tag: Alembic's `--tag`.
-        parting: SQL that is run in the transaction that records the last of them.
+        parting: makes, of what the table then holds, SQL that is run in the transaction that writes the last of it. It
+            is not called where nothing had to be written.
 
     Raises:
         ConfigurationError: a revision is not in the history (10).
     """
     found: tuple[str, ...] = ()
+    left = 0
 
     def feed(heads: Any, _context: object) -> Any:  # noqa: ANN401  (Alembic's own)
-        nonlocal found
+        nonlocal found, left
         found = tuple(heads)
-        return scripts.directory._stamp_revs(tuple(revisions), heads)  # noqa: SLF001  (what alembic.command calls)
+        steps = scripts.directory._stamp_revs(tuple(revisions), heads)  # noqa: SLF001  (what alembic.command calls)
+        left = len(steps)
+        return steps
 
     def applied(ctx: MigrationContext, heads: set[str], **_: object) -> None:
-        nonlocal found
+        nonlocal found, left
         found = tuple(sorted(heads))
-        if parting and found == tuple(sorted(revisions)):
-            workbench.before_commit(ctx, parting)
+        left -= 1
+        if parting is not None and left == 0:
+            workbench.before_commit(ctx, parting(found))
 
     try:
         await run_environment(
