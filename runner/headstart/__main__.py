@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import sys
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    gc.disable()  # what is imported stays; cli enables it again
     from headstart.signals import Interrupt
 
     interrupt = Interrupt()

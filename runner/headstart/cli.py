@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -121,7 +122,9 @@ async def _bound(edge: Edge, interrupt: Interrupt) -> Outcome:
         loop.call_soon_threadsafe(end)
 
     interrupt.bind(cancel, last_words)
-    return await conduct(edge.run, _delivered(_job(edge)), quiet=not edge.asked.verb.changes)
+    job = _job(edge)
+    gc.enable()
+    return await conduct(edge.run, _delivered(job), quiet=not edge.asked.verb.changes)
 
 
 def _delivered(job: Callable[[Run], Awaitable[None]]) -> Callable[[Run], Awaitable[None]]:

@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from headstart.errors import MigrationFailedError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from asyncpg.transaction import Transaction
 
+    from headstart.script_ahead import Sent
     from headstart.script_run import ScriptFailure
     from headstart.script_statement import Silent, Watched
     from headstart.sqlscript import Statement
@@ -29,6 +33,7 @@ _LEFT_ALONE = ("SET", "RESET", "SHOW", "DISCARD", "BEGIN", "START", "COMMIT", "E
 
 
 _AHEAD = ("CREATE ", "ALTER ", "DROP ", "COMMENT")
+_AT_EASE = contextlib.nullcontext()
 
 
 def _nobody(_: str | None) -> None:
@@ -64,7 +69,7 @@ class ScriptConnection(asyncpg.Connection):
         self.parting = ""
         self.at_work: Callable[[str | None], None] = _nobody
         self._opening = ""
-        self._sent: asyncio.Task[str] | None = None
+        self._sent: Sent | None = None
         self._guarded = False
         self._lent = False
         self._kept = False
@@ -107,10 +112,7 @@ class ScriptConnection(asyncpg.Connection):
         self.parting = self._opening = ""
         sent, self._sent = self._sent, None
         if sent is not None:
-            sent.cancel()
-            await asyncio.wait([sent])
-            with contextlib.suppress(asyncio.CancelledError, Exception):  # nobody waits for its result any more
-                sent.result()
+            await sent.abandon()
         transaction, self._outermost = self._outermost, None
         if transaction is not None:
             with contextlib.suppress(asyncpg.InterfaceError):  # it has ended, as it should
@@ -203,21 +205,35 @@ class ScriptConnection(asyncpg.Connection):
         DDL alone goes ahead, and not once a savepoint was set: there a revision may mean to survive a failure. Without
         one, a failure dooms the transaction, whether the revision hears of it at once or at its next statement.
         """
-        from headstart.script_run import noted
-
-        async def run() -> str:
-            async with noted(self, query):
-                if self._opening:
-                    return await self._open_with(query)
-                return str(await super(ScriptConnection, self).execute(query))
-
         await self.arrived()
         ddl = query.lstrip()[:7].upper().startswith(_AHEAD)
         if not (self.ahead and ddl and not self._guarded and self.is_in_transaction()):
-            return await run()
-        self._sent = asyncio.create_task(run())
-        await asyncio.sleep(0)  # lets it be sent
+            return await self._run(query)
+        from headstart.script_ahead import Sent
+
+        self._sent = Sent(self._run(query))
         return ""
+
+    async def move(self, query: str) -> None:
+        """Sends ahead what has to update one row; if it does not, the next call raises, at the latest COMMIT."""
+        from headstart.script_ahead import Sent
+
+        await self.arrived()
+        self._sent = Sent(self._move(query))
+
+    async def _run(self, query: str) -> str:
+        from headstart.script_run import noted
+
+        with noted(self, query):
+            return str(await (self._open_with(query) if self._opening else super().execute(query)))
+
+    async def _move(self, query: str) -> str:
+        if (tag := await self._run(query)) != "UPDATE 1":
+            raise MigrationFailedError(
+                f"the version table was changed by the revision itself, or beside this run: {query} was answered {tag}",
+                hint="see who else writes to that table; `headstart status` says what it holds now",
+            )
+        return tag
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
         """As asyncpg's own, after what was sent ahead has arrived."""
@@ -269,8 +285,9 @@ class ScriptConnection(asyncpg.Connection):
         if not returns_rows(query) and not has_parameters(query):
             return Silent(self, query)
         await self._open()
-        async with self.unhurried(query), noted(self, query):
-            return Watched(self, query, await super().prepare(query, **options))
+        async with self.unhurried(query):
+            with noted(self, query):
+                return Watched(self, query, await super().prepare(query, **options))
 
     async def executemany(
         self,
@@ -286,8 +303,9 @@ class ScriptConnection(asyncpg.Connection):
         await self._open()
         self._hear(command)
         self.last_error = None
-        async with self.unhurried(command), noted(self, command):
-            await super().executemany(command, args, timeout=timeout)
+        async with self.unhurried(command):
+            with noted(self, command):
+                await super().executemany(command, args, timeout=timeout)
 
     def parse(self, query: str) -> list[Statement]:
         """Splits by the session's own `standard_conforming_strings`."""
@@ -296,8 +314,7 @@ class ScriptConnection(asyncpg.Connection):
         conforming = getattr(self.get_settings(), "standard_conforming_strings", "on") == "on"
         return split(query, standard_conforming=conforming)
 
-    @contextlib.asynccontextmanager
-    async def unhurried(self, query: str) -> AsyncIterator[None]:
+    def unhurried(self, query: str) -> AbstractAsyncContextManager[None]:
         """Outside of a transaction, sets `lock_timeout` to 0 for as long as a statement runs.
 
         Only if it is what `work_lock_timeout` says: a user's own setting is left alone, and so is one that the
@@ -308,8 +325,11 @@ class ScriptConnection(asyncpg.Connection):
         """
         work = self.work_lock_timeout
         if work is None or self.is_in_transaction() or query.lstrip()[:10].upper().startswith(_LEFT_ALONE):
-            yield
-            return
+            return _AT_EASE
+        return self._without_lock_timeout(work)
+
+    @contextlib.asynccontextmanager
+    async def _without_lock_timeout(self, work: str) -> AsyncIterator[None]:
         from headstart.script_run import exchange_lock_timeout
 
         relaxed = await self.execute(exchange_lock_timeout(work, "0")) == "SELECT 1"

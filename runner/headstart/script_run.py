@@ -89,8 +89,8 @@ class ScriptFailure(msgspec.Struct, frozen=True, kw_only=True):
         return getattr(self.error, "sqlstate", None)
 
 
-@contextlib.asynccontextmanager
-async def noted(connection: ScriptConnection, query: str) -> AsyncIterator[None]:
+@contextlib.contextmanager
+def noted(connection: ScriptConnection, query: str) -> Iterator[None]:
     """Tells `at_work`, and remembers as `last_error` what a single statement fails of, unless more is known already."""
     connection.at_work(query)
     try:

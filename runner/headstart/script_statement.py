@@ -101,5 +101,6 @@ class Watched:
     async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:
         """As asyncpg's own."""
         self._connection.last_error = None
-        async with self._connection.unhurried(self._query), script_run.noted(self._connection, self._query):
-            return await self._statement.fetch(*args, timeout=timeout)
+        async with self._connection.unhurried(self._query):
+            with script_run.noted(self._connection, self._query):
+                return await self._statement.fetch(*args, timeout=timeout)

@@ -14,6 +14,7 @@ from headstart.alembic_bridge.migrate import migrate
 from headstart.alembic_bridge.scripts import Recorded, Scripts, recorded
 from headstart.alembic_bridge.steps import revision_of
 from headstart.alembic_bridge.workbench import Workbench
+from headstart.collector import frozen
 from headstart.errors import (
     BrokenHistoryError,
     DatabaseUnknownError,
@@ -187,18 +188,19 @@ class Work:
         with run.timed("upgrade" if steps[0].is_upgrade else "downgrade"):
             try:
                 async with self._watched(activity):
-                    await migrate(
-                        self._scripts,
-                        self._workbench,
-                        steps,
-                        activity=activity,
-                        retry=run.settings.table_lock_retry,
-                        record=record,
-                        ledger=writer,
-                        log=run.log,
-                        tag=run.options.get("tag"),
-                        schema=self.schema,
-                    )
+                    with frozen():
+                        await migrate(
+                            self._scripts,
+                            self._workbench,
+                            steps,
+                            activity=activity,
+                            retry=run.settings.table_lock_retry,
+                            record=record,
+                            ledger=writer,
+                            log=run.log,
+                            tag=run.options.get("tag"),
+                            schema=self.schema,
+                        )
             except HeadstartError as error:
                 run.failed = run.pending[0] if run.pending else None
                 await self._look_where_it_stands(error)

@@ -55,6 +55,40 @@ def test_each_revision_is_committed_by_itself(
     at_head(run_headstart, any_database, project.folder, ["c3"])
 
 
+@pytest.mark.parametrize("way", ["a transaction around all", "an asynchronous transaction around all", "DATABASE_URL"])
+@pytest.mark.parametrize(
+    ("statements", "state", "statement"),
+    [
+        (("create table kept ()", "create table account (id int)"), "42P07", "create table account (id int)"),
+        (
+            ("create table once (id int unique deferrable initially deferred)", "insert into once values (1), (1)"),
+            "23505",
+            None,
+        ),
+    ],
+    ids=["in the last statement", "in the commit"],
+)
+def test_what_fails_at_the_end_of_a_revision(
+    way: str,
+    statements: tuple[str, ...],
+    state: str,
+    statement: str | None,
+    any_database: str,
+    tmp_path: Path,
+    run_headstart: RunHeadstart,
+) -> None:
+    """It is reported like any other failure, though the revision's own code has ended by then."""
+    project = environment(tmp_path / "app", WAYS[way])
+    path = project.revision("c3", *statements)
+    run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
+    assert run.code == 60, run
+    assert (run.last["failed"], run.last["sqlstate"], run.last["revision_after"]) == ("c3", state, "b2")
+    assert run.last["location"].startswith(str(path))
+    if statement is not None:
+        assert run.last["statement"] == statement
+    assert psql(any_database, "select to_regclass('kept') is null, to_regclass('once') is null") == [(True, True)]
+
+
 # -- drivers -----------------------------------------------------------------------------------------------------------
 
 

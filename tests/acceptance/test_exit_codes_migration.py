@@ -101,6 +101,20 @@ def test_60_commit_inside(project: Project, headstart: Callable[..., Run], stand
     assert fingerprint(standing) == before
 
 
+@pytest.mark.parametrize(
+    "change", ["delete from alembic_version", "update alembic_version set version_num = 'z9'"], ids=["gone", "other"]
+)
+def test_60_version_table_changed(change: str, project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """A revision that takes its own record away is rolled back: nothing is committed that is not recorded."""
+    project.revision("b2", "create table b (id int)", change, "create table c (id int)")
+    before = fingerprint(standing)
+    last = ended(headstart("up", url=standing), 60)
+    assert last["failed"] == "b2"
+    assert "version table" in last["error"]
+    assert fingerprint(standing) == before
+    assert recorded(standing) == ["a1"]
+
+
 def test_60_already_there(project: Project, headstart: Callable[..., Run], standing: str) -> None:
     """What the database already has is reported as a disagreement of state and record, never stamped."""
     script(standing, "create table b (id int)")
@@ -138,6 +152,18 @@ def test_61_statement_after_the_block(project: Project, headstart: Callable[...,
     last = ended(headstart("up", url=standing), 61)
     assert any("create index concurrently a_id" in each for each in last["leftovers"])
     assert last["sqlstate"] == "22012"
+
+
+def test_61_refused_after_the_block(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """What a block has committed is listed even if it is Headstart that refuses what comes after it."""
+    project.revision(
+        "b2",
+        body=CONCURRENT.format(statement="create index concurrently a_id on a (id)")
+        + "op.execute('create table b (); commit; create table c ()')",
+    )
+    last = ended(headstart("up", url=standing), 61)
+    assert "COMMIT" in last["error"]
+    assert any("create index concurrently a_id" in each for each in last["leftovers"])
 
 
 def test_62_table_lock(project: Project, headstart: Callable[..., Run], standing: str) -> None:

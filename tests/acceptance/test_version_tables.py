@@ -67,6 +67,16 @@ def test_a_schema_that_env_py_makes(
     nothing_to_do(run_headstart, any_database, project.folder, locks="+" in arguments)
 
 
+def test_a_schema_that_is_translated(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """With SQLAlchemy's `schema_translate_map` the version table is where Alembic's own statements find it."""
+    script(any_database, "create schema app; create schema tenant")
+    before = 'connection = connection.execution_options(schema_translate_map={None: "app", "ten": "tenant"})'
+    code = CONFIGURED.format(before=before, arguments="version_table_schema='tenant'")
+    project = environment(tmp_path / "app", code)
+    at_head(run_headstart, any_database, project.folder, ["b2"], table="tenant.alembic_version")
+    nothing_to_do(run_headstart, any_database, project.folder)
+
+
 def test_callbacks_of_its_own(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
     """An on_version_apply of env.py's own is called for each revision, within its transaction."""
     before = (

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
+from headstart.errors import MigrationFailedError
 from headstart.script_connection import ScriptConnection
 from headstart.sqlscript import ScriptError
+from support.postgres import psql
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -97,6 +101,66 @@ async def test_what_nobody_waits_for_is_rolled_back(ahead: ScriptConnection, any
             assert not ahead.is_in_transaction()
     finally:
         await other.close()
+
+
+async def test_it_has_left_before_the_loop_turns(ahead: ScriptConnection, any_database: str) -> None:
+    """The server works while Python computes, and does not wait for Python to come to a wait."""
+    async with ahead.transaction():
+        await _run(ahead, "create table a as select 1 from pg_sleep(0.5)")
+        active = "select state from pg_stat_activity where query like 'create table a as%' and pid <> pg_backend_pid()"
+        assert psql(any_database, active) == [("active",)]  # blocks this thread, and with it the loop
+
+
+async def test_who_waits_for_it_can_be_cancelled(ahead: ScriptConnection) -> None:
+    """A cancellation reaches the server, and the connection is of use afterwards."""
+    transaction = ahead.transaction()
+    await transaction.start()
+    await _run(ahead, "create table a as select 1 from pg_sleep(60)")
+    waiting = asyncio.create_task(ahead.arrived())
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    async with asyncio.timeout(5):
+        await ahead.tidy()
+        assert await ahead.fetchval("select to_regclass('a') is null")
+
+
+async def test_a_failure_that_nobody_waits_for(ahead: ScriptConnection, recwarn: pytest.WarningsRecorder) -> None:
+    """What has failed by the time that it is given up is forgotten with the rest of its transaction."""
+    await ahead.transaction().start()
+    await _run(ahead, "alter table missing add column x int")
+    await asyncio.sleep(0.1)  # its answer is here
+    await ahead.tidy()
+    assert not ahead.is_in_transaction()
+    assert await ahead.fetchval("select 1") == 1
+    assert not recwarn.list
+
+
+# -- the version table's UPDATE ----------------------------------------------------------------------------------------
+
+
+async def test_a_move_arrives_with_the_commit(ahead: ScriptConnection) -> None:
+    """Nobody waits for it before."""
+    await ahead.execute("create table version (num text); insert into version values ('a')")
+    async with ahead.transaction():
+        await ahead.move("update version set num = 'b' where num = 'a'")
+    assert await ahead.fetchval("select num from version") == "b"
+
+
+@pytest.mark.parametrize(("rows", "tag"), [("('x')", "UPDATE 0"), ("('a'), ('a')", "UPDATE 2")])
+async def test_a_move_that_misses_is_not_committed(ahead: ScriptConnection, rows: str, tag: str) -> None:
+    """It has to hit one row: else the commit fails, and nothing of the transaction stays."""
+    await ahead.execute(f"create table version (num text); insert into version values {rows}")
+    transaction = ahead.transaction()
+    await transaction.start()
+    await _run(ahead, "create table kept (id int)")
+    await ahead.move("update version set num = 'b' where num = 'a'")
+    with pytest.raises(MigrationFailedError, match=re.escape(tag)):
+        await transaction.commit()
+    await ahead.tidy()
+    assert await ahead.fetchval("select to_regclass('kept') is null")
+    assert await ahead.fetchval("select count(*) from version where num = 'b'") == 0
 
 
 # -- a BEGIN that waits for its first statement ------------------------------------------------------------------------

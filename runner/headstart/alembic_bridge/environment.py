@@ -13,9 +13,11 @@ import logging.config
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import alembic.runtime.migration
 from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from headstart.alembic_bridge.heads import Heads
 from headstart.ledger import SCHEMA
 from headstart.log import bridge
 
@@ -108,6 +110,7 @@ def hosted() -> Iterator[None]:
 
     replaced: list[tuple[Any, str, Any]] = [
         (EnvironmentContext, "configure", passing_ledger),
+        (alembic.runtime.migration, "HeadMaintainer", Heads),
         (asyncio, "run", run),
         (asyncio.Runner, "run", run_here),
         (asyncio.BaseEventLoop, "run_until_complete", run_here),

@@ -185,7 +185,7 @@ def _failed(
 ) -> HeadstartError:
     """The error that names revision, statement, SQLSTATE and position, and what was committed."""
     assert work.current is not None  # noqa: S101  (a step failed)
-    if isinstance(error, HeadstartError):
+    if isinstance(error, HeadstartError) and not isinstance(error, MigrationFailedError):
         return error
     revision = revision_of(work.current)
     context = {
@@ -204,4 +204,5 @@ def _failed(
         named = "; ".join(blockers) or "sessions that have left again"
         hint = f"end or wait for the blockers, then run again, or raise HEADSTART_TABLE_LOCK_RETRY; seen: {named}"
         return TableLocksNotObtainedError(message, hint=hint, blockers=blockers, **context)
-    return MigrationFailedError(message, hint=remedies.of_failure(error, failure.sqlstate), **context)
+    told = error.hint if isinstance(error, MigrationFailedError) else remedies.of_failure(error, failure.sqlstate)
+    return MigrationFailedError(message, hint=told, **context)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import msgspec
 import sqlalchemy
 from sqlalchemy import event
@@ -18,6 +19,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 
+from headstart.errors import HeadstartError
 from headstart.observe import summary
 from headstart.run import AppliedRevision
 from headstart.script_connection import ScriptConnection
@@ -237,16 +239,19 @@ class Steps:
     def failure(self, error: BaseException) -> Failure:
         """Explain what ended the current step."""
         location = self._location(error)
+        if isinstance(error, HeadstartError):
+            return Failure(cause=error.message, location=location)
         database = _find(error, DBAPIError)
-        if database is None:
+        # What fails on our connection beside SQLAlchemy, in `move` say, comes as the driver raised it.
+        original = error if database is None else database.orig
+        if database is None and not isinstance(error, asyncpg.PostgresError):
             text = str(error).splitlines()[0] if str(error) else ""
             return Failure(cause=f"{type(error).__name__}: {text}".rstrip(": "), location=location)
-        original = database.orig
         server = getattr(original, "__cause__", None) or original
         diagnostics = getattr(original, "diag", None)
         state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
         position = getattr(server, "position", None) or getattr(diagnostics, "statement_position", None)
-        statement = database.statement
+        statement = database.statement if database is not None else None
         script = self._workbench.connection.last_error
         if script is not None and script.error is server:
             location = self._place_of(script.statement) or location
