@@ -6,6 +6,7 @@ Imported when something is pending, or when the fast reading of the history find
     environment  runs env.py on our loop
     workbench    gives its engines our connection, or proves theirs
     steps        hands the steps to Alembic, and watches them
+    heads        Alembic's account of the heads: the version table's UPDATE
     migrate      runs them, retries, explains
     verbs        Alembic's own commands
 """

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from alembic.runtime.migration import HeadMaintainer
 from sqlalchemy.util import await_only
 
+from headstart.alembic_bridge.workbench import driven_by_asyncpg
 from headstart.postgres import literal
-from headstart.script_connection import ScriptConnection
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from headstart.script_connection import ScriptConnection
 
 
 class Heads(HeadMaintainer):
@@ -19,14 +26,8 @@ class Heads(HeadMaintainer):
 
     def _update_version(self, from_: str, to_: str) -> None:
         context = self.context
-        connection = context.connection
-        raw = connection and getattr(connection.connection.dbapi_connection, "driver_connection", None)
-        if (
-            connection is None
-            or not isinstance(raw, ScriptConnection)
-            or not (raw.ahead and raw.is_in_transaction())
-            or "schema_translate_map" in connection.get_execution_options()
-        ):
+        raw = _ours(context.connection)
+        if raw is None:
             super()._update_version(from_, to_)
             return
         self.heads.remove(from_)
@@ -34,3 +35,11 @@ class Heads(HeadMaintainer):
         table = context.dialect.identifier_preparer.format_table(context._version)  # noqa: SLF001  (no other way to it)
         query = f"UPDATE {table} SET version_num={literal(to_)} WHERE version_num = {literal(from_)}"  # noqa: S608
         await_only(raw.move(query))
+
+
+def _ours(connection: Connection | None) -> ScriptConnection | None:
+    """Our connection, in a transaction, where a table's name means to it what it means to SQLAlchemy."""
+    if connection is None or "schema_translate_map" in connection.get_execution_options():
+        return None
+    raw = driven_by_asyncpg(connection)
+    return raw if raw is not None and raw.ahead and raw.is_in_transaction() else None

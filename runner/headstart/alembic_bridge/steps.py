@@ -19,10 +19,10 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 
+from headstart.alembic_bridge.workbench import driven_by_asyncpg
 from headstart.errors import HeadstartError
 from headstart.observe import summary
 from headstart.run import AppliedRevision
-from headstart.script_connection import ScriptConnection
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -138,8 +138,8 @@ class Steps:
         The server sees COMMIT and BEGIN; SQLAlchemy goes on believing in its one transaction, whose COMMIT
         ends the last.
         """
-        raw = getattr(connection.connection.dbapi_connection, "driver_connection", None)
-        if isinstance(raw, ScriptConnection):
+        raw = driven_by_asyncpg(connection)
+        if raw is not None:
             await_only(raw.execute("commit; begin"))
         else:
             connection.exec_driver_sql("commit")
@@ -218,8 +218,7 @@ class Steps:
             self._all_committed()
 
     def _is_ours(self, connection: sqlalchemy.Connection) -> bool:
-        raw = getattr(connection.connection.dbapi_connection, "driver_connection", None)
-        return raw is self._workbench.connection
+        return driven_by_asyncpg(connection) is self._workbench.connection
 
     def _line(self) -> int | None:
         """The line of the revision that executes a statement: an error may come to light some statements later."""
@@ -285,11 +284,10 @@ def revision_of(step: Any) -> str:  # noqa: ANN401  (RevisionStep has no public 
 
 
 def _in_transaction(connection: sqlalchemy.Connection) -> bool:
-    dbapi = connection.connection.dbapi_connection
-    raw = getattr(dbapi, "driver_connection", None)
-    if isinstance(raw, ScriptConnection):
+    raw = driven_by_asyncpg(connection)
+    if raw is not None:
         return raw.is_in_transaction()
-    return not getattr(dbapi, "autocommit", False)
+    return not getattr(connection.connection.dbapi_connection, "autocommit", False)
 
 
 def _find(error: BaseException, kind: type[DBAPIError]) -> DBAPIError | None:

@@ -97,11 +97,8 @@ class Workbench:
 
     def pid_of(self, connection: sqlalchemy.Connection) -> int | None:
         """The backend that does the work of `connection`."""
-        dbapi = connection.connection.dbapi_connection
-        raw = getattr(dbapi, "driver_connection", None)
-        if isinstance(raw, ScriptConnection):
-            return raw.get_server_pid()
-        return self.pids.get(id(dbapi))
+        raw = driven_by_asyncpg(connection)
+        return self.pids.get(id(connection.connection.dbapi_connection)) if raw is None else raw.get_server_pid()
 
     def prove(self, connection: sqlalchemy.Connection) -> None:
         """Make sure that what env.py hands to Alembic reaches our database, and holds the lock while it works.
@@ -153,12 +150,11 @@ class Workbench:
     def before_commit(context: MigrationContext, statement: str) -> None:
         """Run a statement at the end of a step's transaction, whichever connection has that."""
         assert context.connection is not None  # noqa: S101  (online)
-        dbapi: Any = context.connection.connection.dbapi_connection
-        raw = getattr(dbapi, "driver_connection", None)
-        if isinstance(raw, ScriptConnection) and raw.is_in_transaction():
+        raw = driven_by_asyncpg(context.connection)
+        if raw is not None and raw.is_in_transaction():
             raw.parting = statement
         else:
-            dbapi.cursor().execute(statement)
+            cast("Any", context.connection.connection.dbapi_connection).cursor().execute(statement)
 
     def _take_over(self, cursor: Any, raw: object, pid: int, connection: sqlalchemy.Connection) -> None:  # noqa: ANN401
         promised = raw.get_server_pid() if isinstance(raw, ScriptConnection) else _promised_pid(raw)
@@ -244,6 +240,12 @@ class Workbench:
             self._token = secrets.randbits(62)
             await self.connection.fetchval("select pg_advisory_lock_shared($1)", self._token)
         return _SEES.format(pid=self.connection.get_server_pid(), token=self._token)
+
+
+def driven_by_asyncpg(connection: sqlalchemy.Connection) -> ScriptConnection | None:
+    """The connection below SQLAlchemy's, ours or one of env.py's own; None if another driver has made it."""
+    raw = getattr(connection.connection.dbapi_connection, "driver_connection", None)
+    return raw if isinstance(raw, ScriptConnection) else None
 
 
 def _promised_pid(raw: object) -> int | None:
