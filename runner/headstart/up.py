@@ -120,8 +120,14 @@ async def compare(run: Run, ready: Ready, found: History) -> Plan | None:
         return plan
 
 
-async def ask_alembic(run: Run, ready: Ready, found: History) -> Plan | None:
+async def ask_alembic(run: Run, ready: Ready, found: History, *, kind: type[Work] | None = None) -> Plan | None:
     """The same comparison by Alembic's own word, in a session that cannot write; None if env.py insists on writing.
+
+    Args:
+        run: this run.
+        ready: the working connection.
+        found: the files.
+        kind: of Work, where a tenant's differs.
 
     Raises:
         BrokenHistoryError: as `compare` (70).
@@ -134,15 +140,14 @@ async def ask_alembic(run: Run, ready: Ready, found: History) -> Plan | None:
     with run.timed("compare"):
         await ready.connection.execute("set default_transaction_read_only = on")
         try:
-            work = await Work.load(run, ready, found, locked=False)
+            work = await (kind or Work).load(run, ready, found, locked=False)
             await work.steps_up(run.settings.target)
         except EnvironmentWritesError:
             return None
         finally:
             if not ready.connection.is_closed():
                 await ready.connection.execute("set default_transaction_read_only = off")
-    before = run.after or ()
-    return Plan(before=before, target=run.settings.target, after=(), pending=run.pending)
+    return Plan(before=run.after or (), target=run.settings.target, after=(), pending=run.pending)
 
 
 @contextlib.asynccontextmanager

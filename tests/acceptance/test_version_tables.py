@@ -92,6 +92,19 @@ def test_callbacks_of_its_own(any_database: str, tmp_path: Path, run_headstart: 
         assert psql(any_database, "select step from audit order by 1") == [("a1",), ("b2",)]
 
 
+def test_callbacks_come_after_the_record(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """A revision that takes the record away has failed before any callback could hear of it."""
+    heard = tmp_path / "heard"
+    before = f"told = lambda *, step, **_: open({str(heard)!r}, 'a').write(step.up_revision_id + ' ')"
+    code = CONFIGURED.format(before=before, arguments="on_version_apply=told")
+    project = environment(tmp_path / "app", code)
+    project.revision("c3", "delete from alembic_version")
+    run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
+    assert (run.code, run.last["failed"]) == (60, "c3"), run
+    assert heard.read_text(encoding="utf-8") == "a1 b2 "
+    assert recorded(any_database) == ["b2"]
+
+
 def test_arguments_of_the_command_line(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
     """What is given with -x reaches env.py, and decides there what it likes."""
     before = "table = context.get_x_argument(as_dictionary=True)['table']"

@@ -35,6 +35,8 @@ class Heads(HeadMaintainer):
         table = context.dialect.identifier_preparer.format_table(context._version)  # noqa: SLF001  (no other way to it)
         query = f"UPDATE {table} SET version_num={literal(to_)} WHERE version_num = {literal(from_)}"  # noqa: S608
         await_only(raw.move(query))
+        if len(context.on_version_apply_callbacks) > 1:  # env.py's own are called once it is certain, and not before
+            await_only(raw.arrived())
 
 
 def _ours(connection: Connection | None) -> ScriptConnection | None:

@@ -16,13 +16,11 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from headstart import postgres
-from headstart.alembic_bridge.scripts import EnvironmentWritesError
 from headstart.errors import ConfigurationError
 from headstart.history import History
-from headstart.plan import Plan
 from headstart.run import Run
 from headstart.tenants import lock
-from headstart.up import compare, connected, find
+from headstart.up import ask_alembic, compare, connected, find
 from headstart.work import Work
 
 if TYPE_CHECKING:
@@ -82,7 +80,10 @@ async def status(run: SchemaRun) -> None:
     found = _within(find(run), run.schema)
     async with connected(run) as ready:
         await _arrive(run, ready)
-        plan = await compare(run, ready, found) or await _ask(run, ready, found)
+        plan = await compare(run, ready, found)
+        if plan is None:
+            with _in_schema(run.schema, ready):
+                plan = await ask_alembic(run, ready, found, kind=SchemaWork)
         if plan is None:
             raise ConfigurationError("env.py cannot be asked without its writing to the database", unaskable=True)
         run.pending = plan.pending
@@ -103,21 +104,6 @@ async def _arrive(run: SchemaRun, ready: Ready) -> None:
             f"there is no schema {run.schema!r} that the role {ready.server.user} may use",
             hint=f"grant usage, create on schema {postgres.quote(run.schema)} to {postgres.quote(ready.server.user)}",
         )
-
-
-async def _ask(run: SchemaRun, ready: Ready, found: History) -> Plan | None:
-    """The comparison by Alembic's own word, in a session that cannot write; None if env.py insists on writing."""
-    with run.timed("compare"), _in_schema(run.schema, ready):
-        await ready.connection.execute("set default_transaction_read_only = on")
-        try:
-            work = await SchemaWork.load(run, ready, found, locked=False)
-            await work.steps_up(run.settings.target)
-        except EnvironmentWritesError:
-            return None
-        finally:
-            if not ready.connection.is_closed():
-                await ready.connection.execute("set default_transaction_read_only = off")
-    return Plan(before=run.after or (), target=run.settings.target, after=(), pending=run.pending)
 
 
 async def _lock(run: SchemaRun, ready: Ready) -> None:
