@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from headstart import history, ledger, postgres
-from headstart.collector import paused
 from headstart.lock import migration_lock
 from headstart.plan import Plan, decide
 from headstart.readiness import wait_until_ready
@@ -172,6 +171,8 @@ async def locked(run: Run, ready: Ready) -> AsyncIterator[None]:
 
 async def load(run: Run, ready: Ready, found: History, *, strict: bool = True) -> Work:
     """Load the project into Alembic, and let env.py itself say what is recorded and where."""
+    from headstart.collector import paused
+
     with run.timed("load"), paused():
         from headstart.work import Work  # Alembic and SQLAlchemy come with it
 

@@ -26,7 +26,7 @@ class Heads(HeadMaintainer):
 
     def _update_version(self, from_: str, to_: str) -> None:
         context = self.context
-        raw = _ours(context.connection)
+        raw = None if context.as_sql or context.connection is None else _ours(context.connection)
         if raw is None:
             super()._update_version(from_, to_)
             return
@@ -39,9 +39,9 @@ class Heads(HeadMaintainer):
             await_only(raw.arrived())
 
 
-def _ours(connection: Connection | None) -> ScriptConnection | None:
+def _ours(connection: Connection) -> ScriptConnection | None:
     """Our connection, in a transaction, where a table's name means to it what it means to SQLAlchemy."""
-    if connection is None or "schema_translate_map" in connection.get_execution_options():
+    if "schema_translate_map" in connection.get_execution_options():
         return None
     raw = driven_by_asyncpg(connection)
     return raw if raw is not None and raw.ahead and raw.is_in_transaction() else None
