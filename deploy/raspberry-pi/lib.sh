@@ -150,9 +150,21 @@ attended() {
         status=0
         wait "$child" || status=$?
     done
+    [ -z "$interrupted" ] || await_end "$child"
     child=
     [ -z "$interrupted" ] || [ "$status" -ne 0 ] || status=1
     return "$status"
+}
+# await_end GROUP: the engine's client may go on for a while after SIGTERM, and start what the way back has just removed
+await_end() {
+    local deadline=$((SECONDS + 20))
+    while kill -0 -- "-$1" 2>/dev/null; do
+        if [ "$SECONDS" -ge "$deadline" ]; then
+            kill -KILL -- "-$1" 2>/dev/null || true
+            return
+        fi
+        sleep 0.1
+    done
 }
 
 # take_lock: two deploys keep apart; what a killed one has left running is ended. The lock goes with the last process

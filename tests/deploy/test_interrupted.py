@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from deploy.conftest import STAGES
 from support.waiting import eventually
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from deploy.conftest import Pi
 
 
@@ -22,6 +25,25 @@ def test_sigterm(settled: Pi, stage: str) -> None:
     done = settled.interrupt(signal.SIGTERM, stage, "v3-slow" if stage in STAGES[:5] else "v3-health")
     assert done.code == 143, done
     assert "back at v1: it runs and is healthy" in done.stdout
+
+
+def test_a_client_that_goes_on(settled: Pi, tmp_path: Path) -> None:
+    """The way back begins when the engine's client has ended: what it still starts would be in the way of a restore."""
+    slow = tmp_path / "docker"
+    slow.write_text(
+        f"""#!/bin/bash
+if [[ "$*" = *" up "* && ! -e '{tmp_path}/reached' ]]; then trap '' TERM; touch '{tmp_path}/reached'; sleep 1.5; fi
+exec '{shutil.which("docker")}' "$@"
+""",
+        encoding="utf-8",
+    )
+    slow.chmod(0o755)
+    with settled.start("v3", PATH=f"{tmp_path}:{os.environ['PATH']}") as process:
+        eventually((tmp_path / "reached").exists, "the start", seconds=120)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 143, out + err
+    assert "back at v1: it runs and is healthy" in out
 
 
 def test_a_terminal_that_is_gone(settled: Pi) -> None:
