@@ -12,7 +12,9 @@ import pytest
 from headstart.errors import MigrationFailedError
 from headstart.script_connection import ScriptConnection
 from headstart.sqlscript import ScriptError
+from support.lending import under_way
 from support.postgres import psql
+from support.waiting import PAUSE, soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -97,6 +99,7 @@ async def test_what_nobody_waits_for_is_rolled_back(ahead: ScriptConnection, any
             await other.execute("lock table t")
             await ahead.transaction().start()
             await _run(ahead, "alter table t add column x int")
+            await under_way(any_database, "alter table t")
             await ahead.tidy()
             assert not ahead.is_in_transaction()
     finally:
@@ -111,13 +114,13 @@ async def test_it_has_left_before_the_loop_turns(ahead: ScriptConnection, any_da
         assert psql(any_database, active) == [("active",)]  # blocks this thread, and with it the loop
 
 
-async def test_who_waits_for_it_can_be_cancelled(ahead: ScriptConnection) -> None:
+async def test_who_waits_for_it_can_be_cancelled(ahead: ScriptConnection, any_database: str) -> None:
     """A cancellation reaches the server, and the connection is of use afterwards."""
     transaction = ahead.transaction()
     await transaction.start()
     await _run(ahead, "create table a as select 1 from pg_sleep(60)")
     waiting = asyncio.create_task(ahead.arrived())
-    await asyncio.sleep(0.05)
+    await under_way(any_database, "create table a")
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -126,11 +129,15 @@ async def test_who_waits_for_it_can_be_cancelled(ahead: ScriptConnection) -> Non
         assert await ahead.fetchval("select to_regclass('a') is null")
 
 
-async def test_a_failure_that_nobody_waits_for(ahead: ScriptConnection, recwarn: pytest.WarningsRecorder) -> None:
+async def test_a_failure_that_nobody_waits_for(
+    ahead: ScriptConnection, any_database: str, recwarn: pytest.WarningsRecorder
+) -> None:
     """What has failed by the time that it is given up is forgotten with the rest of its transaction."""
     await ahead.transaction().start()
     await _run(ahead, "alter table missing add column x int")
-    await asyncio.sleep(0.1)  # its answer is here
+    failed = "select pid from pg_stat_activity where datname = current_database() and state like '%(aborted)'"
+    await soon(lambda: psql(any_database, failed), "its failure")
+    await asyncio.sleep(PAUSE)  # its answer is read
     await ahead.tidy()
     assert not ahead.is_in_transaction()
     assert await ahead.fetchval("select 1") == 1

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from support.postgres import psql
+from support.waiting import soon
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -39,3 +42,10 @@ async def engine_of(ours: ScriptConnection, *, autocommit: bool = False) -> Asyn
 async def rows(ours: ScriptConnection, query: str) -> list[tuple[Any, ...]]:
     """Rows by asyncpg itself."""
     return [tuple(row) for row in await ours.fetch(query)]
+
+
+async def under_way(url: str, beginning: str) -> None:
+    """Wait until a server is at a statement: it passes over a cancellation that overtakes what is to be cancelled."""
+    at_it = "select pid from pg_stat_activity where datname = current_database() and state = 'active'"
+    at_it += " and starts_with(query, $1)"
+    await soon(lambda: psql(url, at_it, beginning), f"the server at {beginning}")
