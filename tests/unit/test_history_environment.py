@@ -16,13 +16,60 @@ import asyncio, functools, os
 import sqlalchemy as sa
 from alembic import context
 from shop import db
-from sqlalchemy import create_engine, engine_from_config, pool, text
+from sqlalchemy import create_engine
+from sqlalchemy import engine_from_config, pool, text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_engine_from_config, create_async_engine
 
 config = context.config
 section = config.get_section(config.config_ini_section, {})
 URL = os.environ["DATABASE_URL"]
 """
+RUN = "def run(connection):\n    context.configure(connection=connection)"
+RUN_WITH_OPTIONS = "def run(connection, **options):\n    context.configure(connection=connection, **options)"
+THREAD = f"""{HEAD}
+{RUN_WITH_OPTIONS}
+
+async def main():
+    connection = await create_async_engine(URL).connect()
+    await connection.run_sync(run)
+
+try:
+    asyncio.get_running_loop()
+except RuntimeError:
+    asyncio.run(main())
+else:
+    import threading
+    threading.Thread(target=lambda: asyncio.run(main())).start()
+"""
+AUTOGENERATE = """
+def include_name(name, type_, parents):
+    return name != 'spatial'
+
+def process(context, revision, directives):
+    if directives[0].upgrade_ops.is_empty():
+        directives[:] = []
+"""
+ASYNC = f"""{HEAD}
+{RUN}
+
+async def main():
+    async with create_async_engine(URL).connect() as c:
+        await c.run_sync(db.prepare)
+        await c.run_sync(run)
+"""
+EXECUTES = "env.py executes SQL of its own"
+OPTIONS = "env.py gives options of its own to its engine or connection"
+EVENTS = "env.py listens for events"
+FILES = "env.py has a say in where the revision files are"
+TASK = "env.py has a say in what Alembic does"
+SEARCH_PATH = "env.py sets a search path"
+ROLE = "env.py sets a role"
+SESSION = "env.py opens a session of its own"
+DRIVER = "env.py uses the driver's own connection"
+NO_ENGINE = "env.py does not make its engine itself"
+ELSEWHERE = "env.py gives its engine or connection to code that is not in it"
+TRANSLATES = "env.py translates schemas"
+CODE = "env.py runs code that is not in it"
 TEMPLATES = Path(alembic.__file__).with_name("templates")
 ROOT = Path(__file__).parents[2]
 
@@ -40,6 +87,11 @@ def configure(before: str = "", arguments: str = "") -> str:
 def migrate(function: str, call: str) -> str:
     """An env.py that has this function and makes this call while it is connected."""
     return f"{HEAD}{function}\nwith create_engine(URL).connect() as connection:\n    {call}\n"
+
+
+def connected(before: str) -> str:
+    """An env.py that does this on its connection before Alembic is configured with it."""
+    return migrate(RUN, f"{before}\n    run(connection)")
 
 
 def engine(call: str) -> str:
@@ -77,9 +129,8 @@ def test_each_template_and_the_reference_project_are_certain(path: Path) -> None
             None,
         ),
         (
-            "from alembic.context import configure\nimport sqlalchemy\n"
-            "configure(connection=sqlalchemy.create_engine('x').connect(), version_table='v')\n",
-            "v",
+            "from alembic.context import configure\n" + configure().replace("context.configure(", "configure("),
+            "alembic_version",
             None,
         ),
         ("from headstart import environment\nenvironment.configure(None, version_table='v')\n", "v", None),
@@ -101,35 +152,25 @@ def test_a_version_table_that_is_written_out_is_found(tmp_path: Path, env: str, 
         engine("engine_from_config(section, **{'poolclass': pool.NullPool})"),
         engine("engine_from_config(section, **dict(poolclass=pool.NullPool))"),
         engine("engine_from_config(section, **OPTIONS)").replace("URL =", "OPTIONS = {'prefix': 'sqlalchemy.'}\nURL ="),
-        engine("create_engine(URL)").replace("sqlalchemy import create_engine,", "sqlmodel import create_engine\nfrom sqlalchemy import"),
-        engine("make(URL)").replace("import create_engine,", "import create_engine as make,"),
+        engine("create_engine(URL)").replace(
+            "from sqlalchemy import create_engine", "from sqlmodel import create_engine"
+        ),
+        engine("make(URL)").replace("import create_engine", "import create_engine as make"),
         engine("create_engine(URL)").replace(".connect()", ".begin()"),
-        configure("engine = config.attributes.get('connection') or AsyncEngine(engine_from_config(section))\nprint(engine)"),
+        configure("engine = config.attributes.get('e') or AsyncEngine(engine_from_config(section))\nprint(engine)"),
         configure("config.set_main_option('sqlalchemy.url', db.settings.url.replace('%', '%%'))"),
         configure("URL = context.get_x_argument(as_dictionary=True).get('url', URL)"),
         configure("from logging.config import fileConfig\nfileConfig(config.config_file_name)"),
         configure("import sys\nsys.path.append(os.getcwd())"),
-        configure("def include_name(name, type_, parents):\n    return name != 'spatial'", ", include_name=include_name"),
-        configure(
-            "def process(context, revision, directives):\n    if directives[0].upgrade_ops.is_empty():\n        directives[:] = []",
-            ", target_metadata=db.Base.metadata, compare_type=True, process_revision_directives=process",
-        ),
+        configure(AUTOGENERATE, ", include_name=include_name, process_revision_directives=process"),
+        configure(arguments=", target_metadata=db.Base.metadata, compare_type=True"),
         configure('"""Without search_path: connection.execute("set role x")"""', ", transaction_per_migration=True"),
         configure('def shown():\n    """Sets no search_path, no connect_args."""', ", render_as_batch=False"),
-        migrate(
-            "def run(connection, **options):\n    context.configure(connection=connection, **options)", "run(connection)"
-        ),
-        migrate(
-            "def run(connection):\n    context.configure(connection=connection)\n    with context.begin_transaction():\n"
-            "        context.run_migrations()",
-            "connection.begin()\n    run(connection)\n    connection.commit()",
-        ),
-        HEAD + "def run(connection, **options):\n    context.configure(connection=connection, **options)\n"
-        "async def main():\n    connection = await create_async_engine(URL).connect()\n    await connection.run_sync(run)\n"
-        "try:\n    asyncio.get_running_loop()\nexcept RuntimeError:\n    asyncio.run(main())\n"
-        "else:\n    import threading\n    threading.Thread(target=lambda: asyncio.run(main())).start()\n",
+        migrate(RUN_WITH_OPTIONS, "run(connection)"),
+        connected("connection.begin()"),
+        THREAD,
     ],
-)  # fmt: skip
+)
 def test_what_only_reaches_the_database_is_certain(tmp_path: Path, env: str) -> None:
     """Drivers, pools, loops, threads, addresses, logging and autogenerate's options do not move the version table."""
     assert read(tmp_path, env) == Environment("alembic_version", None, "")
@@ -176,42 +217,28 @@ def test_an_env_py_that_leaves_the_call_to_others_is_in_doubt(tmp_path: Path, en
     assert "does not call context.configure" in read_environment(str(path)).doubt
 
 
-EXECUTES = "env.py executes SQL of its own"
-OPTIONS = "env.py gives options of its own to its engine or connection"
-EVENTS = "env.py listens for events"
-FILES = "env.py has a say in where the revision files are"
-TASK = "env.py has a say in what Alembic does"
-SEARCH_PATH = "env.py sets a search path"
-ROLE = "env.py sets a role"
-SESSION = "env.py opens a session of its own"
-DRIVER = "env.py uses the driver's own connection"
-NO_ENGINE = "env.py does not make its engine itself"
-ELSEWHERE = "env.py gives its engine or connection to code that is not in it"
-RUN = "def run(connection):\n    context.configure(connection=connection)"
-
-
 @pytest.mark.parametrize(
     ("env", "doubt"),
     [
-        (migrate(RUN, "connection.execute(sa.schema.CreateSchema('app', if_not_exists=True)); run(connection)"), EXECUTES),
-        (migrate(RUN, "connection.exec_driver_sql('create schema app'); run(connection)"), EXECUTES),
-        (migrate(RUN, "connection.scalar(db.lock); run(connection)"), EXECUTES),
-        (migrate(RUN, "connection.scalars(db.lock).all(); run(connection)"), EXECUTES),
-        (migrate(RUN, "connection.connection.cursor(); run(connection)"), EXECUTES),
-        (migrate(RUN, "context.execute('create schema app'); run(connection)"), EXECUTES),
-        (migrate(RUN, "db.Base.metadata.create_all(connection); run(connection)"), EXECUTES),
-        (migrate(RUN, "lock = text('select 1'); run(connection)"), EXECUTES),
-        (migrate(RUN, "lock = sa.text('select 1'); run(connection)"), EXECUTES),
-        (migrate(RUN, "do = connection.execute; run(connection)"), EXECUTES),
-        (migrate(RUN, "connection.execute(text('SET search_path TO app')); run(connection)"), SEARCH_PATH),
-        (migrate(RUN, "connection.dialect.default_schema_name = 'app'; run(connection)"), SEARCH_PATH),
+        (connected("connection.execute(sa.schema.CreateSchema('app', if_not_exists=True))"), EXECUTES),
+        (connected("connection.exec_driver_sql('create schema app')"), EXECUTES),
+        (connected("connection.scalar(db.lock)"), EXECUTES),
+        (connected("connection.scalars(db.lock).all()"), EXECUTES),
+        (connected("connection.connection.cursor()"), EXECUTES),
+        (connected("context.execute('create schema app')"), EXECUTES),
+        (connected("db.Base.metadata.create_all(connection)"), EXECUTES),
+        (connected("lock = text('select 1')"), EXECUTES),
+        (connected("lock = sa.text('select 1')"), EXECUTES),
+        (connected("do = connection.execute"), EXECUTES),
+        (connected("connection.execute(text('SET search_path TO app'))"), SEARCH_PATH),
+        (connected("connection.dialect.default_schema_name = 'app'"), SEARCH_PATH),
         (engine("create_engine(URL + '?options=-csearch_path%3Dapp')"), SEARCH_PATH),
         (engine("create_engine(URL)").replace("URL =", "os.environ['PGOPTIONS'] = '-c role=x'\nURL ="), OPTIONS),
         (engine("create_engine(URL, connect_args={'server_settings': {'search_path': 'app'}})"), SEARCH_PATH),
-        (migrate(RUN, "connection.execute(text('set role owner')); run(connection)"), ROLE),
-        (migrate(RUN, "connection.execute(text('SET LOCAL ROLE owner')); run(connection)"), ROLE),
-        (migrate(RUN, "connection.execute(text('set session authorization x')); run(connection)"), ROLE),
-        (migrate(RUN, "run(connection.execution_options(schema_translate_map={None: 'app'}))"), "env.py translates schemas"),
+        (connected("connection.execute(text('set role owner'))"), ROLE),
+        (connected("connection.execute(text('SET LOCAL ROLE owner'))"), ROLE),
+        (connected("connection.execute(text('set session authorization x'))"), ROLE),
+        (migrate(RUN, "run(connection.execution_options(schema_translate_map={None: 'app'}))"), TRANSLATES),
         (migrate(RUN, "run(connection.execution_options(stream_results=True))"), OPTIONS),
         (engine("create_engine(URL, connect_args={'server_settings': {'role': 'x'}})"), OPTIONS),
         (engine("create_engine(URL, connect_args=db.arguments)"), OPTIONS),
@@ -239,20 +266,23 @@ RUN = "def run(connection):\n    context.configure(connection=connection)"
         (configure(arguments=", purge=True"), TASK),
         (configure(arguments=", as_sql=True"), TASK),
         (configure("from alembic import command\ncommand.stamp(config, 'head')"), TASK),
-        (configure("exec(open('more.py').read())"), "env.py runs code that is not in it"),
-        (migrate("from sqlalchemy.orm import Session\n" + RUN, "Session(connection).commit(); run(connection)"), SESSION),
-        (migrate(RUN, "connection.connection.dbapi_connection.reset(); run(connection)"), DRIVER),
+        (configure("exec(open('more.py').read())"), CODE),
+        (configure("from sqlalchemy import orm\norm.Session(create_engine(URL)).commit()"), SESSION),
+        (connected("connection.connection.dbapi_connection.reset()"), DRIVER),
         (HEAD + "with db.engine.connect() as connection:\n    context.configure(connection=connection)\n", NO_ENGINE),
         (HEAD + "engine = db.engine\ncontext.configure(connection=engine.connect())\ncreate_engine(URL)\n", NO_ENGINE),
-        (engine("create_engine(URL)").replace("from sqlalchemy import create_engine,", "from shop.db import create_engine\nfrom sqlalchemy import"), NO_ENGINE),
+        (
+            engine("create_engine(URL)").replace("sqlalchemy import create_engine", "shop.db import create_engine"),
+            NO_ENGINE,
+        ),
         (engine("(db.engine if URL else create_engine(URL))"), NO_ENGINE),
-        ("import headstart, os\nfrom alembic import context\ncontext.configure(connection=headstart.engine_from(os.environ).connect())\n", NO_ENGINE),
-        (migrate(RUN, "db.prepare(connection); run(connection)"), ELSEWHERE),
+        ("import headstart\n" + engine("headstart.engine_from(os.environ)"), NO_ENGINE),
+        (connected("db.prepare(connection)"), ELSEWHERE),
         (migrate("from .setup import prepare\n" + RUN, "prepare(bind=connection); run(connection)"), ELSEWHERE),
         (configure("engine = create_engine(URL)\ndb.prepare(engine)"), ELSEWHERE),
-        (HEAD + RUN + "\nasync def main():\n    async with create_async_engine(URL).connect() as c:\n        await c.run_sync(db.prepare)\n        await c.run_sync(run)\n", ELSEWHERE),
+        (ASYNC, ELSEWHERE),
     ],
-)  # fmt: skip
+)
 def test_whatever_may_move_the_version_table_is_in_doubt(tmp_path: Path, env: str, doubt: str) -> None:
     """SQL, options, events, other revision files and other people's engines are doubts, each with its reason."""
     assert read(tmp_path, env).doubt == doubt
