@@ -244,6 +244,8 @@ def test_an_env_py_that_leaves_the_call_to_others_is_in_doubt(tmp_path: Path, en
         (engine("create_engine(URL, connect_args=db.arguments)"), OPTIONS),
         (engine("create_engine(URL, **{'connect_args': db.arguments})"), OPTIONS),
         (engine("create_engine(URL, **db.options)"), OPTIONS),
+        (configure("ENGINE = {}\nENGINE.update(db.options)\ncreate_engine(URL, **ENGINE)"), OPTIONS),
+        (engine("engine_from_config(db.options)"), OPTIONS),
         (engine("create_engine(URL, **OPTIONS)").replace("URL =", "OPTIONS = {**db.options}\nURL ="), OPTIONS),
         (engine("create_engine(URL, creator=db.connect)"), OPTIONS),
         (engine("create_async_engine(URL, async_creator=db.connect)"), OPTIONS),

@@ -27,6 +27,7 @@ _NO_CALL: Final = "env.py does not call context.configure with its connection it
 _COMPUTED: Final = "env.py computes what it gives to context.configure, so its version table is not known"
 _ENGINE: Final = "env.py does not make its engine itself"
 _ELSEWHERE: Final = "env.py gives its engine or connection to code that is not in it"
+_SEARCH_PATH: Final = "env.py sets a search path"
 _EXECUTES: Final = "env.py executes SQL of its own"
 _SESSION: Final = "env.py opens a session of its own"
 _DRIVER: Final = "env.py uses the driver's own connection"
@@ -36,13 +37,21 @@ _FILES: Final = "env.py has a say in where the revision files are"
 _TASK: Final = "env.py has a say in what Alembic does"
 _EXEC: Final = "env.py runs code that is not in it"
 
-# Found within a name or a string, docstrings apart. `%3D` is how a URL spells an equals sign.
+# Found within a name or a string, docstrings apart, in lower case.
 _MENTIONED: Final = {
-    r"search_path|default_schema_name": "env.py sets a search path",
-    r"schema_translate_map": "env.py translates schemas",
-    r"\bset[\s_]+((local|session)[\s_]+)?(role\b|session[\s_]+authorization)": "env.py sets a role",
-    r"connect_args|server_settings|PGOPTIONS|\boptions(=|%3d)|(^|[^\w-])-c\s*[\w.]+\s*(=|%3d)": _OPTIONS,
-    r"version_locations|script_location": _FILES,
+    "search_path": _SEARCH_PATH,
+    "default_schema_name": _SEARCH_PATH,
+    "schema_translate_map": "env.py translates schemas",
+    "connect_args": _OPTIONS,
+    "server_settings": _OPTIONS,
+    "pgoptions": _OPTIONS,
+    "version_locations": _FILES,
+    "script_location": _FILES,
+}
+# The same, as regular expressions: the fewer, the faster is a no-op. `%3d` is how a URL spells an equals sign.
+_MATCHED: Final = {
+    r"\bset[\s_]+(local\s+|session\s+)?(role\b|session\s+authorization)": "env.py sets a role",
+    r"\boptions(=|%3d)|-c\s*[\w.]+\s*(=|%3d)": _OPTIONS,
 }
 # Names and attributes, called or handed on.
 _USED: Final = {
@@ -186,10 +195,9 @@ def _doubts(source: Source) -> Iterator[str]:
     used = {name.id if isinstance(name, ast.Name) else name.attr for name in source.names}
     used.update(name.rpartition(".")[2] for name in full_names)
     passed = set(_passed(source))
-    mentioned = "\n".join([*used, *passed, *source.functions, *source.strings])
-    for pattern, doubt in _MENTIONED.items():
-        if re.search(pattern, mentioned, re.IGNORECASE | re.MULTILINE):
-            yield doubt
+    mentioned = "\n".join([*used, *passed, *source.functions, *source.strings]).lower()
+    yield from (doubt for word, doubt in _MENTIONED.items() if word in mentioned)
+    yield from (doubt for pattern, doubt in _MATCHED.items() if re.search(pattern, mentioned))
     for table, found in ((_USED, used), (_PASSED, passed), (_IMPORTED, full_names)):
         yield from (doubt for name, doubt in table.items() if name in found)
     yield from _engine_doubts(source, full_names)
@@ -213,6 +221,9 @@ def _engine_doubts(source: Source, full_names: set[str]) -> Iterator[str]:
     if not made_here or any(source.is_elsewhere(call.func) for call in opened):
         yield _ENGINE
     if not all(source.is_written_out(k.value) for call in engines for k in call.keywords if k.arg is None):
+        yield _OPTIONS
+    configured = [call for call in engines if source.full_name(call.func).endswith("engine_from_config")]
+    if any(source.is_elsewhere(argument) for call in configured for argument in call.args):
         yield _OPTIONS
     held = _holders(source, {*engines, *opened})
     if any(_hands_on(call, source, held) for call in source.calls):

@@ -74,7 +74,10 @@ class Source:
         return node
 
     def is_written_out(self, options: ast.expr) -> bool:
-        """Whether all the keys of `**options` can be read in this file."""
+        """Whether all the keys of `**options` can be read here, and nothing like `update` is called on them."""
+        owners = [node.value for node in self.names if isinstance(node, ast.Attribute)]
+        if isinstance(options, ast.Name) and any(isinstance(o, ast.Name) and o.id == options.id for o in owners):
+            return False
         match self.literal(options):
             case ast.Dict(keys=keys):
                 return all(isinstance(key, ast.Constant) for key in keys)
