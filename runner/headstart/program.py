@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from headstart import log as logs
-from headstart import postgres
+from headstart import version_table
 from headstart.errors import HeadstartError
 from headstart.run import Outcome, Run, conduct
 from headstart.secret import Redactor
@@ -93,7 +93,7 @@ async def current(settings: Settings, *, log: FilteringBoundLogger | None = None
         async with connected(run) as ready:
             if project.conclusive:
                 table, schema = project.version_table, project.version_schema
-                found = await postgres.recorded_revisions(ready.connection, table, schema)
+                found = await version_table.recorded_revisions(ready.connection, table, schema)
                 return
             from headstart.work import Work  # only Alembic knows the table
 

@@ -55,6 +55,7 @@ class ScriptConnection(asyncpg.Connection):
         own_role: nothing that went to the server since `watch_role` can have changed the session's role.
         parting: a statement that goes to the server together with the next COMMIT, and so costs no time of its own.
         at_work: told the text of each statement when it is sent, and None when it has ended.
+        schemas: the search path that the role, the database or the URL gives, as `postgres.connect` has found it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -68,6 +69,7 @@ class ScriptConnection(asyncpg.Connection):
         self._harmless: tuple[str, ...] = ()
         self.parting = ""
         self.at_work: Callable[[str | None], None] = _nobody
+        self.schemas: tuple[str, ...] = ()
         self._opening = ""
         self._sent: Sent | None = None
         self._guarded = False

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from headstart import history, ledger, postgres
+from headstart import history, ledger, postgres, version_table
 from headstart.lock import migration_lock
 from headstart.plan import Plan, decide
 from headstart.readiness import wait_until_ready
@@ -94,7 +94,9 @@ async def compare(run: Run, ready: Ready, found: History) -> Plan | None:
         if not project.conclusive or graph is None:
             run.log.info("alembic_decides", reason=project.why or "the revision files are written in an unusual way")
             return None
-        recorded = await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
+        recorded = await version_table.recorded_revisions(
+            ready.connection, project.version_table, project.version_schema
+        )
         run.found(recorded)
         name = ledger.key(project.version_table, project.version_schema)
         known = graph.revisions.keys() >= set(recorded)

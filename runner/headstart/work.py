@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from headstart import ledger, postgres, safety
+from headstart import ledger, postgres, safety, version_table
 from headstart.alembic_bridge.migrate import migrate
 from headstart.alembic_bridge.scripts import Recorded, Scripts, recorded
 from headstart.alembic_bridge.steps import revision_of
@@ -145,8 +145,8 @@ class Work:
         Raises:
             RefusedError: the role may not write the version table, or not create it (21).
         """
-        await postgres.require_write_privilege(
-            self._ready.connection, self._ready.server, self._found.version_table, self._found.version_schema
+        await version_table.require_write_privilege(
+            self._ready.connection, self._ready.server.user, self._found.version_table, self._found.version_schema
         )
 
     async def back_up(self, steps: Sequence[RevisionStep]) -> None:
@@ -248,7 +248,7 @@ class Work:
             error.context["revision_after_assumed"] = True
 
     async def _read(self, connection: ScriptConnection) -> tuple[str, ...]:
-        return await postgres.recorded_revisions(connection, self._found.version_table, self._found.version_schema)
+        return await version_table.recorded_revisions(connection, self._found.version_table, self._found.version_schema)
 
     async def verify(self) -> None:
         """Read the recorded revision once more, by a query of our own, and compare it with where we meant to go.
