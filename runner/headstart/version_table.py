@@ -41,8 +41,8 @@ select c.oid::pg_catalog.int8 as oid, n.nspname::pg_catalog.text as schema, c.re
        c.relrowsecurity as has_policies, exists(select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
        as has_children
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relname = $1::pg_catalog.name and n.nspname = any($2::pg_catalog.name[])
-order by pg_catalog.array_position($2::pg_catalog.name[], n.nspname) limit 1
+where c.relname = $1::pg_catalog.name and n.nspname = any($2::pg_catalog.text[])
+order by pg_catalog.array_position($2::pg_catalog.text[], n.nspname::pg_catalog.text) limit 1
 """  # noqa: S608  (constants)
 
 # What the owner of the table, or of a function that somebody has put on it, makes a write to it execute.

@@ -26,7 +26,7 @@ select n.nspname as schema, c.oid is not null as there,
 from pg_catalog.pg_namespace n
 left join pg_catalog.pg_class c
     on c.relnamespace = n.oid and c.relname = $2::pg_catalog.name and c.relkind in ('r', 'p')
-where n.nspname = any($1::pg_catalog.name[])
+where n.nspname = any($1::pg_catalog.text[])
 """
 # The last that the ledger has of each revision, where it is not of the file as it is now.
 _DIFFERING = """

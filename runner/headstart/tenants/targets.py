@@ -29,9 +29,9 @@ _URL = re.compile(r"(?:(.*\S)\s+)?((?:postgres|postgresql)(?:\+\w+)?://\S+)", re
 # A name with one of these may be a URL that came apart, password and all: it is not quoted.
 _SECRETIVE = re.compile(r"[@:/=]")
 _EXISTING = {
-    "schema": "select nspname from pg_catalog.pg_namespace where nspname = any($1::pg_catalog.name[])",
+    "schema": "select nspname from pg_catalog.pg_namespace where nspname = any($1::pg_catalog.text[])",
     "database": (
-        "select datname from pg_catalog.pg_database where datallowconn and datname = any($1::pg_catalog.name[])"
+        "select datname from pg_catalog.pg_database where datallowconn and datname = any($1::pg_catalog.text[])"
     ),
 }
 
