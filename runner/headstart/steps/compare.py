@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headstart import ledger, postgres
+from headstart import ledger, version_table
 from headstart.errors import ConfigurationError, EnvironmentWritesError, named
 from headstart.plan import Plan, decide
 from headstart.run import spell
@@ -86,7 +86,7 @@ async def compare(run: Run, ready: Ready, found: History) -> Comparison:
             run.log.warning("history_empty", reason=project.why, hint=_EMPTY)
         if not project.conclusive or graph is None:
             return _undetermined(run, project.why or "the revision files are written in an unusual way")
-        recorded = await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
+        recorded = await version_table.recorded_revisions(ready.connection, project.version_table, project.version_schema)
         run.found(recorded)
         name = ledger.key(project.version_table, project.version_schema)
         plan = await _decided(run, ready, recorded, graph, name)
@@ -216,7 +216,7 @@ async def _judged(
     if strict and found.graph is not None and found.graph.revisions:
         await _decided(run, ready, recorded, found.graph, _name(place))
     if place.schema is not None and place.oid is not None:
-        await postgres.find_version_table(ready.connection, place.table, place.schema)
+        await version_table.find_version_table(ready.connection, place.table, place.schema)
     if wanted is None or not planned.steps:
         run.pending = ()
         if wanted is not None:

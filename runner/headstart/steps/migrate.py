@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import tenacity
 
-from headstart import postgres
+from headstart import postgres, version_table
 from headstart.errors import (
     HeadstartError,
     InterruptedMigrationError,
@@ -416,8 +416,8 @@ def _is_done(steps: tuple[Step, ...], step: Step, recorded: tuple[str, ...], *, 
 async def read(connection: Any, place: Place) -> tuple[str, ...]:  # noqa: ANN401  (a ScriptConnection)
     """What is recorded where env.py's session has found, or made, the version table."""
     if place.oid is not None:
-        return await postgres.revisions_in(connection, place.oid)
-    return await postgres.recorded_revisions(connection, place.table, place.schema)
+        return await version_table.revisions_in(connection, place.oid)
+    return await version_table.recorded_revisions(connection, place.table, place.schema)
 
 
 async def verify(run: Run, ready: Ready, place: Place, expected: tuple[str, ...]) -> None:
