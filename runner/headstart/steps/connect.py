@@ -88,7 +88,7 @@ async def access(run: Run, ready: Ready, *, work_key: int | None = WORK, schema:
         work_key=work_key,
         read_only=work_key is None,
         schema=schema,
-        application_name=run.application_name,
+        application_name=run.application_name.replace("headstart ", "headstart worker ", 1)[:63],
         lock_timeout=run.settings.table_lock_timeout,
         statement_timeout=run.settings.statement_timeout,
     )
