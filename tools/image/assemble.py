@@ -96,7 +96,7 @@ class Out:
         shutil.copytree(packages, self.root / SITE.relative_to("/"), ignore=shutil.ignore_patterns("__pycache__"))
 
     def drivers(self) -> None:
-        """Psycopg 3 and psycopg2, from Debian: an env.py may name them. A user's own in SITE come first on Python's path."""
+        """Psycopg 3 and psycopg2, for an env.py that names one. A user's own, in SITE, come first on Python's path."""
         for path in sorted(DEBIAN_SITE.glob("psycopg*/**/*")):
             if path.is_file() and path.suffix not in DROPPED_SUFFIXES:
                 self.take(path)
