@@ -80,8 +80,11 @@ def _failed(what: str, error: HeadstartError, redact: Callable[[str], str]) -> F
 
 
 async def _history(run: Run) -> str:
-    project, graph = find(run)
+    found = find(run)
+    project, graph = found
     history.check_sources(project)
+    if found.empty:
+        return project.why
     if graph is None:
         return f"{project.script_location}: only Alembic can read it ({project.why or 'unusual revision files'})"
     if not project.conclusive:

@@ -11,7 +11,8 @@
     |-- RestoreFailedError       41
     |-- MigrationFailedError     60
     |   |-- PartlyCommittedError           61
-    |   `-- TableLocksNotObtainedError     62
+    |   |-- TableLocksNotObtainedError     62
+    |   `-- InterruptedMigrationError      63
     |-- BrokenHistoryError       70
     |-- DatabaseUnknownError     72
     |-- VerificationFailedError  80
@@ -62,6 +63,10 @@ class ConfigurationError(HeadstartError):
     def __init__(self, *problems: str, hint: str | None = None, **context: object) -> None:
         self.problems = problems
         super().__init__("; ".join(problems), hint=hint, **context)
+
+
+class EnvironmentWritesError(ConfigurationError):
+    """env.py writes to the database before Alembic is asked anything."""
 
 
 class NotReadyError(HeadstartError):
@@ -116,6 +121,12 @@ class TableLocksNotObtainedError(MigrationFailedError):
     """A revision did not get its table locks in time and was rolled back."""
 
     exit = Exit.TABLE_LOCKS_NOT_OBTAINED
+
+
+class InterruptedMigrationError(MigrationFailedError):
+    """The server, the connection or the worker failed while revisions were run, and not a revision."""
+
+    exit = Exit.MIGRATION_INTERRUPTED
 
 
 class BrokenHistoryError(HeadstartError):
@@ -173,3 +184,13 @@ class InterruptedRunError(HeadstartError):
     def __init__(self, signum: int) -> None:
         self.exit = Exit.INTERRUPTED if signum == signal.SIGINT else Exit.TERMINATED
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
+
+
+def named(name: str) -> type[HeadstartError]:
+    """The class of that name, as the worker reports it.
+
+    Args:
+        name: of a class whose arguments are a message, a hint and a context.
+    """
+    found = globals().get(name)
+    return found if isinstance(found, type) and issubclass(found, HeadstartError) else HeadstartError

@@ -61,6 +61,11 @@ class Exit(IntEnum):
         "rolled back to the revision named",
         "end or wait for the blockers listed, then run again",
     )
+    MIGRATION_INTERRUPTED = (
+        63,
+        "rolled back to the revision named, or said to be unknown",
+        "the server or the connection failed, not the revision: run again",
+    )
     BROKEN_HISTORY = 70, "untouched", "mend the revision files named"
     DATABASE_AHEAD = 71, "untouched", "start a newer image, or set HEADSTART_AHEAD=allow"
     DATABASE_UNKNOWN = 72, "untouched", "use the image that knows the recorded revision, or find out who wrote it"

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import msgspec
 
-from headstart.errors import LockNotObtainedError
+from headstart.errors import InterruptedMigrationError, LockNotObtainedError
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -157,7 +157,7 @@ async def _release(connection: ScriptConnection) -> None:
                 await connection.execute("rollback")
             await connection.execute(f"select pg_advisory_unlock({GATE})")
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection.drop()
+        connection.terminate()
 
 
 @contextlib.asynccontextmanager
@@ -169,7 +169,7 @@ async def kept(connection: ScriptConnection) -> AsyncIterator[Callable[[], Await
     word.
 
     Raises:
-        LockNotObtainedError: the connection was lost (exit 30).
+        InterruptedMigrationError: the connection was lost (63).
     """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  (a coroutine runs in a task)
@@ -202,8 +202,8 @@ async def kept(connection: ScriptConnection) -> AsyncIterator[Callable[[], Await
         if not lost:
             raise
         task.uncancel()
-        raise LockNotObtainedError(
-            "the connection that holds the migration lock was lost; nothing was migrated",
+        raise InterruptedMigrationError(
+            "the session that holds the migration lock was lost; nothing was migrated",
             hint="see why the server ended it (its log says), then run again",
         ) from None
     finally:

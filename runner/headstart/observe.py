@@ -1,26 +1,15 @@
-"""A second connection that watches the first: who blocks it, how far it is, what it left behind.
+"""What can be seen of another session: who blocks it, how far it is, what it left behind.
 
 PostgreSQL manual: 'pg_blocking_pids', 'Progress Reporting', 'Building Indexes Concurrently'.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 import msgspec
-
-from headstart import remedies
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from structlog.typing import FilteringBoundLogger
-
-    from headstart.script_connection import ScriptConnection
 
 SPEAK = 10.0
 """Seconds after which long work says that it is still at it."""
@@ -91,83 +80,7 @@ async def invalid_indexes(connection: asyncpg.Connection, schema: str | None = N
     return frozenset(row[0] for row in await connection.fetch(_INVALID, schema))
 
 
-class Activity:
-    """What the migration is doing now; written by the bridge, read by the watcher."""
-
-    def __init__(self) -> None:
-        self.revision: str | None = None
-        self.statement: str | None = None
-        self.pid: int | None = None
-        self.since = 0.0
-        self.blockers: list[Blocker] = []
-
-    def begin(self, statement: str, pid: int | None) -> None:
-        """A statement starts, in the backend `pid`."""
-        self.statement, self.pid, self.since = statement, pid, time.monotonic()
-
-    def end(self) -> None:
-        """It has returned."""
-        self.statement = None
-
-
-async def watch(
-    activity: Activity,
-    connect: Callable[[], Awaitable[ScriptConnection]],
-    *,
-    pace: float,
-    log: FilteringBoundLogger,
-) -> None:
-    """Until cancelled: notice who blocks a statement that takes long, and say every ten seconds what is going on.
-
-    Connects only when a statement has been running for longer than one pace.
-
-    Args:
-        activity: what is being done.
-        connect: makes the second connection.
-        pace: seconds between two looks; well below the table lock timeout, or the blockers are gone before the look.
-        log: gets `statement_running` and `statement_blocked`.
-    """
-    connection: ScriptConnection | None = None
-    spoke = time.monotonic()
-    watched = 0.0
-    try:
-        while True:
-            await asyncio.sleep(pace)
-            statement = activity.statement
-            if statement is None or activity.pid is None:
-                continue
-            if activity.since != watched:
-                watched, spoke = activity.since, activity.since
-                continue
-            try:
-                if connection is None or connection.is_closed():
-                    connection = await connect()
-                found = await blockers(connection, activity.pid)
-                new = {each.pid for each in found} - {each.pid for each in activity.blockers}
-                activity.blockers = found or activity.blockers
-                if new:
-                    log.warning("statement_blocked", revision=activity.revision, blockers=[str(each) for each in found])
-                if time.monotonic() - spoke >= SPEAK:
-                    spoke = time.monotonic()
-                    hint = remedies.of_slowness(statement)
-                    log.info(
-                        "statement_running",
-                        revision=activity.revision,
-                        statement=summary(statement),
-                        running_seconds=spoke - activity.since,
-                        blockers=[str(each) for each in found],
-                        progress=await _progress(connection, activity.pid),
-                        **({"hint": hint} if hint else {}),
-                    )
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                # Watching is a courtesy: without a free connection slot the migration goes on unwatched, and says so.
-                log.info("watch_unavailable", error=type(error).__name__, sqlstate=getattr(error, "sqlstate", None))
-                await asyncio.sleep(SPEAK)
-    finally:
-        if connection is not None:
-            connection.drop()
-
-
-async def _progress(connection: asyncpg.Connection, pid: int) -> dict[str, Any] | None:
+async def progress_of(connection: asyncpg.Connection, pid: int) -> dict[str, Any] | None:
+    """How far the backend `pid` is with building an index; None if it builds none."""
     row = await connection.fetchrow(_PROGRESS, pid)
     return dict(row) if row is not None else None

@@ -1,11 +1,11 @@
-"""The other verbs that ask or act on a database: wait, status, backup, backups, and Alembic's own."""
+"""The other verbs that ask or act on a database: wait, status, backup, backups, stamp."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,16 @@ import asyncpg
 
 from headstart import ledger, lock, postgres
 from headstart.errors import BackupFailedError, BrokenHistoryError, ConfigurationError, NotReadyError
-from headstart.plan import Plan
 from headstart.readiness import wait_until_ready
 from headstart.run import Run, spell
-from headstart.up import ask_alembic, compare, connected, find, load, locked
+from headstart.steps.compare import Pending, Undetermined, UpToDate, compare
+from headstart.steps.connect import connected, find, locked
 
 if TYPE_CHECKING:
-    import argparse
-
     from headstart.backup import Backup
     from headstart.history import History
     from headstart.readiness import Ready
+    from headstart.steps.compare import Comparison
 
 PAUSE = 1.0
 """Seconds between two looks at the recorded revision while waiting for it."""
@@ -59,34 +58,51 @@ async def wait_for_head(run: Run) -> None:
                     connection = again.connection
                     reopened.push_async_callback(postgres.close, connection)
                     continue
-                if plan.nothing_pending:
+                if isinstance(plan, UpToDate):
                     break
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise NotReadyError(
-                        f"the database is at {spell(plan.before)}, not at {run.settings.target}:"
-                        f" {len(plan.pending)} revision(s) are pending",
+                        f"the database is at {spell(plan.recorded)}, not at {run.settings.target}:"
+                        f" {len(plan.steps)} revision(s) are pending",
                         hint="see whether the migration runs or has failed, or raise HEADSTART_WAIT_TIMEOUT",
-                        pending=list(plan.pending),
+                        pending=list(plan.revisions),
                     )
                 if time.monotonic() - spoke >= 10:  # noqa: PLR2004  (seconds: long work speaks at least this often)
                     spoke = time.monotonic()
                     run.log.info(
-                        "revision_waiting", revision=spell(plan.before), pending=list(plan.pending), left_seconds=left
+                        "revision_waiting",
+                        revision=spell(plan.recorded),
+                        pending=list(plan.revisions),
+                        left_seconds=left,
                     )
                 await asyncio.sleep(min(PAUSE, left))
     run.log.info("at_target", revision=spell(run.after))
 
 
-async def standing(run: Run, ready: Ready, history: History) -> Plan:
-    """Where the database stands against the history, by the fast reading or else by Alembic; changes nothing."""
-    plan = await compare(run, ready, history) or await ask_alembic(run, ready, history)
-    if plan is None:
+async def standing(run: Run, ready: Ready, history: History) -> UpToDate | Pending:
+    """Where the database stands: by the files where that is certain, else by env.py; nothing is changed.
+
+    Raises:
+        ConfigurationError: env.py writes before it can be asked (10).
+    """
+    state = await compare(run, ready, history)
+    if isinstance(state, Undetermined):
+        state = await _looked(run, ready, history)
+    if isinstance(state, Undetermined):
         raise ConfigurationError(
             "env.py writes to the database before it runs migrations, so it cannot be asked without changing something",
             hint="let the first revision do what env.py does there, or give version_table as a literal in env.py",
         )
-    return plan
+    return state
+
+
+async def _looked(run: Run, ready: Ready, history: History, *, strict: bool = True) -> Comparison:
+    """Let env.py say what is recorded; the target does not matter where it is not strict."""
+    from headstart.steps.work import Work  # the worker comes with it
+
+    async with Work.opened(run, ready, history) as work:
+        return await work.look(strict=strict, target=None if strict else "")
 
 
 async def status(run: Run) -> dict[str, Any]:
@@ -97,10 +113,10 @@ async def status(run: Run) -> dict[str, Any]:
         plan = await standing(run, ready, history)
         found["server"] = {"version": ready.server.version, "address": ready.dsn.display()}
         found["database"] = ready.server.database
-        found["revision"] = spell(plan.before)
+        found["revision"] = spell(plan.recorded)
         found["target"] = run.settings.target
-        found["pending"] = list(plan.pending)
-        found["at_target"] = plan.nothing_pending
+        found["pending"] = list(plan.revisions) if isinstance(plan, Pending) else []
+        found["at_target"] = isinstance(plan, UpToDate)
         found["lock_holders"] = [
             {"pid": each.pid, "application_name": each.application_name, "client_addr": each.client_addr}
             for each in await lock.holders(ready.connection)
@@ -108,7 +124,7 @@ async def status(run: Run) -> dict[str, Any]:
         from headstart.observe import invalid_indexes
 
         found["invalid_indexes"] = sorted(await invalid_indexes(ready.connection))
-        found["last_run"] = await _last_run(ready, await _name(run, ready, history))
+        found["last_run"] = await _last_run(ready, await _name(run, ready, history, plan))
     try:
         found["backups"] = [shown(each) for each in backups(run, ready.server.database)]
     except BackupFailedError as error:  # a status without a readable backup folder is still a status
@@ -134,12 +150,16 @@ async def _last_run(ready: Ready, name: str) -> dict[str, Any] | None:
     }
 
 
-async def _name(run: Run, ready: Ready, history: History) -> str:
+async def _name(run: Run, ready: Ready, history: History, state: Comparison | None = None) -> str:
     """What the ledger calls this project."""
     project = history.project
     if project.conclusive:
         return ledger.key(project.version_table, project.version_schema)
-    return (await load(run, ready, history, strict=False)).name
+    state = state or await _looked(run, ready, history, strict=False)
+    place = None if isinstance(state, Undetermined) else state.place
+    if place is None:
+        raise ConfigurationError("env.py cannot be asked for its version table without changing something")
+    return ledger.key(place.table, place.configured)
 
 
 async def applied(run: Run) -> list[ledger.Row]:
@@ -175,12 +195,27 @@ async def back_up(run: Run) -> None:
     Raises:
         BackupFailedError: it is not whole (40).
     """
-    from headstart import safety
+    from headstart.steps.backup import back_up as take
 
     async with connected(run) as ready, locked(run, ready):
-        recorded = await _recorded(run, ready)
-        run.found(recorded)
-        await safety.back_up(run, ready, before=recorded, intended=recorded)
+        at = await _recorded(run, ready)
+        run.found(at)
+        await take(run, ready, before=at, intended=at)
+
+
+async def recorded(run: Run) -> tuple[str, ...]:
+    """What the database records. No lock, no write."""
+    history = find(run)
+    async with connected(run) as ready:
+        return await _recorded_by(run, ready, history)
+
+
+async def _recorded_by(run: Run, ready: Ready, history: History) -> tuple[str, ...]:
+    project = history.project
+    if not project.conclusive:
+        await _looked(run, ready, history, strict=False)
+        return run.after or ()
+    return await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
 
 
 async def _recorded(run: Run, ready: Ready) -> tuple[str, ...]:
@@ -190,11 +225,7 @@ async def _recorded(run: Run, ready: Ready) -> tuple[str, ...]:
     except (ConfigurationError, BrokenHistoryError) as error:
         run.log.info("project_not_readable", cause=error.message)
         return await postgres.recorded_revisions(ready.connection, "alembic_version", None)
-    project = history.project
-    if not project.conclusive:
-        await load(run, ready, history, strict=False)
-        return run.after or ()
-    return await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
+    return await _recorded_by(run, ready, history)
 
 
 def backups(run: Run, database: str | None) -> tuple[Backup, ...]:
@@ -269,45 +300,12 @@ async def verify_backups(run: Run, database: str | None, names: Sequence[str]) -
     return results
 
 
-@contextlib.asynccontextmanager
-async def _reading(run: Run, *, database: bool) -> AsyncIterator[Any]:
-    """A workbench for a verb that only reads, or none."""
-    if not database:
-        yield None
-        return
-    from headstart.alembic_bridge.workbench import Workbench
-
-    async with connected(run) as ready:
-
-        async def connect() -> Any:  # noqa: ANN401  (a ScriptConnection)
-            return await postgres.connect(ready.dsn, timeout=10, application_name=run.application_name)
-
-        yield Workbench(
-            ready.connection, ready.dsn, connect, work_key=None, lock_timeout=0, statement_timeout=0, log=run.log
-        )
-
-
-async def alembic(run: Run, options: argparse.Namespace, *, database: bool) -> None:
-    """Run one of Alembic's reading verbs, or `revision` and `merge`, which write files.
-
-    Args:
-        run: this run.
-        options: from `alembic_bridge.verbs.parse`.
-        database: whether the verb needs one.
-    """
-    from headstart.alembic_bridge import verbs
-    from headstart.alembic_bridge.scripts import configure
-
-    found = find(run)
-    async with _reading(run, database=database) as workbench:
-        url = workbench.dsn.sqlalchemy_url() if workbench else "postgresql+asyncpg://"
-        await verbs.call(configure(found.project, url, run.options), options, workbench, log=run.log)
-
-
 async def stamp(run: Run, revisions: Sequence[str], *, purge: bool) -> None:
     """Write the version table without running anything, under the lock."""
+    from headstart.steps.work import Work  # the worker comes with it
+
     found = find(run)
-    async with connected(run) as ready, locked(run, ready):
-        work = await load(run, ready, found, strict=False)
-        await work.stamp(revisions, purge=purge, tag=run.options.get("tag"))
-        await work.verify()
+    async with connected(run) as ready, Work.opened(run, ready, found) as work, locked(run, ready):
+        plan = await work.plan(strict=False, target="")
+        assert plan.place is not None  # noqa: S101  (env.py has said so)
+        await work.verify(await work.stamp(plan.place, revisions, purge=purge))

@@ -115,7 +115,7 @@ async def refuse_transaction_pooler(
             theirs = await other.fetchval("select pg_backend_pid()")
             ours = await connection.fetchval("select pg_backend_pid()")
     finally:
-        await other.shut()
+        await other.close()
     if ours == theirs or ours != server.backend_pid:
         raise UnsuitableServerError("the connection goes through a transaction pooler (PgBouncer?)", hint=POOLER_HINT)
 
@@ -138,7 +138,6 @@ async def prepare_session(
         statement_timeout: seconds that a statement may take; 0 is for ever.
         log: told what the server does not know.
     """
-    connection.work_lock_timeout = milliseconds(lock_timeout)
     settings = {
         "lock_timeout": milliseconds(lock_timeout),
         "statement_timeout": milliseconds(statement_timeout),
@@ -191,6 +190,18 @@ async def recorded_revisions(connection: ScriptConnection, table: str, schema: s
     return tuple(row["version_num"] for row in rows)
 
 
+async def revisions_in(connection: ScriptConnection, oid: int) -> tuple[str, ...]:
+    """STUB."""
+    row = await connection.fetchrow("select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = relnamespace where c.oid = $1", oid)
+    if row is None:
+        return ()
+    return await recorded_revisions(connection, row[1], row[0])
+
+
+async def find_version_table(connection: ScriptConnection, table: str, schema: str | None) -> object:
+    """STUB."""
+
+
 def first_line(error: BaseException) -> str:
     """What the server said, without the DETAIL and HINT that asyncpg puts below it."""
     return str(error).partition("\n")[0]
@@ -212,9 +223,9 @@ async def close(connection: ScriptConnection | None) -> None:
     if connection is None or connection.is_closed():
         return
     try:
-        await asyncio.wait_for(connection.shut(), timeout=2)
+        await asyncio.wait_for(connection.close(), timeout=2)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-        connection.drop()
+        connection.terminate()
 
 
 async def holds_user_tables(connection: ScriptConnection, version_table: str) -> bool:

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from headstart import log as logs
-from headstart import postgres
 from headstart.errors import HeadstartError
 from headstart.run import Outcome, Run, conduct
 from headstart.secret import Redactor
 from headstart.settings import Settings, load
-from headstart.up import connected, find
 from headstart.up import downgrade as take_down
 from headstart.up import up as bring_up
 
@@ -88,18 +86,9 @@ async def current(settings: Settings, *, log: FilteringBoundLogger | None = None
     async def look(run: Run) -> None:
         nonlocal found
         run.log = logs.quiet(run.log)
-        history = find(run)
-        project = history.project
-        async with connected(run) as ready:
-            if project.conclusive:
-                table, schema = project.version_table, project.version_schema
-                found = await postgres.recorded_revisions(ready.connection, table, schema)
-                return
-            from headstart.work import Work  # only Alembic knows the table
+        from headstart.operate import recorded  # off the no-op path
 
-            await ready.connection.execute("set default_transaction_read_only = on")
-            await Work.load(run, ready, history, locked=False, strict=False)
-            found = run.after or ()
+        found = await recorded(run)
 
     outcome = await _conduct(settings, look, log, quiet=True)
     if not outcome.ok:

@@ -134,7 +134,7 @@ class _Attempts:
                 server = await postgres.identify(connection)
             postgres.require_primary(server, on_socket=dsn.hosts[0][0].startswith(("/", "@")))
         except BaseException:
-            connection.drop()
+            connection.terminate()
             raise
         return Ready(connection, server, dsn)
 

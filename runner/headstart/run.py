@@ -105,6 +105,7 @@ class Run:
         self.backup: str | None = None
         self.restored: str | None = None
         self.counts: dict[str, int] = {}
+        self.leftovers: list[str] = []
         self.exit = Exit.DONE
         self.last_line: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
@@ -179,6 +180,7 @@ class Run:
             fields |= {"error": outcome.error, "hint": outcome.hint, "stage": self.stage}
             fields |= {"failed": outcome.failed} if outcome.failed else {}
             fields |= {"pending": list(outcome.pending)} if outcome.pending else {}
+            fields |= {"leftovers": self.leftovers} if self.leftovers else {}
             fields |= outcome.context
         fields |= self.counts
         fields |= {f"{stage}_seconds": value for stage, value in outcome.seconds.items()}

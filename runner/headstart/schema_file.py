@@ -221,7 +221,7 @@ async def load_instead(run: Run, ready: Ready, history: History, plan: Plan | No
         )
         return False
     if run.settings.backup == "always":
-        from headstart import safety
+        from headstart.steps import backup as backups_of
 
         await safety.back_up(run, ready, before=(), intended=file.revisions)
     await load(run, ready, file, now.files, path=path)

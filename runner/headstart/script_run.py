@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import asyncpg
 import msgspec
 
-from headstart.sqlscript import ScriptError, line_of
+from headstart.sqlscript import ScriptError, builds_concurrently, line_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -71,7 +71,6 @@ class ScriptFailure(msgspec.Struct, frozen=True, kw_only=True):
         position: where in `statement` the server points to, in characters counted from 1; None if it does not say.
         exact: False if the fault lies in this statement or in one of those sent together with it, up to `last`.
         last: number of the last statement that may be at fault: `index`, if it is exact.
-        error: the exception as asyncpg raised it: `failure.error is error` tells that the failure is not an older one.
     """
 
     statement: str
@@ -81,46 +80,29 @@ class ScriptFailure(msgspec.Struct, frozen=True, kw_only=True):
     position: int | None = None
     exact: bool = True
     last: int = 1
-    error: Exception
-
-    @property
-    def sqlstate(self) -> str | None:
-        """The server's code for it; None if it did not come from the server."""
-        return getattr(self.error, "sqlstate", None)
 
 
-@contextlib.contextmanager
-def noted(connection: ScriptConnection, query: str) -> Iterator[None]:
-    """Tells `at_work`, and remembers as `last_error` what a single statement fails of, unless more is known already."""
-    connection.at_work(query)
+def failure_of(error: BaseException | None) -> ScriptFailure | None:
+    """Where a script failed, if an error came from one."""
+    return getattr(error, "script", None)
+
+
+_LOCK_TIMEOUT = "select pg_catalog.current_setting('lock_timeout')"
+
+
+@contextlib.asynccontextmanager
+async def _patient(connection: ScriptConnection, statement: str) -> AsyncIterator[None]:
+    """While a statement builds CONCURRENTLY there is no `lock_timeout`: given up half-way, it leaves an INVALID index."""
+    if connection.is_in_transaction() or not builds_concurrently(statement):
+        yield
+        return
+    before = await connection.fetchval(_LOCK_TIMEOUT)
+    await connection.execute("set lock_timeout = 0")
     try:
         yield
-    except Exception as error:
-        if connection.last_error is None or connection.last_error.error is not error:
-            connection.last_error = ScriptFailure(statement=query, position=_position(error), error=error)
-        raise
     finally:
-        connection.at_work(None)
-
-
-def shifted(query: str, by: int, error: Exception) -> ScriptFailure:
-    """What a statement failed of that was sent behind `by` other characters, with the position in itself."""
-    position = _position(error)
-    return ScriptFailure(statement=query, position=None if position is None else position - by, error=error)
-
-
-def exchange_lock_timeout(present: str, wanted: str) -> str:
-    """SQL that sets `lock_timeout` if it has a certain value now; its command tag is SELECT 1 if it did.
-
-    Args:
-        present: the value that it must have, as a setting: "5s", "250ms", "5000" (milliseconds).
-        wanted: the value that it gets.
-    """
-    length = f"{present}ms" if present.strip().isdigit() else present
-    return (
-        f"SELECT pg_catalog.set_config('lock_timeout', {_quoted(wanted)}, false) WHERE"
-        f" pg_catalog.current_setting('lock_timeout')::pg_catalog.interval = {_quoted(length)}::pg_catalog.interval"
-    )
+        if not connection.is_closed():
+            await connection.execute(f"set lock_timeout = {_quoted(before)}")
 
 
 async def run(connection: ScriptConnection, source: str, statements: list[Statement]) -> str:
@@ -136,7 +118,7 @@ async def run(connection: ScriptConnection, source: str, statements: list[Statem
 
     Raises:
         ScriptError: it holds what cannot be run; nothing has been sent.
-        asyncpg.PostgresError: as the server raised it; `connection.last_error` names the statement.
+        asyncpg.PostgresError: as the server raised it; `failure_of` names the statement.
     """
     inside = connection.is_in_transaction()
     _refuse_impossible(source, statements, inside=inside)
@@ -189,7 +171,8 @@ class _Run:
                 if one.kind == "copy_in":
                     status = await self.copy(one)
                 else:
-                    status = await self.connection.execute(one.text)
+                    async with _patient(self.connection, one.text):
+                        status = await self.connection.execute(one.text)
             except Exception as error:
                 self.note(one, error, position=_position(error))
                 raise
@@ -226,7 +209,6 @@ class _Run:
         except asyncpg.PostgresError:  # the server did not get as far as the savepoint
             return False
         await self.apart(statements)
-        self.connection.last_error = None
         return True
 
     async def copy(self, statement: Statement) -> str:
@@ -249,7 +231,7 @@ class _Run:
         self, one: Statement, error: Exception, *, position: int | None = None, last: Statement | None = None
     ) -> None:
         number = self.numbers[one.start]
-        self.connection.last_error = ScriptFailure(
+        error.script = ScriptFailure(  # type: ignore[attr-defined]  # travels with it, whoever wraps it
             statement=one.text,
             index=number,
             count=len(self.numbers),
@@ -257,7 +239,6 @@ class _Run:
             position=position,
             exact=last is None,
             last=number if last is None else self.numbers[last.start],
-            error=error,
         )
 
 

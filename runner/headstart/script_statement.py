@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -10,7 +10,6 @@ from headstart import script_run
 
 if TYPE_CHECKING:
     from asyncpg import Record
-    from asyncpg.prepared_stmt import PreparedStatement
 
     from headstart.script_connection import ScriptConnection
     from headstart.sqlscript import Statement
@@ -45,9 +44,7 @@ class Silent:
         if args:
             message = f"the server expects 0 arguments for this query, {len(args)} were passed"
             raise asyncpg.InterfaceError(message)
-        self._connection.last_error = None
-        async with self._connection.unhurried(self._query):
-            self._status = await self._run(timeout)
+        self._status = await self._run(timeout)
         return []
 
     async def cursor(self, *args: object) -> Silent:
@@ -56,8 +53,7 @@ class Silent:
         return Spent(self._connection, self._query)
 
     async def _run(self, timeout: float | None) -> str:
-        del timeout  # SQLAlchemy gives none
-        return await self._connection.send(self._query)
+        return await self._connection.execute(self._query, timeout=timeout)
 
 
 class Spent(Silent):
@@ -80,27 +76,4 @@ class Script(Silent):
         statements, self._statements = self._statements, None
         if statements is None:
             statements = self._connection.parse(self._query)
-        self._connection.at_work(self._query)
-        try:
-            return await script_run.run(self._connection, self._query, statements)
-        finally:
-            self._connection.at_work(None)
-
-
-class Watched:
-    """A prepared statement of asyncpg's, with `work_lock_timeout` and `last_error` looked after."""
-
-    def __init__(self, connection: ScriptConnection, query: str, statement: PreparedStatement[Record]) -> None:
-        self._connection = connection
-        self._query = query
-        self._statement = statement
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever asyncpg's has)
-        return getattr(self._statement, name)
-
-    async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:
-        """As asyncpg's own."""
-        self._connection.last_error = None
-        async with self._connection.unhurried(self._query):
-            with script_run.noted(self._connection, self._query):
-                return await self._statement.fetch(*args, timeout=timeout)
+        return await script_run.run(self._connection, self._query, statements)

@@ -18,11 +18,8 @@ from headstart.sqltokens import after_special, skip_blank, skip_plain, tokens
 
 Kind = Literal["plain", "copy_in", "copy_out", "transaction_control", "savepoint"]
 
-_KEEPS_ROLE = re.compile(
-    r"\s*(?:create|alter|drop|comment|begin|commit|rollback|savepoint|release)\b"
-    r"(?!.*(?:\brole\b|authorization|set_config))",
-    re.IGNORECASE | re.DOTALL,
-)
+# CREATE and DROP INDEX, REINDEX, ALTER TABLE ... DETACH PARTITION. REFRESH MATERIALIZED VIEW locks others out.
+_BUILDING = frozenset({"CREATE", "DROP", "REINDEX", "ALTER"})
 _FIRST_WORD = re.compile(r"\s*([A-Za-z]+)")
 _WORD = re.compile(r"[A-Za-z_]+")
 # A routine shows itself within CREATE OR REPLACE FUNCTION.
@@ -122,9 +119,17 @@ def is_single(text: str) -> bool:
     return semicolon < 0 or text[semicolon:].strip() == ";"
 
 
-def keeps_role(statement: str) -> bool:
-    """Whether a statement certainly leaves the session's role as it is: what may call a function may change it."""
-    return _KEEPS_ROLE.match(statement) is not None
+def builds_concurrently(text: str) -> bool:
+    """Whether this is one statement that builds, drops or detaches CONCURRENTLY.
+
+    It takes no lock that others queue behind, and must not be given up half-way: that leaves an INVALID index.
+    """
+    if "concurrently" not in text.lower():
+        return False
+    words = [token.text.upper() for token in tokens(text) if token.kind in {"word", "mark"}]
+    while words and words[-1] == ";":
+        words.pop()
+    return ";" not in words and "CONCURRENTLY" in words and words[0] in _BUILDING
 
 
 def has_parameters(text: str, *, standard_conforming: bool = True) -> bool:

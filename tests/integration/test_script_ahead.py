@@ -28,7 +28,7 @@ async def ahead(any_database: str) -> AsyncIterator[ScriptConnection]:
     connection = await asyncpg.connect(any_database, connection_class=ScriptConnection, statement_cache_size=0)
     connection.ahead = True
     yield connection
-    await connection.shut()
+    await connection.close()
 
 
 async def _run(connection: ScriptConnection, query: str) -> None:

@@ -25,7 +25,7 @@ async def ours(database: str, request: pytest.FixtureRequest) -> AsyncIterator[S
     connection = await asyncpg.connect(database, connection_class=ScriptConnection, statement_cache_size=request.param)
     connection.lent = True
     yield connection
-    await connection.shut(5)
+    await connection.close(5)
 
 
 async def test_several_statements_run_in_the_transaction(ours: ScriptConnection) -> None:

@@ -131,6 +131,6 @@ async def test_a_whole_pg_dump_file_is_replayed(
     await engine.dispose()
     for what in (("--schema-only",), ("--data-only", "--inserts")):
         assert comparable(dump(CLIENTS[0], url, *what)) == comparable(dump(CLIENTS[0], database, *what))
-    await connection.shut(5)
+    await connection.close(5)
     other.drop_database(url)
     shared_servers(source).drop_database(database)

@@ -24,7 +24,7 @@ async def ours(database: str, request: pytest.FixtureRequest) -> AsyncIterator[S
     connection = await asyncpg.connect(database, connection_class=ScriptConnection, statement_cache_size=request.param)
     connection.lent = True
     yield connection
-    await connection.shut(5)
+    await connection.close(5)
 
 
 DUMP_HEADER = """ SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET

@@ -236,7 +236,7 @@ async def _give_up(conn: ScriptConnection, renaming: asyncio.Task[str]) -> None:
         if not conn.is_closed():
             await conn.execute("rollback")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        conn.drop()
+        conn.terminate()
 
 
 def _explained(error: asyncpg.PostgresError, live: str) -> RefusedError | RestoreFailedError:

@@ -25,7 +25,7 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
     Raises:
         BackupFailedError: it is not whole (40).
         UnsuitableServerError: there is no pg_dump for the server's version (22).
-        LockNotObtainedError: the lock was lost meanwhile (30).
+        InterruptedMigrationError: the session that holds the lock was lost meanwhile (63).
     """
     with run.timed("backup"):
         async with kept(ready.connection) as beat:

@@ -1,0 +1,247 @@
+"""What is recorded against what the history holds: by the files alone where that is certain, else by env.py itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headstart import ledger, postgres
+from headstart.errors import ConfigurationError, EnvironmentWritesError, named
+from headstart.plan import Plan, decide
+from headstart.run import spell
+from headstart.worker.messages import Place, Step
+
+if TYPE_CHECKING:
+    from headstart.graph import Graph
+    from headstart.history import History
+    from headstart.readiness import Ready
+    from headstart.run import Run
+    from headstart.worker.messages import Access, Planned
+    from headstart.worker.supervise import Process, TaskFailedError, WorkerLostError
+
+
+class UpToDate(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing is pending.
+
+    Args:
+        recorded: what the version table holds.
+        beyond: that is more than the target asks for.
+        place: the version table, where env.py has said so.
+    """
+
+    recorded: tuple[str, ...]
+    beyond: bool = False
+    place: Place | None = None
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """Something is to be done.
+
+    Args:
+        recorded: what the version table holds.
+        steps: what is to be run, in order.
+        place: the version table.
+        after: what the version table is to hold; None where only the end will tell.
+        one_transaction: why all of it shares one transaction; "" if each revision has its own, or nobody knows yet.
+        heads: of the history.
+    """
+
+    recorded: tuple[str, ...]
+    steps: tuple[Step, ...]
+    place: Place
+    after: tuple[str, ...] | None = None
+    one_transaction: str = ""
+    heads: tuple[str, ...] = ()
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """The ids of the steps."""
+        return tuple(step.revision for step in self.steps)
+
+
+class Undetermined(msgspec.Struct, frozen=True, kw_only=True):
+    """Only env.py can tell, or not even that without changing something."""
+
+    reason: str
+
+
+Comparison = UpToDate | Pending | Undetermined
+
+
+async def compare(run: Run, ready: Ready, found: History) -> Comparison:
+    """Hold what is recorded against the revision files, without Alembic.
+
+    Raises:
+        BrokenHistoryError: the target is `head`, and there are several (70).
+        DatabaseAheadError: the recorded revision is newer than all of it (71).
+        DatabaseUnknownError: the recorded revision is not in it (72).
+        RevisionEditedError: an applied revision's file has changed since (73).
+    """
+    with run.timed("compare"):
+        project, graph = found
+        if not project.conclusive or graph is None or not graph.revisions:
+            reason = project.why or "the revision files are written in an unusual way"
+            if graph is not None and not graph.revisions:
+                reason = f"there are no revisions in {', '.join(project.version_locations)}"
+                run.log.warning("history_empty", reason=reason, hint="see what was copied into the image, or version_locations")
+            return _undetermined(run, reason)
+        recorded = await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
+        run.found(recorded)
+        name = ledger.key(project.version_table, project.version_schema)
+        plan = await _decided(run, ready, recorded, graph, name)
+        if plan is None:
+            return _undetermined(run, f"the target {run.settings.target!r} is Alembic's to resolve")
+        if not graph.revisions.keys() >= set(recorded):
+            run.log.warning("database_ahead", revision=spell(recorded), hint="left as it is: HEADSTART_AHEAD=allow")
+            return UpToDate(recorded=recorded, beyond=True)
+        if plan.nothing_pending:
+            run.log.info("nothing_pending", revision=spell(recorded), target=run.settings.target, beyond=plan.beyond)
+            return UpToDate(recorded=recorded, beyond=plan.beyond)
+        run.pending = plan.pending
+        return Pending(
+            recorded=recorded,
+            steps=tuple(_step(graph, revision) for revision in plan.pending),
+            place=Place(table=project.version_table, schema=project.version_schema, configured=project.version_schema),
+            after=plan.after,
+            heads=graph.heads,
+        )
+
+
+def _undetermined(run: Run, reason: str) -> Undetermined:
+    run.log.info("alembic_decides", reason=reason)
+    return Undetermined(reason=reason)
+
+
+async def _decided(run: Run, ready: Ready, recorded: tuple[str, ...], graph: Graph, name: str) -> Plan | None:
+    """The plan by the files and the ledger; refuses a database that this history does not fit."""
+    entries = {}
+    if not graph.revisions.keys() >= set(recorded):
+        from headstart.history.squashed import refuse_midway
+
+        refuse_midway(recorded, graph)
+        entries = await ledger.entries(ready.connection, name)
+    allow_ahead = run.settings.ahead == "allow"
+    plan = decide(recorded, graph, run.settings.target, ledger=entries, allow_ahead=allow_ahead)
+    await ledger.refuse_edited(ready.connection, name, recorded, graph)
+    return plan
+
+
+def _step(graph: Graph, revision: str) -> Step:
+    found = graph.revisions[revision]
+    return Step(
+        revision=revision,
+        down=tuple(graph.parents[revision]),
+        description=found.doc,
+        path=found.path,
+        sha256=found.sha256,
+    )
+
+
+async def ask(
+    run: Run,
+    ready: Ready,
+    found: History,
+    process: Process,
+    access: Access,
+    *,
+    up: bool = True,
+    strict: bool = True,
+    target: str | None = None,
+) -> Comparison:
+    """The same comparison by env.py itself, in the worker.
+
+    Args:
+        run: this run.
+        ready: the supervisor's session.
+        found: the files.
+        process: of the worker.
+        access: read-only as long as the lock is not held.
+        up: whether the way goes up.
+        strict: refuse a history that does not fit what is recorded.
+        target: the run's own when left out; "" to ask for what is recorded alone.
+
+    Returns:
+        Undetermined where env.py insists on writing, and may not.
+
+    Raises:
+        BrokenHistoryError: as `compare` (70).
+        DatabaseUnknownError: as `compare` (72).
+        ConfigurationError: env.py cannot be run, or reaches another database (10).
+    """
+    from headstart.steps.connect import environ_of
+    from headstart.worker import messages
+    from headstart.worker.supervise import TaskFailedError, WorkerLostError
+
+    planned: list[Planned] = []
+
+    def hear(message: object) -> None:
+        if isinstance(message, messages.Planned):
+            planned.append(message)
+            run.found(message.recorded)
+
+    wanted = run.settings.target if target is None else target or None
+    task = messages.Plan(
+        project=found.project,
+        access=access,
+        options=run.options,
+        environ=environ_of(run),
+        target=None if found.graph is not None and not strict else wanted,
+        up=up,
+    )
+    with run.timed("compare" if access.work_key is None else "load"):
+        try:
+            await process.do(task, hear)
+        except TaskFailedError as error:
+            if planned and strict and found.graph is not None:  # say it in our own words where the files tell
+                await _decided(run, ready, planned[-1].recorded, found.graph, _name(planned[-1].place))
+            if error.failed.error == EnvironmentWritesError.__name__ and access.read_only:
+                return Undetermined(reason=error.failed.message)
+            raise failure(error) from error
+        except WorkerLostError as error:
+            raise _ended(error) from error
+        if len(planned) != 1:
+            raise _ended(None)
+        return await _judged(run, ready, found, planned[0], strict=strict, wanted=wanted)
+
+
+async def _judged(
+    run: Run, ready: Ready, found: History, planned: Planned, *, strict: bool, wanted: str | None
+) -> Comparison:
+    recorded, place = planned.recorded, planned.place
+    if strict and found.graph is not None and found.graph.revisions:
+        await _decided(run, ready, recorded, found.graph, _name(place))
+    if place.schema is not None and place.oid is not None:
+        await postgres.find_version_table(ready.connection, place.table, place.schema)
+    if wanted is None or not planned.steps:
+        run.pending = ()
+        if wanted is not None:
+            run.log.info("nothing_pending", revision=spell(recorded), target=wanted, beyond=False)
+        return UpToDate(recorded=recorded, place=place)
+    run.pending = tuple(step.revision for step in planned.steps)
+    return Pending(
+        recorded=recorded,
+        steps=planned.steps,
+        place=place,
+        one_transaction=planned.one_transaction,
+        heads=planned.heads,
+    )
+
+
+def _name(place: Place) -> str:
+    return ledger.key(place.table, place.configured)
+
+
+def failure(error: TaskFailedError) -> Exception:
+    """A failed task as an error of ours, where no revision was at work."""
+    failed = error.failed
+    context: dict[str, Any] = dict(failed.context)
+    kind = named(failed.error)
+    return kind(failed.message, hint=failed.hint, **context)
+
+
+def _ended(error: WorkerLostError | None) -> Exception:
+    cause = error.message if error is not None else "env.py ended without calling context.run_migrations()"
+    return ConfigurationError(
+        f"env.py was not run to its end: {cause}", hint="see what env.py does; nothing was changed"
+    )

@@ -1,0 +1,97 @@
+"""The supervisor's own session: waited for, proven fit, and holding the migration lock."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from headstart import history, postgres
+from headstart.lock import WORK, migration_lock
+from headstart.readiness import wait_until_ready
+from headstart.worker.messages import Access
+
+if TYPE_CHECKING:
+    from headstart.history import History
+    from headstart.readiness import Ready
+    from headstart.run import Run
+
+
+def find(run: Run) -> History:
+    """Locate the Alembic project by Alembic's own rules, and read its revision files.
+
+    Raises:
+        ConfigurationError: there is no such project (10).
+        BrokenHistoryError: the files are no history (70).
+    """
+    settings = run.settings
+    return history.read(settings.config, cwd=run.cwd, explicit=settings.config_explicit, section=run.section)
+
+
+@contextlib.asynccontextmanager
+async def connected(run: Run) -> AsyncIterator[Ready]:
+    """Wait until the server is ready; the session that proved it is the supervisor's until the end."""
+    with run.timed("wait"):
+        ready = await wait_until_ready(
+            run.settings.dsn, timeout=run.settings.wait_timeout, application_name=run.application_name, log=run.log
+        )
+    try:
+        yield ready
+    finally:
+        await postgres.close(ready.connection)
+
+
+@contextlib.asynccontextmanager
+async def locked(run: Run, ready: Ready) -> AsyncIterator[None]:
+    """Hold the migration lock on the supervisor's session, which is fit to hold one."""
+    async with contextlib.AsyncExitStack() as stack:
+        with run.timed("lock"):
+            await prepare(run, ready)
+            await stack.enter_async_context(
+                migration_lock(ready.connection, timeout=run.settings.lock_timeout, log=run.log)
+            )
+        yield
+
+
+async def prepare(run: Run, ready: Ready) -> None:
+    """Make the session fit to hold a lock, or refuse what cannot be."""
+    await postgres.refuse_transaction_pooler(
+        ready.connection, ready.server, ready.dsn, application_name=run.application_name
+    )
+    await postgres.prepare_session(
+        ready.connection,
+        lock_timeout=run.settings.table_lock_timeout,
+        statement_timeout=run.settings.statement_timeout,
+        log=run.log,
+    )
+
+
+async def access(run: Run, ready: Ready, *, work_key: int | None = WORK, schema: str | None = None) -> Access:
+    """What the worker's sessions are proven by, and given.
+
+    Args:
+        run: this run.
+        ready: the supervisor's session; with a work key it holds the migration lock.
+        work_key: of the lock; None: nothing may be changed.
+        schema: the tenant's, if it is one.
+    """
+    token = secrets.randbits(62)
+    await ready.connection.execute(f"select pg_catalog.pg_advisory_lock_shared('{token}'::pg_catalog.int8)")
+    return Access(
+        dsn=ready.dsn,
+        backend=await ready.connection.fetchval("select pg_catalog.pg_backend_pid()"),
+        token=token,
+        work_key=work_key,
+        read_only=work_key is None,
+        schema=schema,
+        application_name=run.application_name,
+        lock_timeout=run.settings.table_lock_timeout,
+        statement_timeout=run.settings.statement_timeout,
+    )
+
+
+def environ_of(run: Run) -> dict[str, str | None]:
+    """Variables of the worker in which an env.py may look for its address: a direct one goes before a pooler's."""
+    direct = run.environ.get("DATABASE_DIRECT_URL")
+    return {"DATABASE_URL": direct} if direct else {}

@@ -1,0 +1,437 @@
+"""Has the worker run what is pending, and says what came of it: by what the database then records, never by a guess."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import tenacity
+
+from headstart import postgres
+from headstart.errors import (
+    HeadstartError,
+    InterruptedMigrationError,
+    MigrationFailedError,
+    PartlyCommittedError,
+    TableLocksNotObtainedError,
+    VerificationFailedError,
+    named,
+)
+from headstart.observe import invalid_indexes, summary
+from headstart.readiness import wait_until_ready
+from headstart.run import AppliedRevision, spell
+from headstart.steps.connect import environ_of
+from headstart.steps.watch import Watch
+from headstart.worker.messages import Ledger, Migrate, Planned, RevisionApplied, RevisionStarted, Wanted
+from headstart.worker.supervise import TaskFailedError, WorkerLostError, gone
+
+if TYPE_CHECKING:
+    from headstart.history import History
+    from headstart.readiness import Ready
+    from headstart.run import Run
+    from headstart.steps.compare import Pending
+    from headstart.worker.messages import Access, Message, Place, Step
+    from headstart.worker.supervise import Process
+
+RETRIED = {"55P03": "lock_not_available", "40P01": "deadlock_detected", "40001": "serialization_failure"}
+"""SQLSTATEs that mean a lost race, after which the same revision may succeed."""
+
+LAST_LOOK = 2.0
+"""Seconds for the same after a signal or the deadline."""
+LOOK_AGAIN = 30.0
+"""Seconds that a server which went away gets to come back, so that the report can say where the database is."""
+
+
+class LostRaceError(MigrationFailedError):
+    """A revision lost the race for its locks, and nothing of it was committed."""
+
+
+async def migrate(
+    run: Run,
+    ready: Ready,
+    found: History,
+    process: Process,
+    access: Access,
+    plan: Pending,
+    *,
+    up: bool = True,
+    book: Ledger | None = None,
+) -> tuple[str, ...]:
+    """Run the plan; a revision that loses a race for its locks is tried again, with what follows it.
+
+    Args:
+        run: this run: gets what was applied, what failed, what is pending.
+        ready: the supervisor's session, which holds the migration lock.
+        found: the project.
+        process: of the worker.
+        access: what its sessions are proven by.
+        plan: what is to be run.
+        up: whether it goes up.
+        book: what the ledger's rows say; None for none.
+
+    Returns:
+        What the version table has to hold now, by Alembic's account.
+
+    Raises:
+        MigrationFailedError: a revision failed and was rolled back (60).
+        PartlyCommittedError: it had committed something outside its transaction (61).
+        TableLocksNotObtainedError: it lost the race for its locks again and again (62).
+        InterruptedMigrationError: the server, the connection or the worker failed (63).
+    """
+    work = _Work(run, ready, found, process, access, plan, up=up, book=book)
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(LostRaceError),
+        stop=work.out_of_patience,
+        wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
+        before_sleep=work.retried,
+        reraise=True,
+    )
+    with run.timed("upgrade" if up else "downgrade"):
+        await work.begin()
+        try:
+            recorded: tuple[str, ...] = await retrying(work.attempt)
+        except LostRaceError as error:
+            raise work.locks_not_obtained(error) from error
+        await work.refuse_useless_indexes()
+    return recorded
+
+
+class _Work:
+    """One migration, and how far it has got."""
+
+    def __init__(
+        self,
+        run: Run,
+        ready: Ready,
+        found: History,
+        process: Process,
+        access: Access,
+        plan: Pending,
+        *,
+        up: bool,
+        book: Ledger | None,
+    ) -> None:
+        self._run = run
+        self._ready = ready
+        self._found = found
+        self._process = process
+        self._access = access
+        self._plan = plan
+        self._up = up
+        self._book = book
+        self._before = plan.recorded
+        self._place = plan.place
+        self._invalid: frozenset[str] = frozenset()
+        self._on_indexes: list[str] = []
+        self._current: str | None = None
+        self._began = 0.0
+        self._watch: Watch | None = None
+        self._first_loss = (0, 0.0)  # how many revisions were done then, and when it was
+        self.done = 0
+
+    @property
+    def _left(self) -> tuple[Step, ...]:
+        return self._plan.steps[self.done :]
+
+    async def begin(self) -> None:
+        """Note what is wrong already, and say how transactions will be."""
+        self._invalid = await invalid_indexes(self._ready.connection, self._access.schema)
+        self._run.pending = self._plan.revisions
+        if self._plan.one_transaction:
+            reason = self._plan.one_transaction
+            self._run.log.info("one_transaction", reason=reason, hint="all revisions are applied, or none of them")
+
+    async def attempt(self) -> tuple[str, ...]:
+        """Run what is left, once."""
+        task = Migrate(
+            project=self._found.project,
+            access=self._access,
+            options=self._run.options,
+            environ=environ_of(self._run),
+            before=self._before,
+            steps=tuple(Wanted(revision=step.revision, up=self._up) for step in self._left),
+            one_transaction=bool(self._plan.one_transaction),
+            ledger=self._book,
+        )
+        self._current = None
+        try:
+            recorded = await self._supervised(task)
+        except TaskFailedError as error:
+            await self._look()
+            raise await self._failed(error) from error
+        except (WorkerLostError, InterruptedMigrationError) as error:
+            stopped = await self._process.stop(self._session())
+            await self._look()
+            raise await self._lost(error, stopped) from error
+        except asyncio.CancelledError:
+            stopped = await self._process.stop(self._session())
+            with contextlib.suppress(HeadstartError):
+                await self._look(patience=LAST_LOOK)
+            await self._note_leftovers(stopped)
+            raise
+        self._settle(tuple(recorded))
+        return tuple(sorted(recorded))
+
+    async def _supervised(self, task: Migrate) -> list[str]:
+        """Have the worker do it, and watch both sessions meanwhile."""
+        connection = self._ready.connection
+        watch = self._watch = Watch(
+            self._process, connection, patience=self._run.settings.table_lock_timeout, log=self._run.log
+        )
+        doing = asyncio.ensure_future(self._process.do(task, self._hear))
+        watching = asyncio.ensure_future(watch.until_lost())
+        try:
+            await asyncio.wait([doing, watching], return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                watching.result()  # raises
+            return list(await doing)
+        finally:
+            for each in (doing, watching):
+                each.cancel()
+            await asyncio.gather(doing, watching, return_exceptions=True)
+
+    def _hear(self, message: Message) -> None:
+        run = self._run
+        match message:
+            case Planned():
+                self._place = message.place
+            case RevisionStarted():
+                self._current, self._began = message.revision, time.monotonic()
+                if self._watch is not None:
+                    self._watch.revision = message.revision
+            case RevisionApplied():
+                self._on_indexes += message.on_indexes
+                self._current = None
+                if self._watch is not None:
+                    self._watch.revision = None
+                    self._watch.heard()
+                if message.committed:
+                    self._applied(AppliedRevision(revision=message.revision, seconds=message.seconds))
+                run.log.info(
+                    "revision_applied" if message.up else "revision_reverted",
+                    revision=message.revision,
+                    description=message.description,
+                    applied_seconds=message.seconds,
+                    done=self.done if message.committed else None,
+                    of=len(self._plan.steps),
+                )
+            case _:
+                pass
+
+    def _applied(self, applied: AppliedRevision) -> None:
+        self.done += 1
+        self._run.applied.append(applied)
+        self._run.pending = tuple(step.revision for step in self._left)
+
+    def _settle(self, recorded: tuple[str, ...]) -> None:
+        """Let the account of what was applied agree with what is recorded."""
+        self._run.after = recorded
+        self._before = recorded
+        while (left := self._left) and _is_done(self._plan.steps, left[0], recorded, up=self._up):
+            took = round(time.monotonic() - self._began, 3) if left[0].revision == self._current else 0.0
+            self._applied(AppliedRevision(revision=left[0].revision, seconds=took))
+
+    def _session(self) -> asyncpg.Connection[asyncpg.Record] | None:
+        connection = self._ready.connection
+        return None if connection.is_closed() else connection
+
+    async def _look(self, *, patience: float = LOOK_AGAIN) -> None:
+        """After a failure: wait until the worker's sessions are gone, and read what is recorded.
+
+        Over a new session, if ours is gone: the report must not guess.
+        """
+        run = self._run
+        run.failed = self._current or (self._left[0].revision if self._left else None)
+        run.after = None
+        try:
+            async with self._session_for_looking(patience) as connection:
+                if not await gone(connection, list(self._process.backends), timeout=patience):
+                    raise InterruptedMigrationError("the worker's session is still there")
+                recorded = await self._read(connection)
+        except (HeadstartError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as unknown:
+            run.log.warning("revision_unknown", cause=str(unknown), hint="`headstart status` says where the database is")
+            return
+        self._settle(recorded)
+        if run.failed not in {step.revision for step in self._left}:
+            run.failed = None
+
+    @contextlib.asynccontextmanager
+    async def _session_for_looking(self, patience: float) -> Any:  # noqa: ANN401  (an async iterator of a connection)
+        connection = self._session()
+        if connection is not None:
+            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                async with asyncio.timeout(2):
+                    await connection.fetchval("select 1")
+                yield connection
+                return
+        again = await wait_until_ready(
+            self._ready.dsn, timeout=patience, application_name=self._run.application_name, log=self._run.log
+        )
+        try:
+            yield again.connection
+        finally:
+            await postgres.close(again.connection)
+
+    async def _read(self, connection: Any) -> tuple[str, ...]:  # noqa: ANN401  (a ScriptConnection)
+        return await read(connection, self._place)
+
+    async def _leftovers(self, said: TaskFailedError | None) -> list[str]:
+        """What the failed revision has committed all the same: statements, and indexes that stayed INVALID."""
+        found = [] if said is None else [summary(each, 300) for each in said.failed.leftovers]
+        with contextlib.suppress(HeadstartError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            async with self._session_for_looking(2.0) as connection:
+                new = await invalid_indexes(connection, self._access.schema) - self._invalid
+                found += [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(new)]
+        return found
+
+    async def _note_leftovers(self, said: TaskFailedError | None) -> None:
+        leftovers = await self._leftovers(said)
+        if leftovers:
+            self._run.leftovers = leftovers
+            self._run.log.warning("leftovers_found", leftovers=leftovers)
+
+    async def _failed(self, error: TaskFailedError) -> HeadstartError:
+        """The error that names revision, statement, SQLSTATE and position, and what was committed."""
+        failed = error.failed
+        if failed.lost:
+            return await self._lost(HeadstartError(failed.message), error)
+        if failed.revision is None:
+            return self._of_environment(error)
+        context: dict[str, Any] = {**failed.context, "revision": failed.revision}
+        state = f" [{failed.sqlstate}]" if failed.sqlstate else ""
+        where = f" ({failed.context['location']})" if failed.context.get("location") else ""
+        message = f"revision {failed.revision} failed: {failed.message}{state}{where}"
+        leftovers = await self._leftovers(error)
+        if leftovers:
+            return _partly(message, leftovers, context)
+        if failed.sqlstate in RETRIED:
+            if self._first_loss[0] != self.done or not self._first_loss[1]:
+                self._first_loss = (self.done, time.monotonic())
+            return LostRaceError(message, cause=failed.message, **{"sqlstate": failed.sqlstate, **context})
+        kind = named(failed.error)
+        return (kind if issubclass(kind, MigrationFailedError) else MigrationFailedError)(message, hint=failed.hint, **context)
+
+    def _of_environment(self, error: TaskFailedError) -> HeadstartError:
+        """env.py has failed, and no revision was at work: what it means depends on what had been run."""
+        failed, applied = error.failed, self._run.applied
+        if not applied:
+            return named(failed.error)(failed.message, hint=failed.hint, **failed.context)
+        return MigrationFailedError(
+            f"{failed.message}; {len(applied)} revision(s) had been run before that, and are committed",
+            hint="correct env.py: what it does after context.run_migrations() has failed",
+        )
+
+    async def _lost(self, error: HeadstartError, said: TaskFailedError | None) -> HeadstartError:
+        """The connection, the server or the worker has failed, and not a revision."""
+        where = "unknown" if self._run.after is None else f"at {_listed(self._run.after)}"
+        at = f" in revision {self._run.failed}" if self._run.failed else ""
+        message = f"interrupted{at}: {error.message}; the database is {where}"
+        leftovers = await self._leftovers(said)
+        if leftovers:
+            return _partly(message, leftovers, {"revision": self._run.failed})
+        return InterruptedMigrationError(message, hint=_AGAIN if self._run.after is not None else _UNKNOWN)
+
+    def locks_not_obtained(self, error: LostRaceError) -> TableLocksNotObtainedError:
+        """The revision has lost the race for its locks for too long."""
+        blockers = self._blockers()
+        seen = "; ".join(blockers) or "sessions that have left again"
+        hint = f"end or wait for the blockers, then run again, or raise HEADSTART_TABLE_LOCK_RETRY; seen: {seen}"
+        context = {name: value for name, value in error.context.items() if name != "cause"}
+        return TableLocksNotObtainedError(error.message, hint=hint, blockers=blockers, **context)
+
+    def out_of_patience(self, state: tenacity.RetryCallState) -> bool:
+        """Whether the present revision has lost for too long."""
+        left = self._first_loss[1] + self._run.settings.table_lock_retry - time.monotonic()
+        return state.upcoming_sleep >= left
+
+    async def retried(self, state: tenacity.RetryCallState) -> None:
+        """Say that a revision is tried again, and why."""
+        error = state.outcome.exception() if state.outcome is not None else None
+        assert isinstance(error, LostRaceError)  # noqa: S101  (nothing else is tried again)
+        left = self._first_loss[1] + self._run.settings.table_lock_retry - time.monotonic()
+        self._run.failed = None
+        self._run.log.warning(
+            "revision_retried",
+            revision=error.context["revision"],
+            sqlstate=error.context["sqlstate"],
+            cause=error.context["cause"],
+            attempt=state.attempt_number,
+            pause_seconds=state.upcoming_sleep,
+            left_seconds=left,
+            blockers=self._blockers(),
+        )
+
+    async def refuse_useless_indexes(self) -> None:
+        """An INVALID index answers no query, yet `create index if not exists` takes it for done.
+
+        Raises:
+            VerificationFailedError: a statement of this run left one, or passed over one (80).
+        """
+        now = await invalid_indexes(self._ready.connection, self._access.schema)
+        text = "\n".join(self._on_indexes)
+        ours = sorted(name for name in now if name not in self._invalid or name.rpartition(".")[2].strip('"') in text)
+        if ours:
+            raise VerificationFailedError(
+                f"INVALID after the upgrade, and so of no use to any query: index {', '.join(ours)}",
+                hint="; ".join(f"reindex index concurrently {name};" for name in ours),
+                invalid_indexes=ours,
+            )
+        if now:
+            hint = "reindex index concurrently, or drop them"
+            self._run.log.warning("invalid_indexes_found", indexes=sorted(now), hint=hint)
+
+    def _blockers(self) -> list[str]:
+        return [] if self._watch is None else [str(each) for each in self._watch.blockers]
+
+
+_AGAIN = "the revision is not at fault: run again"
+_UNKNOWN = "see `headstart status` once the server answers; then run again"
+
+
+def _partly(message: str, leftovers: list[str], context: dict[str, Any]) -> PartlyCommittedError:
+    hint = "undo what the failed revision has committed already, then run again: " + "; ".join(leftovers)
+    return PartlyCommittedError(message, hint=hint, leftovers=leftovers, **context)
+
+
+def _listed(revisions: tuple[str, ...]) -> str:
+    return ", ".join(revisions) or "base"
+
+
+def _is_done(steps: tuple[Step, ...], step: Step, recorded: tuple[str, ...], *, up: bool) -> bool:
+    """Whether a step has been taken, by what is recorded: it is held if it is recorded, or below what is."""
+    down = {each.revision: each.down for each in steps}
+    held: set[str] = set()
+    stack = list(recorded)
+    while stack:
+        revision = stack.pop()
+        if revision not in held:
+            held.add(revision)
+            stack.extend(down.get(revision, ()))
+    return (step.revision in held) is up
+
+
+async def read(connection: Any, place: Place) -> tuple[str, ...]:  # noqa: ANN401  (a ScriptConnection)
+    """What is recorded where env.py's session has found, or made, the version table."""
+    if place.oid is not None:
+        return await postgres.revisions_in(connection, place.oid)
+    return await postgres.recorded_revisions(connection, place.table, place.schema)
+
+
+async def verify(run: Run, ready: Ready, place: Place, expected: tuple[str, ...]) -> None:
+    """Read the recorded revision once more, by a query of our own, and compare it with where we meant to go.
+
+    Raises:
+        VerificationFailedError: the database is somewhere else (80).
+    """
+    with run.timed("verify"):
+        run.after = await read(ready.connection, place)
+        if set(run.after) != set(expected):
+            raise VerificationFailedError(
+                f"the database is at {spell(run.after)} instead of {spell(expected)}",
+                hint="see whether env.py commits its own transaction, or what else writes the version table",
+            )
+        run.log.info("verified", revision=spell(run.after))
+

@@ -1,0 +1,143 @@
+"""While the worker works: is the supervisor's session alive, is the worker's, who blocks it, and a word every ten seconds.
+
+PostgreSQL manual: 'pg_blocking_pids', 'Progress Reporting', 'pg_stat_activity'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from headstart import remedies
+from headstart.errors import InterruptedMigrationError
+from headstart.observe import SPEAK, Blocker, blockers, progress_of
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.worker.supervise import Process
+
+BEAT = 2.0
+"""Seconds between two signs of life of the supervisor's session."""
+ANSWER = 5.0
+"""Seconds that the server may take to answer one of these small questions."""
+MISSED = 3
+"""Answers that may stay away in a row before the session counts as lost."""
+
+_IDLE_SINCE = """
+select extract(epoch from pg_catalog.clock_timestamp() - state_change)::pg_catalog.float8
+from pg_catalog.pg_stat_activity where pid = $1::pg_catalog.int4
+  and state <> 'active' and state <> 'fastpath function call'
+"""
+
+
+class SessionLostError(InterruptedMigrationError):
+    """The session that holds the migration lock was lost."""
+
+
+class Watch:
+    """Watches one task of the worker.
+
+    Args:
+        process: that does it.
+        connection: the supervisor's own session; nobody else may use it meanwhile.
+        patience: seconds of the table lock timeout: blockers are looked for well before.
+        log: gets `statement_blocked`, `statement_running`, `revision_running`.
+
+    Attributes:
+        revision: at work now; None before the first and between two.
+        blockers: who was in the way last.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        connection: asyncpg.Connection[asyncpg.Record],
+        *,
+        patience: float,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._process = process
+        self._connection = connection
+        self._pace = max(min(1.0, patience / 4), 0.05) if patience else 1.0
+        self._log = log
+        self._missed = 0
+        self._quiet_since = time.monotonic()
+        self.revision: str | None = None
+        self.blockers: list[Blocker] = []
+
+    def heard(self) -> None:
+        """The log has just spoken of this task."""
+        self._quiet_since = time.monotonic()
+
+    async def until_lost(self) -> None:
+        """Watch until this is cancelled.
+
+        Raises:
+            SessionLostError: the supervisor's session is gone, and with it the lock (63).
+            InterruptedMigrationError: the worker waits for an answer that the server has given already (63).
+        """
+        beat = time.monotonic()
+        while True:
+            await asyncio.sleep(self._pace)
+            now = time.monotonic()
+            statement, backend, since = self._process.statement, self._process.backend, self._process.since
+            slow = statement is not None and backend is not None and now - since >= self._pace
+            if not slow and now - beat < BEAT and now - self._quiet_since < SPEAK:
+                continue
+            beat = now
+            try:
+                async with asyncio.timeout(ANSWER):
+                    if slow and backend is not None:
+                        await self._look(backend)
+                    else:
+                        await self._connection.fetchval("select 1")
+                self._missed = 0
+            except TimeoutError:
+                self._missed += 1
+                if self._missed == MISSED:
+                    raise SessionLostError("the server has stopped answering the session that holds the lock") from None
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if self._connection.is_closed():
+                    raise SessionLostError(f"the session that holds the migration lock was lost: {error}") from error
+                self._log.info("watch_unavailable", error=type(error).__name__, sqlstate=getattr(error, "sqlstate", None))
+            if now - self._quiet_since >= SPEAK:
+                await self._speak(statement, backend, now - since)
+
+    async def _look(self, backend: int) -> None:
+        found = await blockers(self._connection, backend)
+        new = {each.pid for each in found} - {each.pid for each in self.blockers}
+        self.blockers = found or self.blockers
+        if new:
+            self._log.warning("statement_blocked", revision=self.revision, blockers=[str(each) for each in found])
+        idle = await self._connection.fetchval(_IDLE_SINCE, backend)
+        if idle is not None and idle >= SPEAK and self._process.backend == backend and self._process.statement is not None:
+            raise InterruptedMigrationError(
+                f"the server answered the worker {idle:.0f} s ago, and the answer has not arrived: the network lost it"
+            )
+
+    async def _speak(self, statement: str | None, backend: int | None, seconds: float) -> None:
+        self.heard()
+        if statement is None or backend is None:
+            event = "env_running" if self.revision is None else "revision_running"
+            self._log.info(event, revision=self.revision, running_seconds=seconds)
+            return
+        progress = None
+        try:
+            async with asyncio.timeout(ANSWER):
+                progress = await progress_of(self._connection, backend)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pass  # the next look says what is wrong
+        hint = remedies.of_slowness(statement)
+        self._log.info(
+            "statement_running",
+            revision=self.revision,
+            statement=statement,
+            running_seconds=seconds,
+            blockers=[str(each) for each in self.blockers],
+            progress=progress,
+            **({"hint": hint} if hint else {}),
+        )

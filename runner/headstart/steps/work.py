@@ -1,0 +1,192 @@
+"""What happens under the lock once there is something to do: plan, guard, back up, migrate, verify."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from headstart import ledger, postgres
+from headstart.ledger.writer import complete, writable
+from headstart.lock import WORK
+from headstart.run import spell
+from headstart.steps import backup
+from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, ask, failure
+from headstart.steps.connect import access, environ_of
+from headstart.steps.migrate import migrate, verify
+from headstart.worker.messages import Access, Ledger, Place, Planned, Stamp
+from headstart.worker.supervise import Process, TaskFailedError, Worker
+
+if TYPE_CHECKING:
+    from headstart.history import History
+    from headstart.readiness import Ready
+    from headstart.run import Run
+    from headstart.worker.messages import Message
+
+
+class Work:
+    """One run's work on one database. All but `look` needs the migration lock. Made by `opened`."""
+
+    def __init__(self, run: Run, ready: Ready, found: History, process: Process, proof: Access) -> None:
+        self._run = run
+        self._ready = ready
+        self._found = found
+        self._process = process
+        self._access = proof
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def opened(cls, run: Run, ready: Ready, found: History) -> AsyncIterator[Self]:
+        """Start a worker."""
+        async with (
+            Worker(cwd=run.cwd, environ=run.environ) as worker,
+            worker.process(run.log) as process,
+        ):
+            worker.start()
+            yield cls(run, ready, found, process, await access(run, ready, work_key=WORK))
+
+    async def look(self, *, strict: bool = True, target: str | None = None) -> Comparison:
+        """Where the database stands, by env.py's own word, in sessions that cannot write.
+
+        Args:
+            strict: as for `plan`.
+            target: as for `compare.ask`.
+
+        Returns:
+            Undetermined where env.py insists on writing.
+        """
+        reading = msgspec.structs.replace(self._access, work_key=None, read_only=True)
+        return await ask(
+            self._run, self._ready, self._found, self._process, reading, strict=strict, target=target
+        )
+
+    async def plan(self, *, up: bool = True, strict: bool = True, target: str | None = None) -> UpToDate | Pending:
+        """What is pending, by env.py's and Alembic's own word; nothing when another runner has done it meanwhile.
+
+        Args:
+            up: whether the way goes up.
+            strict: refuse a history that does not fit what is recorded; `stamp` is there to mend that.
+            target: as for `compare.ask`.
+
+        Raises:
+            BrokenHistoryError: the files are no history, or have several heads (70).
+            DatabaseUnknownError: the recorded revision is not in it (72).
+            ConfigurationError: env.py fails, or reaches another database (10).
+        """
+        run = self._run
+        found = await ask(
+            run, self._ready, self._found, self._process, self._access, up=up, strict=strict, target=target
+        )
+        assert not isinstance(found, Undetermined)  # noqa: S101  (it may write)
+        if isinstance(found, Pending):
+            run.log.info("plan", revision=spell(found.recorded), pending=list(found.revisions))
+        return found
+
+    async def guard(self, plan: Pending) -> None:
+        """Refuse, before anything is touched, what would fail half-way for want of a privilege.
+
+        Raises:
+            RefusedError: the role may not write the version table, or not create it (21).
+        """
+        await postgres.require_write_privilege(
+            self._ready.connection, self._ready.server, plan.place.table, plan.place.schema
+        )
+
+    async def back_up(self, plan: Pending) -> None:
+        """Take the backup that goes with a plan, as HEADSTART_BACKUP says.
+
+        Raises:
+            BackupFailedError: it is not whole (40).
+            UnsuitableServerError: there is no pg_dump for the server's version (22).
+        """
+        run, settings = self._run, self._run.settings
+        if settings.backup == "off":
+            run.log.info("backup_skipped", reason="HEADSTART_BACKUP=off")
+            return
+        if settings.backup == "auto" and not await postgres.holds_user_tables(
+            self._ready.connection, plan.place.table
+        ):
+            run.log.info("backup_skipped", reason="the database holds no tables yet")
+            return
+        whole = settings.target in {"head", "heads"}
+        intended = plan.heads if whole else (plan.steps[-1].revision,)
+        await backup.back_up(run, self._ready, before=plan.recorded, intended=intended)
+
+    async def migrate(self, plan: Pending, *, up: bool = True) -> UpToDate:
+        """Run the plan, each revision in its own transaction unless env.py holds one around all of them.
+
+        Raises:
+            MigrationFailedError: what had been committed before is in the run's outcome (60, 61, 62, 63).
+        """
+        run = self._run
+        book = await self._book(plan.place)
+        recorded = await migrate(
+            run, self._ready, self._found, self._process, self._access, plan, up=up, book=book
+        )
+        if book is not None:
+            await complete(self._ready.connection, run.run_id, expected=len(plan.steps), log=run.log)
+        return UpToDate(recorded=recorded, place=plan.place)
+
+    async def verify(self, plan: UpToDate | Pending) -> None:
+        """Read the recorded revision once more, and compare it with where we meant to go.
+
+        Raises:
+            VerificationFailedError: the database is somewhere else (80).
+        """
+        assert plan.place is not None  # noqa: S101  (env.py has said so)
+        await verify(self._run, self._ready, plan.place, plan.recorded)
+
+    async def stamp(
+        self, place: Place, revisions: Sequence[str], *, action: str = "stamped", purge: bool = False
+    ) -> UpToDate:
+        """Write the version table and, in the same transaction, the ledger's rows, without running a revision.
+
+        Args:
+            place: the version table, from a plan.
+            revisions: what is to be recorded, in Alembic's words.
+            action: what the ledger says was done: stamped or adopted.
+            purge: empty the table before.
+
+        Raises:
+            ConfigurationError: a revision is not in the history (10).
+        """
+        run, connection = self._run, self._ready.connection
+        found: list[Planned] = []
+
+        def hear(message: Message) -> None:
+            if isinstance(message, Planned):
+                found.append(message)
+
+        with run.timed("stamp"):
+            book = await self._book(place)
+            known = {} if book is None else await ledger.applied(connection, book.history)
+            task = Stamp(
+                project=self._found.project,
+                access=self._access,
+                options=run.options,
+                environ=environ_of(run),
+                revisions=tuple(revisions),
+                purge=purge,
+                ledger=book,
+                action=action,
+                known=known,
+            )
+            try:
+                recorded = tuple(await self._process.do(task, hear))
+            except TaskFailedError as error:
+                raise failure(error) from error
+            if book is not None:
+                await complete(connection, run.run_id, expected=1, log=run.log)
+        return UpToDate(recorded=recorded, place=found[-1].place if found else place)
+
+    async def _book(self, place: Place) -> Ledger | None:
+        """What the ledger's rows say, where they may be written."""
+        run = self._run
+        if not await writable(self._ready.connection, log=run.log):
+            return None
+        name = ledger.key(place.table, place.configured)
+        return Ledger(history=name, run_id=run.run_id, image=run.settings.image, backup=run.backup)
+
+

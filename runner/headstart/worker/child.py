@@ -1,0 +1,146 @@
+"""The worker's process: it imports Alembic once, runs neither thread nor event loop, and forks for each run of env.py.
+
+What it forks gets three descriptors from the supervisor: the socket on which it hears its tasks and answers, and two
+pipes for what env.py writes to stdout and stderr. When the supervisor's end of the control socket closes, or the
+supervisor's process ends (Linux' parent-death signal), the worker and all that it forked end too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+from headstart.worker.messages import Ended, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# What a run of env.py would import at the latest when it is at work. A driver that is missing is env.py's to miss.
+_IMPORTED = (
+    "alembic.command",
+    "alembic.op",
+    "headstart.worker.tasks",
+    "sqlalchemy.dialects.postgresql.asyncpg",
+    "sqlalchemy.ext.asyncio",
+)
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main(descriptor: int, parent: int) -> NoReturn:
+    """Fork for each request until the socket closes; then end what still runs.
+
+    Args:
+        descriptor: of the control socket.
+        parent: pid of the supervisor.
+    """
+    die_with(parent)
+    control = socket.socket(fileno=descriptor)
+    os.set_inheritable(descriptor, False)
+    for name in _IMPORTED:
+        import_module(name)
+    gc.collect()
+    gc.freeze()  # or the collector would write to each page that the processes share
+    nursery = _Nursery(control)
+    nursery.serve()
+    nursery.end()
+    os._exit(0)
+
+
+def die_with(parent: int) -> None:
+    """Be killed when the parent process ends, however it does. Linux alone has this."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
+
+
+class _Nursery:
+    """The forked processes, each with the socket on which its end is reported."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._forks: dict[int, socket.socket] = {}
+        self._woken, self._waking = os.pipe()
+        for pipe in (self._woken, self._waking):
+            os.set_blocking(pipe, False)
+        signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def serve(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._control.fileno(), self._woken], [], [])
+            if self._woken in ready:
+                os.read(self._woken, 4096)
+                self._reap()
+            if self._control.fileno() in ready:
+                data, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
+                if not data:
+                    return
+                self._fork(descriptors)
+
+    def _fork(self, descriptors: Sequence[int]) -> None:
+        channel = socket.socket(fileno=descriptors[0])
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            for pipe in descriptors[1:]:
+                os.close(pipe)
+            self._forks[pid] = channel
+            return
+        try:
+            die_with(parent)
+            os.setpgid(0, 0)  # whatever env.py starts ends with it
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.set_wakeup_fd(-1)
+            for each in (self._control, *self._forks.values()):
+                each.close()
+            for pipe in (self._woken, self._waking):
+                os.close(pipe)
+            for pipe, standard in zip(descriptors[1:], (1, 2), strict=True):
+                os.dup2(pipe, standard)
+                os.close(pipe)
+            sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc]
+            sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc]
+            from headstart.worker.tasks import serve
+
+            serve(channel)
+        except BaseException:  # noqa: BLE001  (a bug of ours: the supervisor shows it)
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+
+    def _reap(self) -> None:
+        """Report each process that has ended, and end what it has left behind."""
+        while self._forks:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            if pid in self._forks:
+                _signal_group(pid, signal.SIGKILL)
+                with contextlib.suppress(OSError), self._forks.pop(pid) as channel:
+                    channel.sendall(encode(Ended(code=os.waitstatus_to_exitcode(status))))
+
+    def end(self) -> None:
+        """Nobody is left to tell what the forked processes do."""
+        for pid in self._forks:
+            _signal_group(pid, signal.SIGKILL)
+
+
+def _text(descriptor: int) -> TextIO:
+    """A stream that writes each line at once: what a killed process has said is not lost."""
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+
+
+def _signal_group(group: int, signum: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signum)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(group, signum)

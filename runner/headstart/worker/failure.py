@@ -1,0 +1,166 @@
+"""What an exception out of env.py or a revision means."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+import asyncpg
+from alembic.script.revision import RevisionError
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from headstart import remedies
+from headstart.errors import BrokenHistoryError, ConfigurationError, EnvironmentWritesError, HeadstartError
+from headstart.observe import summary
+from headstart.script_run import failure_of
+
+if TYPE_CHECKING:
+    from headstart.worker.messages import Failed
+
+# The session, the server or its machine has failed, and not the statement: PostgreSQL manual, 'PostgreSQL Error Codes'.
+# Class 08 connection, 53 resources, 57P operator intervention, 58 system; 57014 where no timeout of ours explains it.
+_LOST_CLASSES = ("08", "53", "57P", "58", "XX")
+_ENDED_SESSIONS = frozenset({"25P03", "25P04"})  # idle in a transaction, or the transaction, for too long
+CANCELED = "57014"
+
+
+class Reported(Exception):  # noqa: N818  (carries a message to the supervisor)
+    """A task has failed, and this is what is reported of it."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """The server's code, if the error is the server's."""
+    database = find(error)
+    original = error if database is None else database.orig
+    state: str | None = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    return state
+
+
+def find(error: BaseException) -> DBAPIError | None:
+    """SQLAlchemy's error among an error and its causes."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, DBAPIError):
+            return current
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
+    return None
+
+
+def is_lost(error: BaseException, *, statement_timeout: float) -> bool:
+    """Whether the connection, the session or the server has failed.
+
+    Args:
+        error: what was raised.
+        statement_timeout: seconds; where there is none, a cancelled statement was cancelled by somebody.
+    """
+    state = sqlstate_of(error)
+    if state == CANCELED:
+        return statement_timeout == 0
+    if state is not None:
+        return state.startswith(_LOST_CLASSES) or state in _ENDED_SESSIONS
+    database = find(error)
+    if database is not None and database.connection_invalidated:
+        return True
+    original = error if database is None else database.orig
+    cause = getattr(original, "__cause__", None) or original
+    return isinstance(cause, ConnectionError | asyncpg.InterfaceError) and "clos" in str(cause)
+
+
+def of_environment(error: BaseException, directory: str) -> HeadstartError:
+    """What an exception out of env.py means where no revision was at work.
+
+    Args:
+        error: what was raised.
+        directory: of env.py.
+    """
+    if isinstance(error, HeadstartError):
+        return error
+    text = first_line(error)
+    if sqlstate_of(error) == "25006":
+        return EnvironmentWritesError(f"env.py writes to the database: {text}")
+    if isinstance(error, CommandError | RevisionError):
+        return BrokenHistoryError(f"Alembic cannot go on: {text}")
+    hint = "correct env.py; nothing was changed"
+    if isinstance(error, ImportError):
+        hint = of_import(error)
+    if isinstance(error, SystemExit):
+        text = f"it called sys.exit({error.code!r})"
+        return ConfigurationError(f"env.py failed: {text} ({place(error, directory)})", hint=hint)
+    return ConfigurationError(f"env.py failed: {type(error).__name__}: {text} ({place(error, directory)})", hint=hint)
+
+
+_PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "pg8000": "pg8000", "asyncpg": "asyncpg"}
+
+
+def of_import(error: ImportError) -> str:
+    """What to do about a module that is missing."""
+    package = _PACKAGES.get(error.name or "")
+    if package is not None:
+        return f"install the driver beside Headstart: pip install '{package}'; Headstart's image has it"
+    return "install what it imports beside Headstart, or correct `prepend_sys_path`"
+
+
+def of_loading(error: BaseException, directory: str) -> BrokenHistoryError:
+    """What an exception out of a revision file means, when it is imported."""
+    if isinstance(error, CommandError | RevisionError | KeyError):
+        return BrokenHistoryError(f"Alembic cannot read the history: {error}")
+    where = place(error, directory)
+    return BrokenHistoryError(
+        f"a revision file cannot be loaded: {type(error).__name__}: {first_line(error)} ({where})",
+        hint=remedies.of_failure(error, None) or "correct the file, or install what it imports beside Headstart",
+    )
+
+
+def place(error: BaseException, directory: str) -> str:
+    """The last line of the user's own project that an error came through."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(directory)]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else directory
+
+
+def first_line(error: BaseException) -> str:
+    """An error's text, without what comes below its first line."""
+    return str(error).splitlines()[0] if str(error) else ""
+
+
+def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[str, object]:
+    """What is reported of a failed revision: cause, sqlstate, statement, position, location, detail.
+
+    Args:
+        error: what was raised.
+        path: the revision's file.
+        line: of the call that executed the last statement.
+    """
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    location = f"{path}:{frames[-1].lineno}" if frames else f"{path}:{line}" if line else path
+    if isinstance(error, HeadstartError):
+        return {"cause": error.message, "location": location}
+    database = find(error)
+    original = error if database is None else database.orig
+    if database is None and not isinstance(error, asyncpg.PostgresError):
+        text = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else first_line(error)
+        return {"cause": f"{type(error).__name__}: {text}".rstrip(": "), "location": location}
+    server = getattr(original, "__cause__", None) or original
+    diagnostics = getattr(original, "diag", None)
+    position = getattr(server, "position", None) or getattr(diagnostics, "statement_position", None)
+    statement = database.statement if database is not None else None
+    script = failure_of(server)
+    if script is not None:
+        statement, position = script.statement, script.position
+    cause = getattr(server, "message", None) or getattr(diagnostics, "message_primary", None) or str(original)
+    return {
+        "cause": (str(cause).strip().splitlines() or [type(error).__name__])[0],
+        "sqlstate": sqlstate_of(error),
+        "statement": summary(statement) if statement else None,
+        "position": int(position) if position else None,
+        "location": location,
+        "detail": getattr(server, "detail", None) or getattr(diagnostics, "message_detail", None),
+    }

@@ -1,0 +1,415 @@
+"""Runs env.py as Alembic runs it, with a transaction for each revision and a report of each.
+
+Headstart touches Alembic in two places only, both on the one EnvironmentContext that env.py uses: what it gives to
+`configure`, and the moment in which it calls `run_migrations`. Alembic manual, 'Runtime Objects: The Environment
+Context'.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from typing import TYPE_CHECKING, Any
+
+from alembic.runtime.environment import EnvironmentContext
+
+from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseUnknownError, HeadstartError
+from headstart.ledger import SCHEMA
+from headstart.ledger.writer import Writer
+from headstart.postgres import literal, quote
+from headstart.worker import failure, project, sessions
+from headstart.worker.failure import Reported
+from headstart.worker.messages import Failed, Idle, Place, Planned, RevisionApplied, RevisionStarted
+from headstart.worker.statements import Statements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from alembic.runtime.migration import MigrationContext, RevisionStep
+    from alembic.script import ScriptDirectory
+
+    from headstart.worker import messages
+    from headstart.worker.tasks import Port
+
+# Run by env.py's own session, in whose search path nothing of ours may be looked up.
+_PLACE = """
+select found.oid::pg_catalog.int8,
+       coalesce(n.nspname::pg_catalog.text, {schema}, pg_catalog.current_schema()::pg_catalog.text),
+       (current_user)::pg_catalog.text
+from (select pg_catalog.to_regclass({name})::pg_catalog.oid) found (oid)
+left join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) found.oid
+left join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+"""
+
+MOVED = "moved"
+"""In `Failed.context`: nothing was run, because the task was made for another state than env.py found."""
+
+
+class Environment:
+    """One run of env.py.
+
+    Args:
+        task: says for which project, database and options.
+        port: the supervisor.
+        work: whether revisions are run.
+    """
+
+    def __init__(self, task: Any, port: Port, *, work: bool) -> None:  # noqa: ANN401  (one of the tasks)
+        sessions.begin(task.access, port, work=work)
+        dsn = None if task.access is None else task.access.dsn
+        self.config = project.configure(task.project, dsn, task.options)
+        self.directory: ScriptDirectory = project.load(self.config)
+        self.statements = Statements(port, whole=getattr(task, "statements", False))
+        self.ran = 0
+        self._single = getattr(task, "one_transaction", False)
+        self._external = ""
+        self._tag = task.options.get("tag")
+
+    def run(
+        self,
+        feed: Callable[[tuple[str, ...], MigrationContext], Any],
+        *,
+        applied: Callable[..., None] | None = None,
+        **options: Any,  # noqa: ANN401  (EnvironmentContext's own)
+    ) -> None:
+        """Run env.py.
+
+        Args:
+            feed: gives Alembic the steps: (recorded revisions, context) -> steps. Alembic calls it `fn`.
+            applied: Alembic's `on_version_apply`: called in each step's transaction, before its commit.
+            options: for EnvironmentContext: dont_mutate, purge.
+        """
+        environment = EnvironmentContext(self.config, self.directory, fn=feed, tag=self._tag, **options)
+        configure, run_migrations = environment.configure, environment.run_migrations
+        parameters = inspect.signature(configure)
+
+        def ours(*args: Any, **given: Any) -> None:  # noqa: ANN401  (configure's own)
+            bound = parameters.bind(*args, **given)
+            given = {**bound.arguments, **bound.arguments.pop("kw", {})}
+            given.pop("kw", None)
+            connection = given.get("connection")
+            if hasattr(connection, "in_transaction"):  # Alembic itself refuses an engine
+                sessions.require_ours(connection)
+                self._external = "env.py configures Alembic inside a transaction" if connection.in_transaction() else ""
+            if not self._single:
+                given["transaction_per_migration"] = True
+            if applied is not None:
+                theirs = given.get("on_version_apply") or ()
+                given["on_version_apply"] = [*(theirs if isinstance(theirs, list | tuple | set) else (theirs,)), applied]
+            configure(**past_ledger(given))
+
+        def run(**given: Any) -> None:  # noqa: ANN401  (run_migrations' own)
+            self.ran += 1
+            if self.ran > 1:
+                raise ConfigurationError(
+                    f"{self.directory.dir}/env.py runs context.run_migrations() more than once",
+                    hint="one env.py for one database is supported: give each database a configuration of its own",
+                )
+            context = environment.get_context()
+            if not self._external and context.connection is not None and self.statements.since_commit(context.connection):
+                self._external = "env.py executes statements in the transaction in which it runs the migrations"
+            run_migrations(**given)
+
+        # Attributes of the instance: Alembic's proxy looks them up when env.py calls them.
+        environment.configure = ours  # type: ignore[method-assign]
+        environment.run_migrations = run  # type: ignore[method-assign]
+        with environment:
+            self.directory.run_env()
+        if not self.ran:
+            raise ConfigurationError(
+                f"{self.directory.dir}/env.py never runs context.run_migrations()",
+                hint="see why env.py skips it, or which exception it swallows",
+            )
+
+    def planned(self, heads: tuple[str, ...], context: MigrationContext, steps: list[RevisionStep]) -> Planned:
+        """What is reported before anything is run."""
+        return Planned(
+            recorded=tuple(sorted(heads)),
+            place=_place(context),
+            steps=tuple(project.described(step) for step in steps),
+            heads=project.read(self.directory),
+            one_transaction=self.one_transaction,
+        )
+
+    @property
+    def one_transaction(self) -> str:
+        """Why all revisions share one transaction; "" if each may have its own."""
+        return self._external
+
+
+def past_ledger(given: dict[str, Any]) -> dict[str, Any]:
+    """What env.py configures, with our own schema left out of what autogenerate compares (`include_schemas`)."""
+    theirs = given.get("include_name")
+
+    def include_name(name: str | None, kind: str, parents: dict[str, Any]) -> bool:
+        return (kind, name) != ("schema", SCHEMA) and (theirs is None or bool(theirs(name, kind, parents)))
+
+    return {**given, "include_name": include_name}
+
+
+def plan(task: messages.Plan, port: Port) -> None:
+    """Report what is recorded, where, and the way to the target; change nothing."""
+    environment = Environment(task, port, work=False)
+
+    def look(heads: tuple[str, ...], context: MigrationContext) -> list[RevisionStep]:
+        project.read(environment.directory)
+        steps: list[RevisionStep] = []
+        if task.target is not None:
+            _require_known(environment.directory, heads, task.target)
+            steps = project.steps_to(environment.directory, task.target, heads, up=task.up)
+        port.send(environment.planned(heads, context, steps))
+        return []
+
+    try:
+        environment.run(look, dont_mutate=True)
+    except BaseException as error:
+        raise _reported(error, environment) from error
+
+
+def _require_known(directory: ScriptDirectory, recorded: tuple[str, ...], target: str) -> None:
+    """Refuse in our words what Alembic would refuse too."""
+    heads = project.read(directory)
+    if target == "head" and len(directory.revision_map.heads) > 1:
+        named = ", ".join(sorted(directory.revision_map.heads))
+        raise BrokenHistoryError(
+            f"the history has {len(directory.revision_map.heads)} heads: {named}",
+            hint='merge them (headstart merge heads -m "merge"), or set HEADSTART_TARGET=heads',
+        )
+    unknown = [revision for revision in recorded if not project.knows(directory, revision)]
+    if unknown:
+        raise DatabaseUnknownError(
+            f"the database is at {', '.join(unknown)}, which is not in this history (its head is {', '.join(heads)})",
+            hint="start the image that knows that revision",
+        )
+
+
+def migrate(task: messages.Migrate, port: Port) -> list[str]:
+    """Have Alembic run the steps, and report each. Gives what is recorded at the end, by Alembic's own account."""
+    environment = Environment(task, port, work=True)
+    work = _Work(task, port, environment)
+    try:
+        environment.run(work.feed, applied=work.applied)
+    except BaseException as error:
+        raise _reported(error, environment, work) from error
+    if not work.done:
+        raise _reported(work.swallowed(), environment, work)
+    return sorted(work.recorded)
+
+
+class _Work:
+    """The steps of one `Migrate`."""
+
+    def __init__(self, task: messages.Migrate, port: Port, environment: Environment) -> None:
+        self._task = task
+        self._port = port
+        self._environment = environment
+        self._statements = environment.statements
+        self._started = 0.0
+        self._writer = None
+        if task.ledger is not None:
+            given = task.ledger
+            self._writer = Writer(given.history, run_id=given.run_id, image=given.image, backup=given.backup)
+        self.step: RevisionStep | None = None
+        self.recorded: set[str] = set()
+        self.done = False
+
+    def feed(self, heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+        """Alembic's `fn`. What follows a `yield` runs once its step has been committed."""
+        task, directory = self._task, self._environment.directory
+        project.read(directory)
+        self.recorded = set(heads)
+        steps = [project.step_of(directory, wanted) for wanted in task.steps]
+        planned = self._environment.planned(heads, context, steps)
+        self._port.send(planned)
+        if task.before is not None and set(heads) != set(task.before):
+            raise _moved(f"the database is at {', '.join(sorted(heads)) or 'base'} by now")
+        if planned.one_transaction and not task.one_transaction:
+            raise _moved(planned.one_transaction)
+        while steps:
+            for step in steps:
+                yield from self._one(step, context)
+            steps = []
+            while task.interactive and not steps:
+                self._port.send(Idle(recorded=tuple(sorted(self.recorded))))
+                more = self._port.receive()
+                if more is None or more.stamp is None:
+                    steps = [] if more is None else [project.step_of(directory, wanted) for wanted in more.steps]
+                    break
+                yield from directory._stamp_revs(more.stamp, tuple(self.recorded))  # noqa: SLF001  (as `alembic stamp`)
+        self.done = True
+
+    def _one(self, step: RevisionStep, context: MigrationContext) -> Iterator[RevisionStep]:
+        revision = str(step.revision.revision)
+        self.step, self._started = step, time.monotonic()
+        self._statements.begin(revision, str(getattr(step.revision, "path", "")), up=step.is_upgrade)
+        self._port.send(RevisionStarted(revision=revision))
+        yield step
+        self._statements.end()
+        connection = context.connection
+        assert connection is not None  # noqa: S101  (online)
+        if not self._task.one_transaction and connection.in_transaction():
+            connection.commit()  # the revision has ended its transaction by itself, and another began
+        self.step = None
+        self._port.send(
+            RevisionApplied(
+                revision=revision,
+                up=step.is_upgrade,
+                description=step.doc or "",
+                seconds=round(time.monotonic() - self._started, 3),
+                committed=not self._task.one_transaction,
+                on_indexes=tuple(self._statements.on_indexes),
+            )
+        )
+
+    def applied(self, *, ctx: MigrationContext, heads: set[str], **_: object) -> None:
+        """Alembic's `on_version_apply`: the step's work is done, its commit comes next."""
+        self.recorded = set(heads)
+        step, self._statements.versioned = self.step, True
+        if self._writer is None or step is None or ctx.connection is None:
+            return
+        statement = self._writer.record(
+            "applied" if step.is_upgrade else "reverted",
+            str(step.revision.revision),
+            follows=step.revision._all_down_revisions,  # noqa: SLF001  (down_revision and depends_on, resolved)
+            path=str(getattr(step.revision, "path", "")),
+            seconds=round(time.monotonic() - self._started, 3),
+        )
+        execute(ctx, statement)
+
+    def swallowed(self) -> BaseException:
+        """What env.py must have passed over: it has ended, and not all was run."""
+        if self._statements.error is not None and self.step is not None:
+            return self._statements.error
+        left = len(self._task.steps)
+        return HeadstartError(f"env.py ended without running all of the {left} pending revisions")
+
+
+def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
+    """Write the version table as `alembic stamp` does, running nothing; give what it then holds."""
+    environment = Environment(task, port, work=True)
+    found: set[str] = set()
+    left = 0
+
+    def feed(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+        nonlocal found, left
+        project.read(environment.directory)
+        found = set(heads)
+        port.send(environment.planned(heads, context, []))
+        try:
+            steps = environment.directory._stamp_revs(task.revisions, heads)  # noqa: SLF001  (what alembic.command calls)
+        except Exception as error:
+            raise ConfigurationError(str(error), hint="`headstart history` shows the revisions there are") from error
+        left = len(steps)
+        yield from steps
+        if not steps:  # the version table says so already
+            record(context)
+            if context.connection is not None and not environment.one_transaction:
+                context.connection.commit()
+
+    def applied(*, ctx: MigrationContext, heads: set[str], **_: object) -> None:
+        nonlocal found, left
+        found = set(heads)
+        left -= 1
+        if left == 0:
+            record(ctx)
+
+    def record(context: MigrationContext) -> None:
+        if task.ledger is None:
+            return
+        given = task.ledger
+        writer = Writer(given.history, run_id=given.run_id, image=given.image, backup=given.backup)
+        held = project.lineage(environment.directory, sorted(found)) if found else []
+        meant = [each for each in held if task.known.get(each.revision) != each.sha256 or each.revision in found]
+        execute(
+            context,
+            writer.record_all(task.action, [_of_ledger(each) for each in meant])
+            if meant
+            else writer.record(task.action, None),
+        )
+
+    try:
+        environment.run(feed, applied=applied, purge=task.purge)
+    except BaseException as error:
+        raise _reported(error, environment) from error
+    return tuple(sorted(found))
+
+
+def _of_ledger(step: messages.Step) -> Any:  # noqa: ANN401  (a Revision)
+    from headstart.graph import Revision
+
+    return Revision(id=step.revision, down=step.down, path=step.path, sha256=step.sha256)
+
+
+def execute(context: MigrationContext, statement: str) -> None:
+    """Run a statement of ours in the transaction that Alembic has open, beside SQLAlchemy."""
+    assert context.connection is not None  # noqa: S101  (online)
+    dbapi: Any = context.connection.connection.dbapi_connection
+    cursor = dbapi.cursor()
+    try:
+        cursor.execute(statement)
+    finally:
+        cursor.close()
+
+
+def _place(context: MigrationContext) -> Place:
+    """Where env.py's own session finds the version table."""
+    table, schema = context.version_table, context.version_table_schema
+    name = quote(table) if schema is None else f"{quote(schema)}.{quote(table)}"
+    assert context.connection is not None  # noqa: S101  (online)
+    dbapi: Any = context.connection.connection.dbapi_connection
+    cursor = dbapi.cursor()
+    try:
+        given = "null::pg_catalog.text" if schema is None else f"{literal(schema)}::pg_catalog.text"
+        cursor.execute(_PLACE.format(name=f"{literal(name)}::pg_catalog.text", schema=given))
+        oid, found, user = cursor.fetchone()
+    finally:
+        cursor.close()
+    return Place(table=table, schema=found, configured=schema, oid=oid, user=user)
+
+
+def _moved(why: str) -> Reported:
+    return Reported(Failed(error="MigrationFailedError", message=f"nothing was run: {why}", context={MOVED: True}))
+
+
+def _reported(error: BaseException, environment: Environment, work: _Work | None = None) -> Reported:
+    """What an exception out of env.py is reported as."""
+    if isinstance(error, Reported):
+        return error
+    lost = failure.is_lost(error, statement_timeout=sessions.statement_timeout())
+    step = None if work is None else work.step
+    if step is None:
+        told = failure.of_environment(error, environment.directory.dir)
+        return Reported(
+            Failed(
+                error=type(told).__name__,
+                message=told.message,
+                hint=told.hint,
+                context=dict(told.context),
+                sqlstate=failure.sqlstate_of(error),
+                lost=lost,
+            )
+        )
+    statements = environment.statements
+    found = failure.of_revision(error, path=statements.path, line=statements.line)
+    cause = str(found.pop("cause"))
+    kind, hint = "MigrationFailedError", None
+    if isinstance(error, HeadstartError):
+        kind, hint = type(error).__name__, error.hint
+    return Reported(
+        Failed(
+            error=kind,
+            message=cause,
+            hint=hint or _remedy(error),
+            context={name: value for name, value in found.items() if value is not None},
+            revision=str(step.revision.revision),
+            sqlstate=failure.sqlstate_of(error),
+            lost=lost,
+            leftovers=tuple(each for each in statements.outside if each.strip().rstrip(";").lower() not in {"commit", "end"}),
+        )
+    )
+
+
+def _remedy(error: BaseException) -> str | None:
+    from headstart import remedies
+
+    return remedies.of_failure(error, failure.sqlstate_of(error))

@@ -1,0 +1,182 @@
+"""A user's Alembic project as Alembic reads it: its configuration and its revision files."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from alembic.config import Config
+from alembic.runtime.migration import MigrationStep
+from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import RevisionError
+from alembic.util import CommandError
+from sqlalchemy import URL
+
+from headstart.errors import ConfigurationError
+from headstart.worker.failure import of_loading
+from headstart.worker.messages import Step
+from headstart.worker.sessions import DRIVER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from alembic.runtime.migration import RevisionStep
+
+    from headstart.dsn import Dsn
+    from headstart.history.project import Project
+    from headstart.worker.messages import Describe, Wanted
+    from headstart.worker.tasks import Port
+
+_PLACEHOLDER = "driver://user:pass@localhost/dbname"  # what `alembic init` writes
+
+
+def configure(
+    project: Project, dsn: Dsn | None, options: Mapping[str, Any], *, stdout: TextIO | None = None
+) -> Config:
+    """Alembic's Config, with DATABASE_URL in each place where env.py looks for its address.
+
+    Args:
+        project: where its files are.
+        dsn: the database; None where none is reached.
+        options: what Alembic's command line would leave in `cmd_opts`.
+        stdout: where Alembic's commands print to.
+    """
+    given: dict[str, Any] = {} if stdout is None else {"stdout": stdout}
+    config = Config(
+        file_=project.ini,
+        toml_file=project.toml,
+        ini_section=project.section,
+        cmd_opts=argparse.Namespace(**{"x": None, **options}),
+        **given,
+    )
+    section = config.file_config.options(project.section) if config.file_config.has_section(project.section) else []
+    placeholders = [name for name in section if config.file_config.get(project.section, name, raw=True) == _PLACEHOLDER]
+    url = f"postgresql+{DRIVER}://" if dsn is None else address(dsn)
+    for name in {"sqlalchemy.url", *placeholders}:
+        config.set_main_option(name, url.replace("%", "%%"))  # the value goes through ini interpolation
+    if project.staged:
+        if config.get_main_option("path_separator") is None:
+            config.set_main_option("version_path_separator", "newline")  # or it is split at blanks
+        config.set_main_option("version_locations", project.version_locations[0].replace("%", "%%"))
+    return config
+
+
+def address(dsn: Dsn) -> str:
+    """The URL for `sqlalchemy.url`. Its parameters, TLS among them, are given to the driver when it connects."""
+    host, port = dsn.hosts[0]
+    where: dict[str, Any] = {"host": host, "port": port}
+    if host.startswith("/"):
+        where = {"query": {"host": host, "port": str(port)}}
+    password = None if dsn.password is None else dsn.password.reveal()
+    url = URL.create(f"postgresql+{DRIVER}", username=dsn.user, password=password, database=dsn.database, **where)
+    return url.render_as_string(hide_password=False)
+
+
+def load(config: Config) -> ScriptDirectory:
+    """The project's ScriptDirectory, whose files have not been read yet: env.py may still say where they are.
+
+    Raises:
+        ConfigurationError: the configuration is not one of Alembic's (10).
+    """
+    try:
+        return ScriptDirectory.from_config(config)
+    except CommandError as error:
+        raise ConfigurationError(f"Alembic cannot read its configuration: {error}") from error
+
+
+def read(directory: ScriptDirectory) -> tuple[str, ...]:
+    """Read the revision files; give the heads, of which none is needed by another.
+
+    Raises:
+        BrokenHistoryError: a file cannot be loaded, or the files do not form a history (70).
+    """
+    try:
+        heads = directory.revision_map.heads
+        several = heads if len(heads) > 1 else ()
+        needed = {parent for head in several for parent in _lineage(directory, head) if parent != head}
+    except (Exception, SystemExit) as error:  # whatever a revision file does when it is imported
+        raise of_loading(error, directory.dir) from error
+    return tuple(sorted(set(heads) - needed))
+
+
+def _lineage(directory: ScriptDirectory, revision: str) -> list[str]:
+    found = directory.revision_map.iterate_revisions(revision, "base", inclusive=True)
+    return [each.revision for each in found if isinstance(each, Script)]
+
+
+def steps_to(directory: ScriptDirectory, target: str, recorded: tuple[str, ...], *, up: bool) -> list[RevisionStep]:
+    """The way to a target, which may be relative, as `alembic upgrade` and `alembic downgrade` take it.
+
+    Raises:
+        ConfigurationError: there is none (10).
+    """
+    # What alembic.command calls; there is no public name for it.
+    resolve: Callable[..., list[RevisionStep]] = directory._upgrade_revs if up else directory._downgrade_revs  # noqa: SLF001
+    try:
+        return list(resolve(target, recorded))
+    except (CommandError, RevisionError) as error:
+        text = str(error).replace("alembic ", "headstart ")
+        raise ConfigurationError(
+            f"the target {target!r} cannot be reached from {', '.join(recorded) or 'base'}: {text}",
+            hint="`headstart history` and `headstart heads` show the revisions there are",
+        ) from error
+
+
+def step_of(directory: ScriptDirectory, wanted: Wanted) -> RevisionStep:
+    """The step that applies or reverts this one revision."""
+    script = directory.get_revision(wanted.revision)
+    make = MigrationStep.upgrade_from_script if wanted.up else MigrationStep.downgrade_from_script
+    return make(directory.revision_map, script)
+
+
+def described(step: RevisionStep) -> Step:
+    """A step, as it is reported."""
+    return _described(step.revision, up=step.is_upgrade)
+
+
+def _described(script: Any, *, up: bool = True) -> Step:  # noqa: ANN401  (Alembic's Script)
+    path = str(getattr(script, "path", ""))
+    return Step(
+        revision=script.revision,
+        down=tuple(script._all_down_revisions),  # noqa: SLF001  (down_revision and depends_on, resolved)
+        description=script.doc or "",
+        path=path,
+        sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest() if path.endswith(".py") else "",
+        up=up,
+    )
+
+
+def lineage(directory: ScriptDirectory, revisions: Sequence[str]) -> list[Step]:
+    """Revisions and all that has to be applied before them, that first."""
+    found = directory.revision_map.iterate_revisions(tuple(revisions), "base", inclusive=True)
+    return [_described(each) for each in found if isinstance(each, Script)][::-1]
+
+
+def knows(directory: ScriptDirectory, revision: str) -> bool:
+    """Whether a recorded revision is in this history, under its full id."""
+    try:
+        return directory.get_revision(revision).revision == revision
+    except CommandError:
+        return False
+
+
+def describe(task: Describe, port: Port) -> dict[str, Any]:
+    """What the revision files hold: heads, all revisions in order, and the way to a target."""
+    del port
+    directory = load(configure(task.project, None, task.options))
+    heads = read(directory)
+    steps = [] if task.target is None else steps_to(directory, task.target, (), up=True)
+    return {
+        "heads": list(heads),
+        "lineage": [_plain(each) for each in lineage(directory, directory.revision_map.heads)],
+        "steps": [_plain(described(step)) for step in steps],
+    }
+
+
+def _plain(step: Step) -> dict[str, Any]:
+    import msgspec
+
+    plain: dict[str, Any] = msgspec.to_builtins(step)
+    return plain

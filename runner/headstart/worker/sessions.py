@@ -1,0 +1,305 @@
+"""The sessions that env.py opens: where its engines connect to, and the proof that this is the locked database.
+
+SQLAlchemy's own events see each connection that any engine of the process opens, whatever made it (SQLAlchemy manual,
+'Core Events': DialectEvents.do_connect, PoolEvents.connect). A connection to another database is env.py's business,
+until Alembic is configured with it.
+
+In these sessions env.py's search path rules, so each name in a statement of ours is qualified.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, registry
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import Pool
+
+from headstart.diagnosis import POOLER_HINT
+from headstart.errors import ConfigurationError, UnsuitableServerError
+from headstart.postgres import literal, milliseconds
+from headstart.script_connection import ScriptConnection
+from headstart.worker.messages import Connected
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+    from headstart.dsn import Dsn
+    from headstart.worker.messages import Access
+    from headstart.worker.tasks import Port
+
+DRIVER = "headstart"
+"""The name by which `sqlalchemy.url` asks for whatever driver fits the engine: `postgresql+headstart://`."""
+
+_LIBPQ = frozenset({"psycopg", "psycopg_async", "psycopg2", "psycopg2cffi"})
+_POSTGRES = ("asyncpg", "pg8000", "psycopg", "psycopg2", "psycopg2cffi", "sqlalchemy.dialects.postgresql")
+
+_PROOF = """
+select pg_catalog.pg_backend_pid(), (current_user)::pg_catalog.text, pg_catalog.current_schema()::pg_catalog.text,
+       seen.ours, case when seen.ours then {key} end
+from (select exists(
+    select from pg_catalog.pg_locks l
+    where l.locktype operator(pg_catalog.=) 'advisory' and l.granted
+      and l.objsubid operator(pg_catalog.=) '1'::pg_catalog.int2
+      and l.pid operator(pg_catalog.=) '{backend}'::pg_catalog.int4
+      and l.classid operator(pg_catalog.=) '{high}'::pg_catalog.oid
+      and l.objid operator(pg_catalog.=) '{low}'::pg_catalog.oid
+      and l.database operator(pg_catalog.=) (
+          select d.oid from pg_catalog.pg_database d
+          where d.datname operator(pg_catalog.=) pg_catalog.current_database())
+)) seen (ours)
+"""
+# What env.py has set itself, by an argument of the connection or in the session, stays.
+_SETTINGS = """
+select pg_catalog.set_config(wanted.name, wanted.value, false)
+from (values {wanted}) wanted (name, value)
+join pg_catalog.pg_settings s on s.name operator(pg_catalog.=) wanted.name
+where s.source operator(pg_catalog.<>) 'client' and s.source operator(pg_catalog.<>) 'session'
+"""
+
+
+class Driver:
+    """The dialect of `postgresql+headstart://`: asyncpg for an async engine, the installed libpq driver for another.
+
+    SQLAlchemy manual, 'Registering New Dialects'.
+    """
+
+    @classmethod
+    def get_dialect_cls(cls, url: sqlalchemy.URL) -> Any:  # noqa: ANN401  (a dialect's class)
+        """SQLAlchemy's own default driver where it is installed, else the other. Offline SQL needs neither."""
+        default = postgresql.dialect.driver
+        names = [default, *(each for each in ("psycopg2", "psycopg") if each != default)]
+        installed = next((name for name in names if importlib.util.find_spec(name) is not None), default)
+        return url.set(drivername=f"postgresql+{installed}").get_dialect()
+
+    @classmethod
+    def get_async_dialect_cls(cls, url: sqlalchemy.URL) -> Any:  # noqa: ANN401  (likewise)
+        """Asyncpg."""
+        return url.set(drivername="postgresql+asyncpg").get_dialect()
+
+    @classmethod
+    def load_provisioning(cls) -> None:
+        """SQLAlchemy's test suite alone needs more."""
+
+    @classmethod
+    def engine_created(cls, engine: Engine) -> None:
+        """Remember that this engine takes its address from the configuration."""
+        _CONFIGURED.add(engine.dialect)
+
+
+_CONFIGURED: weakref.WeakSet[Any] = weakref.WeakSet()  # dialects
+_OPEN: dict[int, object] = {}  # the pools' records of open connections
+_TASK: list[_Sessions] = []
+
+
+def begin(access: Access | None, port: Port, *, work: bool) -> None:
+    """From now on look after the sessions that env.py opens.
+
+    Args:
+        access: which database they are to be in; None for none.
+        port: is told of each.
+        work: whether they are to be fit for revisions.
+    """
+    _TASK[:] = [] if access is None else [_Sessions(access, port, work=work)]
+
+
+def nothing_open() -> bool:
+    """Whether env.py has left no connection, thread or child process behind."""
+    try:
+        os.waitpid(-1, os.WNOHANG)
+        return False
+    except ChildProcessError:
+        return not _OPEN and threading.active_count() == 1
+
+
+def statement_timeout() -> float:
+    """Seconds that a statement may take, by our setting; 0 for none."""
+    return sum(each.access.statement_timeout for each in _TASK)
+
+
+def require_ours(connection: sqlalchemy.Connection) -> None:
+    """Refuse a connection that is not to the database that was waited for.
+
+    Raises:
+        ConfigurationError: it is to another database (10).
+    """
+    if not _TASK:
+        return
+    url = connection.engine.url
+    if connection.dialect.name != "postgresql":
+        raise ConfigurationError(
+            f"env.py connects to {connection.dialect.name}, not to the PostgreSQL database of DATABASE_URL",
+            hint="let env.py take its URL from DATABASE_URL, or from sqlalchemy.url in the configuration",
+        )
+    if "headstart" not in connection.info:
+        where = f"{url.drivername} {url.host or 'by default'}/{url.database or ''}"
+        raise ConfigurationError(
+            f"env.py connects to a database of its own ({where}), which is not the one of DATABASE_URL that was"
+            " waited for and locked",
+            hint="let env.py take its URL from DATABASE_URL, or point DATABASE_URL at that database",
+        )
+
+
+def backend_of(connection: sqlalchemy.Connection) -> int | None:
+    """The pid of the backend that does the work of a connection; None if it is not in our database."""
+    pid: int | None = connection.info.get("headstart")
+    return pid
+
+
+def in_transaction(connection: sqlalchemy.Connection) -> bool:
+    """Whether the server is in a transaction, by the driver's own word."""
+    return _in_transaction(connection.connection.dbapi_connection)
+
+
+def _in_transaction(dbapi: Any) -> bool:  # noqa: ANN401  (of any driver)
+    raw = getattr(dbapi, "driver_connection", dbapi)
+    if hasattr(raw, "is_in_transaction"):  # asyncpg
+        return bool(raw.is_in_transaction())
+    info = getattr(raw, "info", None)
+    if info is not None:  # psycopg and psycopg2: libpq's PQTRANS_IDLE is 0
+        return bool(int(info.transaction_status) != 0)
+    return not getattr(dbapi, "autocommit", False)
+
+
+class _Sessions:
+    """What one task makes of the sessions that env.py opens."""
+
+    def __init__(self, access: Access, port: Port, *, work: bool) -> None:
+        self.access = access
+        self._port = port
+        key = "null::pg_catalog.bool"
+        if access.work_key is not None:
+            key = f"pg_catalog.pg_try_advisory_lock_shared('{access.work_key}'::pg_catalog.int8)"
+        token = access.token
+        self._proof = _PROOF.format(key=key, backend=access.backend, high=token >> 32, low=token & 0xFFFFFFFF)
+        self._settings = self._wanted(work=work)
+
+    def _wanted(self, *, work: bool) -> str:
+        access = self.access
+        wanted = {"application_name": access.application_name, "idle_session_timeout": "0"}
+        if access.read_only:
+            wanted["default_transaction_read_only"] = "on"
+        if work:
+            wanted |= {
+                "lock_timeout": milliseconds(access.lock_timeout),
+                "statement_timeout": milliseconds(access.statement_timeout),
+                "idle_in_transaction_session_timeout": "0",
+                "transaction_timeout": "0",
+                "client_connection_check_interval": "500",
+                "tcp_keepalives_idle": "3",
+                "tcp_keepalives_interval": "1",
+                "tcp_keepalives_count": "3",
+                "tcp_user_timeout": "30000",
+            }
+        return _SETTINGS.format(wanted=", ".join(f"({literal(name)}, {literal(value)})" for name, value in wanted.items()))
+
+    def connect(self, dialect: Any, args: Any, params: dict[str, Any]) -> None:  # noqa: ANN401  (SQLAlchemy's own)
+        """SQLAlchemy is about to connect: give the address where it is ours to give."""
+        if dialect.name != "postgresql":
+            return
+        if dialect in _CONFIGURED or self.access.everywhere:
+            _lead(dialect, args, params, self.access.dsn)
+        if dialect.driver == "asyncpg" and "async_creator_fn" not in params:
+            params.setdefault("connection_class", ScriptConnection)
+
+    def connected(self, dbapi: Any, record: Any) -> None:  # noqa: ANN401  (of any driver)
+        """A connection was made: prove it, and prepare its session.
+
+        Raises:
+            UnsuitableServerError: it goes through a transaction pooler (22).
+            ConfigurationError: its search path does not begin with the tenant's schema (10).
+        """
+        raw = getattr(dbapi, "driver_connection", dbapi)
+        if not type(dbapi).__module__.startswith(_POSTGRES):
+            return
+        access = self.access
+        cursor = dbapi.cursor()
+        cursor.execute(self._proof)
+        pid, user, schema, ours, locked = cursor.fetchone()
+        if ours:
+            if access.work_key is not None and _promised_pid(raw) not in {None, pid}:
+                raise UnsuitableServerError("env.py's own connection goes through a pooler", hint=POOLER_HINT)
+            if access.work_key is not None and not locked:  # cannot be: nobody takes it while the lock is held
+                raise ConfigurationError("env.py's connection did not get the migration lock's second key")
+            if access.schema not in {None, schema}:
+                raise ConfigurationError(
+                    f"env.py opens a connection that is not in the tenant's schema {access.schema!r}",
+                    hint="let env.py take its URL from the configuration, or from DATABASE_URL without `options`",
+                )
+            cursor.execute(self._settings)
+            record.info["headstart"] = pid
+            driver = type(raw).__module__.partition(".")[0]
+            self._port.send(Connected(backend=pid, user=user, schema=schema, driver=driver))
+        cursor.close()
+        dbapi.commit()
+
+
+def _promised_pid(raw: object) -> int | None:
+    """The backend's pid that the driver was told when it connected, where it can say (asyncpg, psycopg, psycopg2)."""
+    if hasattr(raw, "get_server_pid"):
+        return int(raw.get_server_pid())
+    pid = getattr(getattr(raw, "info", None), "backend_pid", None)
+    return pid if isinstance(pid, int) else None
+
+
+def _lead(dialect: Any, args: Any, params: dict[str, Any], dsn: Dsn) -> None:  # noqa: ANN401  (SQLAlchemy's own)
+    """Replace the address by ours; what else env.py gives to the driver stays."""
+    if dialect.driver == "asyncpg":
+        for name in ("host", "port", "user", "password", "database", "dsn", "service", "passfile", "async_creator_fn"):
+            params.pop(name, None)
+        given = params.pop("server_settings", {})
+        ours = dict(dsn.asyncpg())
+        settings = {**ours.pop("server_settings", {}), **given}  # type: ignore[dict-item]
+        params.update({**ours, **{name: value for name, value in params.items() if name not in ours}})
+        params["server_settings"] = settings
+        params["prepared_statement_cache_size"] = 0  # one that is kept over an ALTER TABLE has the wrong columns
+        return
+    args.clear()
+    named = "dbname" if dialect.driver in _LIBPQ else "database"
+    for name in ("host", "port", "user", "password", "dbname", "database", "dsn", "service", "passfile"):
+        params.pop(name, None)
+    if dialect.driver not in _LIBPQ:
+        host, port = dsn.hosts[0]
+        params.update({"host": host, "port": port, "user": dsn.user, named: dsn.database})
+        params.update({} if dsn.password is None else {"password": dsn.password.reveal()})
+        return
+    ours = {
+        **dsn.params,
+        "host": ",".join(host for host, _ in dsn.hosts),
+        "port": ",".join(str(port) for _, port in dsn.hosts),
+        "user": dsn.user,
+        named: dsn.database,
+        "tcp_user_timeout": "30000",  # milliseconds: a peer that is silent is given up
+        "keepalives_idle": "10",
+        "keepalives_interval": "5",
+        "keepalives_count": "3",
+    }
+    secrets = {"password": dsn.password, "sslpassword": dsn.sslpassword}
+    ours |= {name: secret.reveal() for name, secret in secrets.items() if secret is not None}
+    params.update({**ours, **params})
+
+
+def _do_connect(dialect: Any, _record: object, args: Any, params: dict[str, Any]) -> None:  # noqa: ANN401
+    for each in _TASK:
+        each.connect(dialect, args, params)
+
+
+def _connected(dbapi: Any, record: Any) -> None:  # noqa: ANN401  (of any driver)
+    _OPEN[id(record)] = record
+    for each in _TASK:
+        each.connected(dbapi, record)
+
+
+def _closed(_dbapi: object, record: object) -> None:
+    _OPEN.pop(id(record), None)
+
+
+registry.register(f"postgresql.{DRIVER}", __name__, "Driver")
+event.listen(Engine, "do_connect", _do_connect)
+event.listen(Pool, "connect", _connected)
+event.listen(Pool, "close", _closed)

@@ -1,0 +1,435 @@
+"""The supervisor's side: starts the worker, has it fork, hears what the fork reports, and ends it.
+
+Nothing here knows what a task is for. What env.py and revisions write to stdout and stderr becomes `script_output`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import asyncpg
+
+from headstart.errors import HeadstartError
+from headstart.process import Finished as EndedProcess
+from headstart.worker.messages import (
+    Connected,
+    Ended,
+    Failed,
+    Finished,
+    Logged,
+    Started,
+    StatementEnded,
+    StatementStarted,
+    decode_message,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.worker.messages import Message, More, Task
+
+    Hear = Callable[[Message], None]
+
+CANCELLED = 1.0
+"""Seconds that a cancelled statement, and the code above it, get to end by themselves."""
+TERMINATED = 0.3
+"""Seconds that a process gets after SIGTERM."""
+GONE = 30.0
+"""Seconds that the server gets to end the sessions of a process that is gone."""
+
+_LONGEST_LINE = 64 * 1024 * 1024
+_LONGEST_OUTPUT = 64 * 1024  # bytes of a line of stdout; the rest is another line
+_MOST_OUTPUT = 4 * 1024 * 1024  # bytes of a fork's stdout and stderr that are logged
+
+
+class TaskFailedError(Exception):
+    """A task has failed, and the worker says why: `failed`."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+
+
+class WorkerLostError(HeadstartError):
+    """The process that ran env.py has ended without a word."""
+
+
+class Worker:
+    """The process that imports Alembic once and forks for each task. It is started when it is first needed.
+
+    Args:
+        cwd: where it runs.
+        environ: its environment.
+    """
+
+    def __init__(self, *, cwd: str, environ: Mapping[str, str]) -> None:
+        self._cwd = cwd
+        self._environ = dict(environ)
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, so that it imports while something else is done."""
+        if self._process is not None:
+            return
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            # Its modules come from where ours do, whatever lies in the folder that it happens to run in.
+            code = (
+                f"import sys; sys.path[:] = {sys.path!r}\n"
+                f"from headstart.worker.child import main; main({theirs.fileno()}, {os.getpid()})"
+            )
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                cwd=self._cwd,
+                env=self._environ,
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,  # of a worker that cannot begin
+                start_new_session=True,
+            )
+
+    def process(self, log: FilteringBoundLogger) -> Process:
+        """A process for tasks that come one after the other.
+
+        Args:
+            log: gets what env.py writes, and the worker's own lines.
+        """
+        return Process(self, log)
+
+    def fork(self) -> tuple[socket.socket, int, int]:
+        """Have it fork; give the socket, and the pipes of the fork's stdout and stderr."""
+        self.start()
+        assert self._control is not None  # noqa: S101  (`start`)
+        ours, theirs = socket.socketpair()
+        out, into_out = os.pipe()
+        err, into_err = os.pipe()
+        try:
+            with contextlib.suppress(OSError):  # it has gone: then so has the other end of `ours`
+                socket.send_fds(self._control, [b"."], [theirs.fileno(), into_out, into_err])
+        finally:
+            theirs.close()
+            os.close(into_out)
+            os.close(into_err)
+        return ours, out, err
+
+    def last_words(self) -> str:
+        """What it wrote before it ended by itself; "" while it runs."""
+        process = self._process
+        if process is None or process.poll() is None or process.stderr is None:
+            return ""
+        lines = process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, and all that it has forked."""
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            assert self._process.stderr is not None  # noqa: S101  (`start`)
+            self._process.stderr.close()
+        self._control = self._process = None
+
+
+class Process:
+    """Does one task after the other, in the same fork of the worker as long as that is left clean.
+
+    Attributes:
+        backends: the sessions that the present fork has opened in our database, by pid.
+        statement: at work now; None between two.
+        backend: of that statement.
+        since: when it began, or when the last one ended, by the monotonic clock.
+    """
+
+    def __init__(self, worker: Worker, log: FilteringBoundLogger) -> None:
+        self._worker = worker
+        self._log = log
+        self._fork: _Fork | None = None
+        self._reading: asyncio.Task[Any] | None = None
+        self.backends: dict[int, Connected] = {}
+        self.statement: str | None = None
+        self.backend: int | None = None
+        self.since = time.monotonic()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._reading is not None and not self._reading.done():
+            await self.stop(None)
+        self._leave()
+
+    async def do(self, task: Task, hear: Hear | None = None) -> Any:  # noqa: ANN401  (what the task gives)
+        """Have a task done.
+
+        If this is cancelled, the task goes on until `stop`.
+
+        Args:
+            task: what.
+            hear: gets each message but the last.
+
+        Raises:
+            TaskFailedError: it has failed.
+            WorkerLostError: its process has ended without a word.
+        """
+        if self._fork is None:
+            self.backends.clear()
+            self._fork = await _Fork.open(self._worker, self._log)
+        self._fork.send(task)
+        return await self._answer(hear)
+
+    async def more(self, more: More, hear: Hear | None = None) -> Any:  # noqa: ANN401  (as `do`)
+        """Go on with an interactive task. As `do`."""
+        assert self._fork is not None  # noqa: S101  (it is at work)
+        self._fork.send(more)
+        return await self._answer(hear)
+
+    async def _answer(self, hear: Hear | None) -> Any:  # noqa: ANN401  (as `do`)
+        self._reading = asyncio.ensure_future(self._read(hear or (lambda _: None)))
+        return await asyncio.shield(self._reading)
+
+    async def _read(self, hear: Hear) -> Any:  # noqa: ANN401  (as `do`)
+        from headstart.worker.messages import Idle
+
+        fork = self._fork
+        assert fork is not None  # noqa: S101  (`do`)
+        while True:
+            message = await fork.receive()
+            match message:
+                case None | Ended():
+                    self._leave()
+                    said = self._worker.last_words()
+                    raise WorkerLostError(_how_it_ended(message, fork.pid) + (f": {said}" if said else ""))
+                case Finished():
+                    if not message.reusable:
+                        self._leave()
+                    return message.value
+                case Failed():
+                    self._leave()
+                    raise TaskFailedError(message)
+                case Idle():
+                    return message
+                case Logged():
+                    getattr(self._log, message.level)(message.event, **message.fields)
+                case Connected():
+                    self.backends[message.backend] = message
+                case StatementStarted():
+                    self.statement, self.backend, self.since = message.statement, message.backend, time.monotonic()
+                case StatementEnded():
+                    self.statement, self.since = None, time.monotonic()
+                case _:
+                    pass
+            hear(message)
+
+    def _leave(self) -> None:
+        """The fork ends when it reads the end of its socket."""
+        self.statement = None
+        if self._fork is not None:
+            self._fork.close()
+        self._fork = None
+
+    async def stop(self, connection: asyncpg.Connection[Any] | None) -> TaskFailedError | None:
+        """End the present task: cancel its statement in the server, then its sessions, then its process.
+
+        Args:
+            connection: the supervisor's own session, for asking the server; None if there is none.
+
+        Returns:
+            What the task said of its end, if it still could.
+        """
+        reading, fork = self._reading, self._fork
+        if reading is None or fork is None or reading.done():
+            return _failure_of(reading)
+        backends = list(self.backends)
+        await _ask(connection, "select pg_catalog.pg_cancel_backend(pid) from pg_catalog.unnest($1::int4[]) pid", backends)
+        if self.statement is not None:
+            await asyncio.wait([reading], timeout=CANCELLED)
+        if not reading.done():
+            fork.signal(signal.SIGTERM)
+            await asyncio.wait([reading], timeout=TERMINATED)
+        if not reading.done():
+            fork.signal(signal.SIGKILL)
+            ending = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.unnest($1::int4[]) pid"
+            await _ask(connection, ending, backends)
+            await asyncio.wait([reading], timeout=CANCELLED)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        fork.signal(signal.SIGKILL)
+        self._leave()
+        return _failure_of(reading)
+
+
+async def gone(connection: asyncpg.Connection[Any], backends: list[int], *, timeout: float = GONE) -> bool:
+    """Wait until the server has ended sessions; only then is what they have committed certain.
+
+    Args:
+        connection: the supervisor's own session.
+        backends: their pids.
+        timeout: seconds.
+    """
+    query = "select exists(select from pg_catalog.pg_stat_activity where pid = any($1::int4[]))"
+    deadline = time.monotonic() + timeout
+    while backends and await connection.fetchval(query, backends):
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
+async def _ask(connection: asyncpg.Connection[Any] | None, query: str, backends: list[int]) -> None:
+    if connection is None or connection.is_closed() or not backends:
+        return
+    with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        async with asyncio.timeout(CANCELLED):
+            await connection.fetch(query, backends)
+
+
+def _failure_of(reading: asyncio.Task[Any] | None) -> TaskFailedError | None:
+    if reading is None or not reading.done() or reading.cancelled():
+        return None
+    error = reading.exception()
+    return error if isinstance(error, TaskFailedError) else None
+
+
+def _how_it_ended(message: Ended | None, pid: int) -> str:
+    if message is None:
+        return f"the process that ran env.py (pid {pid}) closed its descriptors, or was lost"
+    how = EndedProcess(argv=(), returncode=message.code, stderr="", seconds=0.0).how
+    if message.code == -signal.SIGKILL:
+        how += ": out of memory?"
+    elif message.code >= 0:
+        how += ": os._exit?"
+    return f"the process that ran env.py was {how}" if message.code < 0 else f"the process that ran env.py ended by itself ({how})"
+
+
+class _Fork:
+    """One fork of the worker: its socket, and what it writes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, output: _Output) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._output = output
+        self.pid = 0
+
+    @classmethod
+    async def open(cls, worker: Worker, log: FilteringBoundLogger) -> _Fork:
+        channel, out, err = worker.fork()
+        output = _Output({out: "stdout", err: "stderr"}, log)
+        reader, writer = await asyncio.open_connection(sock=channel, limit=_LONGEST_LINE)
+        return cls(reader, writer, output)
+
+    def send(self, message: Task | More) -> None:
+        self._writer.write(encode(message))
+
+    async def receive(self) -> Message | None:
+        """The next message; None when the socket has closed."""
+        while True:
+            try:
+                line = await self._reader.readline()
+            except ConnectionError:
+                line = b""
+            self._output.drain()
+            message = decode_message(line) if line.endswith(b"\n") else None
+            if not isinstance(message, Started):
+                return message
+            self.pid = message.pid
+
+    def signal(self, signum: signal.Signals) -> None:
+        """To the fork, and all that env.py has started."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signum)
+
+    def close(self) -> None:
+        self._writer.close()
+        self._output.close()
+
+
+class _Output:
+    """What a fork writes to stdout and stderr, line by line, into the log."""
+
+    def __init__(self, pipes: dict[int, str], log: FilteringBoundLogger) -> None:
+        self._pipes = pipes
+        self._log = log
+        self._rest = dict.fromkeys(pipes, b"")
+        self._logged = 0
+        self._dropped = 0
+        self._loop = asyncio.get_running_loop()
+        for pipe in pipes:
+            os.set_blocking(pipe, False)
+            self._loop.add_reader(pipe, self._read, pipe)
+
+    def drain(self) -> None:
+        """Log what has been written so far."""
+        for pipe in tuple(self._pipes):
+            while self._read(pipe):
+                pass
+
+    def _read(self, pipe: int) -> bool:
+        try:
+            data = os.read(pipe, _LONGEST_OUTPUT)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._end(pipe)
+            return False
+        *lines, rest = (self._rest[pipe] + data).split(b"\n")
+        if len(rest) >= _LONGEST_OUTPUT:
+            lines, rest = [*lines, rest], b""
+        self._rest[pipe] = rest
+        for line in lines:
+            self._line(pipe, line)
+        return True
+
+    def _line(self, pipe: int, line: bytes) -> None:
+        if self._logged > _MOST_OUTPUT:
+            self._dropped += len(line) + 1
+            return
+        self._logged += len(line) + 1
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        if text.strip():
+            self._log.info("script_output", source=self._pipes[pipe], message=text)
+        if self._logged > _MOST_OUTPUT:
+            self._log.warning("script_output_dropped", logged_bytes=self._logged, hint="it writes too much to be logged")
+
+    def _end(self, pipe: int) -> None:
+        rest = self._rest.pop(pipe)
+        if rest:
+            self._line(pipe, rest)
+        self._pipes.pop(pipe)
+        self._loop.remove_reader(pipe)
+        os.close(pipe)
+
+    def close(self) -> None:
+        self.drain()
+        for pipe in tuple(self._pipes):
+            self._end(pipe)
+        if self._dropped:
+            self._log.warning("script_output_dropped", dropped_bytes=self._dropped)
+            self._dropped = 0
