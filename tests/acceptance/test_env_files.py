@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.env_files import ENV_FILES, built, left_behind, prepared
+from support.postgres import database_of
 from support.process import environment
 from support.project import recorded
 
@@ -40,28 +42,19 @@ def env_file(request: pytest.FixtureRequest) -> EnvFile:
     return ENV_FILES[request.param]
 
 
-def test_what_alembic_gives(
-    env_file: EnvFile, twins: tuple[str, str], tmp_path: Path, run_headstart: RunHeadstart
-) -> None:
-    """The same relations, owners and rows as with Alembic, up and down again; a second `up` finds nothing to do."""
+def test_up(env_file: EnvFile, twins: tuple[str, str], tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """The same relations, owners and rows as with Alembic; then `up` has nothing to do, `status` and `wait` agree."""
     alembics, ours = twins
     project = built(tmp_path / "project", env_file)
-
-    def run(*words: str) -> Run:
-        done = run_headstart(*words, url=ours, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
-        assert done.code == 0, done
-        assert len(done.log) == len(done.stderr.splitlines()), done
-        return done
-
+    run = partial(succeeds, run_headstart, project, ours)
     alembic(project, env_file, alembics, "upgrade", "head")
-    expected = left_behind(alembics)
     at_head(alembics, env_file)
+    expected = left_behind(alembics)
 
     first = run("up")
     assert left_behind(ours) == expected, first
     assert (first.stdout, first.last["applied"]) == ("", ["a1", "b2", "c3"]), first
-    put_out = {line["message"] for line in first.events("script_output")}
-    assert set(env_file.prints) <= put_out, first
+    assert set(env_file.prints) <= {line["message"] for line in first.events("script_output")}, first
 
     again = run("up")
     assert (again.last["applied"], again.last["revision_after"]) == ([], "c3"), again
@@ -70,10 +63,28 @@ def test_what_alembic_gives(
     run("wait", "--for", "head")
     assert left_behind(ours) == expected, "what only looks has changed something"
 
+
+def test_down(
+    env_file: EnvFile, twins: tuple[str, str], any_server: Postgres, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """A database that Alembic has brought to head goes one revision down as with Alembic."""
+    alembics, _ = twins
+    project = built(tmp_path / "project", env_file)
+    alembic(project, env_file, alembics, "upgrade", "head")
+    ours = any_server.create_database(template=database_of(alembics))
     alembic(project, env_file, alembics, "downgrade", "-1")
-    down = run("downgrade", "-1")
-    assert left_behind(ours) == left_behind(alembics), down
+    done = succeeds(run_headstart, project, ours, "downgrade", "-1")
+    assert left_behind(ours) == left_behind(alembics), done
     assert recorded(ours, f"{env_file.schema}.alembic_version") == ["b2"]
+    any_server.drop_database(ours)
+
+
+def succeeds(run_headstart: RunHeadstart, project: Project, url: str, *words: str) -> Run:
+    """Run headstart, and see that it exits with 0 and that its log has nothing but JSON lines."""
+    done = run_headstart(*words, url=url, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
+    assert done.code == 0, done
+    assert len(done.log) == len(done.stderr.splitlines()), done
+    return done
 
 
 def alembic(project: Project, env_file: EnvFile, url: str, *words: str) -> None:
