@@ -228,7 +228,6 @@ def test_80_env_py_skips_migrations(project: Project, headstart: Callable[..., R
     before = fingerprint(any_database)
     last = ended(headstart("up", url=any_database), 80)
     assert "env.py" in last["error"]
-    assert "1 pending" in last["error"] or "1 of 1" in last["error"]
     assert fingerprint(any_database) == before
 
 
