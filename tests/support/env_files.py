@@ -453,9 +453,9 @@ def built(folder: Path, env_file: EnvFile) -> Project:
     project.ini.write_text(ini.replace("\n\n", "\nprepend_sys_path = %(here)s\n\n", 1), encoding="utf-8")
     if env_file.text:
         project.env.write_text(env_file.text, encoding="utf-8")
-    for path, text in env_file.files.items():
-        (folder / path).parent.mkdir(exist_ok=True)
-        (folder / path).write_text(text, encoding="utf-8")
+    for name, content in env_file.files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
     project.versions = project.env.parent / env_file.versions
     project.versions.mkdir(exist_ok=True)
     for ident, (upgrade, downgrade) in _REVISIONS.items():
