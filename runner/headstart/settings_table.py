@@ -288,6 +288,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _path,
         "what `schema dump` wrote: `up` loads it into an empty database if it is provably of the target",
     ),
+    _choice(
+        "ledger",
+        "auto",
+        "off",
+        meaning="off keeps none; auto keeps none where a publication FOR ALL TABLES would replicate it",
+    ),
     _headstart("image", "none", "app:v2", "NAME", str.strip, "what the ledger calls this image: its name and tag"),
     _choice(
         "log",

@@ -22,7 +22,8 @@ from headstart.errors import (
     VerificationFailedError,
 )
 from headstart.history.squashed import refuse_midway
-from headstart.ledger.writer import Writer, complete, writable
+from headstart.ledger.state import prepare
+from headstart.ledger.writer import Writer, complete
 from headstart.lock import WORK
 from headstart.log import thorough
 from headstart.observe import Activity, watch
@@ -122,7 +123,7 @@ class Work:
     async def _writer(self) -> Writer | None:
         """What writes the ledger, where the role may."""
         run = self._run
-        if not await writable(self._ready.connection, log=run.log):
+        if not await prepare(self._ready.connection, mode=run.settings.ledger, log=run.log):
             return None
         return Writer(self.name, run_id=run.run_id, image=run.settings.image, backup=run.backup)
 
