@@ -146,12 +146,13 @@ async def applied(run: Run) -> list[ledger.Row]:
     """What was done to the database, oldest first."""
     history = find(run)
     async with connected(run) as ready:
-        await _say_if_unreadable(run, ready)
-        return await ledger.rows(ready.connection, await _name(run, ready, history))
+        name = await _name(run, ready, history)
+        await _say_if_unreadable(run, ready, name)
+        return await ledger.rows(ready.connection, name)
 
 
-async def _say_if_unreadable(run: Run, ready: Ready) -> None:
-    reason = await ledger.unreadable(ready.connection)
+async def _say_if_unreadable(run: Run, ready: Ready, name: str) -> None:
+    reason = await ledger.unreadable(ready.connection, version_table=name)
     if reason:
         run.log.warning("ledger_not_read", cause=reason)
 
@@ -166,8 +167,8 @@ async def source(run: Run, revision: str) -> bytes:
 
     history = find(run)
     async with connected(run) as ready:
-        await _say_if_unreadable(run, ready)
         name = await _name(run, ready, history)
+        await _say_if_unreadable(run, ready, name)
         found = await as_applied(ready.connection, name, [revision])
     if revision not in found:
         raise ConfigurationError(

@@ -279,7 +279,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
     run.found(())
     with run.timed("upgrade"):
         writer = None
-        if await prepare(connection, mode=run.settings.ledger, log=run.log):
+        if await prepare(connection, mode=run.settings.ledger, log=run.log, version_table=file.version_table):
             writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.backup)
         run.log.info("schema_loading", file=str(path), revision=spell(file.revisions))
         async with _speaking(run, connection):
@@ -291,7 +291,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
                 raise _failed(connection, error, path) from error
         run.after = file.revisions
         if writer is not None:
-            await complete(connection, run.run_id, expected=len(files), log=run.log)
+            await complete(connection, run.run_id, expected=len(files), log=run.log, version_table=file.version_table)
     run.log.info("schema_loaded", revision=spell(file.revisions), revisions=len(files), file=str(path))
 
 

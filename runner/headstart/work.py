@@ -123,7 +123,8 @@ class Work:
     async def _writer(self) -> Writer | None:
         """What writes the ledger, where the role may."""
         run = self._run
-        if not await prepare(self._ready.connection, mode=run.settings.ledger, log=run.log):
+        mode = run.settings.ledger
+        if not await prepare(self._ready.connection, mode=mode, log=run.log, version_table=self.name):
             return None
         return Writer(self.name, run_id=run.run_id, image=run.settings.image, backup=run.backup)
 
@@ -212,7 +213,9 @@ class Work:
                         run.after = await self._read(self._ready.connection)
                 raise
         if writer is not None:
-            await complete(self._ready.connection, run.run_id, expected=len(steps), log=run.log)
+            await complete(
+                self._ready.connection, run.run_id, expected=len(steps), log=run.log, version_table=self.name
+            )
 
     @contextlib.asynccontextmanager
     async def _watched(self, activity: Activity) -> AsyncIterator[None]:
@@ -304,4 +307,4 @@ class Work:
             if writer is not None:
                 if not expected:  # the version table stood there already
                     await connection.execute(rows(self._expected))
-                await complete(connection, run.run_id, expected=expected, log=run.log)
+                await complete(connection, run.run_id, expected=expected, log=run.log, version_table=self.name)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headstart.errors import DatabaseAheadError, DatabaseUnknownError
 from headstart.ledger import key
-from headstart.ledger.source import fingerprint
+from headstart.ledger.fingerprint import fingerprint
 from headstart.plan import Entry, Graph, Revision, build_graph, decide
 
 REVISIONS = sorted((Path(__file__).resolve().parents[2] / "migrations" / "versions").glob("*.py"))

@@ -4,16 +4,16 @@ A row is written in the transaction of the revision that it tells about, so it i
 keeps it from being written never keeps a revision from being applied: without the privilege, all the rest works.
 
 Its rows answer what the version table cannot: is an unknown revision newer than this image (`entries`), and has an
-applied one been edited since (`applied`, then `ledger.source`). Reading costs a no-op two small queries. `table` makes it,
-`state` says whether it is to be written, `writer` writes it.
+applied one been edited since (`applied`, then `ledger.source`). Reading costs a no-op two small queries. `table` makes
+it, `state` says whether it is to be written, `writer` writes it.
 
-A role that may create a schema can put anything in its place, a view that runs code included. So it is read only where it
-is an ordinary table of a role that is trusted.
+A role that may create a schema can put anything in its place, a view that runs code included. So it is read only where
+it is an ordinary table of a role that is trusted.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from headstart.plan import Entry, lineage
 
@@ -46,7 +46,13 @@ ours (oid) as (
     union all select d.datdba from pg_catalog.pg_database d
         where d.datname operator(pg_catalog.=) pg_catalog.current_database()
     union all select v.relowner from pg_catalog.pg_class v where v.oid operator(pg_catalog.=) $1::pg_catalog.oid
+    union all select v.relowner from pg_catalog.pg_class v
+        join pg_catalog.pg_namespace s on s.oid operator(pg_catalog.=) v.relnamespace
+        where v.relname operator(pg_catalog.=) $2::pg_catalog.text::pg_catalog.name
+        and case when $3::pg_catalog.text is null then pg_catalog.pg_table_is_visible(v.oid)
+            else s.nspname operator(pg_catalog.=) $3::pg_catalog.text::pg_catalog.name end
 )"""
+"""Takes what `place` gives."""
 FOREIGN: Final = """case
     when not exists (select from trusted t where t.oid operator(pg_catalog.=) n.nspowner) then pg_catalog.concat(
         'the schema headstart belongs to the role ', pg_catalog.pg_get_userbyid(n.nspowner), ', which is none of ours')
@@ -84,6 +90,10 @@ from headstart.ledger where history operator(pg_catalog.=) $1 order by id
 """
 
 
+VersionTable: TypeAlias = int | str | None
+"""The project's version table, whose owner is trusted too: its OID, or `key` of it."""
+
+
 class Row(NamedTuple):
     """One line of the ledger, as people are shown it."""
 
@@ -104,26 +114,24 @@ def key(version_table: str, version_schema: str | None) -> str:
     return version_table if version_schema is None else f"{version_schema}.{version_table}"
 
 
-async def applied(
-    connection: ScriptConnection, history: str, *, version_table: int | None = None
-) -> dict[str, str]:
+async def applied(connection: ScriptConnection, history: str, *, version_table: VersionTable = None) -> dict[str, str]:
     """The SHA-256 of the source of each revision that is in force; nothing where there is no ledger.
 
     Args:
         connection: to the database.
         history: `key` of the project.
-        version_table: as for `fetch`.
+        version_table: if it is known better than by `history`.
     """
-    rows = await fetch(connection, _APPLIED, history, version_table=version_table)
+    rows = await fetch(connection, _APPLIED, history, version_table=version_table or history)
     return {row["revision"]: row["sha256"] for row in rows}
 
 
 async def entries(
-    connection: ScriptConnection, history: str, *, version_table: int | None = None
+    connection: ScriptConnection, history: str, *, version_table: VersionTable = None
 ) -> dict[str, Entry]:
     """The last that is known of each revision that is in force. Arguments as for `applied`."""
     found = {}
-    for row in await fetch(connection, _ENTRIES, history, version_table=version_table):
+    for row in await fetch(connection, _ENTRIES, history, version_table=version_table or history):
         if row["action"] != "reverted":
             found[row["revision"]] = Entry(
                 follows=tuple(row["follows"]),
@@ -141,7 +149,7 @@ async def refuse_edited(
     recorded: tuple[str, ...],
     graph: Graph,
     *,
-    version_table: int | None = None,
+    version_table: VersionTable = None,
 ) -> None:
     """Refuse a history in which a revision that was applied reads otherwise today.
 
@@ -150,7 +158,7 @@ async def refuse_edited(
         history: `key` of the project.
         recorded: what the version table holds.
         graph: the revision files.
-        version_table: as for `fetch`.
+        version_table: if it is known better than by `history`.
 
     Raises:
         RevisionEditedError: with the file and the first line that differs (73).
@@ -165,13 +173,13 @@ async def refuse_edited(
         await require_unedited(connection, history, files, sources, version_table=version_table)
 
 
-async def rows(connection: ScriptConnection, history: str, *, version_table: int | None = None) -> list[Row]:
+async def rows(connection: ScriptConnection, history: str, *, version_table: VersionTable = None) -> list[Row]:
     """All of it, oldest first. Arguments as for `applied`."""
-    return [Row(*row) for row in await fetch(connection, _ALL, history, version_table=version_table)]
+    return [Row(*row) for row in await fetch(connection, _ALL, history, version_table=version_table or history)]
 
 
 async def fetch(
-    connection: ScriptConnection, query: str, *arguments: object, version_table: int | None = None
+    connection: ScriptConnection, query: str, *arguments: object, version_table: VersionTable = None
 ) -> list[asyncpg.Record]:
     """Rows; none where there is no ledger, or `unreadable` says why it is not read.
 
@@ -179,14 +187,22 @@ async def fetch(
         connection: to the database.
         query: of headstart.ledger.
         arguments: of the query.
-        version_table: OID of the project's version table, whose owner is trusted too.
+        version_table: of the project.
     """
     if await unreadable(connection, version_table=version_table) != "":
         return []
     return list(await connection.fetch(query, *arguments))
 
 
-async def unreadable(connection: ScriptConnection, *, version_table: int | None = None) -> str | None:
+async def unreadable(connection: ScriptConnection, *, version_table: VersionTable = None) -> str | None:
     """Why the ledger is not read: `` if it is read, None if there is none. Arguments as for `fetch`."""
-    reason: str | None = await connection.fetchval(_UNREADABLE, version_table)
+    reason: str | None = await connection.fetchval(_UNREADABLE, *place(version_table))
     return reason
+
+
+def place(version_table: VersionTable) -> tuple[int | None, str | None, str | None]:
+    """The OID of a version table, or its name and schema, as `TRUSTED` takes them."""
+    if version_table is None or isinstance(version_table, int):
+        return version_table, None, None
+    schema, _, table = version_table.rpartition(".")
+    return None, table, schema or None

@@ -101,7 +101,7 @@ def _gather_imports(tree: ast.Module) -> None:
         for name, body in _bodies(node):
             imports = {key for each in body for key in _imported(each, used)}
             rest = [each for each in body if not isinstance(each, ast.Import | ast.ImportFrom)]
-            setattr(node, name, [*(ast.Expr(ast.Constant(key)) for key in sorted(imports)), *rest])
+            setattr(node, name, [*(ast.Expr(ast.Constant(repr(key))) for key in sorted(imports)), *rest])
 
 
 def _imported(statement: ast.stmt, used: set[str]) -> Iterator[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from headstart.baseline import read_baseline
 from headstart.errors import RevisionEditedError
-from headstart.ledger import LARGEST_SOURCE, fetch
+from headstart.ledger import LARGEST_SOURCE, VersionTable, fetch
 from headstart.ledger.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ async def require_unedited(
     files: Mapping[str, str],
     applied: Mapping[str, str],
     *,
-    version_table: int | None = None,
+    version_table: VersionTable = None,
 ) -> None:
     """Refuse files that differ from what was applied, if they differ in what they do.
 
@@ -42,7 +42,7 @@ async def require_unedited(
         history: `key` of the project.
         files: paths by revision, of those whose bytes differ.
         applied: the SHA-256 of what was applied, by revision.
-        version_table: as for `headstart.ledger.fetch`.
+        version_table: if it is known better than by `history`.
 
     Raises:
         RevisionEditedError: with each file and the first line that differs (73).
@@ -74,7 +74,7 @@ async def require_unedited(
 
 
 async def as_applied(
-    connection: ScriptConnection, history: str, revisions: Sequence[str], *, version_table: int | None = None
+    connection: ScriptConnection, history: str, revisions: Sequence[str], *, version_table: VersionTable = None
 ) -> dict[str, bytes | None]:
     """The files of revisions as they were when these were last applied; None for one that cannot be read.
 
@@ -82,9 +82,9 @@ async def as_applied(
         connection: to the database.
         history: `key` of the project.
         revisions: their ids.
-        version_table: as for `headstart.ledger.fetch`.
+        version_table: if it is known better than by `history`.
     """
-    rows = await fetch(connection, _SOURCES, history, list(revisions), version_table=version_table)
+    rows = await fetch(connection, _SOURCES, history, list(revisions), version_table=version_table or history)
     return {row["revision"]: _unzipped(row["source"]) for row in rows}
 
 

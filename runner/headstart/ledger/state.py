@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import asyncpg
 import msgspec
 
-from headstart.ledger import FOREIGN, TRUSTED
+from headstart.ledger import FOREIGN, TRUSTED, VersionTable, place
 from headstart.ledger.table import COLUMNS, bring_up_to_date
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 _SCHEMAS_PUBLISHED_SINCE: Final = 15
 
-_ALL_TABLES = "select p.pubname from pg_catalog.pg_publication p where p.puballtables"
+_ALL_TABLES = "select p.pubname::pg_catalog.text from pg_catalog.pg_publication p where p.puballtables"
 _OUR_SCHEMA = """
-union select p.pubname from pg_catalog.pg_publication p
+union select p.pubname::pg_catalog.text from pg_catalog.pg_publication p
 join pg_catalog.pg_publication_namespace s on s.pnpubid operator(pg_catalog.=) p.oid
 join pg_catalog.pg_namespace m on m.oid operator(pg_catalog.=) s.pnnspid
 where m.nspname operator(pg_catalog.=) 'headstart'"""
@@ -75,7 +75,7 @@ select c.oid is not null as there,
         and pg_catalog.has_schema_privilege(w.role, n.oid, 'create')
     else pg_catalog.has_database_privilege(w.role, pg_catalog.current_database(), 'create') end as writable,
     array({{published}}) as publications
-from (select coalesce($2::pg_catalog.text, current_user::pg_catalog.text)::pg_catalog.name) w (role)
+from (select coalesce($4::pg_catalog.text, current_user::pg_catalog.text)::pg_catalog.name) w (role)
 left join pg_catalog.pg_namespace n on n.nspname operator(pg_catalog.=) 'headstart'
 left join pg_catalog.pg_class c on c.relnamespace operator(pg_catalog.=) n.oid
 and c.relname operator(pg_catalog.=) 'ledger'
@@ -104,7 +104,7 @@ async def examine(
     connection: ScriptConnection,
     *,
     mode: Literal["auto", "off"],
-    version_table: int | None = None,
+    version_table: VersionTable = None,
     role: str | None = None,
 ) -> State:
     """Look whether the ledger is to be written. Nothing is changed.
@@ -112,7 +112,7 @@ async def examine(
     Args:
         connection: to the database, as the role of DATABASE_URL.
         mode: HEADSTART_LEDGER.
-        version_table: OID of the project's version table, whose owner is trusted.
+        version_table: of the project.
         role: that will write; the connection's own when left out.
     """
     if mode == "off":
@@ -120,7 +120,7 @@ async def examine(
     schemas = connection.get_server_version().major >= _SCHEMAS_PUBLISHED_SINCE
     query = _FACTS.format(published=_ALL_TABLES + (_OUR_SCHEMA if schemas else ""))
     try:
-        facts = await connection.fetchrow(query, version_table, role)
+        facts = await connection.fetchrow(query, *place(version_table), role)
     except asyncpg.PostgresError as error:
         return State(writes=False, cause=f"the catalog cannot be asked about headstart.ledger: {error}", hint=_WITHOUT)
     assert facts is not None  # noqa: S101  (left joins to one row)
@@ -158,10 +158,10 @@ async def prepare(
     *,
     mode: Literal["auto", "off"],
     log: FilteringBoundLogger,
-    version_table: int | None = None,
+    version_table: VersionTable = None,
     role: str | None = None,
 ) -> bool:
-    """Whether the ledger is to be written; one that an earlier version made is brought up to date. The log says why not.
+    """Whether the ledger is to be written; the log says why not. An older table is brought up to date.
 
     Args:
         connection: as for `examine`, not in a transaction.

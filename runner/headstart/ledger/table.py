@@ -20,8 +20,14 @@ LOCK_TIMEOUT: Final = "2s"
 """How long bringing it up to date may wait: nothing that a run needs hangs on it."""
 
 _INDEX = "create index if not exists ledger_latest on headstart.ledger (history, revision, id);"
+# A role without the privilege to create schemas may use one that was made for it: `if not exists` would refuse that.
+_SCHEMA = """
+if pg_catalog.to_regnamespace('headstart') is null then
+    create schema headstart;
+    comment on schema headstart is 'What Headstart has done to this database. No migration needs it.';
+end if;
+"""
 _TABLE = """
-create schema if not exists headstart;
 create table headstart.ledger (
     id bigint generated always as identity primary key,
     at pg_catalog.timestamptz not null default pg_catalog.clock_timestamp(),
@@ -40,7 +46,6 @@ create table headstart.ledger (
     image pg_catalog.text,
     backup pg_catalog.text
 );
-comment on schema headstart is 'What Headstart has done to this database. No migration needs it.';
 comment on column headstart.ledger.history is 'The version table of the Alembic project, with its schema if it has one';
 comment on column headstart.ledger.revision is 'Null where the database was stamped as holding none';
 comment on column headstart.ledger.source is 'The revision file as it was applied, compressed with zlib';
@@ -88,8 +93,8 @@ execute coalesce((
 _OWNER = """
 begin
     execute coalesce((
-        select pg_catalog.concat('alter table headstart.ledger owner to ', o.name,
-            '; alter schema headstart owner to ', o.name)
+        select pg_catalog.concat('alter schema headstart owner to ', o.name,
+            '; alter table headstart.ledger owner to ', o.name)
         from pg_catalog.pg_class c, pg_catalog.pg_roles r, pg_catalog.quote_ident(r.rolname::pg_catalog.text) o (name)
         where c.oid operator(pg_catalog.=) {version_table}::pg_catalog.oid
         and r.oid operator(pg_catalog.=) c.relowner
@@ -109,7 +114,8 @@ def creating(version_table: int | None) -> str:
             made without, and where it may not give it away.
     """
     owner = "" if version_table is None else _OWNER.format(version_table=version_table)
-    return f"if pg_catalog.to_regclass('headstart.ledger') is null then {_TABLE}{_INDEX}{owner}{_REVOKE} end if;"
+    make = f"{_SCHEMA}{_TABLE}{_INDEX}{owner}{_REVOKE}"
+    return f"if pg_catalog.to_regclass('headstart.ledger') is null then {make} end if;"
 
 
 async def create(connection: ScriptConnection, *, version_table: int | None = None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from headstart import __version__
-from headstart.ledger import LARGEST_SOURCE, fetch
+from headstart.ledger import LARGEST_SOURCE, VersionTable, fetch
 from headstart.ledger.table import creating
 from headstart.postgres import literal
 
@@ -136,7 +136,7 @@ async def complete(
     *,
     expected: int,
     log: FilteringBoundLogger,
-    version_table: int | None = None,
+    version_table: VersionTable = None,
 ) -> None:
     """See that every row has arrived; says so where one has not.
 
@@ -145,7 +145,7 @@ async def complete(
         run_id: whose rows they are.
         expected: how many there should be.
         log: told how many are missing.
-        version_table: as for `headstart.ledger.fetch`.
+        version_table: of the project.
     """
     found = await fetch(connection, _COUNT, run_id, version_table=version_table)
     there = found[0]["rows"] if found else 0
