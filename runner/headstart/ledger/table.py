@@ -114,8 +114,9 @@ def creating(version_table: int | None) -> str:
             made without, and where it may not give it away.
     """
     owner = "" if version_table is None else _OWNER.format(version_table=version_table)
-    make = f"{_SCHEMA}{_TABLE}{_INDEX}{owner}{_REVOKE}"
-    return f"if pg_catalog.to_regclass('headstart.ledger') is null then {make} end if;"
+    make = f"do $make$ begin {_SCHEMA}{_TABLE}{_INDEX}{owner}{_REVOKE} end $make$"
+    # As a text, which the server parses only where it runs it: each revision would pay for it otherwise.
+    return f"if pg_catalog.to_regclass('headstart.ledger') is null then execute $create$ {make} $create$; end if;"
 
 
 async def create(connection: ScriptConnection, *, version_table: int | None = None) -> None:
