@@ -143,8 +143,10 @@ SAME = {
     "of arguments": ("def f(a: int, *b: str, c: int = 1, **d: x) -> None: a", "def f(a, *b, c=1, **d): a"),
     "of an asynchronous function": ("async def f(a: int) -> None: a", "async def f(a): a"),
     "of a class, newer": (
-        "from typing import Optional\nimport typing\nclass T(Base):\n a: Mapped[Optional[int]]\n"
-        + " b: typing.List['typing.Union[int, str]'] = m()\n c: Literal['a b']",
+        (
+            "from typing import Optional\nimport typing\nclass T(Base):\n a: Mapped[Optional[int]]\n"
+            " b: typing.List['typing.Union[int, str]'] = m()\n c: Literal['a b']"
+        ),
         "class T(Base):\n a: Mapped[int | None]\n b: list[int | str] = m()\n c: Literal['a b']",
     ),
     "a prefix": ("x = u'a'", "x = 'a'"),

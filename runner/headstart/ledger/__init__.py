@@ -70,8 +70,7 @@ end"""
 
 # Asked of the catalog: to_regclass fails where the role may not use the schema. The usual answer first: planning the
 # whole question takes longer than all else that a no-op asks.
-_OURS = """
-select pg_catalog.pg_get_userbyid(n.nspowner) operator(pg_catalog.=) current_user
+_OURS = """select pg_catalog.pg_get_userbyid(n.nspowner) operator(pg_catalog.=) current_user
     and pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.=) current_user
     and c.relkind operator(pg_catalog.=) 'r' and not c.relispartition and not c.relhassubclass and not c.relhasrules
     and not c.relrowsecurity
