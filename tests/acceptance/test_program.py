@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,14 +18,14 @@ from acceptance.checks import path_of
 from headstart.errors import ConfigurationError
 from headstart.exits import Exit
 from support.postgres import psql, query
-from support.project import fingerprint, recorded
+from support.process import environment
+from support.project import Project, fingerprint, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from support.postgres import Postgres
-    from support.project import Project
 
 
 @pytest.fixture
@@ -197,3 +199,97 @@ def test_settings_problems() -> None:
         headstart.settings_from({"HEADSTART_BACKUP": "maybe", "HEADSTART_LOG": "loud"})
     assert len(caught.value.problems) == 3
     assert os.environ.get("DATABASE_URL") is None
+
+
+TWO_AT_ONCE = '''
+import asyncio, io, logging, os, signal, sys, threading
+
+import asyncpg
+import headstart
+
+heard = io.StringIO()
+logging.basicConfig(stream=heard, format="%(name)s %(message)s", level=logging.INFO)
+handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+variables, folder, path = dict(os.environ), os.getcwd(), sys.path[:]
+signals = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]
+run, loop_run, stdout = asyncio.run, asyncio.BaseEventLoop.run_until_complete, sys.stdout
+going = threading.Event()
+counted = []
+
+
+def count():
+    while not going.wait(0.01):
+        counted.append(len(counted))
+        print("thread", len(counted))
+        logging.getLogger("app").info("turn %d", len(counted))
+
+
+async def query(pool, done):
+    answers = 0
+    while not done.is_set():
+        answers += await pool.fetchval("select 1")
+        await asyncio.sleep(0)
+    return answers
+
+
+async def main():
+    urls = sys.argv[1:3]
+    settings = [
+        headstart.settings_from(
+            {**os.environ, "DATABASE_URL": url, "HEADSTART_BACKUP": "off", "ALEMBIC_CONFIG": f"{name}/alembic.ini"}
+        )
+        for url, name in zip(urls, ("one", "two"))
+    ]
+    done = asyncio.Event()
+    async with asyncpg.create_pool(urls[0], min_size=2) as pool:
+        asking = asyncio.create_task(query(pool, done))
+        outcomes = await asyncio.gather(*(headstart.up(each) for each in settings))
+        done.set()
+        assert await asking > 10
+    return outcomes
+
+
+thread = threading.Thread(target=count)
+thread.start()
+outcomes = asyncio.run(main())
+going.set()
+thread.join()
+assert [each.ok for each in outcomes] == [True, True], outcomes
+assert [[one.revision for one in each.applied] for each in outcomes] == [["one1"], ["two1"]], outcomes
+assert logging.getLogger().handlers == handlers and logging.getLogger().level == level
+assert "app turn" in heard.getvalue() and "alembic" not in heard.getvalue()
+assert (dict(os.environ), os.getcwd(), sys.path) == (variables, folder, path)
+assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)] == signals
+assert (asyncio.run, asyncio.BaseEventLoop.run_until_complete, sys.stdout) == (run, loop_run, stdout)
+assert not {"alembic", "sqlalchemy", "migrations"} & {name.partition(".")[0] for name in sys.modules}
+print("undisturbed")
+'''
+
+
+def test_two_at_once_in_one_program(any_server: Postgres, any_database: str, tmp_path: Path) -> None:
+    """Two projects at once leave each other alone, and the program's pool, thread, logging, print, loop and signals."""
+    other = any_server.create_database()
+    urls = {"one": any_database, "two": other}
+    for name in urls:
+        project = Project(tmp_path / name)
+        project.revision(f"{name}1", f"create table {name} (id int)")
+        project.in_env(f"print('env.py of {name}')\nimport logging\nlogging.basicConfig(force=True, level=0)")
+    program = tmp_path / "program.py"
+    program.write_text(TWO_AT_ONCE, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, program, *urls.values()],
+        cwd=tmp_path,
+        env=environment(tmp_path, {"HEADSTART_LOG": "json"}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "undisturbed"
+    assert all(line.startswith("thread ") for line in lines[:-1])
+    for name, url in urls.items():
+        tables = psql(url, "select tablename::text from pg_tables where schemaname = 'public' order by 1")
+        assert tables == [("alembic_version",), (name,)]
+    any_server.drop_database(other)

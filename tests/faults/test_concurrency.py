@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.faults import (
+    PYTHON,
     STATEMENTS,
     Phase,
     Scene,
     at_work,
     bystander,
+    failed,
     journal,
     nothing_left,
     partial_backups,
@@ -207,3 +210,20 @@ def test_a_lost_deadlock_is_tried_again(scene: Scene) -> None:
     assert run.code == 0, run
     assert [line["sqlstate"] for line in run.events("revision_retried")] == ["40P01", "40P01"]
     assert scene.journal() == ["r2", "r3", "r4"]
+
+
+@pytest.mark.parametrize("engine", [None, PYTHON["psycopg2"].engine], ids=["asyncpg", "psycopg2"])
+def test_a_revision_that_lets_go_of_every_lock(scene: Scene, engine: str | None) -> None:
+    """DISCARD ALL and pg_advisory_unlock_all() in a revision let no second run in: the lock is the supervisor's."""
+    body = (
+        "with op.get_context().autocommit_block():\n    op.execute('discard all')\n"
+        "op.execute('select pg_advisory_unlock_all()')\nop.execute('select pg_sleep(60)')"
+    )
+    phase = Phase(body, running="pg_sleep", on="PgSleep")
+    with scene.stopped_at(phase if engine is None else phase._replace(engine=engine)) as process:
+        with scene.start(HEADSTART_LOCK_TIMEOUT="1s") as other:
+            failed(other.finish(), 30)
+        process.send(signal.SIGTERM)
+        process.finish()
+    assert scene.journal() == ["r2"]
+    scene.again()
