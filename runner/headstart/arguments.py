@@ -75,7 +75,6 @@ VERBS = {
 }
 
 _MOVES = frozenset({"upgrade", "downgrade"})
-_OFFLINE = frozenset({"heads", "revision", "merge"})
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,21 +108,26 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def needs_database(self) -> bool:
         """Whether the verb cannot do without a database."""
-        name = self.verb.name
+        name, alembic = self.verb.name, self.alembic
         if name in {"sql", "backups"}:
             return False
         if self.verb.room:
             return bool(self.verb.module().needs_database(self.own))
-        if self.alembic is None:
+        if name == "history" and (self.own.ledger or self.own.source is not None):
             return True
-        if self.alembic.get("sql"):
-            return False
-        if name == "history":
-            ledger = self.own.ledger or self.own.source is not None
-            return ledger or self.alembic["indicate_current"] or "current" in (self.alembic["rev_range"] or "")
-        if name == "show":
-            return bool(self.alembic["rev"] == "current")
-        return name not in _OFFLINE or bool(self.alembic.get("autogenerate"))
+        return alembic is None or _asks_database(name, alembic)
+
+
+def _asks_database(name: str, alembic: Mapping[str, Any]) -> bool:
+    """Whether a verb of Alembic's runs env.py on a database."""
+    asked: dict[str, Any] = {
+        "heads": False,
+        "history": alembic.get("indicate_current") or "current" in (alembic.get("rev_range") or ""),
+        "merge": False,
+        "revision": alembic.get("autogenerate"),
+        "show": alembic.get("rev") == "current",
+    }
+    return not alembic.get("sql") and bool(asked.get(name, True))
 
 
 def read(argv: Sequence[str]) -> Asked:
@@ -179,9 +183,7 @@ def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Asked:
         arguments = [own.revision, "--sql"]  # of `upgrade`
     flags = {setting.name: getattr(own, setting.name) for setting in SETTINGS if setting.flag is not None}
     options = {"x": own.x, "name": own.name}
-    return Asked(
-        verb=verb, flags=flags, options=options, own=own, arguments=tuple(arguments), command=command
-    )
+    return Asked(verb=verb, flags=flags, options=options, own=own, arguments=tuple(arguments), command=command)
 
 
 @contextlib.contextmanager

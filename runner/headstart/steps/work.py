@@ -110,8 +110,9 @@ class Work:
         ):
             run.log.info("backup_skipped", reason="the database holds no tables yet")
             return
-        whole = settings.target in {"head", "heads"}
-        intended = plan.heads if whole else (plan.steps[-1].revision,)
+        last = plan.steps[-1]
+        reached = (last.revision,) if last.up else last.down
+        intended = plan.heads if settings.target in {"head", "heads"} else reached
         await backup.back_up(run, self._ready, before=plan.recorded, intended=intended)
 
     async def migrate(self, plan: Pending, *, up: bool = True) -> UpToDate:

@@ -32,8 +32,8 @@ order by 1
 """
 _UNSEEN = """
 with found (kind, tableoid, namespace, oid) as (
-    select case when c.relkind == 'v' then 'views' when c.relkind == 'm' then 'materialised views' else 'partitions' end,
-           c.tableoid, c.relnamespace, c.oid
+    select case when c.relkind == 'v' then 'views' when c.relkind == 'm' then 'materialised views'
+                else 'partitions' end, c.tableoid, c.relnamespace, c.oid
     from pg_catalog.pg_class c
     where c.relkind == any (array['v', 'm']::pg_catalog."char"[])
        or c.relispartition and c.relkind == any (array['r', 'p']::pg_catalog."char"[])
@@ -61,7 +61,7 @@ group by 1 order by 1
 
 
 def _asked(connection: Connection, query: str) -> list[tuple[Any, ...]]:
-    """The rows of one of these, for objects `c` in schemas `n` that are neither the server's, nor ours, nor an extension's."""
+    """The rows of one of these, for objects `c` in schemas `n`: neither the server's, nor ours, nor an extension's."""
     ours = f"not n.nspname operator(pg_catalog.~) '^(pg_|(information_schema|{SCHEMA})$)'"
     no_extension = (
         "not exists (select from pg_catalog.pg_depend d"
@@ -86,7 +86,7 @@ def explained(environment: EnvironmentContext, given: Mapping[str, Any], port: P
 
     Raises:
         ConfigurationError: env.py gives no `target_metadata` (10).
-        VerificationFailedError: later: the database is not at head, so there is nothing to compare the models with (80).
+        VerificationFailedError: later: the database is not at head, so the models cannot be compared with it (80).
     """
     comparison = _Comparison(environment, given, port)
     feed = environment.context_opts["fn"]
