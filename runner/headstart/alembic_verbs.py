@@ -133,7 +133,7 @@ async def _done(process: Process, task: Command, connection: asyncpg.Connection[
 
 
 def _write(text: str) -> None:
-    """Write to stdout, whatever its encoding lacks. A reader that has gone wants no more: `headstart history | head`."""
+    """Write to stdout, whatever its encoding lacks. Whoever reads it may have gone: `headstart history | head`."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         with contextlib.suppress(BrokenPipeError):

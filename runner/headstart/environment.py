@@ -16,9 +16,8 @@ import asyncio
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import asyncpg
 import msgspec
 import sqlalchemy as sa
 from alembic import context
@@ -26,10 +25,13 @@ from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from headstart import postgres
 from headstart.errors import ConfigurationError
 from headstart.ledger import SCHEMA
 from headstart.program import settings_from
-from headstart.script_connection import ScriptConnection
+
+if TYPE_CHECKING:
+    from headstart.script_connection import ScriptConnection
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds to connect in, where the URL has no `connect_timeout`."""
@@ -112,12 +114,7 @@ async def _connect(**_: object) -> ScriptConnection:
     dsn = settings_from(address, {"HEADSTART_BACKUP": "off"}).dsn
     if len(dsn.hosts) > 1:
         dsn = msgspec.structs.replace(dsn, params={"target_session_attrs": "read-write", **dsn.params})
-    arguments: dict[str, Any] = {"timeout": CONNECT_TIMEOUT, **dsn.asyncpg()}
-    settings = {"application_name": "alembic", **arguments.pop("server_settings", {})}
-    connection: ScriptConnection = await asyncpg.connect(
-        **arguments, server_settings=settings, statement_cache_size=0, connection_class=ScriptConnection
-    )
-    return connection
+    return await postgres.open_connection(dsn, timeout=CONNECT_TIMEOUT, application_name="alembic")
 
 
 async def _connected(engine: AsyncEngine, metadata: sa.MetaData, options: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from support.process import Run
     from support.project import Project
 
-# What an app does when it is imported: it prints, writes to the descriptors, and logs to stdout by a handler of its own.
+# What an app does when it is imported: it prints, writes to the descriptors, and logs to stdout by its own handler.
 NOISE = """\
 import logging, os, subprocess, sys
 print("NOISE printed by {who}")

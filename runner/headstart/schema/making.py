@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from headstart import postgres, process
+from headstart import process
 from headstart.backup import dump as dumps
 from headstart.backup.clients import find_client
 from headstart.embedded import installations
 from headstart.errors import ConfigurationError, UnsuitableServerError
 from headstart.schema.script import Entry, normalised, parse
+from headstart.version_table import find_version_table
 
 if TYPE_CHECKING:
     from headstart.dsn import Dsn
@@ -29,13 +30,14 @@ _OPTIONS: Final = (
     "--exclude-schema=headstart",
 )
 _UNMOVED = """
-select 'SELECT pg_catalog.setval(' || quote_literal(format('%I.%I', n.nspname, c.relname)) || ', ' || s.seqstart
-    || ', false)'
-from pg_sequence s join pg_class c on c.oid = s.seqrelid join pg_namespace n on n.oid = c.relnamespace
+select 'SELECT pg_catalog.setval(' || pg_catalog.quote_literal(pg_catalog.format('%I.%I', n.nspname, c.relname))
+    || ', ' || s.seqstart || ', false)'
+from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 """
-_VERSION_TABLE = """
-select format('%I.%I', n.nspname, c.relname)
-from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)
+_NAMES = """
+select pg_catalog.quote_ident(current_user), pg_catalog.concat_ws('.',
+    pg_catalog.quote_ident($1::pg_catalog.text), pg_catalog.quote_ident($2::pg_catalog.text))
 """
 
 
@@ -55,14 +57,12 @@ async def dumped(
         UnsuitableServerError: there is no pg_dump for the server (22).
         ConfigurationError: pg_dump fails (10).
     """
-    name = (
-        postgres.quote(version_table) if schema is None else f"{postgres.quote(schema)}.{postgres.quote(version_table)}"
-    )
     unmoved = {row[0] for row in await connection.fetch(_UNMOVED)}
-    table = await connection.fetchval(_VERSION_TABLE, name)
-    owner = await connection.fetchval("select quote_ident(current_user)")
+    table = await find_version_table(connection, version_table, schema)
+    place = (schema, version_table) if table is None else (table.schema, table.name)
+    [(owner, name)] = await connection.fetch(_NAMES, *place)
     text = await _pg_dump(run, dsn, int(connection.get_server_version().major))
-    return normalised(parse(text), version_table=table or name, owner=owner, unmoved=unmoved)
+    return normalised(parse(text), version_table=name, owner=owner, unmoved=unmoved)
 
 
 async def _pg_dump(run: Run, dsn: Dsn, major: int) -> str:

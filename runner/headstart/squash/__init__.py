@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from headstart import history, postgres
+from headstart import history
 from headstart.alembic_bridge.scripts import Scripts
 from headstart.alembic_bridge.steps import revision_of
 from headstart.alembic_bridge.written import file_name, run_hooks
@@ -32,6 +32,7 @@ from headstart.squash.proof import Made, made_by, rebuilt, require_same
 from headstart.squash.sql import statements
 from headstart.squash.text import baseline_text
 from headstart.up import find
+from headstart.version_table import find_version_table
 
 if TYPE_CHECKING:
     from headstart.history import History, Project
@@ -169,17 +170,14 @@ async def _replayed(
             await old.up(cut.top.id)
             made = await made_by(run, dsn, old)
         table = old.version_table
-        name = ".".join(postgres.quote(part) for part in (old.version_schema, table) if part)
-        schema = await old.connection.fetchval(
-            "select relnamespace::regnamespace::text from pg_class where oid = to_regclass($1)", name
-        )
+        found = await find_version_table(old.connection, table, old.version_schema)
     text = baseline_text(
         cut.top.id,
         message=message,
         labels=cut.labels,
         archive=archive,
         squashed=_squashed(cut),
-        statements=statements(made.entries, version_table=table, schema=schema),
+        statements=statements(made.entries, version_table=table, schema=found.schema if found else ""),
         count=len(cut.replaced),
         moment=moment,
     )

@@ -27,7 +27,7 @@ from headstart.worker.writing import report_hooks
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from alembic.config import Config
 
