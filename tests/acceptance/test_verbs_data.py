@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from acceptance.checks import ended
-from support.postgres import psql, script
+from support.postgres import psql
 from support.project import fingerprint, recorded
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def only_log(run: Run) -> None:
 )
 def test_as_alembic_prints_it(words: str, project: Project, headstart: Callable[..., Run], at_head: str) -> None:
     """The data is Alembic's to the letter, and every line of stderr is a log line, whatever else is printed."""
-    expected = stock(project, at_head.replace("postgresql:", "postgresql+psycopg2:"), *words.split())
+    expected = stock(project, at_head.replace("postgresql:", "postgresql+asyncpg:"), *words.split())
     assert expected
     noisy(project)
     before = fingerprint(at_head)
@@ -173,9 +173,10 @@ def test_a_history_that_cannot_be_loaded(project: Project, headstart: Callable[.
 def test_an_env_py_that_writes(project: Project, headstart: Callable[..., Run], at_head: str) -> None:
     """An env.py that insists on writing is run under the lock; otherwise its sessions cannot write."""
     text = project.env.read_text(encoding="utf-8")
-    writing = "        connection.exec_driver_sql('create schema if not exists app')\n"
-    opened = "    with connectable.connect() as connection:\n"
-    project.env.write_text(text.replace(opened, opened + writing), encoding="utf-8")
+    writing = "    connection.exec_driver_sql('create schema if not exists app')\n"
+    configured = "    context.configure(connection=connection,"
+    assert configured in text
+    project.env.write_text(text.replace(configured, writing + configured), encoding="utf-8")
     run = headstart("current", url=at_head)
     assert (run.code, run.stdout) == (0, "bbbb2222 (head)\n"), str(run)
     assert run.events("env_writes")
@@ -185,9 +186,12 @@ def test_an_env_py_that_writes(project: Project, headstart: Callable[..., Run], 
 def test_another_database(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
     """Alembic is never configured with another database than that of DATABASE_URL: exit 10, and nothing is printed."""
     text = project.env.read_text(encoding="utf-8")
-    url = any_database.rpartition("/")[0].replace("postgresql:", "postgresql+psycopg2:") + "/postgres"
-    opened = "    with connectable.connect() as connection:\n"
-    other = f"    import sqlalchemy\n    connectable = sqlalchemy.create_engine({url!r})\n"
+    url = any_database.rpartition("/")[0].replace("postgresql:", "postgresql+asyncpg:") + "/postgres"
+    opened = "    async with connectable.connect() as connection:\n"
+    assert opened in text
+    other = (
+        f"    from sqlalchemy.ext.asyncio import create_async_engine\n    connectable = create_async_engine({url!r})\n"
+    )
     project.env.write_text(text.replace(opened, other + opened), encoding="utf-8")
     run = headstart("current", url=any_database)
     assert "DATABASE_URL" in ended(run, 10)["error"]
@@ -200,33 +204,6 @@ def test_an_empty_database_stays_empty(project: Project, headstart: Callable[...
         assert headstart(*words, url=any_database).code == 0
     assert recorded(any_database) == []
     assert psql(any_database, "select to_regclass('alembic_version')") == [(None,)]
-
-
-def test_shadows_on_the_search_path(project: Project, headstart: Callable[..., Run], at_head: str) -> None:
-    """What autogenerate asks the server for is the server's own, whatever lies in front of it on the search path."""
-    script(
-        at_head,
-        "create schema shadow;"
-        "create view shadow.pg_class as select 1 as x; create view shadow.pg_namespace as select 1 as x;"
-        "create view shadow.pg_depend as select 1 as x;"
-        "create function shadow.never(name, text) returns bool language sql as 'select false';"
-        "create operator shadow.~ (leftarg = name, rightarg = text, function = shadow.never);"
-        "create table shadow.t (id int); create type shadow.mood as enum ('fine');",
-    )
-    text = project.env.read_text(encoding="utf-8")
-    models = "import sqlalchemy as sa\ntarget_metadata = sa.MetaData()\n"
-    models += "sa.Table('a', target_metadata, sa.Column('id', sa.Integer))\n"
-    text = text.replace("target_metadata = None\n", models)
-    project.env.write_text(text, encoding="utf-8")
-    name = at_head.rpartition("/")[2]
-    run = headstart("revision", "--autogenerate", "-m", "x", url=at_head)
-    plain = run.events("autogenerate_found_nothing")[0]["causes"]
-    assert any("enum types (1)" in cause for cause in plain), plain
-    assert any("schema shadow" in cause for cause in plain), plain
-    script(at_head, f'alter database "{name}" set search_path = public, shadow, pg_catalog')
-    again = headstart("revision", "--autogenerate", "-m", "x", url=at_head)
-    [found] = again.events("autogenerate_found_nothing")
-    assert found["causes"] == plain
 
 
 def test_where_env_py_belongs_to_revision(project: Project, headstart: Callable[..., Run], at_head: str) -> None:

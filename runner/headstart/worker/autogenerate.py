@@ -24,13 +24,13 @@ LISTED = 10
 """Names in one cause: the rest is counted."""
 
 # Run by env.py's own session, in whose search path nothing of ours may be looked up: `==` stands for the qualified `=`.
-_SCHEMAS = """
+SCHEMAS = """
 select distinct n.nspname::pg_catalog.text
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid == c.relnamespace
 where c.relkind == any (array['r', 'p']::pg_catalog."char"[]) and not c.relispartition and {ours} and {no_extension}
 order by 1
 """
-_UNSEEN = """
+UNSEEN = """
 with found (kind, tableoid, namespace, oid) as (
     select case when c.relkind == 'v' then 'views' when c.relkind == 'm' then 'materialised views'
                 else 'partitions' end, c.tableoid, c.relnamespace, c.oid
@@ -60,7 +60,7 @@ group by 1 order by 1
 """
 
 
-def _asked(connection: Connection, query: str) -> list[tuple[Any, ...]]:
+def asked(connection: Connection, query: str) -> list[tuple[Any, ...]]:
     """The rows of one of these, for objects `c` in schemas `n`: neither the server's, nor ours, nor an extension's."""
     ours = f"not n.nspname operator(pg_catalog.~) '^(pg_|(information_schema|{SCHEMA})$)'"
     no_extension = (
@@ -201,7 +201,7 @@ class _Comparison:
     def _not_compared(self, context: MigrationContext, connection: Connection) -> list[str]:
         """The schemas with tables that were not looked at."""
         default = connection.dialect.default_schema_name
-        outside = [row[0] for row in _asked(connection, _SCHEMAS) if row[0] != default]
+        outside = [row[0] for row in asked(connection, SCHEMAS) if row[0] != default]
         if context.opts.get("include_schemas"):
             return [name for name in outside if ("schema", name) in self._left_out]
         return outside
@@ -227,7 +227,7 @@ class _Comparison:
         checked = "checkconstraint" in str(options.get("autogenerate_plugins"))
         unseen = [
             f"{kind} ({count})"
-            for kind, count in _asked(connection, _UNSEEN)
+            for kind, count in asked(connection, UNSEEN)
             if not (checked and kind == "CHECK constraints")
         ]
         if unseen:
