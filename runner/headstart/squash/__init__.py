@@ -22,7 +22,7 @@ from headstart.alembic_bridge.steps import revision_of
 from headstart.alembic_bridge.written import file_name, run_hooks
 from headstart.baseline import read_baseline
 from headstart.errors import ConfigurationError
-from headstart.ledger.source import fingerprint
+from headstart.ledger.fingerprint import fingerprint
 from headstart.plan import decide
 from headstart.replay import replay
 from headstart.scratch import scratch_server
