@@ -71,7 +71,7 @@ def command(task: Command, port: Port) -> None:
         ConfigurationError: Alembic refused (an unknown revision, say), or env.py failed (10).
     """
     sessions.begin(task.access, port, work=False)
-    data = _Data(port)
+    data: Any = _Data(port)  # TextIO is no class that one could inherit
     config = project.configure(
         task.project, None if task.access is None else task.access.dsn, task.options, stdout=data
     )
@@ -86,7 +86,7 @@ def command(task: Command, port: Port) -> None:
         options.rev_id = options.rev_id or new_id(datetime.datetime.now(datetime.UTC))
         report_hooks(port)
     # A function stands in for the class, and in this module alone: Alembic's proxy does not know subclasses of it.
-    commands.EnvironmentContext = _Environments(port, data, compares=getattr(options, "autogenerate", False))  # type: ignore[misc, assignment]
+    commands.EnvironmentContext = _Environments(port, data, compares=getattr(options, "autogenerate", False))  # type: ignore[assignment, attr-defined]
     try:
         made = function(
             config,
@@ -106,7 +106,7 @@ class _Data(io.TextIOBase):
         port: the supervisor.
     """
 
-    encoding = "utf-8"  # type: ignore[assignment]  # Alembic asks for it
+    encoding = "utf-8"  # Alembic asks for it
 
     def __init__(self, port: Port) -> None:
         self._port = port
@@ -141,7 +141,7 @@ class _Environments:
         environment = EnvironmentContext(config, script, **options)
 
         def change(given: dict[str, Any]) -> dict[str, Any]:
-            connection = given.get("connection")
+            connection: Any = given.get("connection")
             if hasattr(connection, "in_transaction"):  # Alembic itself refuses an engine
                 sessions.require_ours(connection)
             if given.get("output_buffer") is sys.stdout:

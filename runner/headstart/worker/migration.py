@@ -84,7 +84,7 @@ class Environment:
         run_migrations = environment.run_migrations
 
         def ours(given: dict[str, Any]) -> dict[str, Any]:
-            connection = given.get("connection")
+            connection: Any = given.get("connection")
             if hasattr(connection, "in_transaction"):  # Alembic itself refuses an engine
                 sessions.require_ours(connection)
                 self._external = "env.py configures Alembic inside a transaction" if connection.in_transaction() else ""

@@ -86,4 +86,4 @@ def report_hooks(port: Port) -> None:
 
     # Two names of that one module. Nothing is put back: they last as long as this fork.
     write_hooks._run_hooks = run_hooks  # noqa: SLF001  (as above)
-    write_hooks.subprocess = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL)  # type: ignore[assignment]
+    write_hooks.subprocess = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL)  # type: ignore[assignment, attr-defined]
