@@ -17,7 +17,8 @@ from headstart.exits import Exit
 from headstart.observe import invalid_indexes
 from headstart.operate import standing
 from headstart.run import Run, spell
-from headstart.up import connected, find
+from headstart.steps.compare import Pending
+from headstart.steps.connect import connected, find
 
 if TYPE_CHECKING:
     from headstart.readiness import Ready
@@ -97,9 +98,9 @@ async def _pooler(run: Run, ready: Ready) -> str:
 
 
 async def _revision(run: Run, ready: Ready) -> str:
-    plan = await standing(run, ready, find(run))
-    pending = f"{len(plan.pending)} pending" if plan.pending else f"at {run.settings.target}"
-    return f"{spell(plan.before)}, {pending}"
+    state = await standing(run, ready, find(run))
+    pending = f"{len(state.steps)} pending" if isinstance(state, Pending) else f"at {run.settings.target}"
+    return f"{spell(state.recorded)}, {pending}"
 
 
 async def _privileges(run: Run, ready: Ready) -> str:

@@ -6,7 +6,7 @@ Rests on the PostgreSQL manual: 'PostgreSQL Error Codes', 'Client Connection Def
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 import msgspec
@@ -198,8 +198,22 @@ async def revisions_in(connection: ScriptConnection, oid: int) -> tuple[str, ...
     return await recorded_revisions(connection, row[1], row[0])
 
 
-async def find_version_table(connection: ScriptConnection, table: str, schema: str | None) -> object:
+class VersionTable(NamedTuple):
     """STUB."""
+
+    oid: int
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{quote(self.schema)}.{quote(self.name)}"
+
+
+async def find_version_table(connection: ScriptConnection, table: str, schema: str | None) -> VersionTable | None:
+    """STUB."""
+    name = quote(table) if schema is None else f"{quote(schema)}.{quote(table)}"
+    row = await connection.fetchrow("select c.oid::int8, n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = relnamespace where c.oid = to_regclass($1)", name)
+    return None if row is None else VersionTable(*row)
 
 
 def first_line(error: BaseException) -> str:

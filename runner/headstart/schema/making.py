@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from headstart import postgres, process
+from headstart import process
 from headstart.backup import dump as dumps
 from headstart.backup.clients import find_client
 from headstart.embedded import installations
@@ -33,9 +33,9 @@ select 'SELECT pg_catalog.setval(' || quote_literal(format('%I.%I', n.nspname, c
     || ', false)'
 from pg_sequence s join pg_class c on c.oid = s.seqrelid join pg_namespace n on n.oid = c.relnamespace
 """
-_VERSION_TABLE = """
-select format('%I.%I', n.nspname, c.relname)
-from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)
+_NAMES = """
+select pg_catalog.quote_ident(current_user), pg_catalog.concat_ws('.',
+    pg_catalog.quote_ident($1::pg_catalog.text), pg_catalog.quote_ident($2::pg_catalog.text))
 """
 
 
@@ -49,20 +49,16 @@ async def dumped(
         connection: to the database, idle.
         dsn: of the database.
         version_table: Alembic's.
-        schema: Alembic's `version_table_schema`.
+        schema: where that is.
 
     Raises:
         UnsuitableServerError: there is no pg_dump for the server (22).
         ConfigurationError: pg_dump fails (10).
     """
-    name = (
-        postgres.quote(version_table) if schema is None else f"{postgres.quote(schema)}.{postgres.quote(version_table)}"
-    )
     unmoved = {row[0] for row in await connection.fetch(_UNMOVED)}
-    table = await connection.fetchval(_VERSION_TABLE, name)
-    owner = await connection.fetchval("select quote_ident(current_user)")
+    [(owner, name)] = await connection.fetch(_NAMES, schema, version_table)
     text = await _pg_dump(run, dsn, int(connection.get_server_version().major))
-    return normalised(parse(text), version_table=table or name, owner=owner, unmoved=unmoved)
+    return normalised(parse(text), version_table=name, owner=owner, unmoved=unmoved)
 
 
 async def _pg_dump(run: Run, dsn: Dsn, major: int) -> str:

@@ -84,12 +84,13 @@ class Work:
             run.log.info("plan", revision=spell(found.recorded), pending=list(found.revisions))
         return found
 
-    async def guard(self, plan: Pending) -> None:
+    async def guard(self, plan: UpToDate | Pending) -> None:
         """Refuse, before anything is touched, what would fail half-way for want of a privilege.
 
         Raises:
             RefusedError: the role may not write the version table, or not create it (21).
         """
+        assert plan.place is not None  # noqa: S101  (env.py has said so)
         await postgres.require_write_privilege(
             self._ready.connection, self._ready.server, plan.place.table, plan.place.schema
         )

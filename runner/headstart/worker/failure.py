@@ -132,7 +132,7 @@ def first_line(error: BaseException) -> str:
 
 
 def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[str, object]:
-    """What is reported of a failed revision: cause, sqlstate, statement, position, location, detail.
+    """What is reported of a failed revision: cause, sqlstate, statement, position, location, detail; or what it raised.
 
     Args:
         error: what was raised.
@@ -147,7 +147,8 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
     original = error if database is None else database.orig
     if database is None and not isinstance(error, asyncpg.PostgresError):
         text = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else first_line(error)
-        return {"cause": f"{type(error).__name__}: {text}".rstrip(": "), "location": location}
+        name = type(error).__name__
+        return {"cause": f"{name}: {text}".rstrip(": "), "location": location, "raised": name}
     server = getattr(original, "__cause__", None) or original
     diagnostics = getattr(original, "diag", None)
     position = getattr(server, "position", None) or getattr(diagnostics, "statement_position", None)
