@@ -10,7 +10,7 @@ An env.py that wants one transaction for all would keep what is done to itself, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -393,13 +393,14 @@ async def replay(run: Run, dsn: Dsn, worker: Worker, *, project: Project | None 
             log=log,
         )
         proof = await access(run, ready, work_key=None)
+        environ = _leading_to(ready.dsn, run.environ)
         given = {
             "project": project,
             "access": msgspec.structs.replace(proof, everywhere=True, read_only=False),
             "options": run.options,
-            "environ": _leading_to(ready.dsn, run.environ),
+            "environ": environ,
         }
-        described = await describe(run, worker, project, target="heads", environ=given["environ"])
+        described = await describe(run, worker, project, target="heads", environ=environ)
         async with worker.process(log) as process:
             made = Replay(ready.connection, worker, process, given, described, log)
             try:

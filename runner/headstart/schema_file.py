@@ -266,7 +266,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
 
     Args:
         run: this run.
-        ready: the connection that holds the migration lock, to an empty database; the file runs in a session of its own.
+        ready: the connection that holds the migration lock, to an empty database; the file has a session of its own.
         file: what is loaded; proven.
         files: the revision files that it stands for.
         path: where it was read from, for messages.
@@ -333,7 +333,7 @@ def _failed(error: asyncpg.PostgresError, path: Path) -> MigrationFailedError:
 
 @contextlib.asynccontextmanager
 async def _session(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
-    """A session for the file, which holds the lock's second key: should the lock be lost, nobody gets in before it ends.
+    """A session for the file. It has the lock's second key: if the lock is lost, nobody gets in before it ends.
 
     Raises:
         InterruptedMigrationError: the lock's session was lost meanwhile (63); nothing is kept.

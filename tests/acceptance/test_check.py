@@ -13,7 +13,7 @@ import pytest
 from acceptance.checks import ended, leaks_nothing, make_role, planted, with_password
 from support.postgres import psql, script
 from support.process import RUNNER
-from support.project import fingerprint
+from support.project import INI, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -758,9 +758,7 @@ class TestShown:
 
     def test_github(self, project: Project, check: Check, repository: Callable[[], None]) -> None:
         """Annotations are written as GitHub reads them, with paths from the top of the repository."""
-        (project.folder / "alembic.ini").write_text(
-            "[alembic]\nscript_location = %(here)s/50%%, a:b\npath_separator = os\n", encoding="utf-8"
-        )
+        project.ini.write_text(INI.replace("%(here)s/migrations", "%(here)s/50%%, a:b"), encoding="utf-8")
         project.env.parent.rename(project.folder / "50%, a:b")
         project.versions = project.folder / "50%, a:b" / "versions"
         project.revision("a1", "select 'a\nb' as x from nowhere_at_100%", undo=["select 1"])

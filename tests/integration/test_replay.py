@@ -269,7 +269,8 @@ async def test_one_transaction_for_all(project: Project, start: Start) -> None:
         await made.stamp(["b"])
         assert made.recorded == ("b",)
         assert (await made.down("-1"), made.recorded, await tables(made)) == (("b",), ("a",), ["a", "c"])
-        assert [each.text for each in made.statements if each.direction == "downgrade"] == ["drop table a", "drop table b"]
+        dropped = [each.text for each in made.statements if each.direction == "downgrade"]
+        assert dropped == ["drop table a", "drop table b"]
 
 
 async def test_one_transaction_that_fails(project: Project, start: Start) -> None:

@@ -90,9 +90,7 @@ async def file_name(
         message: its message.
         moment: when it is written.
     """
-    task = Name(
-        project=project, options=run.options, revision=revision, message=message, moment=moment.isoformat()
-    )
+    task = Name(project=project, options=run.options, revision=revision, message=message, moment=moment)
     return str(await _asked(run, worker, task))
 
 

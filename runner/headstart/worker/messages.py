@@ -156,20 +156,6 @@ class Format(_Task, frozen=True, kw_only=True):
     path: str
 
 
-class Name(_Task, frozen=True, kw_only=True):
-    """Say what `alembic revision` would call the file of a revision.
-
-    Args:
-        revision: its id.
-        message: its message.
-        moment: when it is written, as RFC 3339 has it.
-    """
-
-    revision: str
-    message: str
-    moment: str
-
-
 class Parse(_Message, frozen=True, kw_only=True):
     """Read the arguments of one of Alembic's verbs, as the `alembic` command does."""
 
@@ -184,7 +170,7 @@ class More(_Message, frozen=True, kw_only=True):
     stamp: tuple[str, ...] | None = None
 
 
-Task = Plan | Migrate | Stamp | Command | Compare | Describe | Format | Name | Parse
+Task = Plan | Migrate | Stamp | Command | Compare | Describe | Format | Parse
 
 # -- from the worker to the supervisor --------------------------------------------------------------------------------
 
