@@ -22,10 +22,12 @@ ARG DEBIAN_RELEASES=""
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ENV DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY tools/image/postgres-clients.sh /build/tools/image/
-# The newest that the release has: what the bill of materials then says is what was taken.
+# The newest that the release has: what the bill of materials then says is what was taken. Debian's drivers use the libpq
+# of its clients, where those of PyPI each bring one of their own.
 # hadolint ignore=DL3008
 RUN apt-get update -qq \
     && apt-get install -qq --yes --no-install-recommends binutils ca-certificates python3 python3-venv \
+        python3-psycopg python3-psycopg-c python3-psycopg2 \
     && /build/tools/image/postgres-clients.sh "$POSTGRES_FROM" "$POSTGRES_MAJORS" "$DEBIAN_RELEASES" \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
@@ -59,10 +61,11 @@ WORKDIR /project
 USER 65532:65532
 # Python listens for SIGTERM before it imports anything else, and needs no init above it.
 STOPSIGNAL SIGTERM
-# What is in the image can be run at all: every client, every compiled module, the entrypoint.
+# What is in the image can be run at all: every client, every compiled module and driver, the entrypoint.
 RUN --mount=type=tmpfs,target=/tmp \
     for program in /usr/lib/postgresql/*/bin/*; do "$program" --version || exit 1; done \
     && python3 -c 'import asyncpg.protocol.protocol, greenlet, msgspec, sqlalchemy.ext.asyncio, alembic.command, ssl, zoneinfo' \
+    && python3 -c 'import psycopg2.extras, psycopg, psycopg_c.pq, psycopg_c._psycopg' \
     && docker-entrypoint.sh --version
 ENTRYPOINT ["docker-entrypoint.sh"]
 CMD ["up"]

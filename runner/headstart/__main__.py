@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import sys
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    gc.disable()  # what is imported stays; cli enables it again
     from headstart.signals import Interrupt
 
     interrupt = Interrupt()
@@ -25,9 +22,7 @@ def main() -> None:
         sys.stdout.flush()
     except OSError:  # `| head -1` (Python's manual, 'Note on SIGPIPE'), or a full disk, which was reported already
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    # Taking a Python process apart takes longer than a no-op's queries, and nothing is left to be kept. What a user's
-    # env.py registered with atexit is run all the same; threads that it left behind end with the process.
-    atexit._run_exitfuncs()  # noqa: SLF001  (what Python itself calls at its end)
+    # Taking a Python process apart takes longer than a no-op's queries, and nothing is left to be kept.
     os._exit(code)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -123,7 +122,6 @@ async def _bound(edge: Edge, interrupt: Interrupt) -> Outcome:
 
     interrupt.bind(cancel, last_words)
     job = _job(edge)
-    gc.enable()
     return await conduct(edge.run, _delivered(job), quiet=not edge.asked.verb.changes)
 
 

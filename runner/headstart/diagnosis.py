@@ -161,5 +161,25 @@ def _by_kind(error: BaseException, state: str | None, text: str, dsn: Dsn) -> Di
     raise error
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether a session that was at work has ended: reset, silent, terminated, or the server stopped."""
+    state = getattr(error, "sqlstate", None) or ""
+    return isinstance(error, OSError | asyncpg.InterfaceError) or state.startswith(("08", "57P0"))
+
+
+def lost(error: BaseException, when: str) -> NotReadyError:
+    """The error for a session that has ended before anything was changed.
+
+    Args:
+        error: for which `is_lost` is true.
+        when: what it was needed for, e.g. "while waiting for the migration lock".
+    """
+    state = getattr(error, "sqlstate", None)
+    text = _AGAIN_STATES.get(state or "") or str(error).partition("\n")[0] or type(error).__name__
+    return NotReadyError(
+        f"the connection was lost {when}: {text}", hint="see why the server ended it, then run again", sqlstate=state
+    )
+
+
 def _again(cause: str, sqlstate: str | None = None) -> Diagnosis:
     return Diagnosis(Verdict.AGAIN, NotReadyError, cause, sqlstate=sqlstate)

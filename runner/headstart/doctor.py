@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import msgspec
 
-from headstart import history, lock, postgres
+from headstart import history, lock, postgres, version_table
 from headstart.backup import find_client
 from headstart.errors import BackupFailedError, HeadstartError
 from headstart.exits import Exit
@@ -81,8 +81,11 @@ def _failed(what: str, error: HeadstartError, redact: Callable[[str], str]) -> F
 
 
 async def _history(run: Run) -> str:
-    project, graph = find(run)
+    found = find(run)
+    project, graph = found
     history.check_sources(project)
+    if found.empty:
+        return project.why
     if graph is None:
         return f"{project.script_location}: only Alembic can read it ({project.why or 'unusual revision files'})"
     if not project.conclusive:
@@ -105,8 +108,8 @@ async def _revision(run: Run, ready: Ready) -> str:
 
 async def _privileges(run: Run, ready: Ready) -> str:
     project = find(run).project
-    await postgres.require_write_privilege(
-        ready.connection, ready.server, project.version_table, project.version_schema
+    await version_table.require_write_privilege(
+        ready.connection, ready.server.user, project.version_table, project.version_schema
     )
     return f"the role {ready.server.user} may write the version table"
 

@@ -57,4 +57,4 @@ async def _connect(**_: object) -> ScriptConnection:
     dsn = settings_from(address, {"HEADSTART_BACKUP": "off"}).dsn
     if len(dsn.hosts) > 1:
         dsn = msgspec.structs.replace(dsn, params={"target_session_attrs": "read-write", **dsn.params})
-    return await postgres.connect(dsn, timeout=CONNECT_TIMEOUT, application_name="alembic")
+    return await postgres.open_connection(dsn, timeout=CONNECT_TIMEOUT, application_name="alembic")

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from hashlib import blake2b
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import msgspec
 
+from headstart.diagnosis import is_lost, lost
 from headstart.errors import InterruptedMigrationError, LockNotObtainedError
 
 if TYPE_CHECKING:
@@ -43,14 +43,18 @@ WORK = _key("headstart migration lock, work")
 table of its own, must not migrate at once either, or one would dump while the other migrates."""
 
 HOLDER = """
-select a.pid, a.application_name, a.client_addr::text as client_addr, a.usename::text as user, a.state, a.xact_start,
-       extract(epoch from clock_timestamp() - a.backend_start)::float8 as connected_seconds
-from pg_locks l join pg_stat_activity a using (pid)
+select a.pid, a.application_name, a.client_addr::pg_catalog.text as client_addr, a.usename::pg_catalog.text as user,
+       a.state, a.xact_start,
+       extract(epoch from pg_catalog.clock_timestamp() - a.backend_start)::pg_catalog.float8 as connected_seconds
+from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a using (pid)
 where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-  and l.database = (select oid from pg_database where datname = current_database())
-  and (l.classid::bigint << 32 | l.objid::bigint) = any ($1::bigint[])
+  and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+  and (l.classid::pg_catalog.int8 << 32 | l.objid::pg_catalog.int8) = any ($1::pg_catalog.int8[])
 order by a.backend_start
 """
+
+ALONE = "select pg_catalog.pg_try_advisory_lock($1::pg_catalog.int8)"
+UNLOCK = "select pg_catalog.pg_advisory_unlock($1::pg_catalog.int8)"
 
 BEATS_MISSED = 3
 """Signs of life that may stay away in a row before an idle lock connection counts as lost."""
@@ -100,13 +104,14 @@ async def migration_lock(
 
     Raises:
         LockNotObtainedError: the time ran out; the line names the holder (exit 30).
+        NotReadyError: the connection was lost meanwhile (exit 20).
     """
     started = time.monotonic()
-    await poll(connection, "select pg_try_advisory_lock($1)", GATE, started + timeout, log)
+    await poll(connection, ALONE, GATE, started + timeout, log)
     try:
         # The gate is ours. Nobody can take the work key anew now: wait for what a dead runner may have left working.
-        await poll(connection, "select pg_try_advisory_lock($1)", WORK, started + timeout, log)
-        await connection.fetchval("select pg_advisory_unlock($1)", WORK)
+        await poll(connection, ALONE, WORK, started + timeout, log)
+        await connection.fetchval(UNLOCK, WORK)
         log.info("lock_obtained", waited_seconds=time.monotonic() - started)
         yield
     finally:
@@ -125,26 +130,48 @@ async def poll(connection: ScriptConnection, query: str, key: int, deadline: flo
 
     Raises:
         LockNotObtainedError: it is held until then (30).
+        NotReadyError: the connection was lost meanwhile (20).
     """
+    try:
+        if not await connection.fetchval(query, key):
+            await _persist(connection, query, key, deadline, log)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if not is_lost(error):
+            raise
+        raise lost(error, "while waiting for the migration lock") from error
+
+
+async def _persist(
+    connection: ScriptConnection, query: str, key: int, deadline: float, log: FilteringBoundLogger
+) -> None:
+    import tenacity  # 45 ms that a lock which is free does not cost
+
     keys = (GATE, WORK) if key in {GATE, WORK} else (key,)
     spoke = float("-inf")
-    pause = 0.05
-    while not await connection.fetchval(query, key):
+
+    async def speak(_: tenacity.RetryCallState) -> None:
+        nonlocal spoke
         now = time.monotonic()
-        if now >= deadline:
-            named = (
-                "; ".join(str(holder) for holder in await holders(connection, keys)) or "a session that has just left"
-            )
-            raise LockNotObtainedError(
-                f"the migration lock is held by {named}",
-                hint="wait for it or end it (select pg_terminate_backend(pid)), or raise HEADSTART_LOCK_TIMEOUT",
-            )
         if now - spoke >= 10:  # noqa: PLR2004  (seconds: long work speaks at least this often)
             spoke = now
             for holder in await holders(connection, keys):
                 log.info("lock_waiting", holder=str(holder), holder_pid=holder.pid, left_seconds=deadline - now)
-        await asyncio.sleep(min(pause * random.uniform(0.5, 1.5), max(deadline - now, 0.0)))  # noqa: S311  (jitter)
-        pause = min(pause * 1.5, 1.0)
+
+    jitter = tenacity.wait_random_exponential(multiplier=0.05, max=1, min=0.02)
+    retrying = tenacity.AsyncRetrying(
+        stop=tenacity.stop_after_delay(max(deadline - time.monotonic(), 0.0)),
+        wait=lambda state: min(jitter(state), max(deadline - time.monotonic(), 0.0)),  # and once more at the deadline
+        retry=tenacity.retry_if_result(lambda taken: not taken),
+        before_sleep=speak,
+    )
+    try:
+        await retrying(connection.fetchval, query, key)
+    except tenacity.RetryError:
+        named = "; ".join(map(str, await holders(connection, keys))) or "a session that has just left"
+        raise LockNotObtainedError(
+            f"the migration lock is held by {named}",
+            hint="wait for it or end it (select pg_terminate_backend(pid)), or raise HEADSTART_LOCK_TIMEOUT",
+        ) from None
 
 
 async def _release(connection: ScriptConnection) -> None:
@@ -155,7 +182,7 @@ async def _release(connection: ScriptConnection) -> None:
         async with asyncio.timeout(5):
             if connection.is_in_transaction():
                 await connection.execute("rollback")
-            await connection.execute(f"select pg_advisory_unlock({GATE})")
+            await connection.fetchval(UNLOCK, GATE)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         connection.terminate()
 

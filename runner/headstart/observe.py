@@ -15,24 +15,27 @@ SPEAK = 10.0
 """Seconds after which long work says that it is still at it."""
 
 _BLOCKERS = """
-select b.pid, b.application_name, b.usename::text as user, b.client_addr::text as client_addr, b.state,
-       left(b.query, 200) as query, extract(epoch from clock_timestamp() - b.xact_start)::float8 as transaction_seconds
-from unnest(pg_blocking_pids($1)) as blocking(pid) join pg_stat_activity b using (pid)
+select b.pid, b.application_name, b.usename::pg_catalog.text as user, b.client_addr::pg_catalog.text as client_addr,
+       b.state, pg_catalog.left(b.query, 200) as query,
+       extract(epoch from pg_catalog.clock_timestamp() - b.xact_start)::pg_catalog.float8 as transaction_seconds
+from pg_catalog.unnest(pg_catalog.pg_blocking_pids($1::pg_catalog.int4)) as blocking(pid)
+join pg_catalog.pg_stat_activity b using (pid)
 order by b.xact_start
 """
 
 _INVALID = """
-select i.indexrelid::regclass::text
-from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
+select pg_catalog.format('%I.%I', n.nspname, c.relname)
+from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where not i.indisvalid and c.relkind = 'i'
-  and i.indexrelid not in (select index_relid from pg_stat_progress_create_index)
-  and ($1::text is null or n.nspname = $1)
+  and i.indexrelid not in (select index_relid from pg_catalog.pg_stat_progress_create_index)
+  and ($1::pg_catalog.text is null or n.nspname = $1)
 order by 1
 """
 
 _PROGRESS = """
 select phase, blocks_done, blocks_total, tuples_done, tuples_total, lockers_total, lockers_done
-from pg_stat_progress_create_index where pid = $1
+from pg_catalog.pg_stat_progress_create_index where pid = $1
 """
 
 

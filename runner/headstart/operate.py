@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from headstart import ledger, lock, postgres
+from headstart import ledger, lock, postgres, version_table
 from headstart.errors import BackupFailedError, BrokenHistoryError, ConfigurationError, NotReadyError
 from headstart.readiness import wait_until_ready
 from headstart.run import Run, spell
@@ -215,7 +215,7 @@ async def _recorded_by(run: Run, ready: Ready, history: History) -> tuple[str, .
     if not project.conclusive:
         await _looked(run, ready, history, strict=False)
         return run.after or ()
-    return await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
+    return await version_table.recorded_revisions(ready.connection, project.version_table, project.version_schema)
 
 
 async def _recorded(run: Run, ready: Ready) -> tuple[str, ...]:
@@ -224,7 +224,7 @@ async def _recorded(run: Run, ready: Ready) -> tuple[str, ...]:
         history = find(run)
     except (ConfigurationError, BrokenHistoryError) as error:
         run.log.info("project_not_readable", cause=error.message)
-        return await postgres.recorded_revisions(ready.connection, "alembic_version", None)
+        return await version_table.recorded_revisions(ready.connection, "alembic_version", None)
     return await _recorded_by(run, ready, history)
 
 

@@ -6,18 +6,30 @@ Rests on the PostgreSQL manual: 'PostgreSQL Error Codes', 'Client Connection Def
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import msgspec
 
 from headstart.diagnosis import POOLER_HINT, Diagnosis, NotYet, Verdict
 from headstart.dsn import Dsn
-from headstart.errors import ConfigurationError, NotReadyError, RefusedError, UnsuitableServerError
+from headstart.errors import NotReadyError, UnsuitableServerError
 from headstart.script_connection import ScriptConnection
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+SEARCH_PATH = "pg_catalog, pg_temp"
+"""Of our own sessions. `pg_temp` comes last because it would come first if it were not named."""
+
+_SCHEMAS = "select pg_catalog.current_schemas(true)::pg_catalog.text[]"
+# A session that a pooler may give to others afterwards keeps its search path: there, the setting ends with this query.
+_ARRIVE = f"""
+with own as materialized ({_SCHEMAS} as schemas)
+select own.schemas, pg_catalog.set_config('search_path', '{SEARCH_PATH}',
+    pg_catalog.pg_backend_pid() operator(pg_catalog.<>) $1::pg_catalog.int4)
+from own
+"""  # noqa: S608  (constants)
 
 OLDEST_SERVER = 14
 """The oldest major version that migrations are run on: the oldest that the Postgres project still maintains."""
@@ -38,21 +50,47 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """False when the session's pid is not the one that the connection was promised: a pooler stands between."""
 
 
-async def connect(dsn: Dsn, *, timeout: float, application_name: str) -> ScriptConnection:
-    """Connect to the one host of `dsn`.
+async def connect(
+    dsn: Dsn, *, timeout: float, application_name: str, command_timeout: float | None = None
+) -> ScriptConnection:
+    """Open a session of our own: its search path is `pg_catalog, pg_temp`, so that nobody else's names are found first.
 
-    Nothing is sent at start-up but the application's name and what the URL itself asks for: a pooler refuses more.
+    What the search path would have been is kept in `connection.schemas`. (PostgreSQL manual, 'Writing SECURITY DEFINER
+    Functions Safely'.)
 
     Args:
         dsn: has one host; several are tried one after the other by the caller.
-        timeout: seconds for the connection to be established.
+        timeout: seconds for the connection to be established, and for its first query.
         application_name: how pg_stat_activity shows us.
+        command_timeout: seconds that each query may take; None is for ever.
+    """
+    connection = await open_connection(
+        dsn, timeout=timeout, application_name=application_name, command_timeout=command_timeout
+    )
+    try:
+        row = await connection.fetchrow(_ARRIVE, connection.get_server_pid(), timeout=timeout)
+        assert row is not None  # noqa: S101  (the query returns one row)
+        connection.schemas = tuple(row["schemas"])
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def open_connection(
+    dsn: Dsn, *, timeout: float, application_name: str, command_timeout: float | None = None
+) -> ScriptConnection:
+    """Connect to the one host of `dsn`, with the search path that the role, the database or the URL gives.
+
+    Nothing is sent at start-up but the application's name and what the URL itself asks for: a pooler refuses more.
+    Arguments as for `connect`.
     """
     arguments: dict[str, Any] = dsn.asyncpg()
     settings = {**arguments.pop("server_settings", {}), "application_name": application_name}
     arguments["timeout"] = min(timeout, arguments.get("timeout") or timeout)
     connection: ScriptConnection = await asyncpg.connect(
         **arguments,
+        command_timeout=command_timeout,
         server_settings=settings,
         statement_cache_size=0,
         connection_class=ScriptConnection,
@@ -60,15 +98,25 @@ async def connect(dsn: Dsn, *, timeout: float, application_name: str) -> ScriptC
     return connection
 
 
+async def read_schemas(connection: ScriptConnection) -> None:
+    """Read again which schemas the session's own search path finds: one that it names may have been created since."""
+    async with connection.transaction():
+        await connection.execute("set local search_path to default")
+        connection.schemas = tuple(await connection.fetchval(_SCHEMAS))
+        await connection.execute(f"set local search_path = {SEARCH_PATH}")
+
+
 async def identify(connection: ScriptConnection) -> Server:
     """Ask the server what it is: one query, on the target database."""
     row = await connection.fetchrow(
-        "select current_setting('server_version') as version,"
-        " current_setting('server_version_num')::int as version_num,"
-        " current_database() as database, current_user::text as user, pg_is_in_recovery() as in_recovery,"
-        " current_setting('transaction_read_only')::bool as read_only,"
-        " current_setting('listen_addresses') <> '' or inet_server_addr() is not null as listens,"
-        " pg_backend_pid() as backend_pid"
+        "select pg_catalog.current_setting('server_version') as version,"
+        " pg_catalog.current_setting('server_version_num')::pg_catalog.int4 as version_num,"
+        " pg_catalog.current_database()::pg_catalog.text as database, current_user::pg_catalog.text as user,"
+        " pg_catalog.pg_is_in_recovery() as in_recovery,"
+        " pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool as read_only,"
+        " pg_catalog.current_setting('listen_addresses') operator(pg_catalog.<>) ''"
+        " or pg_catalog.inet_server_addr() is not null as listens,"
+        " pg_catalog.pg_backend_pid() as backend_pid"
     )
     assert row is not None  # noqa: S101  (a select without FROM returns one row)
     return Server(**dict(row), direct=row["backend_pid"] == connection.get_server_pid())
@@ -112,12 +160,20 @@ async def refuse_transaction_pooler(
     other = await connect(dsn, timeout=10, application_name=application_name)
     try:
         async with other.transaction():
-            theirs = await other.fetchval("select pg_backend_pid()")
-            ours = await connection.fetchval("select pg_backend_pid()")
+            theirs = await other.fetchval("select pg_catalog.pg_backend_pid()")
+            ours = await connection.fetchval("select pg_catalog.pg_backend_pid()")
     finally:
         await other.close()
     if ours == theirs or ours != server.backend_pid:
         raise UnsuitableServerError("the connection goes through a transaction pooler (PgBouncer?)", hint=POOLER_HINT)
+    await connection.execute(f"set search_path = {SEARCH_PATH}")  # the session is ours for as long as it lasts
+
+
+_SET = """
+select pg_catalog.set_config(name, value, false)
+from rows from (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[]))
+    as wanted(name, value)
+"""
 
 
 async def prepare_session(
@@ -129,14 +185,15 @@ async def prepare_session(
 ) -> None:
     """Give the session that migrates its settings, whatever the role's or database's defaults are.
 
-    The keepalives and the connection check make the server notice within seconds that this process or its network has
-    died, so that the lock does not outlive it (PostgreSQL manual, 'Connection Settings').
+    The keepalives, the user timeout (for data that nobody acknowledges) and the connection check make the server notice
+    that this process or its network has died, so that the lock does not outlive it (PostgreSQL manual, 'Connection
+    Settings').
 
     Args:
         connection: ours; the settings last as long as it.
         lock_timeout: seconds that a statement may wait for a table lock; 0 is for ever.
         statement_timeout: seconds that a statement may take; 0 is for ever.
-        log: told what the server does not know.
+        log: gets a line for each setting that the server does not know.
     """
     settings = {
         "lock_timeout": milliseconds(lock_timeout),
@@ -148,12 +205,12 @@ async def prepare_session(
         "tcp_keepalives_count": "3",
     }
     names, values = list(settings), list(settings.values())
-    query = "select set_config(name, value, false) from unnest($1::text[], $2::text[]) as wanted(name, value)"
-    await connection.fetch(query, names, values)
-    try:
-        await connection.execute("set client_connection_check_interval = '500ms'")
-    except asyncpg.PostgresError as error:  # servers on some systems cannot check
-        log.debug("setting_not_available", setting="client_connection_check_interval", sqlstate=error.sqlstate)
+    await connection.fetch(_SET, names, values)
+    for name, value in (("client_connection_check_interval", "500ms"), ("tcp_user_timeout", "30s")):
+        try:
+            await connection.execute(f"set {name} = '{value}'")
+        except asyncpg.PostgresError as error:  # servers on some systems cannot
+            log.debug("setting_not_available", setting=name, sqlstate=error.sqlstate)
     if int(connection.get_server_version().major) >= 17:  # noqa: PLR2004  (the version that brought it)
         await connection.execute("set transaction_timeout = 0")
 
@@ -161,59 +218,6 @@ async def prepare_session(
 def milliseconds(seconds: float) -> str:
     """A duration as Postgres' settings take it; anything above zero stays above zero, since 0 means for ever."""
     return f"{max(round(seconds * 1000), 1 if seconds > 0 else 0)}ms"
-
-
-async def recorded_revisions(connection: ScriptConnection, table: str, schema: str | None) -> tuple[str, ...]:
-    """What the version table holds, sorted; nothing where it does not exist.
-
-    Args:
-        connection: ours.
-        table: Alembic's `version_table`.
-        schema: Alembic's `version_table_schema`; None follows the search path.
-
-    Raises:
-        RefusedError: the role may not read the table.
-    """
-    name = quote(table) if schema is None else f"{quote(schema)}.{quote(table)}"
-    try:
-        if await connection.fetchval("select to_regclass($1)", name) is None:
-            return ()
-        rows = await connection.fetch(f"select version_num from {name} order by 1")  # noqa: S608  (quoted identifiers)
-    except asyncpg.InsufficientPrivilegeError as error:
-        cause = f"the role may not read the version table {name}: {error}"
-        raise RefusedError(
-            cause, hint=f"grant select on {name} to the role of DATABASE_URL", sqlstate="42501"
-        ) from error
-    except asyncpg.UndefinedColumnError as error:
-        cause = f"the table {name} has no column version_num: it is not Alembic's"
-        raise ConfigurationError(cause, hint="set another version_table in env.py, or rename that table") from error
-    return tuple(row["version_num"] for row in rows)
-
-
-async def revisions_in(connection: ScriptConnection, oid: int) -> tuple[str, ...]:
-    """STUB."""
-    row = await connection.fetchrow("select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = relnamespace where c.oid = $1", oid)
-    if row is None:
-        return ()
-    return await recorded_revisions(connection, row[1], row[0])
-
-
-class VersionTable(NamedTuple):
-    """STUB."""
-
-    oid: int
-    schema: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{quote(self.schema)}.{quote(self.name)}"
-
-
-async def find_version_table(connection: ScriptConnection, table: str, schema: str | None) -> VersionTable | None:
-    """STUB."""
-    name = quote(table) if schema is None else f"{quote(schema)}.{quote(table)}"
-    row = await connection.fetchrow("select c.oid::int8, n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = relnamespace where c.oid = to_regclass($1)", name)
-    return None if row is None else VersionTable(*row)
 
 
 def first_line(error: BaseException) -> str:
@@ -242,42 +246,30 @@ async def close(connection: ScriptConnection | None) -> None:
         connection.terminate()
 
 
-async def holds_user_tables(connection: ScriptConnection, version_table: str) -> bool:
-    """Whether there is anything to lose: a table, sequence or large object of the user's, Alembic's and ours aside."""
-    return bool(
-        await connection.fetchval(
-            "select exists(select from pg_class c join pg_namespace n on n.oid = c.relnamespace"
-            " where c.relkind in ('r', 'p', 'm', 'f', 'S')"
-            " and n.nspname not like 'pg\\_%' and n.nspname not in ('information_schema', 'headstart')"
-            " and c.relname <> $1 and not exists(select from pg_depend d where d.classid = 'pg_class'::regclass"
-            " and d.objid = c.oid and d.deptype = 'e'))"
-            " or exists(select from pg_largeobject_metadata)",
-            version_table,
-        )
+_HOLDS = r"""
+with own as materialized (
+    select n.oid from pg_catalog.pg_namespace n
+    where n.nspname not like 'pg\_%' and n.nspname not in ('information_schema', 'headstart')
+), thing as (
+    select c.tableoid as class, c.oid from pg_catalog.pg_class c join own on own.oid = c.relnamespace
+    where c.relkind in ('r', 'p', 'm', 'f', 'S', 'v', 'c') and c.relname <> $1
+    union all
+    select p.tableoid, p.oid from pg_catalog.pg_proc p join own on own.oid = p.pronamespace
+    union all
+    select t.tableoid, t.oid from pg_catalog.pg_type t join own on own.oid = t.typnamespace
+    where t.typtype in ('e', 'd', 'r')
+)
+select exists(select from pg_catalog.pg_largeobject_metadata) or exists(
+    select from thing where not exists(
+        select from pg_catalog.pg_depend d
+        where d.classid = thing.class and d.objid = thing.oid
+          and (d.deptype = 'e' or d.deptype = 'i' and d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass)
     )
+)
+"""
+"""Left out are the version table, our ledger, extensions' own things and the constructors of range types."""
 
 
-async def require_write_privilege(connection: ScriptConnection, server: Server, table: str, schema: str | None) -> None:
-    """Refuse, before anything is touched, a role that may not write the version table, or not create it.
-
-    Raises:
-        RefusedError: with the GRANT that is missing (21).
-    """
-    name = quote(table) if schema is None else f"{quote(schema)}.{quote(table)}"
-    if await connection.fetchval("select to_regclass($1) is not null", name):
-        allowed = await connection.fetchval(
-            "select has_table_privilege($1, 'insert') and has_table_privilege($1, 'update')"
-            " and has_table_privilege($1, 'delete')",
-            name,
-        )
-        remedy = f"grant select, insert, update, delete on {name} to {quote(server.user)}"
-    else:
-        where = schema or await connection.fetchval("select current_schema()")
-        if where is None or not await connection.fetchval("select to_regnamespace($1) is not null", quote(where)):
-            return  # a schema that env.py or the first revision makes
-        allowed = await connection.fetchval("select has_schema_privilege($1, 'create')", where)
-        remedy = f"grant create on schema {quote(where)} to {quote(server.user)}"
-    if not allowed:
-        raise RefusedError(
-            f"the role {server.user} may not write the version table {name}", hint=remedy, sqlstate="42501"
-        )
+async def holds_user_tables(connection: ScriptConnection, version_table: str) -> bool:
+    """Whether there is anything to lose: a table, sequence, view, function, type or large object of the user's."""
+    return bool(await connection.fetchval(_HOLDS, version_table))

@@ -21,7 +21,7 @@ from headstart.backup.clients import Client, find_restorer
 from headstart.backup.manifest import Backup
 from headstart.backup.restoring import beside, choose, exchange, pg_restore, room, shape
 from headstart.errors import BackupFailedError, LockNotObtainedError, RefusedError, RestoreFailedError
-from headstart.lock import kept
+from headstart.lock import ALONE, kept
 from headstart.readiness import Ready, wait_until_ready
 from headstart.run import Run, spell
 from headstart.up import locked
@@ -174,7 +174,7 @@ async def _prepared(run: Run, desk: Ready, live: str, one: Backup) -> _Job:
 async def _alone(job: _Job) -> AsyncIterator[None]:
     """Be the only one that restores beside this database, and remove what killed ones have left."""
     conn, key = job.desk.connection, beside.key(job.live)
-    if not await conn.fetchval("select pg_try_advisory_lock($1)", key):
+    if not await conn.fetchval(ALONE, key):
         raise LockNotObtainedError(
             f"another restore of {job.live} is at work", hint="wait until it has ended, then restore again"
         )
@@ -252,7 +252,7 @@ async def _filled(job: _Job, database: str, beat: Beat | None) -> VersionTable |
     async def look() -> dict[str, object]:
         if beat is not None:
             await beat()
-        size = await desk.connection.fetchval("select pg_catalog.pg_database_size($1::name)", database)
+        size = await desk.connection.fetchval("select pg_catalog.pg_database_size($1::pg_catalog.name)", database)
         return {"stage": stage, "restored_bytes": size, "expected_bytes": backup.manifest.database_bytes}
 
     async with pg_restore.speaking(look, log=run.log):

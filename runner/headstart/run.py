@@ -21,6 +21,7 @@ from headstart.errors import (
     LockNotObtainedError,
     MigrationFailedError,
     NotReadyError,
+    PartlyCommittedError,
     RestoreFailedError,
 )
 from headstart.exits import Exit
@@ -248,8 +249,8 @@ def _of_server(run: Run, caught: Exception) -> HeadstartError:
 
 def _out_of_time(run: Run) -> HeadstartError:
     kind = _BY_STAGE.get(run.stage, NotReadyError)
-    if kind is MigrationFailedError and run.pending:
-        run.failed = run.pending[0]
+    if kind is MigrationFailedError and run.leftovers:
+        kind = PartlyCommittedError
     return kind(
         f"HEADSTART_DEADLINE of {run.settings.deadline:g} s passed in stage {run.stage!r}"
         + (f", at revision {run.failed}" if run.failed else ""),

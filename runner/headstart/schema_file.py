@@ -30,6 +30,7 @@ from headstart.run import Run, spell
 from headstart.script_run import failure_of
 from headstart.steps import backup
 from headstart.steps.compare import Undetermined
+from headstart.version_table import find_version_table, recorded_revisions, require_write_privilege
 
 if TYPE_CHECKING:
     from headstart.history import History
@@ -236,7 +237,7 @@ async def _usable(run: Run, ready: Ready, history: History, path: Path) -> tuple
     now = await at_hand(run, history)
     file = SchemaFile.read(path)
     file.require_fresh(now, path)
-    recorded = await postgres.recorded_revisions(ready.connection, *file.place)
+    recorded = await recorded_revisions(ready.connection, *file.place)
     if recorded:  # where only env.py knew of it
         raise ConfigurationError(f"the database is at {spell(recorded)}")
     await require_empty(ready.connection, file.version_table)
@@ -278,7 +279,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
     """
     connection = ready.connection
     table, schema = file.place
-    await postgres.require_write_privilege(connection, ready.server, table, schema)
+    await require_write_privilege(connection, ready.server.user, table, schema)
     run.found(())
     with run.timed("upgrade"):
         writer = None
@@ -300,18 +301,18 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
 
 async def _fill(connection: ScriptConnection, file: SchemaFile, files: list[Revision], writer: Writer | None) -> None:
     table, schema = file.place
-    there = await postgres.find_version_table(connection, table, schema)
+    there = await find_version_table(connection, table, schema)
     if there is not None:
         await connection.execute(f"drop table {there}")  # empty: an env.py may have made it
     script = await connection.prepare(file.body)
     await script.fetch()
-    name = await postgres.find_version_table(connection, table, schema)
+    name = await find_version_table(connection, table, schema)
     if name is not None and file.revisions:
         rows = ", ".join(f"({postgres.literal(revision)})" for revision in file.revisions)
         await connection.execute(f"insert into {name} (version_num) values {rows}")  # noqa: S608  (quoted)
     if writer is not None and files:
         await connection.execute(writer.record_all("stamped", files))
-    found = await postgres.recorded_revisions(connection, table, schema)
+    found = await recorded_revisions(connection, table, schema)
     if set(found) != set(file.revisions):
         raise VerificationFailedError(
             f"the database is at {spell(found)} instead of {spell(file.revisions)}; nothing of it was kept",

@@ -33,7 +33,7 @@ PREFIX: Final = "headstart_scratch_"
 _LEFT_BEHIND: Final = rf"""
 select d.datname from pg_catalog.pg_database d
 where d.datname ~ '^{PREFIX}[0-9]+_' and pg_catalog.pg_has_role(d.datdba, 'usage') and not exists (
-    select from pg_catalog.pg_stat_activity a where a.pid::text = pg_catalog.split_part(d.datname, '_', 3)
+    select from pg_catalog.pg_stat_activity a where a.pid::pg_catalog.text = pg_catalog.split_part(d.datname, '_', 3)
 )
 """  # noqa: S608  (a constant)
 
@@ -126,7 +126,9 @@ async def scratch_server(
             dsn = settings.scratch
         ready = await wait_until_ready(dsn, timeout=settings.wait_timeout, application_name=APPLICATION, log=quiet(log))
         stack.push_async_callback(postgres.close, ready.connection)
-        scratch = Scratch(ready, flushes=await ready.connection.fetchval("select current_setting('fsync') <> 'off'"))
+        scratch = Scratch(
+            ready, flushes=await ready.connection.fetchval("select pg_catalog.current_setting('fsync') <> 'off'")
+        )
         if major is not None and scratch.major != major:
             log.warning(
                 "scratch_server_version",

@@ -14,8 +14,10 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-PATIENCE = 1.5
-"""Seconds that a cancelled run has to roll back, unlock and report, before the process ends itself."""
+PATIENCE = 8.0
+"""Seconds that a cancelled run has to end its worker, unlock and report, before the process ends itself.
+
+All but a server that has fallen silent take a fraction of that; Docker kills after ten."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

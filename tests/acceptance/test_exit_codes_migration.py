@@ -131,9 +131,9 @@ def test_61_partly_committed(project: Project, headstart: Callable[..., Run], st
     last = ended(headstart("up", url=standing), 61)
     assert (last["failed"], last["revision_after"], last["sqlstate"]) == ("b2", "a1", "23505")
     assert any("create table b" in each for each in last["leftovers"]), "what preceded the block is committed"
-    [index] = [each for each in last["leftovers"] if each.startswith("INVALID index a_id")]
+    [index] = [each for each in last["leftovers"] if each.startswith("INVALID index public.a_id")]
     remedy = index.partition(": ")[2]
-    assert remedy == "drop index concurrently a_id;"
+    assert remedy == "drop index concurrently public.a_id;"
     assert remedy in last["hint"]
     assert recorded(standing) == ["a1"]
     script(standing, remedy)
@@ -228,7 +228,6 @@ def test_80_env_py_skips_migrations(project: Project, headstart: Callable[..., R
     before = fingerprint(any_database)
     last = ended(headstart("up", url=any_database), 80)
     assert "env.py" in last["error"]
-    assert "1 pending" in last["error"] or "1 of 1" in last["error"]
     assert fingerprint(any_database) == before
 
 
@@ -239,7 +238,7 @@ def test_80_invalid_index_passed_over(project: Project, headstart: Callable[...,
     script(standing, "delete from a where ctid = (select min(ctid) from a)")
     run = headstart("up", url=standing)  # the leftover was not removed
     last = ended(run, 80)
-    assert last["invalid_indexes"] == ["a_id"]
+    assert last["invalid_indexes"] == ["public.a_id"]
     assert recorded(standing) == ["b2"], "the statement itself had succeeded"
     for remedy in last["hint"].split(";"):
         if remedy.strip():

@@ -87,6 +87,24 @@ def test_20_wait_for_head(project: Project, headstart: Callable[..., Run], any_d
     assert fingerprint(any_database) == before
 
 
+def test_20_lost_while_waiting_for_the_lock(
+    project: Project, begin_headstart: Callable[..., Headstart], any_database: str
+) -> None:
+    """A session that is ended while it waits is not a lock that is held: it is lost, and the run may be tried again."""
+    before = fingerprint(any_database)
+    with Session(any_database) as somebody:
+        somebody.execute(f"select pg_advisory_lock({GATE})")
+        process = begin_headstart("up", url=any_database)
+        process.wait_for("lock_waiting")
+        psql(
+            any_database, "select pg_terminate_backend(pid) from pg_stat_activity where application_name ~ '^headstart'"
+        )
+        last = ended(process.finish(), 20)
+    assert "while waiting for the migration lock" in last["error"]
+    assert last["sqlstate"] in {"57P01", None}
+    assert fingerprint(any_database) == before
+
+
 # -- 21: refused ------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +291,20 @@ def test_22_transaction_pooler(
         assert fingerprint(any_database) == before
         ended(headstart("up", url=pooled, env={"DATABASE_DIRECT_URL": any_database}), 0)
     assert recorded(any_database) == ["a1"]
+
+
+def test_22_a_pooled_session_stays_as_it_was(
+    project: Project, headstart: Callable[..., Run], any_server: Postgres, any_database: str, tmp_path: Path
+) -> None:
+    """A look through a transaction pooler works, and leaves nothing in a session that others are given afterwards."""
+    ended(headstart("up", url=any_database), 0)
+    with pgbouncer(any_server, tmp_path, "transaction") as address:
+        pooled = any_database.replace(f"{any_server.host}:{any_server.port}", address)
+        before = psql(pooled, "select pg_backend_pid(), current_setting('search_path')")
+        for verb in (["up"], ["status"], ["wait", "--for", "head"]):
+            run = headstart(*verb, url=pooled)
+            assert run.code == 0, run
+        assert psql(pooled, "select pg_backend_pid(), current_setting('search_path')") == before
 
 
 def test_22_not_for_a_session_pooler(

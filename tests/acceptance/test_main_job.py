@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from support.project import Project
 
 # What a no-op may load besides the standard library, and how much in all: each start of a container pays for it.
-NO_OP_PACKAGES = {"headstart", "asyncpg", "msgspec", "typing_extensions"}
+NO_OP_PACKAGES = {"headstart", "asyncpg", "greenlet", "msgspec", "structlog", "typing_extensions"}
 NO_OP_HEAVY = {"argparse", "difflib", "tomllib", "tempfile", "sqlite3", "http", "xml", "unittest"}
 NO_OP_ROOMS = {
     *{"__main__", "arguments", "cli", "conninfo", "diagnosis", "dsn", "durations", "errors", "exits", "graph"},
     *{"history", "ledger", "lock", "log", "plan", "postgres", "program", "readiness", "resolve", "run"},
-    *{"script_connection", "secret", "settings", "settings_table", "signals", "tls", "up"},
+    *{"script_connection", "secret", "settings", "settings_table", "signals", "steps", "tls", "up"},
 }
 NO_OP_MODULES = 300
 NOTE_MODULES = """\
@@ -64,7 +64,7 @@ def test_no_op_only_selects(project: Project, headstart: Callable[..., Run], sta
 
 
 def test_no_op_imports(project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path) -> None:
-    """With nothing pending neither Alembic, SQLAlchemy, structlog nor argparse is imported, and little else is."""
+    """With nothing pending neither Alembic, SQLAlchemy nor argparse is imported, and little else is."""
     project.revision("a1", "create table a (id int)")
     ended(headstart("up", url=any_database), 0)
     ended(headstart("up", url=any_database, env=planted(tmp_path, NOTE_MODULES)), 0)

@@ -207,7 +207,7 @@ STATEMENTS: Mapping[str, Phase] = {
         running="pg_sleep",
         on="PgSleep",
     ),
-    "commit": Phase(_COMMIT, running=r"^/\* commit", on="PgSleep"),
+    "commit": Phase(_COMMIT, running=r"^commit", on="PgSleep"),
 }
 """While Postgres is at work."""
 

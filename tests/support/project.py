@@ -83,7 +83,7 @@ class Project:
         template: of Alembic's: generic or async.
     """
 
-    def __init__(self, folder: Path, *, template: str = "generic") -> None:
+    def __init__(self, folder: Path, *, template: str = "async") -> None:
         self.folder = folder
         self.ini = folder / "alembic.ini"
         self.env = folder / "migrations" / "env.py"

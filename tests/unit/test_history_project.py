@@ -16,10 +16,15 @@ from alembic.config import CommandLine, Config
 from alembic.script import ScriptDirectory
 
 from headstart.errors import ConfigurationError
-from headstart.history import Project, locate, read_graph
+from headstart.history import Project, locate, read, read_graph
 from support.revisions import revision_text, write
 
-ENV = "from alembic import context\n\ncontext.configure(connection=None, target_metadata=None)\n"
+ENV = """\
+from alembic import context
+from sqlalchemy import create_engine
+
+context.configure(connection=create_engine("postgresql://").connect(), target_metadata=None)
+"""
 SINGLE = ["generic", "async", "pyproject", "pyproject_async"]
 
 
@@ -247,59 +252,41 @@ def test_sourceless_projects_are_inconclusive(tmp_path: Path) -> None:
     assert read_graph(found) is None
 
 
-CALL = "from alembic import context\n{before}\ncontext.configure(connection=None{arguments})\n"
-
-
-@pytest.mark.parametrize(
-    ("env", "table", "schema"),
-    [
-        (ENV, "alembic_version", None),
-        (CALL.format(before="", arguments=", version_table='v'"), "v", None),
-        (CALL.format(before="", arguments=", version_table_schema='s'"), "alembic_version", "s"),
-        (CALL.format(before="", arguments=", version_table='v', version_table_schema='s'"), "v", "s"),
-        (CALL.format(before="T = 'v'", arguments=", version_table=T"), "v", None),
-        (CALL.format(before="", arguments=", version_table_schema=None"), "alembic_version", None),
-        (CALL.format(before="# version_table='no'", arguments=""), "alembic_version", None),
-        (CALL.format(before="x = 2 ** 3", arguments=""), "alembic_version", None),
-        (CALL.format(before="import structlog\nstructlog.configure(**{})", arguments=""), "alembic_version", None),
-        (
-            CALL.format(before="context.configure(url='x')", arguments=", version_table='v'"),
-            "v",
-            None,
-        ),
-        ("from alembic.context import configure\nconfigure(connection=None, version_table='v')\n", "v", None),
-        ("import alembic\nalembic.context.configure(connection=None, version_table='v')\n", "v", None),
-    ],
-)
-def test_a_version_table_that_is_written_out_is_found(tmp_path: Path, env: str, table: str, schema: str | None) -> None:
-    """version_table and version_table_schema are read from env.py without running it."""
-    found = located(tmp_path, env)
+def test_what_env_py_says_for_certain_is_the_projects(tmp_path: Path) -> None:
+    """The version table that env.py writes out is the project's, and the project is conclusive."""
+    found = located(tmp_path, ENV.replace("target_metadata=None", "version_table='v', version_table_schema='s'"))
     assert (found.conclusive, found.why) == (True, "")
-    assert (found.version_table, found.version_schema) == (table, schema)
+    assert (found.version_table, found.version_schema) == ("v", "s")
 
 
-@pytest.mark.parametrize(
-    "env",
-    [
-        CALL.format(before="import os", arguments=", version_table=os.environ['T']"),
-        CALL.format(before="import os", arguments=", version_table=f'{os.name}_v'"),
-        CALL.format(before="T = 'v'\nT = 'w'", arguments=", version_table=T"),
-        CALL.format(before="for T in ['v']: pass", arguments=", version_table=T"),
-        CALL.format(before="from shop import T", arguments=", version_table_schema=T"),
-        CALL.format(before="options = {}", arguments=", **options"),
-        CALL.format(before="context.configure(connection=None, version_table='w')", arguments=", version_table='v'"),
-        "from shop.db import run_migrations\nrun_migrations()\n",
-        "from functools import partial\nfrom alembic import context\npartial(context.configure, version_table='v')()\n",
-        "# -*- coding: latin-1 -*-\nNAME = 'Gr\xf6\xdfe'\n",
-        "",
-    ],
-)
-def test_a_version_table_that_is_computed_is_left_to_alembic(tmp_path: Path, env: str) -> None:
-    """Whatever only running env.py can tell makes the project inconclusive, with a reason."""
-    found = located(tmp_path, env)
-    assert not found.conclusive
-    assert "env.py" in found.why
+def test_a_doubt_about_env_py_makes_the_project_inconclusive(tmp_path: Path) -> None:
+    """Whatever only running env.py can tell is the reason why the project is inconclusive; its files are read."""
+    found = located(tmp_path, ENV + "context.execute('set search_path to app')\n")
+    assert (found.conclusive, found.why) == (False, "env.py sets a search path")
     assert read_graph(found) is not None
+
+
+def test_a_history_without_revisions_is_inconclusive(tmp_path: Path) -> None:
+    """Nothing is pending in an empty history whatever the database holds, so it is never the last word."""
+    located(tmp_path, ENV)
+    for folder in ("db/versions", "more"):
+        write(tmp_path, f"{folder}/__init__.py", "")
+    (tmp_path / "db/versions/a.py").unlink()
+    write(tmp_path, "alembic.ini", "[alembic]\nscript_location = db\nversion_locations = db/versions more\n")
+    found = read("alembic.ini", cwd=str(tmp_path))
+    assert found.empty
+    assert not found.project.conclusive
+    assert found.project.why == f"there are no revision files in {tmp_path}/db/versions, {tmp_path}/more"
+
+
+@pytest.mark.parametrize("sourceless", ["true", "false"])
+def test_a_history_with_revisions_or_of_unknown_ones_is_not_empty(tmp_path: Path, sourceless: str) -> None:
+    """Only a history that was read and has nothing in it is called empty."""
+    scripts(tmp_path / "db")
+    write(tmp_path, "alembic.ini", f"[alembic]\nscript_location = db\nsourceless = {sourceless}\n")
+    found = read("alembic.ini", cwd=str(tmp_path))
+    assert not found.empty
+    assert found.project.conclusive is (sourceless == "false")
 
 
 def located(root: Path, env: str) -> Project:

@@ -21,6 +21,7 @@ from bom import write as write_bom
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 STDLIB = Path("/usr/lib") / PYTHON
 SITE = Path("/usr/local/lib") / PYTHON / "dist-packages"
+DEBIAN_SITE = Path("/usr/lib/python3/dist-packages")
 
 #: Parts of the standard library that no migration runs: tests, editors, installers, terminals, toolkits, databases.
 DROPPED = frozenset(
@@ -36,6 +37,7 @@ DROPPED_MODULES = ("_crypt", "_curses", "_dbm", "_gdbm", "_sqlite3", "_test", "_
 DROPPED_PACKAGES = ("**/*.c", "**/*.h", "**/*.hpp", "**/*.cpp", "**/*.pyx", "**/*.pxd", "**/*.pxi", "**/*.pyi", "bin",
                     "greenlet/tests", "greenlet/platform", "sqlalchemy/testing", "alembic/testing", "mako/testing",
                     "mako/ext", "asyncpg/_testbase")  # fmt: skip
+DROPPED_SUFFIXES = frozenset({".pxd", ".pyc", ".pyi"})
 
 
 def main() -> None:
@@ -47,6 +49,7 @@ def main() -> None:
     asked = parser.parse_args()
     out = Out(asked.out, asked.base)
     out.python(asked.packages)
+    out.drivers()
     out.postgres()
     out.own()
     out.libraries()
@@ -91,6 +94,12 @@ class Out:
             for path in packages.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         shutil.copytree(packages, self.root / SITE.relative_to("/"), ignore=shutil.ignore_patterns("__pycache__"))
+
+    def drivers(self) -> None:
+        """Psycopg 3 and psycopg2, for an env.py that names one. A user's own, in SITE, come first on Python's path."""
+        for path in sorted(DEBIAN_SITE.glob("psycopg*/**/*")):
+            if path.is_file() and path.suffix not in DROPPED_SUFFIXES:
+                self.take(path)
 
     def postgres(self) -> None:
         """The client programs of each major version, found where Debian puts them."""
@@ -142,11 +151,12 @@ class Out:
 
     def compile(self) -> None:
         """Bytecode: instead of the standard library's sources, beside the packages' (a traceback quotes those)."""
-        stdlib, site = (self.root / folder.relative_to("/") for folder in (STDLIB, SITE))
+        stdlib, *sites = (self.root / folder.relative_to("/") for folder in (STDLIB, SITE, DEBIAN_SITE))
         self._compile(stdlib, legacy=True)
         for source in stdlib.rglob("*.py"):
             source.unlink()
-        self._compile(site, legacy=False)
+        for site in sites:
+            self._compile(site, legacy=False)
 
     def _compile(self, folder: Path, *, legacy: bool) -> None:
         done = compileall.compile_dir(

@@ -23,38 +23,41 @@ LISTED = 10
 """Names in one cause: the rest is counted."""
 
 _SCHEMAS = f"""
-select n.nspname, count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+select n.nspname, pg_catalog.count(*)
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p') and not c.relispartition
-  and left(n.nspname, 3) <> 'pg_' and n.nspname not in ('information_schema', '{SCHEMA}')
-  and c.oid not in (select objid from pg_depend where deptype = 'e')
+  and pg_catalog.left(n.nspname, 3) <> 'pg_' and n.nspname not in ('information_schema', '{SCHEMA}')
+  and c.oid not in (select objid from pg_catalog.pg_depend where deptype = 'e')
 group by 1 order by 1
 """  # noqa: S608  (our own schema's name)
 
 _UNSEEN = f"""
 with mine as (
-    select oid from pg_namespace
-    where left(nspname, 3) <> 'pg_' and nspname not in ('information_schema', '{SCHEMA}')
+    select oid from pg_catalog.pg_namespace
+    where pg_catalog.left(nspname, 3) <> 'pg_' and nspname not in ('information_schema', '{SCHEMA}')
 ), found(kind, oid) as (
-    select case relkind when 'v' then 'views' else 'materialised views' end, oid from pg_class
+    select case relkind when 'v' then 'views' else 'materialised views' end, oid from pg_catalog.pg_class
      where relkind in ('v', 'm') and relnamespace in (select oid from mine)
     union all
-    select 'partitions', oid from pg_class where relispartition and relkind in ('r', 'p')
+    select 'partitions', oid from pg_catalog.pg_class where relispartition and relkind in ('r', 'p')
        and relnamespace in (select oid from mine)
     union all
-    select 'functions', oid from pg_proc where pronamespace in (select oid from mine)
+    select 'functions', oid from pg_catalog.pg_proc where pronamespace in (select oid from mine)
     union all
-    select 'triggers', t.oid from pg_trigger t join pg_class c on c.oid = t.tgrelid
+    select 'triggers', t.oid from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
      where not t.tgisinternal and c.relnamespace in (select oid from mine)
     union all
-    select 'enum types', oid from pg_type where typtype = 'e' and typnamespace in (select oid from mine)
+    select 'enum types', oid from pg_catalog.pg_type where typtype = 'e' and typnamespace in (select oid from mine)
     union all
-    select case contype when 'c' then 'CHECK constraints' else 'exclusion constraints' end, oid from pg_constraint
+    select case contype when 'c' then 'CHECK constraints' else 'exclusion constraints' end, oid
+      from pg_catalog.pg_constraint
      where contype in ('c', 'x') and conrelid <> 0 and connamespace in (select oid from mine)
     union all
-    select 'policies', p.oid from pg_policy p join pg_class c on c.oid = p.polrelid
+    select 'policies', p.oid from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid = p.polrelid
      where c.relnamespace in (select oid from mine)
 )
-select kind, count(*) from found where oid not in (select objid from pg_depend where deptype = 'e')
+select kind, pg_catalog.count(*) from found
+where oid not in (select objid from pg_catalog.pg_depend where deptype = 'e')
 group by 1 order by 1
 """  # noqa: S608  (our own schema's name)
 

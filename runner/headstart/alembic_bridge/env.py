@@ -29,9 +29,9 @@ _CHECKS: Final = "alembic.ext.checkconstraint_byname"
 
 # Partitions belong to their table, and what an extension made to the extension: no metadata names them.
 _NOT_OURS: Final = sa.text(
-    "select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace"
-    " where c.relispartition or exists (select from pg_depend d"
-    " where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')"
+    "select n.nspname, c.relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+    " where c.relispartition or exists (select from pg_catalog.pg_depend d"
+    " where d.classid = c.tableoid and d.objid = c.oid and d.deptype = 'e')"
 )
 
 

@@ -190,10 +190,12 @@ class Workbench:
     async def _lend(self, wanted: dict[str, Any]) -> ScriptConnection:
         ours = await self._means_us(wanted)
         if ours and not self.connection.lent:
+            await self.connection.execute("set search_path to default")
             self.connection.lent = True
             return self.connection
         if ours:
             other = await self._connect()
+            await other.execute("set search_path to default")
         else:
             try:
                 other = await asyncpg.connect(**wanted, connection_class=ScriptConnection)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # The tables whose data pg_dump writes for certain. Left out are those of extensions (dumped by it only where the
 # extension asks for that), and other sessions' temporary ones. A table too few here is no harm, one too many would be.
 _TABLES = """
-select c.oid::int8 as oid, format('%I.%I', n.nspname, c.relname) as name
+select c.oid::pg_catalog.int8 as oid, pg_catalog.format('%I.%I', n.nspname, c.relname) as name
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'r' and c.relpersistence <> 't'
@@ -26,16 +26,21 @@ where c.relkind = 'r' and c.relpersistence <> 't'
   and not exists (
     select from pg_catalog.pg_depend d
     where d.deptype = 'e'
-      and (d.classid, d.objid) in (('pg_class'::regclass, c.oid), ('pg_namespace'::regclass, n.oid)))
+      and (d.classid, d.objid) in ((c.tableoid, c.oid), (n.tableoid, n.oid)))
 """
 _ORPHANS = """
-select pid, application_name, pg_terminate_backend(pid) as ended
+select pid, application_name, pg_catalog.pg_terminate_backend(pid) as ended
 from pg_catalog.pg_stat_activity
-where datname = current_database() and usename = current_user and application_name like $1
+where datname = pg_catalog.current_database() and usename = current_user and application_name like $1
 """
 _OTHERS = """
-select pid, usename::text as role, client_addr::text as client, backend_start::text as since
-from pg_catalog.pg_stat_activity where datname = current_database() and application_name = 'pg_dump'
+select pid, usename::pg_catalog.text as role, client_addr::pg_catalog.text as client,
+       backend_start::pg_catalog.text as since
+from pg_catalog.pg_stat_activity where datname = pg_catalog.current_database() and application_name = 'pg_dump'
+"""
+_STANDING = """
+select c.oid::pg_catalog.int8 as oid from pg_catalog.pg_class c
+where c.oid::pg_catalog.int8 = any($1::pg_catalog.int8[])
 """
 
 
@@ -68,7 +73,7 @@ async def look(conn: asyncpg.Connection) -> Facts:
 
 async def standing(conn: asyncpg.Connection, oids: Sequence[int]) -> list[int]:
     """Those of the tables that still exist."""
-    rows = await conn.fetch("select oid::int8 as oid from pg_catalog.pg_class where oid::int8 = any($1::int8[])", oids)
+    rows = await conn.fetch(_STANDING, oids)
     return [int(row["oid"]) for row in rows]
 
 

@@ -1,14 +1,15 @@
 """What is asked of pg_catalog: one query whose rows are (what, definition), made of a part for each kind of object.
 
 Definitions are those of Postgres' own functions where it has them (PostgreSQL manual, 'System Catalog Information
-Functions'). The session's search_path must be pg_catalog alone, so that every other name comes with its schema.
+Functions'). `SESSION` comes first, in the same transaction: with its search_path every name here is Postgres' own, and
+every other name comes out with its schema.
 """
 
 from __future__ import annotations
 
 SESSION = """
-select set_config(name, value, true) from (values
-    ('search_path', 'pg_catalog'), ('quote_all_identifiers', 'off'), ('jit', 'off'),
+select pg_catalog.set_config(name, value, true) from (values
+    ('search_path', 'pg_catalog, pg_temp'), ('quote_all_identifiers', 'off'), ('jit', 'off'),
     ('timezone', 'UTC'), ('datestyle', 'ISO, MDY'), ('intervalstyle', 'postgres'), ('extra_float_digits', '1'),
     ('bytea_output', 'hex'), ('standard_conforming_strings', 'on')
 ) as needed (name, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headstart import catalog, postgres
+from headstart import catalog, version_table
 from headstart.check.finding import Finding
 from headstart.errors import MigrationFailedError
 from headstart.replay import Replay, replay
@@ -81,7 +81,7 @@ async def drift(run: Run, worker: Worker) -> list[Finding]:
             replay(run, dsn, worker) as expected,
         ):
             table, schema = expected.version_table, expected.version_schema
-            recorded = await postgres.recorded_revisions(ready.connection, table, schema)
+            recorded = await version_table.recorded_revisions(ready.connection, table, schema)
             name = f"{schema}.{table}" if schema else table
             unknown = [each for each in recorded if each not in expected.revisions]
             if unknown:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from headstart.errors import BrokenHistoryError
 from headstart.graph import Graph
 from headstart.history.files import check_sources, read_graph, revision_files
@@ -21,16 +23,26 @@ class History(NamedTuple):
     project: Project
     graph: Graph | None
 
+    @property
+    def empty(self) -> bool:
+        """Whether there are no revision files. The project is not conclusive then, and its `why` names the folders."""
+        return self.graph is not None and not self.graph.revisions
+
 
 def read(config: str, *, cwd: str, explicit: bool = False, section: str = "alembic") -> History:
     """Find the project and read its revision files, once for a run. Arguments and errors are those of the two steps."""
     project = locate(config, cwd=cwd, explicit=explicit, section=section)
     try:
-        return History(project, read_graph(project))
+        found = History(project, read_graph(project))
     except BrokenHistoryError as error:
         from headstart.history.squashed import explained
 
         raise explained(error, project) from None
+    if found.empty:
+        # Nothing is pending in it whatever the database holds: it may be the wrong folder, or env.py may name others.
+        why = f"there are no revision files in {', '.join(project.version_locations)}"
+        return found._replace(project=msgspec.structs.replace(project, conclusive=False, why=why))
+    return found
 
 
 __all__ = ["History", "Project", "broken_source", "check_sources", "locate", "read", "read_graph", "revision_files"]

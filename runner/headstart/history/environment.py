@@ -1,38 +1,145 @@
-"""What a project's env.py says about its version table, read from its text: it is not run.
+"""What a project's env.py says about its version table, read from its syntax tree: env.py is not run.
+
+The answer is certain only if nothing in env.py can change where the version table is, what its connection sees there,
+or which revision files count. In any other case there is a doubt, and only Alembic can tell. To make one more thing a
+doubt, add a line to one of the tables below.
 
 Alembic manual, "Runtime Objects", `EnvironmentContext.configure`: version_table and version_table_schema.
 """
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final, NamedTuple
 
 from headstart.errors import ConfigurationError
+from headstart.history.syntax import Source
 
-if TYPE_CHECKING:
-    import ast
+_DEFAULT: Final = "alembic_version"
+_ENGINES: Final = frozenset({"engine_from_config", "async_engine_from_config", "create_engine", "create_async_engine"})
+_OPENS: Final = frozenset({"connect", "begin"})
 
-# The form that every template of Alembic's writes, and that of headstart.environment. Whatever mentions `configure` in
-# another way is looked at closely.
-_CALL = re.compile(r"\b(?:context|environment)\.configure\(")
-_MENTION = re.compile(r"\bconfigure\b")
-_DEFAULT = "alembic_version"
+_NO_CALL: Final = "env.py does not call context.configure with its connection itself"
+_COMPUTED: Final = "env.py computes what it gives to context.configure, so its version table is not known"
+_ENGINE: Final = "env.py does not make its engine itself"
+_ELSEWHERE: Final = "env.py gives its engine or connection to code that is not in it"
+_SEARCH_PATH: Final = "env.py sets a search path"
+_EXECUTES: Final = "env.py executes SQL of its own"
+_SESSION: Final = "env.py opens a session of its own"
+_DRIVER: Final = "env.py uses the driver's own connection"
+_OPTIONS: Final = "env.py gives options of its own to its engine or connection"
+_EVENTS: Final = "env.py listens for events"
+_FILES: Final = "env.py has a say in where the revision files are"
+_TASK: Final = "env.py has a say in what Alembic does"
+_EXEC: Final = "env.py runs code that is not in it"
+
+# Found within a name or a string, docstrings apart, in lower case.
+_MENTIONED: Final = {
+    "search_path": _SEARCH_PATH,
+    "default_schema_name": _SEARCH_PATH,
+    "schema_translate_map": "env.py translates schemas",
+    "connect_args": _OPTIONS,
+    "server_settings": _OPTIONS,
+    "pgoptions": _OPTIONS,
+    "version_locations": _FILES,
+    "script_location": _FILES,
+}
+# The same, as regular expressions: the fewer, the faster is a no-op. `%3d` is how a URL spells an equals sign.
+_MATCHED: Final = {
+    r"\bset[\s_]+(local\s+|session\s+)?(role\b|session\s+authorization)": "env.py sets a role",
+    r"\boptions(=|%3d)|-c\s*[\w.]+\s*(=|%3d)": _OPTIONS,
+}
+# Names and attributes, called or handed on.
+_USED: Final = {
+    "execute": _EXECUTES,
+    "executemany": _EXECUTES,
+    "executescript": _EXECUTES,
+    "exec_driver_sql": _EXECUTES,
+    "scalar": _EXECUTES,
+    "scalars": _EXECUTES,
+    "stream": _EXECUTES,
+    "stream_scalars": _EXECUTES,
+    "fetch": _EXECUTES,
+    "fetchrow": _EXECUTES,
+    "fetchval": _EXECUTES,
+    "cursor": _EXECUTES,
+    "create_all": _EXECUTES,
+    "drop_all": _EXECUTES,
+    "Session": _SESSION,
+    "AsyncSession": _SESSION,
+    "sessionmaker": _SESSION,
+    "async_sessionmaker": _SESSION,
+    "raw_connection": _DRIVER,
+    "get_raw_connection": _DRIVER,
+    "dbapi_connection": _DRIVER,
+    "driver_connection": _DRIVER,
+    "execution_options": _OPTIONS,
+    "listen": _EVENTS,
+    "listens_for": _EVENTS,
+    "exec": _EXEC,
+    "eval": _EXEC,
+}
+# Keyword arguments, and keys of a dictionary, which may be some.
+_PASSED: Final = {
+    "creator": _OPTIONS,
+    "async_creator": _OPTIONS,
+    "options": _OPTIONS,
+    "execution_options": _OPTIONS,
+    "isolation_level": _OPTIONS,
+    "fn": _TASK,
+    "starting_rev": _TASK,
+    "destination_rev": _TASK,
+    "dont_mutate": _TASK,
+    "purge": _TASK,
+    "as_sql": _TASK,
+}
+# Names and attributes too, but by their full name, however they are imported.
+_IMPORTED: Final = {
+    "sqlalchemy.text": _EXECUTES,
+    "sqlalchemy.sql.text": _EXECUTES,
+    "sqlmodel.text": _EXECUTES,
+    "sqlalchemy.event": _EVENTS,
+    "alembic.command": _TASK,
+    "alembic.context.script": _FILES,
+}
 
 
-def read_environment(path: str) -> tuple[str, str | None, str]:
-    """Read the version table's name and schema.
+class Environment(NamedTuple):
+    """What an env.py says.
 
     Args:
-        path: the env.py.
+        version_table: the table that records the revision.
+        version_schema: its schema, None for the search path's first.
+        doubt: why only Alembic can tell, "" if it is certain.
+    """
 
-    Returns:
-        table, schema (None for the default), and what made it inconclusive ("" if nothing did).
+    version_table: str = _DEFAULT
+    version_schema: str | None = None
+    doubt: str = ""
+
+
+def read_environment(path: str) -> Environment:
+    """Read an env.py.
 
     Raises:
         ConfigurationError: the file cannot be read or is not Python.
     """
+    source = Source(_parsed(path))
+    calls = [call for call in source.calls if _is_configure(call.func, source)]
+    tables = {_version_table(call, source) for call in calls if _is_online(call)}
+    if not tables or _is_handed_on(calls, source):
+        return Environment(doubt=_NO_CALL)
+    table = tables.pop()
+    if tables or table is None:
+        return Environment(doubt=_COMPUTED)
+    return Environment(table[0] or _DEFAULT, table[1], next(_doubts(source), ""))
+
+
+def _parsed(path: str) -> ast.Module:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -40,83 +147,109 @@ def read_environment(path: str) -> tuple[str, str | None, str]:
             f"{path} cannot be read: {error.strerror}", hint="correct the file's permissions"
         ) from None
     try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        text = ""
-    plain = "version_table" not in text and "**" not in text
-    if plain and (calls := len(_CALL.findall(text))) and calls == len(_MENTION.findall(text)):
-        return _DEFAULT, None, ""
-    return _by_tree(path, data)
-
-
-def _by_tree(path: str, data: bytes) -> tuple[str, str | None, str]:
-    import ast
-    import warnings
-
-    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(data, path)
+            return ast.parse(data, path)
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise ConfigurationError(
             f"{path}{line} is not valid Python: {getattr(error, 'msg', error)}", hint="correct env.py"
         ) from None
-    nodes = list(ast.walk(tree))
-    calls = [node for node in nodes if isinstance(node, ast.Call) and _is_configure(node.func)]
-    if not calls:
-        return _DEFAULT, None, "env.py does not call context.configure itself"
-    # Offline mode's call has a url, online mode's a connection: only the latter is how a database is reached.
-    online = [call for call in calls if any(k.arg in {"connection", None} for k in call.keywords) or call.args]
-    found = {_arguments(call, nodes) for call in online or calls}
-    if len(found) != 1 or None in found:
-        return _DEFAULT, None, "env.py computes what it gives to context.configure, so its version table is not known"
-    table, schema = found.pop() or (_DEFAULT, None)
-    return table or _DEFAULT, schema, ""
 
 
-def _is_configure(func: ast.expr) -> bool:
-    import ast
-
-    if isinstance(func, ast.Name):
-        return func.id == "configure"
-    if not isinstance(func, ast.Attribute) or func.attr != "configure":
-        return False
-    owner = func.value
-    name = owner.attr if isinstance(owner, ast.Attribute) else owner.id if isinstance(owner, ast.Name) else ""
-    return name not in {"structlog", "logging", "mappers", "registry"}
+def _is_configure(node: ast.expr, source: Source) -> bool:
+    return source.full_name(node) in {"alembic.context.configure", "headstart.environment.configure"}
 
 
-def _arguments(call: ast.Call, nodes: list[ast.AST]) -> tuple[str | None, str | None] | None:
+def _is_online(call: ast.Call) -> bool:
+    """Whether a call of `configure` is how a database is reached: offline mode's has a url and no connection."""
+    return bool(call.args) or any(keyword.arg in {"connection", None} for keyword in call.keywords)
+
+
+def _is_handed_on(calls: list[ast.Call], source: Source) -> bool:
+    """Whether `configure` is used in another way than to call it, which hides its arguments."""
+    called = {id(call.func) for call in calls}
+    return any(id(name) not in called and _is_configure(name, source) for name in source.names)
+
+
+def _version_table(call: ast.Call, source: Source) -> tuple[str | None, str | None] | None:
     """version_table and version_table_schema of a call, or None if they are computed."""
     values: dict[str, str | None] = {"version_table": None, "version_table_schema": None}
-    if len(call.args) > 1:
+    if len(call.args) > 1 or any(isinstance(argument, ast.Starred) for argument in call.args):
         return None
     for keyword in call.keywords:
-        if keyword.arg is None:
+        if keyword.arg is None and not source.is_empty(keyword.value):
             return None
         if keyword.arg in values:
-            constant, value = _constant(keyword.value, nodes)
-            if not constant:
-                return None
-            values[keyword.arg] = value
+            match source.literal(keyword.value):
+                case ast.Constant(value=str() | None as value):
+                    values[keyword.arg] = value
+                case _:
+                    return None
     return values["version_table"], values["version_table_schema"]
 
 
-def _constant(node: ast.expr, nodes: list[ast.AST]) -> tuple[bool, str | None]:
-    """Whether this is a string or None, written out or by a name that is assigned once; and its value."""
-    import ast
+def _doubts(source: Source) -> Iterator[str]:
+    """Why the version table may be elsewhere, or look different, when env.py runs."""
+    full_names = {*map(source.full_name, source.names)}
+    used = {name.id if isinstance(name, ast.Name) else name.attr for name in source.names}
+    used.update(name.rpartition(".")[2] for name in full_names)
+    passed = set(_passed(source))
+    mentioned = "\n".join([*used, *passed, *source.functions, *source.strings]).lower()
+    yield from (doubt for word, doubt in _MENTIONED.items() if word in mentioned)
+    yield from (doubt for pattern, doubt in _MATCHED.items() if re.search(pattern, mentioned))
+    for table, found in ((_USED, used), (_PASSED, passed), (_IMPORTED, full_names)):
+        yield from (doubt for name, doubt in table.items() if name in found)
+    yield from _engine_doubts(source, full_names)
 
-    if isinstance(node, ast.Name):
-        bound = [n for n in nodes if isinstance(n, ast.Name) and n.id == node.id and not isinstance(n.ctx, ast.Load)]
-        assigned = [
-            n.value
-            for n in nodes
-            if isinstance(n, ast.Assign) and len(n.targets) == 1 and n.targets[0] in bound and len(bound) == 1
-        ]
-        if len(assigned) != 1:
-            return False, None
-        node = assigned[0]
-    if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, str)):
-        return True, node.value
-    return False, None
+
+def _passed(source: Source) -> Iterator[str]:
+    """The names of keyword arguments, and the keys of dictionaries."""
+    for node in source.nodes:
+        match node:
+            case ast.keyword(arg=str() as name) | ast.Subscript(slice=ast.Constant(value=str() as name)):
+                yield name
+            case ast.Dict(keys=keys):
+                yield from (key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
+
+
+def _engine_doubts(source: Source, full_names: set[str]) -> Iterator[str]:
+    """Whether the connection is of an engine that env.py makes, and stays in env.py."""
+    engines = [call for call in source.calls if _is_engine(source.full_name(call.func))]
+    opened = [call for call in source.calls if isinstance(call.func, ast.Attribute) and call.func.attr in _OPENS]
+    made_here = engines or "headstart.environment.configure" in full_names
+    if not made_here or any(source.is_elsewhere(call.func) for call in opened):
+        yield _ENGINE
+    if not all(source.is_written_out(k.value) for call in engines for k in call.keywords if k.arg is None):
+        yield _OPTIONS
+    configured = [call for call in engines if source.full_name(call.func).endswith("engine_from_config")]
+    if any(source.is_elsewhere(argument) for call in configured for argument in call.args):
+        yield _OPTIONS
+    held = _holders(source, {*engines, *opened})
+    if any(_hands_on(call, source, held) for call in source.calls):
+        yield _ELSEWHERE
+
+
+def _is_engine(full_name: str) -> bool:
+    library, _, name = full_name.partition(".")
+    return library in {"sqlalchemy", "sqlmodel"} and name.rpartition(".")[2] in _ENGINES
+
+
+def _holders(source: Source, makers: set[ast.Call]) -> set[str]:
+    """The names of engines and connections."""
+    assigned = {name for name, values in source.values.items() for value in values if makers & {*ast.walk(value)}}
+    configured = {
+        keyword.value.id
+        for call in source.calls
+        for keyword in call.keywords
+        if keyword.arg == "connection" and isinstance(keyword.value, ast.Name)
+    }
+    return assigned | configured
+
+
+def _hands_on(call: ast.Call, source: Source, held: set[str]) -> bool:
+    """Whether a call gives an engine or a connection to a function that is not in env.py."""
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    if isinstance(call.func, ast.Attribute) and call.func.attr == "run_sync":
+        return any(source.is_elsewhere(one) for one in given)
+    return source.is_elsewhere(call.func) and any(isinstance(one, ast.Name) and one.id in held for one in given)

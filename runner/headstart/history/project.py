@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headstart.errors import ConfigurationError
-from headstart.history.environment import read_environment
+from headstart.history.environment import Environment, read_environment
 
 if TYPE_CHECKING:
     from configparser import ConfigParser
@@ -41,7 +41,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         version_table: the table that records the revision.
         version_schema: its schema, None for the search path's first.
         conclusive: False where only Alembic knows version table or revision files.
-        why: what made it inconclusive.
+        why: what made it inconclusive, as a sentence for the log.
         sys_path: folders that go in front of `sys.path`, in this order.
         recursive: whether version folders are read with their subfolders.
         sourceless: whether compiled files without a source count as revisions.
@@ -95,10 +95,10 @@ def locate(config: str, *, cwd: str, explicit: bool = False, section: str = "ale
     sourceless = options.flag("sourceless")
     if sourceless:
         doubt = doubt or f"sourceless = true in {options.named}"
-    table, schema = "alembic_version", None
+    environment = Environment()
     if script:
-        table, schema, unclear = read_environment(_environment(script, location, options))
-        doubt = doubt or unclear
+        environment = read_environment(_environment(script, location, options))
+        doubt = doubt or environment.doubt
         versions = _existing(versions or (f"{script}/versions",), options)
     return Project(
         ini=options.ini,
@@ -107,8 +107,8 @@ def locate(config: str, *, cwd: str, explicit: bool = False, section: str = "ale
         here=options.here,
         script_location=script,
         version_locations=versions,
-        version_table=table,
-        version_schema=schema,
+        version_table=environment.version_table,
+        version_schema=environment.version_schema,
         conclusive=not doubt,
         why=doubt,
         sys_path=sys_path,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from headstart import postgres
+from headstart import version_table
 from headstart.errors import ConfigurationError
 from headstart.run import spell
 from headstart.schema_file import SchemaFile, at_hand, load, require_empty
@@ -49,7 +49,7 @@ async def load_file(run: Run, file: str | None) -> None:
     wanted.require_fresh(now, path)
     table, schema = wanted.place
     async with connected(run) as ready, locked(run, ready):
-        recorded = await postgres.recorded_revisions(ready.connection, table, schema)
+        recorded = await version_table.recorded_revisions(ready.connection, table, schema)
         if recorded:
             run.found(recorded)
             if set(recorded) == set(wanted.revisions):

@@ -29,9 +29,10 @@ _OPTIONS: Final = (
     "--exclude-schema=headstart",
 )
 _UNMOVED = """
-select 'SELECT pg_catalog.setval(' || quote_literal(format('%I.%I', n.nspname, c.relname)) || ', ' || s.seqstart
-    || ', false)'
-from pg_sequence s join pg_class c on c.oid = s.seqrelid join pg_namespace n on n.oid = c.relnamespace
+select 'SELECT pg_catalog.setval(' || pg_catalog.quote_literal(pg_catalog.format('%I.%I', n.nspname, c.relname))
+    || ', ' || s.seqstart || ', false)'
+from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 """
 _NAMES = """
 select pg_catalog.quote_ident(current_user), pg_catalog.concat_ws('.',

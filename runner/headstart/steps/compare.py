@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headstart import ledger, postgres
+from headstart import ledger, version_table
 from headstart.errors import ConfigurationError, EnvironmentWritesError, named
 from headstart.plan import Plan, decide
 from headstart.run import spell
-from headstart.worker.messages import Place, Step
 
 if TYPE_CHECKING:
     from headstart.graph import Graph
     from headstart.history import History
     from headstart.readiness import Ready
     from headstart.run import Run
-    from headstart.worker.messages import Access, Planned
+    from headstart.worker.messages import Access, Place, Planned, Step
     from headstart.worker.supervise import Process, TaskFailedError, WorkerLostError
+
+
+_EMPTY = "see what was copied into the image, and version_locations in the configuration"
 
 
 class UpToDate(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,13 +82,11 @@ async def compare(run: Run, ready: Ready, found: History) -> Comparison:
     """
     with run.timed("compare"):
         project, graph = found
-        if not project.conclusive or graph is None or not graph.revisions:
-            reason = project.why or "the revision files are written in an unusual way"
-            if graph is not None and not graph.revisions:
-                reason = f"there are no revisions in {', '.join(project.version_locations)}"
-                run.log.warning("history_empty", reason=reason, hint="see what was copied into the image, or version_locations")
-            return _undetermined(run, reason)
-        recorded = await postgres.recorded_revisions(ready.connection, project.version_table, project.version_schema)
+        if found.empty:
+            run.log.warning("history_empty", reason=project.why, hint=_EMPTY)
+        if not project.conclusive or graph is None:
+            return _undetermined(run, project.why or "the revision files are written in an unusual way")
+        recorded = await version_table.recorded_revisions(ready.connection, project.version_table, project.version_schema)
         run.found(recorded)
         name = ledger.key(project.version_table, project.version_schema)
         plan = await _decided(run, ready, recorded, graph, name)
@@ -98,6 +98,8 @@ async def compare(run: Run, ready: Ready, found: History) -> Comparison:
         if plan.nothing_pending:
             run.log.info("nothing_pending", revision=spell(recorded), target=run.settings.target, beyond=plan.beyond)
             return UpToDate(recorded=recorded, beyond=plan.beyond)
+        from headstart.worker.messages import Place  # a no-op needs nothing of the worker's
+
         run.pending = plan.pending
         return Pending(
             recorded=recorded,
@@ -128,6 +130,8 @@ async def _decided(run: Run, ready: Ready, recorded: tuple[str, ...], graph: Gra
 
 
 def _step(graph: Graph, revision: str) -> Step:
+    from headstart.worker.messages import Step
+
     found = graph.revisions[revision]
     return Step(
         revision=revision,
@@ -212,7 +216,7 @@ async def _judged(
     if strict and found.graph is not None and found.graph.revisions:
         await _decided(run, ready, recorded, found.graph, _name(place))
     if place.schema is not None and place.oid is not None:
-        await postgres.find_version_table(ready.connection, place.table, place.schema)
+        await version_table.find_version_table(ready.connection, place.table, place.schema)
     if wanted is None or not planned.steps:
         run.pending = ()
         if wanted is not None:

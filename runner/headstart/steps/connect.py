@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from headstart import history, postgres
 from headstart.lock import WORK, migration_lock
 from headstart.readiness import wait_until_ready
-from headstart.worker.messages import Access
 
 if TYPE_CHECKING:
     from headstart.history import History
     from headstart.readiness import Ready
     from headstart.run import Run
+    from headstart.worker.messages import Access
 
 
 def find(run: Run) -> History:
@@ -76,6 +75,10 @@ async def access(run: Run, ready: Ready, *, work_key: int | None = WORK, schema:
         work_key: of the lock; None: nothing may be changed.
         schema: the tenant's, if it is one.
     """
+    import secrets
+
+    from headstart.worker.messages import Access  # a no-op needs nothing of the worker's
+
     token = secrets.randbits(62)
     await ready.connection.execute(f"select pg_catalog.pg_advisory_lock_shared('{token}'::pg_catalog.int8)")
     return Access(
@@ -85,7 +88,7 @@ async def access(run: Run, ready: Ready, *, work_key: int | None = WORK, schema:
         work_key=work_key,
         read_only=work_key is None,
         schema=schema,
-        application_name=run.application_name,
+        application_name=run.application_name.replace("headstart ", "headstart worker ", 1)[:63],
         lock_timeout=run.settings.table_lock_timeout,
         statement_timeout=run.settings.statement_timeout,
     )

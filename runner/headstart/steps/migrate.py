@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import tenacity
 
-from headstart import postgres
+from headstart import postgres, version_table
 from headstart.errors import (
     HeadstartError,
     InterruptedMigrationError,
@@ -41,7 +41,7 @@ RETRIED = {"55P03": "lock_not_available", "40P01": "deadlock_detected", "40001":
 
 LAST_LOOK = 2.0
 """Seconds for the same after a signal or the deadline."""
-LOOK_AGAIN = 30.0
+LOOK_AGAIN = 20.0
 """Seconds that a server which went away gets to come back, so that the report can say where the database is."""
 
 
@@ -281,6 +281,8 @@ class _Work:
     async def _leftovers(self, said: TaskFailedError | None) -> list[str]:
         """What the failed revision has committed all the same: statements, and indexes that stayed INVALID."""
         found = [] if said is None else [summary(each, 300) for each in said.failed.leftovers]
+        if self._run.after is None:  # the server does not answer
+            return found
         with contextlib.suppress(HeadstartError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             async with self._session_for_looking(2.0) as connection:
                 new = await invalid_indexes(connection, self._access.schema) - self._invalid
@@ -447,8 +449,8 @@ def _is_done(steps: tuple[Step, ...], step: Step, recorded: tuple[str, ...], *, 
 async def read(connection: Any, place: Place) -> tuple[str, ...]:  # noqa: ANN401  (a ScriptConnection)
     """What is recorded where env.py's session has found, or made, the version table."""
     if place.oid is not None:
-        return await postgres.revisions_in(connection, place.oid)
-    return await postgres.recorded_revisions(connection, place.table, place.schema)
+        return await version_table.revisions_in(connection, place.oid)
+    return await version_table.recorded_revisions(connection, place.table, place.schema)
 
 
 async def verify(run: Run, ready: Ready, place: Place, expected: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from headstart import ledger, postgres
+from headstart import ledger, postgres, version_table
 from headstart.ledger.writer import complete, writable
 from headstart.lock import WORK
 from headstart.run import spell
@@ -90,10 +90,9 @@ class Work:
         Raises:
             RefusedError: the role may not write the version table, or not create it (21).
         """
-        assert plan.place is not None  # noqa: S101  (env.py has said so)
-        await postgres.require_write_privilege(
-            self._ready.connection, self._ready.server, plan.place.table, plan.place.schema
-        )
+        place = plan.place
+        assert place is not None  # noqa: S101  (env.py has said so)
+        await version_table.require_write_privilege(self._ready.connection, place.user, place.table, place.schema)
 
     async def back_up(self, plan: Pending) -> None:
         """Take the backup that goes with a plan, as HEADSTART_BACKUP says.

@@ -11,15 +11,14 @@ import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from headstart.lock import GATE, poll
+from headstart.lock import ALONE, GATE, UNLOCK, poll
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from headstart.script_connection import ScriptConnection
 
-_ALONE = "select pg_try_advisory_lock($1)"
-_SHARED = "select pg_try_advisory_lock_shared($1)"
+_SHARED = "select pg_catalog.pg_try_advisory_lock_shared($1::pg_catalog.int8)"
 
 
 def gate_of(schema: str) -> int:
@@ -47,14 +46,15 @@ async def take(connection: ScriptConnection, schema: str, *, timeout: float, log
 
     Raises:
         LockNotObtainedError: the time ran out (30).
+        NotReadyError: the connection was lost meanwhile (20).
     """
     started = time.monotonic()
     work = work_of(schema)
     # The database's gate comes last: who waits for a tenant keeps nobody out of the rest.
-    for query, key in ((_ALONE, gate_of(schema)), (_ALONE, work), (_SHARED, GATE)):
+    for query, key in ((ALONE, gate_of(schema)), (ALONE, work), (_SHARED, GATE)):
         await poll(connection, query, key, started + timeout, log)
         if key == work:  # nobody can take it anew: the tenant's gate is ours
-            await connection.fetchval("select pg_advisory_unlock($1)", work)
+            await connection.fetchval(UNLOCK, work)
     log.info("lock_obtained", waited_seconds=time.monotonic() - started)
 
 
@@ -64,4 +64,4 @@ async def share(connection: ScriptConnection) -> None:
     Args:
         connection: that holds the gate alone now, or nobody does.
     """
-    await connection.fetchval("select pg_advisory_lock_shared($1)", GATE)
+    await connection.fetchval("select pg_catalog.pg_advisory_lock_shared($1::pg_catalog.int8)", GATE)

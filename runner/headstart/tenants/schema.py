@@ -21,6 +21,7 @@ from headstart.history import History
 from headstart.run import Run
 from headstart.tenants import lock
 from headstart.up import ask_alembic, compare, connected, find
+from headstart.version_table import creation_schema
 from headstart.work import Work
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ async def _arrive(run: SchemaRun, ready: Ready) -> None:
     Raises:
         ConfigurationError: it would not: the schema has gone, or the role may not use it (10).
     """
-    if await ready.connection.fetchval("select current_schema()") != run.schema:
+    if creation_schema(ready.connection.schemas) != run.schema:
         raise ConfigurationError(
             f"there is no schema {run.schema!r} that the role {ready.server.user} may use",
             hint=f"grant usage, create on schema {postgres.quote(run.schema)} to {postgres.quote(ready.server.user)}",
@@ -126,7 +127,7 @@ def _in_schema(schema: str, ready: Ready) -> Iterator[None]:
     """While env.py runs: each session that it opens by itself works in the tenant's schema, and holds its work key."""
     asked = (
         f"select current_schema() is not distinct from {postgres.literal(schema)},"  # noqa: S608  (a literal)
-        f" pg_try_advisory_lock_shared({lock.work_of(schema)})"
+        f" pg_catalog.pg_try_advisory_lock_shared({lock.work_of(schema)})"
     )
 
     def opened(dbapi: Any, _record: object) -> None:  # noqa: ANN401  (of any driver)

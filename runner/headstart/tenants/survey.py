@@ -24,15 +24,17 @@ select n.nspname as schema, c.oid is not null as there,
        and exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attname = 'version_num')
        as legible
 from pg_catalog.pg_namespace n
-left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = $2 and c.relkind in ('r', 'p')
-where n.nspname = any($1::text[])
+left join pg_catalog.pg_class c
+    on c.relnamespace = n.oid and c.relname = $2::pg_catalog.name and c.relkind in ('r', 'p')
+where n.nspname = any($1::pg_catalog.text[])
 """
 # The last that the ledger has of each revision, where it is not of the file as it is now.
 _DIFFERING = """
 select distinct last.history from (
     select distinct on (history, revision) history, revision, action, sha256
-    from headstart.ledger where history = any($1::text[]) order by history, revision, id desc
-) last join unnest($2::text[], $3::text[]) as file(revision, sha256) using (revision)
+    from headstart.ledger where history = any($1::pg_catalog.text[]) order by history, revision, id desc
+) last join rows from (pg_catalog.unnest($2::pg_catalog.text[]), pg_catalog.unnest($3::pg_catalog.text[]))
+    as file(revision, sha256) using (revision)
 where last.action <> 'reverted' and last.sha256 <> file.sha256
 """
 TOGETHER = 500
@@ -88,7 +90,7 @@ async def recorded(
             found[row["schema"]] = ()
     for some in _portions(tables):
         query = " union all ".join(
-            f"select {at} as at, version_num::text as revision from {quote(schema)}.{quote(version_table)}"  # noqa: S608
+            f"select {at} as at, version_num::pg_catalog.text as revision from {quote(schema)}.{quote(version_table)}"  # noqa: S608
             for at, schema in enumerate(some)
         )
         try:

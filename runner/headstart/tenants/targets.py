@@ -29,8 +29,10 @@ _URL = re.compile(r"(?:(.*\S)\s+)?((?:postgres|postgresql)(?:\+\w+)?://\S+)", re
 # A name with one of these may be a URL that came apart, password and all: it is not quoted.
 _SECRETIVE = re.compile(r"[@:/=]")
 _EXISTING = {
-    "schema": "select nspname from pg_catalog.pg_namespace where nspname = any($1::text[])",
-    "database": "select datname from pg_catalog.pg_database where datname = any($1::text[]) and datallowconn",
+    "schema": "select nspname from pg_catalog.pg_namespace where nspname = any($1::pg_catalog.text[])",
+    "database": (
+        "select datname from pg_catalog.pg_database where datallowconn and datname = any($1::pg_catalog.text[])"
+    ),
 }
 
 
@@ -143,6 +145,7 @@ def needs_connection(run: Run, entries: Sequence[Entry] | None) -> bool:
 async def _asked(run: Run, connection: ScriptConnection) -> list[Entry]:
     try:
         async with connection.transaction(readonly=True):
+            await connection.execute("set local search_path to default")  # the query is the user's
             rows = await connection.fetch(run.settings.tenants_query or "")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise ConfigurationError(f"{QUERY}: it failed: {first_line(error)}", hint="correct the query") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from headstart import remedies
 from headstart.errors import BrokenHistoryError, ConfigurationError, EnvironmentWritesError, HeadstartError
 from headstart.observe import summary
 from headstart.script_run import failure_of
+from headstart.sqlscript import ScriptError, split
 
 if TYPE_CHECKING:
     from headstart.worker.messages import Failed
@@ -147,6 +149,9 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
     original = error if database is None else database.orig
     if database is None and not isinstance(error, asyncpg.PostgresError):
         text = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else first_line(error)
+        if isinstance(error, CommandError) and "expected to match one row" in text:
+            cause = f"the version table was changed by the revision itself, or beside this run: {text}"
+            return {"cause": cause, "location": location}
         name = type(error).__name__
         return {"cause": f"{name}: {text}".rstrip(": "), "location": location, "raised": name}
     server = getattr(original, "__cause__", None) or original
@@ -156,6 +161,8 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
     script = failure_of(server)
     if script is not None:
         statement, position = script.statement, script.position
+    elif statement and position:
+        statement, position = _of_several(statement, int(position))
     cause = getattr(server, "message", None) or getattr(diagnostics, "message_primary", None) or str(original)
     return {
         "cause": (str(cause).strip().splitlines() or [type(error).__name__])[0],
@@ -165,3 +172,12 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
         "location": location,
         "detail": getattr(server, "detail", None) or getattr(diagnostics, "message_detail", None),
     }
+
+
+def _of_several(text: str, position: int) -> tuple[str, int]:
+    """The one of several statements that the server points into, and where in it."""
+    with contextlib.suppress(ScriptError):
+        for one in split(text):
+            if one.start < position <= one.start + len(one.text):
+                return one.text, position - one.start
+    return text, position

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
 
-from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseUnknownError, HeadstartError
+from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseUnknownError, HeadstartError, VerificationFailedError
 from headstart.ledger import SCHEMA
 from headstart.ledger.writer import Writer
 from headstart.postgres import literal, quote
@@ -61,6 +61,7 @@ class Environment:
         self.directory: ScriptDirectory = project.load(self.config)
         self.statements = Statements(port, whole=getattr(task, "statements", False))
         self.ran = 0
+        self._work = work
         self._single = getattr(task, "one_transaction", False)
         self._external = ""
         self._tag = task.options.get("tag")
@@ -116,8 +117,8 @@ class Environment:
         with environment:
             self.directory.run_env()
         if not self.ran:
-            raise ConfigurationError(
-                f"{self.directory.dir}/env.py never runs context.run_migrations()",
+            raise (VerificationFailedError if self._work else ConfigurationError)(
+                f"{self.directory.dir}/env.py never ran context.run_migrations()",
                 hint="see why env.py skips it, or which exception it swallows",
             )
 
@@ -285,8 +286,10 @@ class _Work:
         """What env.py must have passed over: it has ended, and not all was run."""
         if self._statements.error is not None and self.step is not None:
             return self._statements.error
-        left = len(self._task.steps)
-        return HeadstartError(f"env.py ended without running all of the {left} pending revisions")
+        return VerificationFailedError(
+            f"env.py ended without running all of the {len(self._task.steps)} pending revisions",
+            hint="see which exception env.py swallows",
+        )
 
 
 def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:

@@ -233,7 +233,7 @@ class _Sessions:
                 )
             cursor.execute(self._settings)
             record.info["headstart"] = pid
-            driver = type(raw).__module__.partition(".")[0]
+            driver = "asyncpg" if hasattr(raw, "get_server_pid") else type(raw).__module__.partition(".")[0]
             self._port.send(Connected(backend=pid, user=user, schema=schema, driver=driver))
         cursor.close()
         dbapi.commit()

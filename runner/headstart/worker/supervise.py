@@ -239,6 +239,13 @@ class Process:
                     getattr(self._log, message.level)(message.event, **message.fields)
                 case Connected():
                     self.backends[message.backend] = message
+                    self._log.info(
+                        "env_connected",
+                        driver=message.driver,
+                        backend_pid=message.backend,
+                        user=message.user,
+                        schema=message.schema,
+                    )
                 case StatementStarted():
                     self.statement, self.backend, self.since = message.statement, message.backend, time.monotonic()
                 case StatementEnded():

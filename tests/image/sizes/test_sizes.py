@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from support.engine import Engine
 
 MEGABYTE = 1_000_000
-BOUND, FURTHER = 18 * MEGABYTE, 1 * MEGABYTE
-"""Bytes: with one client major, and for each further one."""
+BOUND, FURTHER = 19.3 * MEGABYTE, 1 * MEGABYTE
+"""Bytes: with one client major, and for each further one. Of the first, psycopg 3 and psycopg2 take 1.2 MB."""
 DEPTH = 6
 
 
@@ -34,7 +34,7 @@ def layers(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def test_compressed_size(layers: dict[str, list[bytes]], capsys: pytest.CaptureFixture[str]) -> None:
-    """One client major: at most 18 MB over the base, bytecode included; each further one at most 1 MB."""
+    """One client major: at most 19.3 MB over the base, bytecode included; each further one at most 1 MB."""
     one, two = (sum(len(gzip.compress(layer, 6)) for layer in layers[majors]) for majors in ("17", "15 17"))
     lines = [f"  {size / MEGABYTE:6.2f} MB  {part}" for part, size in _largest(layers["17"])]
     weight = f"one client major: {one / MEGABYTE:.2f} MB; a further one: {(two - one) / MEGABYTE:.2f} MB"

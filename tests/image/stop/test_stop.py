@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from support.engine import Engine, Server
 
 ENV = """
+import os
 from alembic import context
 from sqlalchemy import create_engine
 
-with create_engine("postgresql://").connect() as connection:
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
     context.configure(connection=connection)
     with context.begin_transaction():
         context.run_migrations()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
-from headstart import postgres
+from headstart import postgres, version_table
 from headstart.backup.restoring.pg_restore import APPLICATION
 from headstart.errors import RefusedError, RestoreFailedError
 from headstart.postgres import literal, quote
@@ -35,8 +35,8 @@ MARK = "headstart restore: not whole yet"
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 _FACTS = """
-select r.rolsuper as superuser, r.rolcreatedb as createdb, current_user::text as role,
-       pg_catalog.pg_get_userbyid(d.datdba)::text as owner,
+select r.rolsuper as superuser, r.rolcreatedb as createdb, current_user::pg_catalog.text as role,
+       pg_catalog.pg_get_userbyid(d.datdba)::pg_catalog.text as owner,
        coalesce(pg_catalog.pg_has_role(d.datdba, 'USAGE'), true) as owns
 from pg_catalog.pg_roles r left join pg_catalog.pg_database d on d.datname = $1
 where r.rolname = current_user
@@ -51,10 +51,10 @@ from pg_catalog.pg_stat_activity
 where datname = $1 and usename = current_user and application_name like $2
 """
 _TABLES = """
-select count(*) as all, count(*) filter (where not exists (
+select pg_catalog.count(*) as all, pg_catalog.count(*) filter (where not exists (
     select from pg_catalog.pg_depend d
     where d.deptype = 'e'
-      and (d.classid, d.objid) in (('pg_class'::regclass, c.oid), ('pg_namespace'::regclass, n.oid)))) as own
+      and (d.classid, d.objid) in ((c.tableoid, c.oid), (n.tableoid, n.oid)))) as own
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'r' and c.relpersistence <> 't' and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
@@ -65,7 +65,7 @@ from pg_catalog.pg_attribute a
 join pg_catalog.pg_class c on c.oid = a.attrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where a.attname = 'version_num' and a.attnum > 0 and not a.attisdropped
-  and a.atttypid in ('varchar'::regtype, 'text'::regtype)
+  and a.atttypid in ('pg_catalog.varchar'::pg_catalog.regtype, 'pg_catalog.text'::pg_catalog.regtype)
   and c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
 order by c.relname <> 'alembic_version', 1, 2
 """
@@ -303,4 +303,4 @@ async def version_tables(conn: ScriptConnection) -> list[VersionTable]:
 
 async def recorded(conn: ScriptConnection, table: VersionTable) -> tuple[str, ...]:
     """What the same version table records in another database."""
-    return await postgres.recorded_revisions(conn, table.table, table.schema)
+    return await version_table.recorded_revisions(conn, table.table, table.schema)

@@ -36,18 +36,18 @@ _PAUSE = 0.05
 _NAMED = 5
 
 _SESSIONS = """
-select pid, coalesce(application_name, '') as application_name, usename::text as user,
-       client_addr::text as client_addr, backend_type
+select pid, coalesce(application_name, '') as application_name, usename::pg_catalog.text as user,
+       client_addr::pg_catalog.text as client_addr, backend_type
 from pg_catalog.pg_stat_activity
-where datname = $1 and pid <> all($2::int[]) and pid <> pg_catalog.pg_backend_pid()
+where datname = $1 and pid <> all($2::pg_catalog.int4[]) and pid <> pg_catalog.pg_backend_pid()
   and backend_type is distinct from 'autovacuum worker'
 order by backend_start
 """
 _PREPARED = "select gid from pg_catalog.pg_prepared_xacts where database = $1 order by prepared"
 # The renaming session has the database to itself once this lock is granted.
 _BEHIND = """
-select count(*) from pg_catalog.pg_locks
-where locktype = 'object' and classid = 'pg_catalog.pg_database'::regclass and pid = $1 and granted
+select pg_catalog.count(*) from pg_catalog.pg_locks
+where locktype = 'object' and classid = 'pg_catalog.pg_database'::pg_catalog.regclass and pid = $1 and granted
   and mode = 'AccessExclusiveLock'
 """
 

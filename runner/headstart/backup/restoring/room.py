@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 RESERVE = 64 * 1024 * 1024
 
 _WHERE = """
-select pg_catalog.current_setting('data_directory') as directory, system_identifier::text as identifier
+select pg_catalog.current_setting('data_directory') as directory, system_identifier::pg_catalog.text as identifier
 from pg_catalog.pg_control_system()
 """
 

@@ -39,21 +39,23 @@ _ELEMENT = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^",\s]+))\s*(?:,|$)')
 _PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
 
 _DATABASE = """
-select to_jsonb(d)::text as row, pg_catalog.pg_encoding_to_char(d.encoding) as encoding, t.spcname as tablespace,
-       pg_catalog.pg_get_userbyid(d.datdba)::text as owner,
+select pg_catalog.to_jsonb(d)::pg_catalog.text as row, pg_catalog.pg_encoding_to_char(d.encoding) as encoding,
+       t.spcname as tablespace,
+       pg_catalog.pg_get_userbyid(d.datdba)::pg_catalog.text as owner,
        pg_catalog.shobj_description(d.oid, 'pg_database') as comment
 from pg_catalog.pg_database d join pg_catalog.pg_tablespace t on t.oid = d.dattablespace
 where d.datname = $1
 """
 _PRIVILEGES = """
-select case a.grantee when 0 then null else pg_catalog.pg_get_userbyid(a.grantee)::text end as grantee,
+select case a.grantee when 0 then null else pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text end as grantee,
        a.privilege_type as privilege, a.is_grantable as grantable
 from pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a
 where d.datname = $1
 order by 1 nulls first, 2
 """
 _SETTINGS = """
-select case s.setrole when 0 then null else pg_catalog.pg_get_userbyid(s.setrole)::text end as role, one as setting
+select case s.setrole when 0 then null else pg_catalog.pg_get_userbyid(s.setrole)::pg_catalog.text end as role,
+       one as setting
 from pg_catalog.pg_db_role_setting s join pg_catalog.pg_database d on d.oid = s.setdatabase,
      pg_catalog.unnest(s.setconfig) one
 where d.datname = $1

@@ -1,0 +1,115 @@
+"""Whatever env.py is like, `up` leaves what `alembic upgrade head` leaves, and the other verbs agree with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.env_files import ENV_FILES, built, left_behind, prepared
+from support.postgres import database_of
+from support.process import environment
+from support.project import recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import RunHeadstart
+    from support.env_files import EnvFile
+    from support.postgres import Postgres
+    from support.process import Run
+    from support.project import Project
+
+
+@pytest.fixture
+def twins(any_server: Postgres) -> Iterator[tuple[str, str]]:
+    """The URLs of two databases that are alike: for Alembic, and for Headstart."""
+    template = prepared(any_server)
+    urls = any_server.create_database(template=template), any_server.create_database(template=template)
+    yield urls
+    for url in urls:
+        any_server.drop_database(url)
+
+
+@pytest.fixture(params=ENV_FILES)
+def env_file(request: pytest.FixtureRequest) -> EnvFile:
+    """Each env.py in turn."""
+    return ENV_FILES[request.param]
+
+
+def test_up(env_file: EnvFile, twins: tuple[str, str], tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """The same relations, owners and rows as with Alembic; then `up` has nothing to do, `status` and `wait` agree."""
+    alembics, ours = twins
+    project = built(tmp_path / "project", env_file)
+    run = partial(succeeds, run_headstart, project, ours)
+    alembic(project, env_file, alembics, "upgrade", "head")
+    at_head(alembics, env_file)
+    expected = left_behind(alembics)
+
+    first = run("up")
+    assert left_behind(ours) == expected, first
+    assert (first.stdout, first.last["applied"]) == ("", ["a1", "b2", "c3"]), first
+    assert set(env_file.prints) <= {line["message"] for line in first.events("script_output")}, first
+
+    again = run("up")
+    assert (again.last["applied"], again.last["revision_after"]) == ([], "c3"), again
+    status = json.loads(run("status", "--exit-code", "--json").stdout)
+    assert status["pending"] == [], status
+    run("wait", "--for", "head")
+    assert left_behind(ours) == expected, "what only looks has changed something"
+
+
+def test_down(
+    env_file: EnvFile, twins: tuple[str, str], any_server: Postgres, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """A database that Alembic has brought to head goes one revision down as with Alembic."""
+    alembics, _ = twins
+    project = built(tmp_path / "project", env_file)
+    alembic(project, env_file, alembics, "upgrade", "head")
+    ours = any_server.create_database(template=database_of(alembics))
+    alembic(project, env_file, alembics, "downgrade", "-1")
+    done = succeeds(run_headstart, project, ours, "downgrade", "-1")
+    assert left_behind(ours) == left_behind(alembics), done
+    assert recorded(ours, f"{env_file.schema}.alembic_version") == ["b2"]
+    any_server.drop_database(ours)
+
+
+def succeeds(run_headstart: RunHeadstart, project: Project, url: str, *words: str) -> Run:
+    """Run headstart, and see that it exits with 0 and that its log has nothing but JSON lines."""
+    done = run_headstart(*words, url=url, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
+    assert done.code == 0, done
+    assert len(done.log) == len(done.stderr.splitlines()), done
+    return done
+
+
+def alembic(project: Project, env_file: EnvFile, url: str, *words: str) -> None:
+    """Run Alembic's own command, with what its user would have in alembic.ini."""
+    placeholder = "driver://user:pass@localhost/dbname"
+    ini = project.ini.read_text(encoding="utf-8")
+    assert placeholder in ini
+    own = project.folder / "alembic-own.ini"
+    address = url.replace("postgresql:", f"postgresql+{env_file.driver}:", 1).replace("%", "%%")
+    own.write_text(ini.replace(placeholder, address), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "--config", own, *words],
+        cwd=project.folder,
+        env=environment(project.folder, {"DATABASE_URL": url}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    own.unlink()
+
+
+def at_head(url: str, env_file: EnvFile) -> None:
+    """See that Alembic itself has done what this env.py is about: otherwise nothing is compared with nothing."""
+    owners = {(schema, name): owner for schema, name, kind, owner, _ in left_behind(url).relations if kind == "r"}
+    names = ("account", "alembic_version", "entry")
+    assert owners == dict.fromkeys([(env_file.schema, name) for name in names], env_file.owner)
+    assert recorded(url, f"{env_file.schema}.alembic_version") == ["c3"]

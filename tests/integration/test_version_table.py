@@ -1,0 +1,229 @@
+"""Whose version table it is, and what a look at it or a write to it would execute."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+import headstart
+from headstart import postgres, version_table
+from headstart.errors import RefusedError
+from support.postgres import database_of, identifier, psql, script
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from headstart.script_connection import ScriptConnection
+    from support.postgres import Postgres
+
+PASSWORD = "not a secret"
+TABLE = "create table {}alembic_version (version_num varchar(32) primary key)"
+POLICY = (
+    "alter table low.alembic_version enable row level security; grant select on low.alembic_version to public;"
+    " create policy p on low.alembic_version using (low.pwn() is not null)"
+)
+CODE = """
+create table public.harm (at timestamptz default now());
+grant insert on public.harm to public;
+create function {schema}.pwn() returns text security invoker language plpgsql as $$
+begin insert into public.harm default values; return 'a1'; end $$;
+create function {schema}.pwn_row() returns trigger language plpgsql as $$
+begin insert into public.harm default values; return new; end $$;
+create function {schema}.pwn_check(text) returns bool immutable language plpgsql as $$
+begin insert into public.harm default values; return true; end $$;
+alter function {schema}.pwn() owner to low;
+alter function {schema}.pwn_row() owner to low;
+alter function {schema}.pwn_check(text) owner to low;
+"""
+
+
+@asynccontextmanager
+async def session(url: str, user: str | None = None) -> AsyncIterator[ScriptConnection]:
+    """A session of ours, as the superuser or as a role."""
+    given = {"DATABASE_URL": url} if user is None else {"DATABASE_URL": url, "HEADSTART_BACKUP": "off"}
+    dsn = headstart.settings_from(given).dsn
+    if user is not None:
+        host, port = dsn.hosts[0]
+        address = f"postgresql://{user}:{PASSWORD.replace(' ', '%20')}@{host}:{port}/{dsn.database}"
+        dsn = headstart.settings_from({"DATABASE_URL": address}).dsn
+    connection = await postgres.connect(dsn, timeout=10, application_name="headstart test")
+    try:
+        yield connection
+    finally:
+        await postgres.close(connection)
+
+
+@pytest.fixture
+def url(server: Postgres, database: str) -> Iterator[str]:
+    """A database in which the role `low`, which is nobody's member, may make things in a schema of its own."""
+    roles = ("low", "migrator", "reader")
+    for role in roles:
+        script(server.url(), f"create role {role} login password '{PASSWORD}'")
+    script(database, "create schema low authorization low; grant all on schema low, public to migrator")
+    script(database, f"alter database {identifier(database_of(database))} set search_path = low, public")
+    yield database
+    for role in roles:
+        script(database, f"drop owned by {role} cascade; drop role {role}")
+
+
+def by(url: str, role: str, sql: str) -> None:
+    """Run statements as a role."""
+    script(url, f"set role {role}; {sql}")
+
+
+@pytest.mark.parametrize("user", [None, "migrator"])
+@pytest.mark.parametrize(
+    ("sql", "cause"),
+    [
+        ("create view low.alembic_version as select low.pwn() as version_num", "not an ordinary table"),
+        (
+            "create materialized view low.alembic_version as select 'a1'::text as version_num",
+            "not an ordinary table",
+        ),
+        ("create sequence low.alembic_version", "not an ordinary table"),
+        (
+            f"{TABLE.format('low.')}; create rule r as on insert to low.alembic_version do also select low.pwn()",
+            "has rules",
+        ),
+        (
+            f"{TABLE.format('low.')}; {POLICY}",
+            "row security policies",
+        ),
+        (
+            f"{TABLE.format('low.')}; create table low.child () inherits (low.alembic_version)",
+            "inheritance children",
+        ),
+    ],
+)
+async def test_what_is_not_read(url: str, sql: str, cause: str, user: str | None) -> None:
+    """What would execute its owner's code, or fetch rows from elsewhere, is refused by name, and not touched."""
+    script(url, CODE.format(schema="low"))
+    by(url, "low", f"{sql}; grant usage on schema low to public")
+    async with session(url, user) as connection:
+        with pytest.raises(RefusedError, match=cause) as refused:
+            await version_table.recorded_revisions(connection, "alembic_version", None)
+    assert "owner is low" in refused.value.message
+    assert '"low"."alembic_version"' in refused.value.message
+    assert psql(url, "select count(*) from harm") == [(0,)]
+
+
+@pytest.mark.parametrize("user", [None, "migrator"])
+@pytest.mark.parametrize(
+    ("sql", "cause"),
+    [
+        ("create trigger t before insert on {} for each row execute function low.pwn_row()", "trigger t"),
+        ("alter table {} add constraint c check (low.pwn_check(version_num))", "constraint c"),
+        ("alter table {} add column more text default low.pwn()", "expression of a column"),
+        ("create index on {} ((low.pwn_check(version_num)))", "expression of an index"),
+    ],
+)
+async def test_what_is_not_written(url: str, sql: str, cause: str, user: str | None) -> None:
+    """A table of somebody else's on which a write would execute that role's code is read, and refused for a write."""
+    script(url, CODE.format(schema="low"))
+    by(url, "low", f"{TABLE.format('low.')}; {sql.format('low.alembic_version')}")
+    by(url, "low", "grant all on low.alembic_version to public; grant usage on schema low to public")
+    async with session(url, user) as connection:
+        assert await version_table.recorded_revisions(connection, "alembic_version", None) == ()
+        expected = cause if user is None else "not owned by migrator"
+        with pytest.raises(RefusedError, match=expected):
+            await version_table.require_write_privilege(connection, user or "postgres", "alembic_version", None)
+        found = await version_table.find_version_table(connection, "alembic_version", None)
+        assert found is not None
+        with pytest.raises(RefusedError, match=cause):
+            await version_table.refuse_triggers(connection, found)
+    assert psql(url, "select count(*) from harm") == [(0,)]
+
+
+async def test_a_trigger_of_somebody_elses_on_our_own_table(url: str) -> None:
+    """A role that was granted TRIGGER on our table makes it one that we do not write."""
+    script(url, CODE.format(schema="public"))
+    by(url, "migrator", TABLE.format("public.") + "; grant trigger on public.alembic_version to low")
+    by(url, "low", "create trigger t before insert on public.alembic_version for each row execute function pwn_row()")
+    async with session(url, "migrator") as connection:
+        with pytest.raises(RefusedError, match="trigger t"):
+            await version_table.require_write_privilege(connection, "migrator", "alembic_version", "public")
+
+
+@pytest.mark.parametrize("owner", ["migrator", "the database's owner", "a superuser", "a role of ours"])
+async def test_whom_we_trust(url: str, owner: str) -> None:
+    """A table, with whatever is on it, of ourselves, a role of ours, the database's owner or a superuser is written."""
+    role = {"migrator": "migrator", "a superuser": "postgres"}.get(owner, "low")
+    script(url, CODE.format(schema="public") + f"alter function public.pwn_row() owner to {role}")
+    script(url, f"{TABLE.format('public.')}; alter table public.alembic_version owner to {role}")
+    script(url, "create trigger t before insert on alembic_version for each row execute function pwn_row()")
+    script(url, "grant all on alembic_version to migrator; insert into alembic_version values ('a1')")
+    if owner == "the database's owner":
+        script(url, f"alter database {identifier(database_of(url))} owner to low")
+    if owner == "a role of ours":
+        script(url, "grant low to migrator")
+    async with session(url, "migrator") as connection:
+        await version_table.require_write_privilege(connection, "migrator", "alembic_version", None)
+        assert await version_table.recorded_revisions(connection, "alembic_version", None) == ("a1",)
+    script(url, f"alter database {identifier(database_of(url))} owner to postgres")
+
+
+async def test_a_reader_of_somebody_elses_table(url: str) -> None:
+    """A role that may only read sees what an ordinary table of the migrator's records."""
+    by(url, "migrator", f"{TABLE.format('public.')}; insert into public.alembic_version values ('a1')")
+    by(url, "migrator", "grant select on public.alembic_version to reader")
+    async with session(url, "reader") as connection:
+        found = await version_table.find_version_table(connection, "alembic_version", None)
+        assert found is not None
+        assert (found.schema, found.name, found.owner, found.trusted) == (
+            "public",
+            "alembic_version",
+            "migrator",
+            False,
+        )
+        assert await version_table.recorded_revisions(connection, "alembic_version", None) == ("a1",)
+        with pytest.raises(RefusedError, match="not owned by reader"):
+            await version_table.require_write_privilege(connection, "reader", "alembic_version", None)
+
+
+async def test_by_oid(url: str) -> None:
+    """The same table is read by its oid after it was renamed or moved, and records nothing once it is gone."""
+    script(url, f"{TABLE.format('public.')}; insert into alembic_version values ('b2'), ('a1')")
+    async with session(url) as connection:
+        found = await version_table.find_version_table(connection, "alembic_version", None)
+        assert found is not None
+        assert await version_table.revisions_in(connection, found.oid) == ("a1", "b2")
+        script(url, "alter table alembic_version rename to was_here; alter table was_here set schema low")
+        assert await version_table.revisions_in(connection, found.oid) == ("a1", "b2")
+        script(url, "drop table low.was_here")
+        assert await version_table.revisions_in(connection, found.oid) == ()
+
+
+async def test_the_first_of_the_search_path(url: str) -> None:
+    """Of two tables of that name the one counts that comes first in the search path, or the one in the given schema."""
+    script(url, f"{TABLE.format('public.')}; {TABLE.format('low.')}; insert into low.alembic_version values ('low')")
+    async with session(url) as connection:
+        assert await version_table.recorded_revisions(connection, "alembic_version", None) == ("low",)
+        assert await version_table.recorded_revisions(connection, "alembic_version", "public") == ()
+        assert await version_table.recorded_revisions(connection, "alembic_version", "none") == ()
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("select 1", False),
+        ("create function public.f() returns int language sql as 'select 1'", True),
+        ("create view public.v as select 1 as one", True),
+        ("create type public.mood as enum ('good')", True),
+        ("create type public.pair as (a int, b int)", True),
+        ("create domain public.positive as int check (value > 0)", True),
+        ("create type public.span as range (subtype = int4)", True),
+        ("create sequence public.s", True),
+        ("create table public.t ()", True),
+        (TABLE.format("public."), False),
+        ("create schema headstart; create table headstart.ledger (id int)", False),
+        ("create extension plpgsql", False),
+        ("select lo_create(0)", True),
+    ],
+)
+async def test_what_there_is_to_lose(any_database: str, sql: str, expected: bool) -> None:
+    """Functions, views and types are worth a backup too; the version table, the ledger and extensions are not."""
+    script(any_database, f"drop extension plpgsql; {sql}" if "extension" in sql else sql)
+    async with session(any_database) as connection:
+        assert await postgres.holds_user_tables(connection, "alembic_version") is expected
