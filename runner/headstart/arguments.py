@@ -1,7 +1,7 @@
 """What the command line asks for: the verb, the settings it overrides, and the verb's own options.
 
-Alembic's verbs are read by Alembic's own parser, so that they take its words and options. `headstart up` without
-arguments, which every start of a container runs, is read without argparse.
+Alembic's verbs take its words and options: what is not ours is left for Alembic's own parser, which the worker runs.
+`headstart up` without arguments, which every start of a container runs, is read without argparse.
 """
 
 from __future__ import annotations
@@ -74,41 +74,60 @@ VERBS = {
     )
 }
 
-_OFFLINE = frozenset({"history", "heads", "show", "revision", "merge"})
+_MOVES = frozenset({"upgrade", "downgrade"})
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """One command line, read."""
+    """One command line, read.
+
+    Args:
+        verb: what is asked for.
+        flags: settings, by the names of their variables.
+        options: for env.py: `x`, `tag`, and `name` of the ini's section.
+        own: the verb's own options, as argparse gives them.
+        arguments: of an Alembic verb, what Alembic has to read.
+        alembic: what it has read; None for another verb, and before it has.
+        command: what `up` is to become.
+        version: ours.
+    """
 
     verb: Verb
     flags: Mapping[str, str | None] = {}
     options: Mapping[str, Any] = {}
     own: Any = None
-    alembic: Any = None
+    arguments: tuple[str, ...] = ()
+    alembic: Mapping[str, Any] | None = None
     command: tuple[str, ...] = ()
     version: str = __version__
 
     @property
     def target(self) -> str | None:
         """The revision that the verb itself names, which goes before HEADSTART_TARGET."""
-        return self.alembic.revision if self.verb.name in {"upgrade", "downgrade"} else None
+        return self.alembic["revision"] if self.alembic is not None and self.verb.name in _MOVES else None
 
     @property
     def needs_database(self) -> bool:
         """Whether the verb cannot do without a database."""
-        name = self.verb.name
+        name, alembic = self.verb.name, self.alembic
         if name in {"sql", "backups"}:
             return False
         if self.verb.room:
             return bool(self.verb.module().needs_database(self.own))
-        if self.alembic is None:
+        if name == "history" and (self.own.ledger or self.own.source is not None):
             return True
-        if getattr(self.alembic, "sql", False):
-            return False
-        if name == "history":
-            ledger = self.own.ledger or self.own.source is not None
-            return ledger or bool(self.alembic.indicate_current) or "current" in (self.alembic.rev_range or "")
-        return name not in _OFFLINE or bool(getattr(self.alembic, "autogenerate", False))
+        return alembic is None or _asks_database(name, alembic)
+
+
+def _asks_database(name: str, alembic: Mapping[str, Any]) -> bool:
+    """Whether a verb of Alembic's runs env.py on a database."""
+    asked: dict[str, Any] = {
+        "heads": False,
+        "history": alembic.get("indicate_current") or "current" in (alembic.get("rev_range") or ""),
+        "merge": False,
+        "revision": alembic.get("autogenerate"),
+        "show": alembic.get("rev") == "current",
+    }
+    return not alembic.get("sql") and bool(asked.get(name, True))
 
 
 def read(argv: Sequence[str]) -> Asked:
@@ -151,29 +170,20 @@ def _split(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
 
 def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Asked:
     parser = _parser(verb)
-    theirs = None
-    if verb.alembic:
-        with _heard(verb):
-            own, others = parser.parse_known_args(rest)
-        if {"-h", "--help"} & set(others):
-            parser.print_help()
-            sys.stdout.write("\nAlembic's own options:\n\n")
-        from headstart.alembic_bridge.verbs import parse
-
-        with _heard(verb):
-            theirs = parse(verb.name, others)
-    else:
-        with _heard(verb):
+    arguments: list[str] = []
+    with _heard(verb):
+        if verb.alembic:
+            own, arguments = parser.parse_known_args(rest)
+        else:
             own = parser.parse_args(rest)
-        if verb.name == "sql":
-            from headstart.alembic_bridge.verbs import parse
-
-            theirs = parse("upgrade", [own.revision, "--sql"])
+    if verb.alembic and {"-h", "--help"} & set(arguments):
+        parser.print_help()
+        sys.stdout.write("\nAlembic's own options:\n\n")
+    if verb.name == "sql":
+        arguments = [own.revision, "--sql"]  # of `upgrade`
     flags = {setting.name: getattr(own, setting.name) for setting in SETTINGS if setting.flag is not None}
     options = {"x": own.x, "name": own.name}
-    if theirs is not None and getattr(theirs, "tag", None):
-        options["tag"] = theirs.tag
-    return Asked(verb=verb, flags=flags, options=options, own=own, alembic=theirs, command=command)
+    return Asked(verb=verb, flags=flags, options=options, own=own, arguments=tuple(arguments), command=command)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,10 @@ from headstart.secret import Redactor
 from headstart.settings import Settings
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from headstart.signals import Interrupt
+    from headstart.worker.supervise import Worker
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """Where Kubernetes looks for the reason of a container's end ('Determine the Reason for Pod Failure')."""
@@ -53,9 +56,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
         stderr, json=log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr), run_id=run_id, redact=redact
     )
     try:
-        asked = arguments.read(argv)
-        settings = _settings(asked, environ)
+        asked, worker = arguments.read(argv), None
         cwd = _here()
+        if asked.verb.alembic:
+            asked, worker = _by_alembic(asked, environ, cwd, speak)
+        settings = _settings(asked, environ)
     except (UsageError, ConfigurationError) as error:
         return _refused(error, speak)
     redact = Redactor(settings.secrets())
@@ -72,6 +77,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
         redact=redact,
         interrupted=lambda: interrupt.signum,
         options=asked.options,
+        worker=worker,
     )
     if settings.dsn.ignored:
         speak.warning("parameters_ignored", source=settings.dsn_source, parameters=list(settings.dsn.ignored))
@@ -85,6 +91,17 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     finally:
         interrupt.finished()
     return _leave(outcome, Edge(asked, run), interrupt)
+
+
+def _by_alembic(
+    asked: Asked, environ: Mapping[str, str], cwd: str, speak: FilteringBoundLogger
+) -> tuple[Asked, Worker]:
+    """Have Alembic read what is left of the command line, in the worker that then does the verb."""
+    from headstart import alembic_verbs  # off the no-op path
+    from headstart.worker.supervise import Worker
+
+    worker = Worker(cwd=cwd, environ=environ)
+    return alembic_verbs.read(asked, worker, speak), worker
 
 
 def _settings(asked: Asked, environ: Mapping[str, str]) -> Settings:

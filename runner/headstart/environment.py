@@ -6,39 +6,63 @@
     environment.configure(metadata)
 
 It works under Alembic's own command as under Headstart: `alembic upgrade head`, `alembic upgrade head --sql`,
-`alembic revision --autogenerate`, `alembic check`.
+`alembic revision --autogenerate`, `alembic check`. It does what Alembic's cookbook does (Alembic manual, 'Using Asyncio
+with Alembic', 'Sharing a Connection across one or more programmatic migration commands').
 """
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+import sqlalchemy as sa
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from headstart import postgres
-from headstart.alembic_bridge import env
+from headstart.errors import ConfigurationError
+from headstart.ledger import SCHEMA
 from headstart.program import settings_from
 
 if TYPE_CHECKING:
-    from sqlalchemy import MetaData
-
     from headstart.script_connection import ScriptConnection
 
-CONNECT_TIMEOUT = 10.0
+CONNECT_TIMEOUT: Final = 10.0
 """Seconds to connect in, where the URL has no `connect_timeout`."""
 
+# It compares CHECK constraints, which Alembic otherwise leaves out. Older versions do not have it.
+_CHECKS: Final = "alembic.ext.checkconstraint_byname"
 
-def configure(metadata: MetaData, **options: Any) -> None:  # noqa: ANN401  (Alembic's own)
+# Partitions belong to their table, and what an extension made to the extension: no metadata names them.
+_NOT_OURS: Final = sa.text(
+    "select n.nspname, c.relname from pg_catalog.pg_class c"
+    " join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace"
+    " where c.relispartition or exists (select from pg_catalog.pg_depend d"
+    " where d.classid operator(pg_catalog.=) c.tableoid and d.objid operator(pg_catalog.=) c.oid"
+    " and d.deptype operator(pg_catalog.=) 'e')"
+)
+
+
+def configure(metadata: sa.MetaData, **options: Any) -> None:  # noqa: ANN401  (Alembic's own)
     """Configure Alembic's context for a metadata, and run what Alembic was asked for.
 
     Online the address is DATABASE_URL, or DATABASE_DIRECT_URL before it, their `_FILE` and `PG*`, as Headstart itself
-    takes them, in any spelling. It is looked up when a connection is made, not before: offline SQL needs none. A
-    program may hand its own connection in, as `config.attributes["connection"]`; one `op.execute` then takes several
-    statements if its engine was made by `headstart.engine_from(..., connect_args={"connection_class":
-    ScriptConnection})` (`headstart.script_connection`). Each revision has a transaction of its own. Autogenerate
-    compares the schemas that the metadata has tables in, CHECK constraints included where the installed Alembic can;
-    partitions, what extensions made, and Headstart's own ledger are left out.
+    takes them, in any spelling. It is looked up when a connection is made, not before: offline SQL needs none.
+
+    A program may hand its own Connection, Engine or AsyncEngine in, as `config.attributes["connection"]`. The pool of
+    an AsyncEngine is emptied at the end, since its connections belong to an event loop that ends too. One `op.execute`
+    then takes several statements if the engine was made by `headstart.engine_from(..., connect_args={
+    "connection_class": ScriptConnection})` (`headstart.script_connection`).
+
+    Each revision has a transaction of its own. Autogenerate compares the schemas that the metadata has tables in, CHECK
+    constraints included where the installed Alembic can; partitions, what extensions made, and Headstart's own ledger
+    are left out.
 
     Args:
         metadata: every table of the project.
@@ -48,7 +72,40 @@ def configure(metadata: MetaData, **options: Any) -> None:  # noqa: ANN401  (Ale
     Raises:
         CommandError: there is no address, or one that is none.
     """
-    env.run(metadata, options, _connect)
+    given = context.config.attributes.get("connection")
+    if context.is_offline_mode():
+        _offline(metadata, options)
+    elif isinstance(given, sa.Engine):
+        with given.connect() as connection:
+            _online(connection, metadata, options)
+    elif given is None or isinstance(given, AsyncEngine):
+        try:
+            asyncio.run(_connected(given or _engine(), metadata, options))
+        except ConfigurationError as error:
+            raise CommandError(error.message) from error  # one line instead of a traceback
+    else:
+        _online(given, metadata, options)
+
+
+def _offline(metadata: sa.MetaData, options: Mapping[str, Any]) -> None:
+    ours = {
+        "dialect_name": "postgresql",
+        "dialect_opts": {"paramstyle": "named"},  # with %s, each percent sign of the SQL would be doubled
+        "target_metadata": metadata,
+        "transaction_per_migration": True,
+        "literal_binds": True,
+    }
+    _migrate({**ours, **options})
+
+
+def _engine() -> AsyncEngine:
+    """Headstart's own address where Headstart runs this, else one that is looked up when it connects."""
+    url = context.config.get_main_option("sqlalchemy.url", "")
+    if url.startswith("postgresql+headstart:"):
+        return create_async_engine(url, poolclass=NullPool)
+    # A statement that is kept over an ALTER TABLE has the wrong columns: nothing is kept.
+    arguments = {"async_creator_fn": _connect, "prepared_statement_cache_size": 0}
+    return create_async_engine("postgresql+asyncpg://", poolclass=NullPool, connect_args=arguments)
 
 
 async def _connect(**_: object) -> ScriptConnection:
@@ -58,3 +115,58 @@ async def _connect(**_: object) -> ScriptConnection:
     if len(dsn.hosts) > 1:
         dsn = msgspec.structs.replace(dsn, params={"target_session_attrs": "read-write", **dsn.params})
     return await postgres.open_connection(dsn, timeout=CONNECT_TIMEOUT, application_name="alembic")
+
+
+async def _connected(engine: AsyncEngine, metadata: sa.MetaData, options: Mapping[str, Any]) -> None:
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(_online, metadata, options)
+    finally:
+        await engine.dispose()
+
+
+def _online(connection: sa.Connection, metadata: sa.MetaData, options: Mapping[str, Any]) -> None:
+    ours = {
+        "connection": connection,
+        "target_metadata": metadata,
+        "transaction_per_migration": True,
+        "include_schemas": True,
+    }
+    if all(importlib.util.find_spec(name) for name in (_CHECKS.rpartition(".")[0], _CHECKS)):
+        ours["autogenerate_plugins"] = ["alembic.autogenerate.*", _CHECKS]
+    include = _Include(connection, metadata, options.get("include_name"))
+    _migrate({**ours, **options, "include_name": include})
+
+
+def _migrate(options: Mapping[str, Any]) -> None:
+    context.configure(**options)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+class _Include:
+    """Alembic's `include_name`: which schemas and tables of the database are compared at all.
+
+    Args:
+        connection: to the database.
+        metadata: only the schemas that it has tables in are compared.
+        theirs: an `include_name` of the project's own, which may leave out more.
+    """
+
+    def __init__(self, connection: sa.Connection, metadata: sa.MetaData, theirs: Callable[..., bool] | None) -> None:
+        self._connection = connection
+        self._schemas = {table.schema for table in metadata.tables.values()} - {SCHEMA}
+        self._theirs = theirs
+        self._not_ours: set[tuple[str, str]] | None = None
+
+    def __call__(self, name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
+        if kind == "schema" and name not in self._schemas:
+            return False
+        if kind == "table" and self._belongs_elsewhere(str(name), parents.get("schema_name")):
+            return False
+        return self._theirs is None or bool(self._theirs(name, kind, parents))
+
+    def _belongs_elsewhere(self, name: str, schema: str | None) -> bool:
+        if self._not_ours is None:
+            self._not_ours = {(row[0], row[1]) for row in self._connection.execute(_NOT_OURS)}
+        return (schema or self._connection.dialect.default_schema_name or "public", name) in self._not_ours

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from headstart.settings import Settings
+    from headstart.worker.supervise import Worker
 
 
 class AppliedRevision(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +76,7 @@ class Run:
         redact: takes the secrets out of a text.
         interrupted: says which signal, if any, has asked the run to end.
         options: what Alembic's command line would hand to env.py: `x`, `tag`, and `name` of the ini's section.
+        worker: one that has been started already.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Run:
         redact: Callable[[str], str],
         interrupted: Callable[[], int | None] = lambda: None,
         options: Mapping[str, Any] | None = None,
+        worker: Worker | None = None,
     ) -> None:
         self.settings = settings
         self.log = log
@@ -97,6 +100,7 @@ class Run:
         self.redact = redact
         self.interrupted = interrupted
         self.options = dict(options or {})
+        self.worker = worker
         self.stage = "start"
         self.before: tuple[str, ...] | None = None
         self.after: tuple[str, ...] | None = None

@@ -45,6 +45,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         sys_path: folders that go in front of `sys.path`, in this order.
         recursive: whether version folders are read with their subfolders.
         sourceless: whether compiled files without a source count as revisions.
+        revision_environment: env.py is run whenever a revision file is written.
         staged: the version folder, which is one, is not the configuration's: Alembic has to be told.
     """
 
@@ -61,6 +62,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     sys_path: tuple[str, ...] = ()
     recursive: bool = False
     sourceless: bool = False
+    revision_environment: bool = False
     staged: bool = False
 
 
@@ -114,6 +116,7 @@ def locate(config: str, *, cwd: str, explicit: bool = False, section: str = "ale
         sys_path=sys_path,
         recursive=options.flag("recursive_version_locations"),
         sourceless=sourceless,
+        revision_environment=options.switch("revision_environment"),
     )
 
 
@@ -174,6 +177,13 @@ class _Options:
         if not isinstance(toml, bool):
             raise self._wrong(name, "true or false")
         return toml
+
+    def switch(self, name: str) -> bool:
+        """An option that is on for any of the words that SQLAlchemy's `asbool` takes for it."""
+        value = self.ini_text(name)
+        if value is None:
+            value = str(self._table.get(name, ""))
+        return value.strip().lower() in {"true", "yes", "on", "y", "t", "1"}
 
     def paths(self, name: str, legacy: str, *older: str) -> Iterable[str]:
         """An option that is a list of paths; `legacy` is how it was split before there was a path_separator."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headstart.readiness import Ready
     from headstart.run import Run
     from headstart.worker.messages import Access
+    from headstart.worker.supervise import Worker
 
 
 def find(run: Run) -> History:
@@ -92,6 +93,13 @@ async def access(run: Run, ready: Ready, *, work_key: int | None = WORK, schema:
         lock_timeout=run.settings.table_lock_timeout,
         statement_timeout=run.settings.statement_timeout,
     )
+
+
+def worker_of(run: Run) -> Worker:
+    """The worker that has read the command line, if one has; else one that starts when it is first needed."""
+    from headstart.worker.supervise import Worker
+
+    return run.worker or Worker(cwd=run.cwd, environ=run.environ)
 
 
 def environ_of(run: Run) -> dict[str, str | None]:

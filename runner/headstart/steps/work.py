@@ -14,10 +14,10 @@ from headstart.lock import WORK
 from headstart.run import spell
 from headstart.steps import backup
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, ask, failure
-from headstart.steps.connect import access, environ_of
+from headstart.steps.connect import access, environ_of, worker_of
 from headstart.steps.migrate import migrate, verify
 from headstart.worker.messages import Access, Ledger, Place, Planned, Stamp
-from headstart.worker.supervise import Process, TaskFailedError, Worker
+from headstart.worker.supervise import Process, TaskFailedError
 
 if TYPE_CHECKING:
     from headstart.history import History
@@ -39,9 +39,9 @@ class Work:
     @classmethod
     @contextlib.asynccontextmanager
     async def opened(cls, run: Run, ready: Ready, found: History) -> AsyncIterator[Self]:
-        """Start a worker."""
+        """Start the worker, where the command line has not done so."""
         async with (
-            Worker(cwd=run.cwd, environ=run.environ) as worker,
+            worker_of(run) as worker,
             worker.process(run.log) as process,
         ):
             worker.start()
@@ -110,8 +110,9 @@ class Work:
         ):
             run.log.info("backup_skipped", reason="the database holds no tables yet")
             return
-        whole = settings.target in {"head", "heads"}
-        intended = plan.heads if whole else (plan.steps[-1].revision,)
+        last = plan.steps[-1]
+        reached = (last.revision,) if last.up else last.down
+        intended = plan.heads if settings.target in {"head", "heads"} else reached
         await backup.back_up(run, self._ready, before=plan.recorded, intended=intended)
 
     async def migrate(self, plan: Pending, *, up: bool = True) -> UpToDate:

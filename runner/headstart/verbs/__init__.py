@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,14 +22,17 @@ Job = Callable[["Run"], Awaitable[None]]
 def job(asked: Asked) -> Job:
     """The use case that a command line asks for."""
     name = asked.verb.name
-    if name in {"upgrade", "downgrade", "stamp"} and not asked.alembic.sql:
-        return _changing(asked)
+    if asked.alembic is not None and name in {"upgrade", "downgrade", "stamp"} and not asked.alembic["sql"]:
+        return _changing(name, asked.alembic)
     if name == "history" and (asked.own.ledger or asked.own.source is not None):
         return lambda run: _ledger(run, asked.own)
     if asked.verb.room:
         return lambda run: asked.verb.module().job(run, asked.own)
-    if asked.alembic is not None:
-        return lambda run: operate.alembic(run, asked.alembic, database=asked.needs_database)
+    if asked.verb.alembic or name == "sql":
+        from headstart.alembic_verbs import alembic  # the worker comes with it
+
+        theirs = "upgrade" if name == "sql" else name
+        return lambda run: alembic(run, theirs, asked.arguments, database=asked.needs_database)
     own: dict[str, Job] = {
         "wait": operate.wait_for_head if getattr(asked.own, "wait_for", None) == "head" else operate.wait_for_server,
         "status": lambda run: _status(run, asked.own),
@@ -41,16 +44,14 @@ def job(asked: Asked) -> Job:
     return own[name]
 
 
-def _changing(asked: Asked) -> Job:
+def _changing(name: str, alembic: Mapping[str, Any]) -> Job:
     from headstart.up import downgrade, up
 
-    if asked.verb.name == "upgrade":
+    if name == "upgrade":
         return up
-    if asked.verb.name == "downgrade":
+    if name == "downgrade":
         return downgrade
-    revisions = asked.alembic.revisions
-    purge = bool(asked.alembic.purge)
-    return lambda run: operate.stamp(run, revisions, purge=purge)
+    return lambda run: operate.stamp(run, alembic["revisions"], purge=alembic["purge"])
 
 
 def print_json(data: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -130,14 +131,22 @@ class Stamp(_Task, frozen=True, kw_only=True):
 
 
 class Command(_Task, frozen=True, kw_only=True):
-    """Run one of Alembic's own commands; what it prints is data."""
+    """Run one of Alembic's own commands; what it prints is data.
+
+    Args:
+        verb: its name.
+        arguments: its own, as they were typed.
+    """
 
     verb: str
     arguments: tuple[str, ...] = ()
 
 
 class Compare(_Task, frozen=True, kw_only=True):
-    """Run env.py, and compare the models with the database, as `alembic check` does."""
+    """Run env.py, and compare the models with the database, as `alembic check` does.
+
+    Gives a list of {operation, what, told}, or None where env.py gives no `target_metadata`.
+    """
 
 
 class Describe(_Task, frozen=True, kw_only=True):
@@ -151,9 +160,17 @@ class Describe(_Task, frozen=True, kw_only=True):
 
 
 class Format(_Task, frozen=True, kw_only=True):
-    """Let the project's post-write hooks at a file."""
+    """Let the project's post-write hooks at a file. If there is a database, env.py is run first: it may register hooks."""
 
     path: str
+
+
+class Name(_Task, frozen=True, kw_only=True):
+    """Say what `alembic revision` would call the file of a revision."""
+
+    revision: str
+    message: str
+    moment: datetime.datetime
 
 
 class Parse(_Message, frozen=True, kw_only=True):
@@ -170,7 +187,7 @@ class More(_Message, frozen=True, kw_only=True):
     stamp: tuple[str, ...] | None = None
 
 
-Task = Plan | Migrate | Stamp | Command | Compare | Describe | Format | Parse
+Task = Plan | Migrate | Stamp | Command | Compare | Describe | Format | Name | Parse
 
 # -- from the worker to the supervisor --------------------------------------------------------------------------------
 

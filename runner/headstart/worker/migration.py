@@ -81,13 +81,9 @@ class Environment:
             options: for EnvironmentContext: dont_mutate, purge.
         """
         environment = EnvironmentContext(self.config, self.directory, fn=feed, tag=self._tag, **options)
-        configure, run_migrations = environment.configure, environment.run_migrations
-        parameters = inspect.signature(configure)
+        run_migrations = environment.run_migrations
 
-        def ours(*args: Any, **given: Any) -> None:  # noqa: ANN401  (configure's own)
-            bound = parameters.bind(*args, **given)
-            given = {**bound.arguments, **bound.arguments.pop("kw", {})}
-            given.pop("kw", None)
+        def ours(given: dict[str, Any]) -> dict[str, Any]:
             connection = given.get("connection")
             if hasattr(connection, "in_transaction"):  # Alembic itself refuses an engine
                 sessions.require_ours(connection)
@@ -97,7 +93,7 @@ class Environment:
             if applied is not None:
                 theirs = given.get("on_version_apply") or ()
                 given["on_version_apply"] = [*(theirs if isinstance(theirs, list | tuple | set) else (theirs,)), applied]
-            configure(**past_ledger(given))
+            return past_ledger(given)
 
         def run(**given: Any) -> None:  # noqa: ANN401  (run_migrations' own)
             self.ran += 1
@@ -111,9 +107,8 @@ class Environment:
                 self._external = "env.py executes statements in the transaction in which it runs the migrations"
             run_migrations(**given)
 
-        # Attributes of the instance: Alembic's proxy looks them up when env.py calls them.
-        environment.configure = ours  # type: ignore[method-assign]
-        environment.run_migrations = run  # type: ignore[method-assign]
+        configured(environment, ours)
+        environment.run_migrations = run  # type: ignore[method-assign]  # as in `configured`
         with environment:
             self.directory.run_env()
         if not self.ran:
@@ -136,6 +131,25 @@ class Environment:
     def one_transaction(self) -> str:
         """Why all revisions share one transaction; "" if each may have its own."""
         return self._external
+
+
+def configured(environment: EnvironmentContext, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Have something changed in what env.py configures.
+
+    Args:
+        environment: before it is entered.
+        change: gets the arguments of `context.configure` by their names, and gives those that Alembic gets.
+    """
+    configure = environment.configure
+    parameters = inspect.signature(configure)
+
+    def ours(*args: Any, **given: Any) -> None:  # noqa: ANN401  (configure's own)
+        named = dict(parameters.bind(*args, **given).arguments)
+        more = named.pop("kw", {})
+        configure(**change({**named, **more}))
+
+    # An attribute of the instance: Alembic's proxy looks it up when env.py calls it.
+    environment.configure = ours  # type: ignore[method-assign]
 
 
 def past_ledger(given: dict[str, Any]) -> dict[str, Any]:

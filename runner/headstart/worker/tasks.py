@@ -138,6 +138,12 @@ def _format(task: messages.Format, port: Port) -> None:
     format_file(task, port)
 
 
+def _name(task: messages.Name, port: Port) -> str:
+    from headstart.worker.writing import file_name
+
+    return file_name(task, port)
+
+
 _DONE_BY: dict[type, Any] = {
     messages.Plan: _plan,
     messages.Migrate: _migrate,
@@ -146,5 +152,6 @@ _DONE_BY: dict[type, Any] = {
     messages.Compare: _compare,
     messages.Describe: _describe,
     messages.Format: _format,
+    messages.Name: _name,
     messages.Parse: _parse,
 }

@@ -1,0 +1,255 @@
+"""What `revision --autogenerate` compares, and why it found nothing. Alembic's manual, 'Auto Generating Migrations'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import MetaData
+
+from headstart.errors import ConfigurationError, VerificationFailedError
+from headstart.ledger import SCHEMA
+from headstart.run import spell
+from headstart.worker.messages import Logged
+
+if TYPE_CHECKING:
+    from alembic.operations.ops import MigrationScript
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import Connection, Table
+
+    from headstart.worker.tasks import Port
+
+LISTED = 10
+"""Names in one cause: the rest is counted."""
+
+# Run by env.py's own session, in whose search path nothing of ours may be looked up: `==` stands for the qualified `=`.
+_SCHEMAS = """
+select distinct n.nspname::pg_catalog.text
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid == c.relnamespace
+where c.relkind == any (array['r', 'p']::pg_catalog."char"[]) and not c.relispartition and {ours} and {no_extension}
+order by 1
+"""
+_UNSEEN = """
+with found (kind, tableoid, namespace, oid) as (
+    select case when c.relkind == 'v' then 'views' when c.relkind == 'm' then 'materialised views'
+                else 'partitions' end, c.tableoid, c.relnamespace, c.oid
+    from pg_catalog.pg_class c
+    where c.relkind == any (array['v', 'm']::pg_catalog."char"[])
+       or c.relispartition and c.relkind == any (array['r', 'p']::pg_catalog."char"[])
+    union all
+    select 'functions', p.tableoid, p.pronamespace, p.oid from pg_catalog.pg_proc p
+    union all
+    select 'triggers', t.tableoid, c.relnamespace, t.oid
+    from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid == t.tgrelid where not t.tgisinternal
+    union all
+    select 'enum types', t.tableoid, t.typnamespace, t.oid
+    from pg_catalog.pg_type t where t.typtype == 'e'
+    union all
+    select case when x.contype == 'c' then 'CHECK constraints' else 'exclusion constraints' end,
+           x.tableoid, x.connamespace, x.oid
+    from pg_catalog.pg_constraint x
+    where x.contype == any (array['c', 'x']::pg_catalog."char"[]) and not x.conrelid == '0'
+    union all
+    select 'policies', p.tableoid, c.relnamespace, p.oid
+    from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid == p.polrelid
+)
+select c.kind, pg_catalog.count(*) from found c join pg_catalog.pg_namespace n on n.oid == c.namespace
+where {ours} and {no_extension}
+group by 1 order by 1
+"""
+
+
+def _asked(connection: Connection, query: str) -> list[tuple[Any, ...]]:
+    """The rows of one of these, for objects `c` in schemas `n`: neither the server's, nor ours, nor an extension's."""
+    ours = f"not n.nspname operator(pg_catalog.~) '^(pg_|(information_schema|{SCHEMA})$)'"
+    no_extension = (
+        "not exists (select from pg_catalog.pg_depend d"
+        " where d.classid == c.tableoid and d.objid == c.oid and d.deptype == 'e')"
+    )
+    text = query.format(ours=ours, no_extension=no_extension).replace(" == ", " operator(pg_catalog.=) ")
+    return [tuple(row) for row in connection.exec_driver_sql(text)]
+
+
+def explained(environment: EnvironmentContext, given: Mapping[str, Any], port: Port) -> dict[str, Any]:
+    """Have autogenerate compare every schema that the models have tables in, and say why it finds nothing.
+
+    Nothing found writes no file: an empty revision is a mistake that is easily committed.
+
+    Args:
+        environment: Alembic's, with its `fn`.
+        given: what env.py gives to `context.configure`.
+        port: gets `autogenerate_found_nothing` with the causes that apply to this project.
+
+    Returns:
+        What is given to `context.configure` instead.
+
+    Raises:
+        ConfigurationError: env.py gives no `target_metadata` (10).
+        VerificationFailedError: later: the database is not at head, so the models cannot be compared with it (80).
+    """
+    comparison = _Comparison(environment, given, port)
+    feed = environment.context_opts["fn"]
+
+    def at_head(recorded: tuple[str, ...], context: MigrationContext) -> object:
+        comparison.require_head(recorded)
+        return feed(recorded, context)
+
+    environment.context_opts["fn"] = at_head
+    return comparison.options()
+
+
+class _Comparison:
+    """One comparison of models and database.
+
+    Args:
+        environment: Alembic's.
+        given: what env.py gives to `context.configure`.
+        port: as for `explained`.
+    """
+
+    def __init__(self, environment: EnvironmentContext, given: Mapping[str, Any], port: Port) -> None:
+        metadata = given.get("target_metadata")
+        if metadata is None:
+            raise ConfigurationError(
+                f"there are no models to compare with: {environment.script.dir}/env.py gives context.configure"
+                " no target_metadata",
+                hint="set target_metadata to your models' MetaData there (Base.metadata), and import their modules",
+            )
+        several = [metadata] if isinstance(metadata, MetaData) else metadata
+        self._tables: list[Table] = [table for each in several for table in each.tables.values()]
+        self._environment = environment
+        self._given = given
+        self._port = port
+        self._left_out: set[tuple[str, str]] = set()
+
+    def require_head(self, recorded: tuple[str, ...]) -> None:
+        """Refuse a database that lacks revisions: they would be found as differences."""
+        script = self._environment.script
+        heads = tuple(script.get_heads())
+        if set(recorded) != set(heads) and all(script.get_revision(each) for each in recorded):
+            raise VerificationFailedError(
+                f"the database is at {_told(recorded)}, not at head ({_told(heads)}): what is pending would be"
+                " generated once more",
+                hint="run `headstart up` first, then this again",
+            )
+
+    def options(self) -> dict[str, Any]:
+        """What is given to `context.configure` instead."""
+        options = {**self._given, "process_revision_directives": self._directives}
+        schemas = {table.schema for table in self._tables if table.schema}
+        if schemas and "include_schemas" not in options:  # else their tables would be generated again and again
+            options["include_schemas"] = True
+            self._log("info", "schemas_compared", schemas=sorted(schemas), reason="the models have tables in them")
+        else:
+            schemas = set()
+        options["include_name"] = self._include_name(schemas)
+        if self._given.get("include_object") is not None:
+            options["include_object"] = self._include_object
+        return options
+
+    def _include_name(self, schemas: set[str]) -> Callable[..., bool]:
+        """env.py's own filter, behind one for the schemas that were added, with a note of what they leave out."""
+        theirs = self._given.get("include_name")
+
+        def include(name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
+            wanted = kind != "schema" or not schemas or name is None or name in schemas
+            return self._noted(kind, name, wanted=wanted and (theirs is None or theirs(name, kind, parents)))
+
+        return include
+
+    def _include_object(self, item: object, name: str | None, kind: str, *rest: object) -> bool:
+        return self._noted(kind, name, wanted=self._given["include_object"](item, name, kind, *rest))
+
+    def _log(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
+        self._port.send(Logged(level=level, event=event, fields=fields))
+
+    def _noted(self, kind: str, name: str | None, *, wanted: object) -> bool:
+        if not wanted:
+            self._left_out.add((kind, str(name)))
+        return bool(wanted)
+
+    def _directives(self, context: MigrationContext, revision: object, found: list[MigrationScript]) -> None:
+        theirs = self._given.get("process_revision_directives")
+        if theirs is not None:
+            theirs(context, revision, found)
+        empty = all(ops.is_empty() for script in found for ops in script.upgrade_ops_list)
+        if empty:
+            found.clear()
+            self._explain(context)
+        elif not self._tables:
+            self._log(
+                "warning",
+                "models_missing",
+                hint="target_metadata has no tables, so the new revision drops those of the database: import the"
+                " modules with the models in env.py",
+            )
+
+    def _explain(self, context: MigrationContext) -> None:
+        connection = context.connection
+        assert connection is not None  # noqa: S101  (autogenerate is never offline)
+        apart = self._not_compared(context, connection)
+        self._log(
+            "warning",
+            "autogenerate_found_nothing",
+            revision=spell(context.get_current_heads()),
+            models=len(self._tables),
+            causes=[*self._of_env_py(apart), *self._of_alembic(connection, context.opts), self._of_models()],
+            hint="no file was written; `headstart revision -m MESSAGE` writes an empty one to fill in",
+        )
+
+    def _not_compared(self, context: MigrationContext, connection: Connection) -> list[str]:
+        """The schemas with tables that were not looked at."""
+        default = connection.dialect.default_schema_name
+        outside = [row[0] for row in _asked(connection, _SCHEMAS) if row[0] != default]
+        if context.opts.get("include_schemas"):
+            return [name for name in outside if ("schema", name) in self._left_out]
+        return outside
+
+    def _of_env_py(self, apart: list[str]) -> Iterator[str]:
+        if not self._tables:
+            yield "target_metadata has no tables: import the modules with the models in env.py"
+        if apart:
+            yield (
+                f"not compared: schema {_some(apart)}; the models have no tables there,"
+                " or env.py leaves it out (include_schemas, include_name)"
+            )
+        left_out = sorted(f"{kind} {name}" for kind, name in self._left_out if kind != "schema")
+        if left_out:
+            yield f"env.py leaves out (include_name, include_object): {_some(left_out)}"
+
+    def _of_alembic(self, connection: Connection, options: Mapping[str, Any]) -> Iterator[str]:
+        if options.get("compare_type") is False:
+            yield "changed types are not compared: env.py says compare_type=False"
+        defaults = any(column.server_default is not None for table in self._tables for column in table.columns)
+        if defaults and not options.get("compare_server_default"):
+            yield "changed server defaults are not compared: env.py does not say compare_server_default=True"
+        checked = "checkconstraint" in str(options.get("autogenerate_plugins"))
+        unseen = [
+            f"{kind} ({count})"
+            for kind, count in _asked(connection, _UNSEEN)
+            if not (checked and kind == "CHECK constraints")
+        ]
+        if unseen:
+            yield f"never compared, and in this database: {', '.join(unseen)}; write their changes by hand"
+
+    def _of_models(self) -> str:
+        if not self._tables:
+            return "the database has no tables that could be dropped"
+        names = sorted(table.fullname for table in self._tables)
+        return (
+            f"the database has all that the models say of their tables ({_some(names)}): a new table that is not among"
+            " these is in a module that env.py does not import; a change to one of these is not saved, or somebody made"
+            " it in the database already (create_all, or by hand)"
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    every = list(names)
+    rest = len(every) - LISTED
+    return ", ".join(every[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _told(revisions: tuple[str, ...]) -> str:
+    told = spell(revisions)
+    return ", ".join(told) if isinstance(told, list) else str(told)
