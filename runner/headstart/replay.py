@@ -290,9 +290,7 @@ class Replay:
 
     async def _at_once(self, steps: Sequence[Wanted]) -> None:
         """Run env.py for these steps alone: it commits them together, or should."""
-        task = Migrate(
-            **self._given, before=self.recorded, steps=tuple(steps), one_transaction=True, statements=True
-        )
+        task = Migrate(**self._given, before=self.recorded, steps=tuple(steps), one_transaction=True, statements=True)
         async with self._worker.process(self._log) as process:
             expected = await self._answer(process, process.do(task, self._hear))
         self.recorded = await read(self.connection, self.place)

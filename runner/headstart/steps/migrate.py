@@ -392,7 +392,9 @@ def explain(failed: Failed, leftovers: list[str]) -> MigrationFailedError:
     if failed.sqlstate in RETRIED:
         return LostRaceError(message, cause=failed.message, **{"sqlstate": failed.sqlstate, **context})
     kind = named(failed.error)
-    return (kind if issubclass(kind, MigrationFailedError) else MigrationFailedError)(message, hint=failed.hint, **context)
+    if not issubclass(kind, MigrationFailedError):
+        kind = MigrationFailedError
+    return kind(message, hint=failed.hint, **context)
 
 
 def too_late(error: LostRaceError, blockers: list[str]) -> TableLocksNotObtainedError:

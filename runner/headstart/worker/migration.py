@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
 
-from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseUnknownError, HeadstartError, VerificationFailedError
+from headstart.errors import (
+    BrokenHistoryError,
+    ConfigurationError,
+    DatabaseUnknownError,
+    HeadstartError,
+    VerificationFailedError,
+)
 from headstart.ledger import SCHEMA
 from headstart.ledger.writer import Writer
 from headstart.postgres import literal, quote
@@ -25,7 +31,7 @@ from headstart.worker.statements import Statements
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from alembic.runtime.migration import MigrationContext, RevisionStep
+    from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
     from alembic.script import ScriptDirectory
 
     from headstart.worker import messages
@@ -228,7 +234,7 @@ class _Work:
         self.recorded: set[str] = set()
         self.done = False
 
-    def feed(self, heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+    def feed(self, heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep | StampStep]:
         """Alembic's `fn`. What follows a `yield` runs once its step has been committed."""
         task, directory = self._task, self._environment.directory
         project.read(directory)
@@ -312,7 +318,7 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
     found: set[str] = set()
     left = 0
 
-    def feed(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+    def feed(heads: tuple[str, ...], context: MigrationContext) -> Iterator[StampStep]:
         nonlocal found, left
         project.read(environment.directory)
         found = set(heads)
