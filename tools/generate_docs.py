@@ -41,7 +41,7 @@ Durations are `30s`, `5m`, `1h30m`, `250ms`, or a number of seconds.
 `DATABASE_URL` takes libpq's spellings (`postgres://`, `postgresql://`, `host=... dbname=...`) and SQLAlchemy's
 (`postgresql+asyncpg://`, `+psycopg`, ...). What it leaves out is filled in from libpq's own `PG*` variables; without
 any URL they are all there is. A variable that may hold a secret has no flag: arguments can be seen by every user of a
-machine.
+machine. `HEADSTART_LEDGER` has none either, since `history --ledger` prints the ledger.
 
 The variables with a `_FILE` form may instead name a file that holds the value, as container secrets do. One newline at
 its end does not count. Setting both forms is an error.

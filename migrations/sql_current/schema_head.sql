@@ -3,7 +3,7 @@
 -- revision: 20250901_093347526
 -- version table: alembic_version
 -- history: 210fd40224eac5cd457e44be49fd26bb80c6dbb2e4a6c3fbf1b6f70e3509d762
--- meaning: a52144e9ec2186a4b4162aa7afc300cf75514c0317b555a546071fd4d7b321fa
+-- meaning: 31b0fa8bf806dd129e88c5911fab7deeb25ecca5477bf0f781f524efcfb5ec94
 -- body: 051b861e2893cc44dbf766f6d285ef123c233dfe44841fa4b39c6067c7415dd7
 
 SET client_encoding = 'UTF8';

@@ -16,6 +16,7 @@ import msgspec
 from headstart.diagnosis import diagnose
 from headstart.errors import (
     BackupFailedError,
+    ConfigurationError,
     HeadstartError,
     InterruptedRunError,
     LockNotObtainedError,
@@ -234,6 +235,7 @@ async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: boo
 
 
 _BY_STAGE: dict[str, type[HeadstartError]] = {
+    "load": ConfigurationError,
     "lock": LockNotObtainedError,
     "backup": BackupFailedError,
     "check": RestoreFailedError,

@@ -2,7 +2,7 @@
 
 Its first lines say what it is of: the revisions at head, and a digest of all the revision files that lead to them. A
 file is used where they are those at hand, and its own text is as it was written; anything else is refused, with the
-reason. A revision file that was only formatted or commented counts as the same (`ledger.source.fingerprint`).
+reason. A revision file that was only formatted or commented counts as the same (`ledger.fingerprint`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import msgspec
 from headstart import catalog, ledger, postgres
 from headstart.errors import ConfigurationError, MigrationFailedError, VerificationFailedError
 from headstart.graph import Revision
-from headstart.ledger.source import fingerprint
-from headstart.ledger.writer import Writer, complete, writable
+from headstart.ledger.fingerprint import fingerprint
+from headstart.ledger.state import prepare
+from headstart.ledger.writer import Writer, complete
 from headstart.lock import WORK, kept
 from headstart.observe import SPEAK, summary
 from headstart.plan import decide
@@ -283,7 +284,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
     run.found(())
     with run.timed("upgrade"):
         writer = None
-        if await writable(connection, log=run.log):
+        if await prepare(connection, mode=run.settings.ledger, log=run.log, version_table=file.version_table):
             writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.backup)
         run.log.info("schema_loading", file=str(path), revision=spell(file.revisions))
         async with _session(run, ready) as session, _speaking(run, session):
@@ -295,7 +296,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
                 raise _failed(error, path) from error
         run.after = file.revisions
         if writer is not None:
-            await complete(connection, run.run_id, expected=len(files), log=run.log)
+            await complete(connection, run.run_id, expected=len(files), log=run.log, version_table=file.version_table)
     run.log.info("schema_loaded", revision=spell(file.revisions), revisions=len(files), file=str(path))
 
 

@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tenants_canary: how many go first, or which one.
         tenants_on_failure: whether others are begun after one has failed.
         tenants_share: which share of the list (None: JOB_COMPLETION_INDEX says), of how many.
+        ledger: whether to keep one; `auto` passes where a publication would replicate it.
         image: what the ledger calls this image.
         log: the form of the log.
         config: Alembic's configuration file.
@@ -80,6 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tenants_canary: str | None = None
     tenants_on_failure: Literal["continue", "stop"] = "continue"
     tenants_share: tuple[int | None, int] | None = None
+    ledger: Literal["auto", "off"] = "auto"
     image: str | None = None
     log: Literal["auto", "json", "console"] = "auto"
     config: str = "alembic.ini"

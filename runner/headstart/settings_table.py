@@ -26,7 +26,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         kind: what a value looks like, in capitals, for `--help`.
         meaning: one line.
         parse: turns the text into the field's value; raises ValueError with what is wrong and what would be right.
-        flag: on the command line; None for what may hold a secret, which has no place in an argument.
+        flag: on the command line; None for what may hold a secret, which has no place in an argument, and for the
+            ledger, since `history --ledger` prints it.
         file_too: whether NAME_FILE may name a file that holds the value.
     """
 
@@ -287,6 +288,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "FILE",
         _path,
         "what `schema dump` wrote: `up` loads it into an empty database if it is provably of the target",
+    ),
+    Setting(
+        name="HEADSTART_LEDGER",
+        field="ledger",
+        default="auto",
+        example="off",
+        kind="auto|off",
+        meaning="off keeps none; auto keeps none where a publication FOR ALL TABLES would replicate it",
+        parse=_one_of("auto", "off"),
     ),
     _headstart("image", "none", "app:v2", "NAME", str.strip, "what the ledger calls this image: its name and tag"),
     _choice(

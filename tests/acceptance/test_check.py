@@ -198,7 +198,7 @@ class TestClean:
         self, project: Project, check: Check, any_database: str
     ) -> None:
         """DATABASE_URL may be there: nothing in that database changes."""
-        url = "os.environ['DATABASE_URL'].replace('postgresql:', 'postgresql+psycopg2:').replace('%', '%%')"
+        url = "os.environ['DATABASE_URL'].replace('postgresql:', 'postgresql+asyncpg:').replace('%', '%%')"
         project.in_env(f"import os; config.set_main_option('sqlalchemy.url', {url})")
         project.revision("a1", A, undo=["drop table a"])
         before = fingerprint(any_database)
@@ -213,9 +213,9 @@ class TestClean:
             project,
             f"""{MODELS}
 from sqlalchemy import create_engine
-OWN = {any_database!r}.replace("postgresql:", "postgresql+psycopg2:")
-config.set_main_option("sqlalchemy.url", OWN.replace("%", "%%"))
-with create_engine(OWN).connect() as connection:
+OWN = {any_database!r}
+config.set_main_option("sqlalchemy.url", OWN.replace("postgresql:", "postgresql+asyncpg:").replace("%", "%%"))
+with create_engine(OWN.replace("postgresql:", "postgresql+psycopg2:")).connect() as connection:
     assert connection.exec_driver_sql("select current_database()").scalar().startswith("headstart_scratch_")
 """,
         )

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import re
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,6 +144,8 @@ UNTOUCHED = {
     "wrapped": ("op.execute('create table b2 (id int)')", 'op.execute(\n        "create table b2 (id int)",\n    )'),
     "joined": ("'create table b2 (id int)'", "('create table b2 '\n     '(id int)')"),
     "carriage returns": ("\n", "\r\n"),
+    "imports": ("from typing import Sequence, Union", "from __future__ import annotations"),
+    "annotations": (": Union[str, Sequence[str], None] = 'a1'", " = 'a1'"),
 }
 
 
@@ -306,6 +309,44 @@ def test_history_shows_the_source(project: Project, headstart: Headstart) -> Non
     edit(project, EDITED["statement"])
     assert headstart("history", "--source", "b2").stdout == original
     assert "'zz'" in ended(headstart("history", "--source", "zz"), 10)["error"]
+
+
+@pytest.mark.parametrize("source", [b"no zlib", zlib.compress(b" " * (16 * 1024 * 1024 + 1))], ids=["no zlib", "large"])
+def test_a_source_that_cannot_be_read(project: Project, headstart: Headstart, any_database: str, source: bytes) -> None:
+    """No edit is claimed of it, and `history --source` says that it cannot be read."""
+    ended(headstart("up"), 0)
+    psql(any_database, "update headstart.ledger set source = $1 where revision = 'b2'", source)
+    edit(project, EDITED["statement"])
+    ended(headstart("up"), 0)
+    assert "cannot be read" in ended(headstart("history", "--source", "b2"), 10)["error"]
+
+
+def test_off(project: Project, headstart: Headstart, any_database: str) -> None:
+    """With HEADSTART_LEDGER=off none is kept."""
+    run = headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_LEDGER": "off"})
+    assert len(ended(run, 0)["applied"]) == 3
+    assert psql(any_database, "select to_regnamespace('headstart')") == [(None,)]
+    assert [each["level"] for each in run.events("ledger_not_written")] == ["info"]
+
+
+def test_a_publication_of_all_tables(project: Project, headstart: Headstart, any_database: str) -> None:
+    """None is kept where a subscriber would stop for want of the table."""
+    script(any_database, "create publication whole for all tables")
+    run = headstart("up")
+    assert len(ended(run, 0)["applied"]) == 3
+    (said,) = run.events("ledger_not_written")
+    assert "the publication whole would replicate it" in said["cause"]
+
+
+def test_a_view_in_its_place(project: Project, headstart: Headstart, any_database: str) -> None:
+    """What stands there and is not ours is neither read nor written, and `history --ledger` says why."""
+    script(any_database, "create schema headstart; create view headstart.ledger as select 1 / 0 as history")
+    run = headstart("up")
+    assert len(ended(run, 0)["applied"]) == 3
+    assert "no ordinary table" in run.events("ledger_not_written")[0]["cause"]
+    shown = headstart("history", "--ledger")
+    assert (shown.code, shown.stdout) == (0, "")
+    assert "no ordinary table" in shown.events("ledger_not_read")[0]["cause"]
 
 
 def test_status_shows_the_last_run(project: Project, headstart: Headstart) -> None:

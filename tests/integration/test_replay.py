@@ -289,10 +289,9 @@ async def test_a_transaction_that_is_never_committed(project: Project, start: St
     """An env.py that throws away what it was run for is found out."""
     in_one_transaction(project)
     text = project.env.read_text(encoding="utf-8")
-    end = "            context.run_migrations()\n\n\nif"
-    assert end in text
-    rolled_back = "            context.run_migrations()\n            connection.rollback()\n\n\nif"
-    project.env.write_text(text.replace(end, rolled_back), encoding="utf-8")
+    call = "        await connection.run_sync(do_run_migrations)\n"
+    assert call in text
+    project.env.write_text(text.replace(call, f"{call}        await connection.rollback()\n"), encoding="utf-8")
     project.revision("a1", "create table a (id int)")
     async with start() as made:
         with pytest.raises(VerificationFailedError, match="at base instead of a1"):

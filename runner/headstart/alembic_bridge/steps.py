@@ -161,8 +161,6 @@ class Steps:
             follows=step.revision._all_down_revisions,  # noqa: SLF001  (down_revision and depends_on, resolved)
             path=str(getattr(step.revision, "path", "")),
             seconds=round(time.monotonic() - self._started, 3),
-            first=self.done == 0,
-            guarded=not (self._is_ours(connection) and self._workbench.connection.own_role),
         )
         self._workbench.before_commit(context, statement)
 

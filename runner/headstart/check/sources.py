@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from headstart.baseline import read_baseline
 from headstart.check.finding import Finding, parsed
-from headstart.ledger.source import fingerprint, first_difference
+from headstart.ledger.fingerprint import fingerprint
+from headstart.ledger.source import first_difference
 
 if TYPE_CHECKING:
     from headstart.check.git import Base

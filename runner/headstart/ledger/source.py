@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.baseline import read_baseline
 from headstart.errors import RevisionEditedError
-from headstart.ledger import fetch
+from headstart.ledger import LARGEST_SOURCE, VersionTable, fetch
+from headstart.ledger.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from headstart.script_connection import ScriptConnection
 
-_SOURCES = """
-select distinct on (revision) revision, source
-from headstart.ledger where history = $1 and revision = any($2) and source is not null order by revision, id desc
-"""
+_SOURCES = f"""
+select distinct on (revision) revision,
+    case when pg_catalog.octet_length(source) operator(pg_catalog.<=) {LARGEST_SOURCE} then source end as source
+from headstart.ledger
+where history operator(pg_catalog.=) $1 and revision operator(pg_catalog.=) any($2::pg_catalog.text[])
+and source is not null order by revision desc, id desc
+"""  # noqa: S608  (a number of our own)
 
 
 async def require_unedited(
-    connection: ScriptConnection, history: str, files: Mapping[str, str], applied: Mapping[str, str]
+    connection: ScriptConnection,
+    history: str,
+    files: Mapping[str, str],
+    applied: Mapping[str, str],
+    *,
+    version_table: VersionTable = None,
 ) -> None:
     """Refuse files that differ from what was applied, if they differ in what they do.
 
@@ -35,6 +42,7 @@ async def require_unedited(
         history: `key` of the project.
         files: paths by revision, of those whose bytes differ.
         applied: the SHA-256 of what was applied, by revision.
+        version_table: if it is known better than by `history`.
 
     Raises:
         RevisionEditedError: with each file and the first line that differs (73).
@@ -44,7 +52,9 @@ async def require_unedited(
     replaced = {i: one for one in baselines for i in one.digests if i in applied}
     doubted = [i for i in {**sources, **replaced} if i not in replaced or not replaced[i].holds(i, applied[i])]
     found = {}
-    for revision, before in (await as_applied(connection, history, doubted)).items():
+    for revision, before in (await as_applied(connection, history, doubted, version_table=version_table)).items():
+        if before is None:
+            continue
         done = fingerprint(before)
         if revision in replaced and replaced[revision].holds(revision, done):
             continue
@@ -63,16 +73,31 @@ async def require_unedited(
         )
 
 
-async def as_applied(connection: ScriptConnection, history: str, revisions: Sequence[str]) -> dict[str, bytes]:
-    """The files of revisions as they were when these were last applied.
+async def as_applied(
+    connection: ScriptConnection, history: str, revisions: Sequence[str], *, version_table: VersionTable = None
+) -> dict[str, bytes | None]:
+    """The files of revisions as they were when these were last applied; None for one that cannot be read.
 
     Args:
         connection: to the database.
         history: `key` of the project.
         revisions: their ids.
+        version_table: if it is known better than by `history`.
     """
-    rows = await fetch(connection, _SOURCES, history, list(revisions))
-    return {row["revision"]: zlib.decompress(row["source"]) for row in rows}
+    rows = await fetch(connection, _SOURCES, history, list(revisions), version_table=version_table or history)
+    return {row["revision"]: _unzipped(row["source"]) for row in rows}
+
+
+def _unzipped(data: bytes | None) -> bytes | None:
+    """What was compressed; None for what is not zlib's, or too large to be a revision file."""
+    if data is None:
+        return None
+    unzip = zlib.decompressobj()
+    try:
+        source = unzip.decompress(data, LARGEST_SOURCE + 1)
+    except zlib.error:
+        return None
+    return source if unzip.eof and len(source) <= LARGEST_SOURCE else None
 
 
 def first_difference(before: bytes, now: bytes) -> int:
@@ -84,40 +109,3 @@ def first_difference(before: bytes, now: bytes) -> int:
 
 def _read(path: str) -> bytes:
     return Path(path).read_bytes()
-
-
-def fingerprint(source: bytes) -> str:
-    """What a revision file does, whatever it looks like: comments, docstrings and formatting are left out.
-
-    The syntax tree without places. A field that is empty is passed over, so that a newer Python, whose tree has fields
-    that an older one's has not, gives the same.
-    """
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return source.hex()
-    parts: list[str] = []
-
-    def walk(node: object) -> None:
-        if isinstance(node, ast.AST):
-            parts.append(type(node).__name__)
-            for name, value in ast.iter_fields(node):
-                if name in {"ctx", "kind", "type_comment"} or value is None or value == []:
-                    continue
-                parts.append(name)
-                walk(_without_docstring(node, value) if name == "body" else value)
-        elif isinstance(node, list):
-            parts.append(str(len(node)))
-            for each in node:
-                walk(each)
-        else:
-            parts.append(repr(node))
-
-    walk(tree)
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _without_docstring(node: ast.AST, body: Any) -> Any:  # noqa: ANN401  (ast's own)
-    if not isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return body
-    return body if ast.get_docstring(node, clean=False) is None else body[1:]

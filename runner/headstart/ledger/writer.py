@@ -1,4 +1,7 @@
-"""What writes the ledger: one statement for each revision, run in that revision's transaction."""
+"""What writes the ledger: one statement for each revision, run in that revision's transaction.
+
+It is run on a connection of env.py's: under any search path, by any driver, as any role. See `ledger.table`.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,9 @@ import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import asyncpg
-
 from headstart import __version__
-from headstart.ledger import fetch
+from headstart.ledger import LARGEST_SOURCE, VersionTable, fetch
+from headstart.ledger.table import creating
 from headstart.postgres import literal
 
 if TYPE_CHECKING:
@@ -21,52 +23,19 @@ if TYPE_CHECKING:
     from headstart.graph import Revision
     from headstart.script_connection import ScriptConnection
 
-_CREATE = """
-create schema if not exists headstart;
-create table headstart.ledger (
-    id bigint generated always as identity primary key,
-    at timestamptz not null default clock_timestamp(),
-    history text not null,
-    action text not null check (action in ('applied', 'reverted', 'stamped', 'adopted')),
-    revision text,
-    follows text[] not null,
-    seconds double precision,
-    sha256 text,
-    source bytea,
-    run_id text not null,
-    role text not null default session_user,
-    host text not null,
-    headstart text not null,
-    image text,
-    backup text
-);
-comment on schema headstart is 'What Headstart has done to this database. No migration needs it.';
-comment on column headstart.ledger.history is 'The version table of the Alembic project, with its schema if it has one';
-comment on column headstart.ledger.revision is 'Null where the database was stamped as holding none';
-comment on column headstart.ledger.source is 'The revision file as it was applied, compressed with zlib';
-"""
-_CREATE_FIRST = f"if pg_catalog.to_regclass('headstart.ledger') is null then {_CREATE} end if;"
-_NOTE = "/* COMMIT, and before it a row in headstart.ledger */\n"
 _INSERT = """insert into headstart.ledger
     (history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)
-values {rows}"""
-# A block of its own, because a revision may have taken a role that may not write here: that must not matter.
+values {rows};"""
+_COUNT = "select pg_catalog.count(*) as rows from headstart.ledger where run_id operator(pg_catalog.=) $1"
+# Role and session are the user's by then. Whatever keeps the row out must not keep the revision from being applied.
 _GUARDED = """do ${tag}$
 begin
-    {create}
-    {insert};
+{create}
+{insert}
 exception when others then
-    raise warning using message = 'headstart.ledger: ' || sqlerrm;
+    raise warning using message = pg_catalog.concat('headstart.ledger: ', sqlerrm);
 end
-${tag}$
-"""
-_WRITABLE = """
-select case when pg_catalog.to_regclass('headstart.ledger') is not null
-    then pg_catalog.has_table_privilege('headstart.ledger', 'insert')
-    when pg_catalog.to_regnamespace('headstart') is not null
-    then pg_catalog.has_schema_privilege('headstart', 'create')
-    else pg_catalog.has_database_privilege(pg_catalog.current_database(), 'create') end
-"""
+${tag}$"""
 
 
 class Writer:
@@ -77,12 +46,16 @@ class Writer:
         run_id: of this run.
         image: what this image calls itself.
         backup: the folder of the backup that was taken before.
+        version_table: OID of the version table, if there is one: a ledger that is made belongs to its owner.
     """
 
-    def __init__(self, history: str, *, run_id: str, image: str | None, backup: str | None) -> None:
+    def __init__(
+        self, history: str, *, run_id: str, image: str | None, backup: str | None, version_table: int | None = None
+    ) -> None:
         common = (history, run_id, socket.gethostname(), __version__, image, backup)
         self._common = ", ".join(map(_text, common))
         self._tag = f"headstart_{run_id}"  # of the block: no value holds it
+        self._create = creating(version_table)
 
     def record(
         self,
@@ -92,10 +65,8 @@ class Writer:
         follows: Iterable[str] = (),
         path: str | None = None,
         seconds: float | None = None,
-        first: bool = True,
-        guarded: bool = True,
     ) -> str:
-        """The statement for one revision.
+        """The statement for one revision. It makes the table if there is none.
 
         Args:
             action: applied, reverted, stamped or adopted.
@@ -103,12 +74,8 @@ class Writer:
             follows: what had to be applied before it.
             path: its file; what cannot be read is not recorded.
             seconds: that it took.
-            first: it may be the first of all, and makes the table where there is none.
-            guarded: the row may be refused without harm to the transaction, which costs as much again as the row.
         """
-        row = self._row(action, revision, follows, path, seconds)
-        insert = _INSERT.format(rows=row)
-        return _NOTE + (self._guarded(insert, first=first) if first or guarded else insert)
+        return self._guarded(self._row(action, revision, follows, path, seconds))
 
     def record_all(self, action: str, revisions: Iterable[Revision]) -> str:
         """The statement for revisions that are all recorded at once: all of them or, with a warning, none.
@@ -118,10 +85,10 @@ class Writer:
             revisions: at least one.
         """
         rows = (self._row(action, each.id, each.down, each.path, None) for each in revisions)
-        return self._guarded(_INSERT.format(rows=",\n".join(rows)), first=True)
+        return self._guarded(",\n".join(rows))
 
-    def _guarded(self, insert: str, *, first: bool) -> str:
-        return _GUARDED.format(tag=self._tag, create=_CREATE_FIRST if first else "", insert=insert)
+    def _guarded(self, rows: str) -> str:
+        return _GUARDED.format(tag=self._tag, create=self._create, insert=_INSERT.format(rows=rows))
 
     def _row(
         self, action: str, revision: str | None, follows: Iterable[str], path: str | None, seconds: float | None
@@ -132,12 +99,13 @@ class Writer:
                 with open(path, "rb") as file:  # noqa: PTH123  (a Path costs as much as the reading)
                     data = file.read()
                 sha256 = f"'{hashlib.sha256(data).hexdigest()}'"
-                source = f"pg_catalog.decode('{_compressed(data).hex()}', 'hex')"
+                if len(data) <= LARGEST_SOURCE:
+                    source = f"pg_catalog.decode('{_compressed(data).hex()}', 'hex')"
         values = (
             self._common,
             f"'{action}'",
             _text(revision),
-            f"array[{', '.join(map(_text, follows))}]::text[]",
+            f"array[{', '.join(map(_text, follows))}]::pg_catalog.text[]",
             "null" if seconds is None else f"{seconds:f}",
             sha256,
             source,
@@ -157,36 +125,29 @@ def _text(value: str | None) -> str:
         return "null"
     return (
         literal(value)
-        if value.isascii()
+        if value.isascii() and "%" not in value
         else f"pg_catalog.convert_from(pg_catalog.decode('{value.encode().hex()}', 'hex'), 'UTF8')"
     )
 
 
-async def writable(connection: ScriptConnection, *, log: FilteringBoundLogger) -> bool:
-    """Whether the role may write it, or make it; says so where it may not."""
-    try:
-        if await connection.fetchval(_WRITABLE):
-            return True
-        cause = "the role may neither write to headstart.ledger nor create it"
-    except asyncpg.InsufficientPrivilegeError as error:
-        cause = str(error)
-    log.warning(
-        "ledger_not_written",
-        cause=cause,
-        hint="let a role with that privilege run once, or grant create on the database; all else works without",
-    )
-    return False
+async def complete(
+    connection: ScriptConnection,
+    run_id: str,
+    *,
+    expected: int,
+    log: FilteringBoundLogger,
+    version_table: VersionTable = None,
+) -> None:
+    """See that every row has arrived; says so where one has not.
 
-
-async def create(connection: ScriptConnection) -> None:
-    """Make the table now, if there is none: who may write it one beside the other cannot all make it with a row."""
-    with contextlib.suppress(asyncpg.PostgresError):  # another was quicker, or each row will say what it is
-        await connection.execute(f"do $$ begin {_CREATE_FIRST} end $$")
-
-
-async def complete(connection: ScriptConnection, run_id: str, *, expected: int, log: FilteringBoundLogger) -> None:
-    """See that every row has arrived; says so where one has not."""
-    found = await fetch(connection, "select count(*) as rows from headstart.ledger where run_id = $1", run_id)
+    Args:
+        connection: to the database.
+        run_id: whose rows they are.
+        expected: how many there should be.
+        log: told how many are missing.
+        version_table: of the project.
+    """
+    found = await fetch(connection, _COUNT, run_id, version_table=version_table)
     there = found[0]["rows"] if found else 0
     if there < expected:
         log.warning(

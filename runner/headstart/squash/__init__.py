@@ -19,7 +19,7 @@ import msgspec
 from headstart import history
 from headstart.baseline import read_baseline
 from headstart.errors import ConfigurationError
-from headstart.ledger.source import fingerprint
+from headstart.ledger.fingerprint import fingerprint
 from headstart.plan import decide
 from headstart.replay import replay
 from headstart.scratch import scratch_server

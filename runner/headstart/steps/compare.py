@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headstart import ledger, version_table
-from headstart.errors import ConfigurationError, EnvironmentWritesError, named
+from headstart.errors import (
+    ConfigurationError,
+    EnvironmentWritesError,
+    HeadstartError,
+    InterruptedMigrationError,
+    named,
+)
 from headstart.plan import Plan, decide
 from headstart.run import spell
 
@@ -174,6 +181,7 @@ async def ask(
         ConfigurationError: env.py cannot be run, or reaches another database (10).
     """
     from headstart.steps.connect import environ_of
+    from headstart.steps.watch import Watch
     from headstart.worker import messages
     from headstart.worker.supervise import TaskFailedError, WorkerLostError
 
@@ -193,9 +201,13 @@ async def ask(
         target=None if found.graph is not None and not strict else wanted,
         up=up,
     )
-    with run.timed("compare" if access.work_key is None else "load"):
+    watch = Watch(process, ready.connection, patience=0, log=run.log)
+    with run.timed("load"):
         try:
-            await process.do(task, hear)
+            await watch.over(task, hear)
+        except (asyncio.CancelledError, InterruptedMigrationError):
+            await process.stop(ready.connection)
+            raise
         except TaskFailedError as error:
             if planned and strict and found.graph is not None:  # say it in our own words where the files tell
                 await _decided(run, ready, planned[-1].recorded, found.graph, _name(planned[-1].place))
@@ -236,7 +248,7 @@ def _name(place: Place) -> str:
     return ledger.key(place.table, place.configured)
 
 
-def failure(error: TaskFailedError) -> Exception:
+def failure(error: TaskFailedError) -> HeadstartError:
     """A failed task as an error of ours, where no revision was at work."""
     failed = error.failed
     context: dict[str, Any] = dict(failed.context)
@@ -244,8 +256,10 @@ def failure(error: TaskFailedError) -> Exception:
     return kind(failed.message, hint=failed.hint, **context)
 
 
-def _ended(error: WorkerLostError | None) -> Exception:
-    cause = error.message if error is not None else "env.py ended without calling context.run_migrations()"
-    return ConfigurationError(
-        f"env.py was not run to its end: {cause}", hint="see what env.py does; nothing was changed"
-    )
+def _ended(error: WorkerLostError | None) -> HeadstartError:
+    cause = error.message if error is not None else "it never came to context.run_migrations()"
+    if error is None or error.by_itself:
+        hint = "see what env.py does; nothing was changed"
+        return ConfigurationError(f"env.py was not run to its end: {cause}", hint=hint)
+    hint = "see what ended it (the kernel's log, if memory ran out), then run again; nothing was changed"
+    return InterruptedMigrationError(f"env.py was not run to its end: {cause}", hint=hint)

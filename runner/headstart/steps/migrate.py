@@ -158,7 +158,8 @@ class _Work:
         )
         self._current = None
         try:
-            recorded = await self._supervised(task)
+            watch = self._watch = self._watching()
+            recorded = await watch.over(task, self._hear)
         except TaskFailedError as error:
             await self._look()
             raise await self._failed(error) from error
@@ -175,23 +176,9 @@ class _Work:
         self._settle(tuple(recorded))
         return tuple(sorted(recorded))
 
-    async def _supervised(self, task: Migrate) -> list[str]:
-        """Have the worker do it, and watch both sessions meanwhile."""
-        connection = self._ready.connection
-        watch = self._watch = Watch(
-            self._process, connection, patience=self._run.settings.table_lock_timeout, log=self._run.log
-        )
-        doing = asyncio.ensure_future(self._process.do(task, self._hear))
-        watching = asyncio.ensure_future(watch.until_lost())
-        try:
-            await asyncio.wait([doing, watching], return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done():
-                watching.result()  # raises
-            return list(await doing)
-        finally:
-            for each in (doing, watching):
-                each.cancel()
-            await asyncio.gather(doing, watching, return_exceptions=True)
+    def _watching(self) -> Watch:
+        patience = self._run.settings.table_lock_timeout
+        return Watch(self._process, self._ready.connection, patience=patience, log=self._run.log)
 
     def _hear(self, message: Message) -> None:
         run = self._run
@@ -318,13 +305,18 @@ class _Work:
         )
 
     async def _lost(self, error: HeadstartError, said: TaskFailedError | None) -> HeadstartError:
-        """The connection, the server or the worker has failed, and not a revision."""
+        """The connection, the server or the worker has failed, and not a revision.
+
+        A revision that ends its own process (os._exit) is at fault all the same.
+        """
         where = "unknown" if self._run.after is None else f"at {_listed(self._run.after)}"
         at = f" in revision {self._run.failed}" if self._run.failed else ""
         message = f"interrupted{at}: {error.message}; the database is {where}"
         leftovers = await self._leftovers(said)
         if leftovers:
             return _partly(message, leftovers, {"revision": self._run.failed})
+        if isinstance(error, WorkerLostError) and error.by_itself:
+            return MigrationFailedError(message, hint="let the revision raise an exception instead of ending its process")
         return InterruptedMigrationError(message, hint=_AGAIN if self._run.after is not None else _UNKNOWN)
 
     def locks_not_obtained(self, error: LostRaceError) -> TableLocksNotObtainedError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -18,7 +18,8 @@ from headstart.observe import SPEAK, Blocker, blockers, progress_of
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from headstart.worker.supervise import Process
+    from headstart.worker.messages import Task
+    from headstart.worker.supervise import Hear, Process
 
 BEAT = 2.0
 """Seconds between two signs of life of the supervisor's session."""
@@ -72,6 +73,30 @@ class Watch:
     def heard(self) -> None:
         """The log has just spoken of this task."""
         self._quiet_since = time.monotonic()
+
+    async def over(self, task: Task, hear: Hear) -> Any:  # noqa: ANN401  (what the task gives)
+        """Have the process do a task, and watch it meanwhile. If this is cancelled, or raises, `Process.stop` follows.
+
+        Args:
+            task: what.
+            hear: as for `Process.do`.
+
+        Raises:
+            TaskFailedError: it has failed.
+            WorkerLostError: its process has ended without a word.
+            InterruptedMigrationError: as `until_lost`.
+        """
+        doing = asyncio.ensure_future(self._process.do(task, hear))
+        watching = asyncio.ensure_future(self.until_lost())
+        try:
+            await asyncio.wait([doing, watching], return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                watching.result()  # raises
+            return await doing
+        finally:
+            for each in (doing, watching):
+                each.cancel()
+            await asyncio.gather(doing, watching, return_exceptions=True)
 
     async def until_lost(self) -> None:
         """Watch until this is cancelled.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from headstart import ledger, postgres, version_table
-from headstart.ledger.writer import complete, writable
+from headstart.ledger.state import prepare
+from headstart.ledger.writer import complete
 from headstart.lock import WORK
 from headstart.run import spell
 from headstart.steps import backup
@@ -127,7 +128,13 @@ class Work:
             run, self._ready, self._found, self._process, self._access, plan, up=up, book=book
         )
         if book is not None:
-            await complete(self._ready.connection, run.run_id, expected=len(plan.steps), log=run.log)
+            await complete(
+                self._ready.connection,
+                run.run_id,
+                expected=len(plan.steps),
+                log=run.log,
+                version_table=book.history,
+            )
         return UpToDate(recorded=recorded, place=plan.place)
 
     async def verify(self, plan: UpToDate | Pending) -> None:
@@ -179,15 +186,20 @@ class Work:
             except TaskFailedError as error:
                 raise failure(error) from error
             if book is not None:
-                await complete(connection, run.run_id, expected=1, log=run.log)
+                await complete(connection, run.run_id, expected=1, log=run.log, version_table=book.history)
         return UpToDate(recorded=recorded, place=found[-1].place if found else place)
 
     async def _book(self, place: Place) -> Ledger | None:
         """What the ledger's rows say, where they may be written."""
         run = self._run
-        if not await writable(self._ready.connection, log=run.log):
-            return None
         name = ledger.key(place.table, place.configured)
+        writes = await prepare(
+            self._ready.connection,
+            mode=run.settings.ledger,
+            log=run.log,
+            version_table=place.oid or name,
+            role=place.user,
+        )
+        if not writes:
+            return None
         return Ledger(history=name, run_id=run.run_id, image=run.settings.image, backup=run.backup)
-
-

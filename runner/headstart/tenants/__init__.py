@@ -20,7 +20,8 @@ from headstart import log as logs
 from headstart import postgres, safety
 from headstart.errors import HeadstartError
 from headstart.exits import Exit
-from headstart.ledger.writer import create, writable
+from headstart.ledger.state import prepare
+from headstart.ledger.table import create
 from headstart.run import Outcome, Run, spell
 from headstart.secret import Redactor
 from headstart.tenants import targets as lists
@@ -196,7 +197,7 @@ class _Work:
                     intended=tuple(sorted({revision for plan in pending for revision in plan.after})),
                 )
                 await share(ready.connection)  # nobody takes another one before this run has ended
-        if await writable(ready.connection, log=run.log):
+        if await prepare(ready.connection, mode=settings.ledger, log=run.log):
             await create(ready.connection)  # the first of each would be in each other's way
 
     async def all(self, canaries: Sequence[Tenant], others: Sequence[Tenant]) -> None:

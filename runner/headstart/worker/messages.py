@@ -13,6 +13,10 @@ from headstart.history.project import Project
 from headstart.secret import Secret
 
 
+DESCRIPTORS_CLOSED = 120
+"""Exit status of a fork whose socket env.py has closed."""
+
+
 class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
     """Base of all of them: the class's name says which it is."""
 

@@ -226,10 +226,7 @@ class _Work:
         self._environment = environment
         self._statements = environment.statements
         self._started = 0.0
-        self._writer = None
-        if task.ledger is not None:
-            given = task.ledger
-            self._writer = Writer(given.history, run_id=given.run_id, image=given.image, backup=given.backup)
+        self._writer: Writer | None = None
         self.step: RevisionStep | None = None
         self.recorded: set[str] = set()
         self.done = False
@@ -242,6 +239,7 @@ class _Work:
         steps = [project.step_of(directory, wanted) for wanted in task.steps]
         planned = self._environment.planned(heads, context, steps)
         self._port.send(planned)
+        self._writer = _writer(task.ledger, planned.place)
         if task.before is not None and set(heads) != set(task.before):
             raise _moved(f"the database is at {', '.join(sorted(heads)) or 'base'} by now")
         if planned.one_transaction and not task.one_transaction:
@@ -317,12 +315,15 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
     environment = Environment(task, port, work=True)
     found: set[str] = set()
     left = 0
+    writer: Writer | None = None
 
     def feed(heads: tuple[str, ...], context: MigrationContext) -> Iterator[StampStep]:
-        nonlocal found, left
+        nonlocal found, left, writer
         project.read(environment.directory)
         found = set(heads)
-        port.send(environment.planned(heads, context, []))
+        planned = environment.planned(heads, context, [])
+        port.send(planned)
+        writer = _writer(task.ledger, planned.place)
         try:
             steps = environment.directory._stamp_revs(task.revisions, heads)  # noqa: SLF001  (what alembic.command calls)
         except Exception as error:
@@ -342,10 +343,8 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
             record(ctx)
 
     def record(context: MigrationContext) -> None:
-        if task.ledger is None:
+        if writer is None:
             return
-        given = task.ledger
-        writer = Writer(given.history, run_id=given.run_id, image=given.image, backup=given.backup)
         held = project.lineage(environment.directory, sorted(found)) if found else []
         meant = [each for each in held if task.known.get(each.revision) != each.sha256 or each.revision in found]
         execute(
@@ -360,6 +359,14 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
     except BaseException as error:
         raise _reported(error, environment) from error
     return tuple(sorted(found))
+
+
+def _writer(given: messages.Ledger | None, place: Place) -> Writer | None:
+    if given is None:
+        return None
+    return Writer(
+        given.history, run_id=given.run_id, image=given.image, backup=given.backup, version_table=place.oid
+    )
 
 
 def _of_ledger(step: messages.Step) -> Any:  # noqa: ANN401  (a Revision)

@@ -20,6 +20,7 @@ import asyncpg
 from headstart.errors import HeadstartError
 from headstart.process import Finished as EndedProcess
 from headstart.worker.messages import (
+    DESCRIPTORS_CLOSED,
     Connected,
     Ended,
     Failed,
@@ -63,7 +64,16 @@ class TaskFailedError(Exception):
 
 
 class WorkerLostError(HeadstartError):
-    """The process that ran env.py has ended without a word."""
+    """The process that ran env.py has ended without a word.
+
+    Args:
+        message: how.
+        by_itself: it has left by an exit status: env.py's own doing. Otherwise a signal has ended it, or nobody knows.
+    """
+
+    def __init__(self, message: str, *, by_itself: bool) -> None:
+        super().__init__(message)
+        self.by_itself = by_itself
 
 
 class Worker:
@@ -198,8 +208,8 @@ class Process:
             TaskFailedError: it has failed.
             WorkerLostError: its process has ended without a word.
         """
+        self.backends.clear()
         if self._fork is None:
-            self.backends.clear()
             self._fork = await _Fork.open(self._worker, self._log)
         self._fork.send(task)
         return await self._answer(hear)
@@ -225,7 +235,10 @@ class Process:
                 case None | Ended():
                     self._leave()
                     said = self._worker.last_words()
-                    raise WorkerLostError(_how_it_ended(message, fork.pid) + (f": {said}" if said else ""))
+                    by_itself = message is not None and message.code >= 0
+                    raise WorkerLostError(
+                        _how_it_ended(message, fork.pid) + (f": {said}" if said else ""), by_itself=by_itself
+                    )
                 case Finished():
                     if not message.reusable:
                         self._leave()
@@ -326,10 +339,12 @@ def _failure_of(reading: asyncio.Task[Any] | None) -> TaskFailedError | None:
 
 def _how_it_ended(message: Ended | None, pid: int) -> str:
     if message is None:
-        return f"the process that ran env.py (pid {pid}) closed its descriptors, or was lost"
+        return f"the process that ran env.py (pid {pid}) was lost"
     how = EndedProcess(argv=(), returncode=message.code, stderr="", seconds=0.0).how
     if message.code == -signal.SIGKILL:
         how += ": out of memory?"
+    elif message.code == DESCRIPTORS_CLOSED:
+        how += ": it closed its descriptors"
     elif message.code >= 0:
         how += ": os._exit?"
     return f"the process that ran env.py was {how}" if message.code < 0 else f"the process that ran env.py ended by itself ({how})"

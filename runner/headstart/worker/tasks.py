@@ -60,7 +60,10 @@ def serve(channel: socket.socket) -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # whatever env.py has put in their place
                 stream.flush()
-        port.send(answer)
+        try:
+            port.send(answer)
+        except OSError:
+            os._exit(messages.DESCRIPTORS_CLOSED)
         if not isinstance(answer, Finished) or not answer.reusable:
             return
 

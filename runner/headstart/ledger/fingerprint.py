@@ -1,0 +1,149 @@
+"""What a revision file does, whatever it looks like: two files with one fingerprint do the same.
+
+It is taken of the syntax tree, without places. Left out is what formatters and upgraders change and what nothing that
+`upgrade()` or `downgrade()` does hangs on: comments, docstrings, quotes, annotations, and where and how a name is
+imported. What a class annotates stays: `Mapped[int]` or a dataclass's field says what its table or arguments are.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import contextlib
+import functools
+import hashlib
+from collections.abc import Iterator
+from typing import Final, cast
+
+_PASSED_OVER: Final = frozenset({"ctx", "kind", "type_comment"})
+_RENAMED: Final = {name: name.lower() for name in ("Dict", "FrozenSet", "List", "Set", "Tuple", "Type")}
+
+
+def fingerprint(source: bytes) -> str:
+    """The fingerprint of a revision file; of its bytes if it is not Python, or too deep for Python's own parser.
+
+    Args:
+        source: the file.
+    """
+    try:
+        tree = ast.parse(source)
+        _strip(tree)
+        _gather_imports(tree)
+        return hashlib.sha256("\0".join(_parts(tree)).encode("utf-8", "surrogatepass")).hexdigest()
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return hashlib.sha256(source).hexdigest()
+
+
+def _strip(tree: ast.Module) -> None:
+    """Take out annotations, and statements that do nothing."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+        for name, body in _bodies(node):
+            in_class = isinstance(node, ast.ClassDef)
+            setattr(node, name, [kept for each in body for kept in _kept(each, in_class=in_class)])
+
+
+def _kept(statement: ast.stmt, *, in_class: bool) -> list[ast.stmt]:
+    match statement:
+        case ast.Pass() | ast.Expr(value=ast.Constant()):  # a docstring, too
+            return []
+        case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+            return [kept for each in statement.orelse for kept in _kept(each, in_class=in_class)]
+        case ast.AnnAssign() if in_class:
+            statement.annotation = _Modern().visit(statement.annotation)
+        case ast.AnnAssign(value=None):
+            return []
+        case ast.AnnAssign(target=target, value=ast.expr() as value):
+            return [ast.Assign(targets=[target], value=value)]
+    return [statement]
+
+
+class _Modern(ast.NodeTransformer):
+    """Annotations as new versions of Python spell them."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        """A quoted name is that name."""
+        if isinstance(node.value, str):
+            with contextlib.suppress(SyntaxError):  # `Literal["a b"]`
+                return cast("ast.expr", self.visit(ast.parse(node.value, mode="eval").body))
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """`List` is `list`."""
+        return ast.Name(_RENAMED.get(node.id, node.id))
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        """`typing.List` is `List`."""
+        match node.value:
+            case ast.Name(id="typing"):
+                return self.visit_Name(ast.Name(node.attr))
+        self.generic_visit(node)
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        """`Optional[x]` is `x | None`, `Union[x, y]` is `x | y`."""
+        self.generic_visit(node)
+        match node:
+            case ast.Subscript(value=ast.Name(id="Optional"), slice=kind):
+                return ast.BinOp(kind, ast.BitOr(), ast.Constant(None))
+            case ast.Subscript(value=ast.Name(id="Union"), slice=ast.Tuple(elts=kinds)):
+                return functools.reduce(lambda left, right: ast.BinOp(left, ast.BitOr(), right), kinds)
+        return node
+
+
+def _gather_imports(tree: ast.Module) -> None:
+    """Put a sorted list of what each block imports, and of that what the file uses, in place of its imports."""
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for node in ast.walk(tree):
+        for name, body in _bodies(node):
+            imports = {key for each in body for key in _imported(each, used)}
+            rest = [each for each in body if not isinstance(each, ast.Import | ast.ImportFrom)]
+            setattr(node, name, [*(ast.Expr(ast.Constant(repr(key))) for key in sorted(imports)), *rest])
+
+
+def _imported(statement: ast.stmt, used: set[str]) -> Iterator[tuple[str, str, str]]:
+    """Module, name and the name in this file of what a statement imports and the file uses."""
+    match statement:
+        case ast.Import(names=names):
+            for each in names:
+                here = each.asname or each.name.partition(".")[0]
+                if here in used:
+                    yield each.name, "", each.asname or ""
+        case ast.ImportFrom(module=module, names=names, level=level) if module != "__future__":
+            for each in names:
+                if each.name == "*" or (each.asname or each.name) in used:
+                    old = module in {"typing", "typing_extensions"} and each.name in collections.abc.__all__
+                    yield "collections.abc" if old else "." * level + (module or ""), each.name, each.asname or ""
+
+
+def _bodies(node: ast.AST) -> Iterator[tuple[str, list[ast.stmt]]]:
+    for name, value in list(ast.iter_fields(node)):
+        if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+            yield name, value
+
+
+def _parts(tree: ast.Module) -> Iterator[str]:
+    """The tree, node by node: not by recursion, so that no file is too deep.
+
+    A field that is empty is passed over, so that a newer Python, whose tree has fields that an older one's has not,
+    gives the same.
+    """
+    stack: list[object] = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.AST):
+            fields = [
+                (name, value)
+                for name, value in ast.iter_fields(node)
+                if name not in _PASSED_OVER and value is not None and value != []
+            ]
+            yield f"{type(node).__name__} {' '.join(name for name, _ in fields)}"
+            stack += [value for _, value in reversed(fields)]
+        elif isinstance(node, list):
+            yield str(len(node))
+            stack += reversed(node)
+        else:
+            yield repr(node)
