@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headstart import catalog, postgres
+from headstart import catalog, ledger, postgres
 from headstart.errors import ConfigurationError, VerificationFailedError
 from headstart.lock import kept
 from headstart.replay import replay
 from headstart.run import spell
 from headstart.scratch import scratch_server
-from headstart.up import connected, find, load, locked
+from headstart.steps.connect import connected, find, locked
+from headstart.steps.work import Work
+from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
     from headstart.catalog import Catalog, Difference
@@ -55,19 +57,21 @@ async def adopt(
         VerificationFailedError: there are differences (80).
     """
     found = find(run)
-    async with connected(run) as ready, locked(run, ready):
-        work = await load(run, ready, found, strict=False)
-        if run.before:
+    async with connected(run) as ready, Work.opened(run, ready, found) as work, locked(run, ready):
+        state = await work.plan(strict=False, target="")
+        where = state.place
+        assert where is not None  # noqa: S101  (env.py has said so)
+        if state.recorded:
             raise ConfigurationError(
-                f"the database is at {spell(run.before)} already: there is nothing to adopt",
+                f"the database is at {spell(state.recorded)} already: there is nothing to adopt",
                 hint="`headstart up` brings it to head; `headstart stamp` corrects what is recorded",
             )
-        if not await postgres.holds_user_tables(ready.connection, work.name.rpartition(".")[2]):
+        if not await postgres.holds_user_tables(ready.connection, where.table):
             raise ConfigurationError(
                 "the database holds no tables: there is nothing to adopt", hint="`headstart up` makes them"
             )
-        await work.guard()
-        passing_over = (work.name, *ignored)
+        await work.guard(state)
+        passing_over = (ledger.key(where.table, where.configured), *ignored)
         major = ready.server.version_num // 10000
         with run.timed("compare"):
             ours = await catalog.read(ready.connection, passing_over=passing_over)
@@ -75,7 +79,8 @@ async def adopt(
                 kept(ready.connection) as beat,
                 scratch_server(run.settings, major=major, log=run.log) as scratch,
                 scratch.database() as dsn,
-                replay(run, dsn) as history,
+                Worker(cwd=run.cwd, environ=run.environ) as worker,
+                replay(run, dsn, worker) as history,
             ):
                 place = await _search(history, ours, passing_over, revision, beat)
         for line in place.told():
@@ -86,8 +91,7 @@ async def adopt(
             run.log.warning("adopted_with_differences", revision=spell(place.revisions), differences=place.told())
         else:
             run.log.info("schema_matches", revision=spell(place.revisions), of=len(history.revisions))
-        await work.adopt(place.revisions)
-        await work.verify()
+        await work.verify(await work.stamp(where, place.revisions, action="adopted"))
 
 
 async def _search(

@@ -101,9 +101,9 @@ async def _pooler(run: Run, ready: Ready) -> str:
 
 
 async def _revision(run: Run, ready: Ready) -> str:
-    plan = await standing(run, ready, find(run))
-    pending = f"{len(plan.steps)} pending" if isinstance(plan, Pending) else f"at {run.settings.target}"
-    return f"{spell(plan.recorded)}, {pending}"
+    state = await standing(run, ready, find(run))
+    pending = f"{len(state.steps)} pending" if isinstance(state, Pending) else f"at {run.settings.target}"
+    return f"{spell(state.recorded)}, {pending}"
 
 
 async def _privileges(run: Run, ready: Ready) -> str:

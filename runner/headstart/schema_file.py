@@ -24,16 +24,20 @@ from headstart.graph import Revision
 from headstart.ledger.fingerprint import fingerprint
 from headstart.ledger.state import prepare
 from headstart.ledger.writer import Writer, complete
+from headstart.lock import WORK, kept
 from headstart.observe import SPEAK, summary
 from headstart.plan import decide
 from headstart.run import Run, spell
+from headstart.script_run import failure_of
+from headstart.steps import backup
+from headstart.steps.compare import Undetermined
 from headstart.version_table import find_version_table, recorded_revisions, require_write_privilege
 
 if TYPE_CHECKING:
     from headstart.history import History
-    from headstart.plan import Plan
     from headstart.readiness import Ready
     from headstart.script_connection import ScriptConnection
+    from headstart.steps.compare import Comparison
 
 _TITLE: Final = "-- The schema at head, written by `headstart schema dump`. Not to be edited: write it anew."
 _FORMAT: Final = "1"
@@ -168,7 +172,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def at_hand(run: Run, history: History) -> AtHand:
+async def at_hand(run: Run, history: History) -> AtHand:
     """What a schema file has to be of.
 
     Raises:
@@ -182,10 +186,12 @@ def at_hand(run: Run, history: History) -> AtHand:
         return AtHand(plan.after, [graph.revisions[i] for i in plan.pending], table)
     if target not in {"head", "heads"}:
         raise ConfigurationError(f"a schema file is of head, not of {target!r}", hint="leave HEADSTART_TARGET out")
-    from headstart.alembic_bridge.scripts import Scripts
+    from headstart.steps.describe import describe
+    from headstart.worker.supervise import Worker
 
-    scripts = Scripts(project, "postgresql+asyncpg://", run.options)
-    return AtHand(scripts.heads, scripts.lineage(scripts.heads), table)
+    async with Worker(cwd=run.cwd, environ=run.environ) as worker:
+        described = await describe(run, worker, project)
+    return AtHand(described.heads, described.below(described.heads), table)
 
 
 async def in_the_way(connection: ScriptConnection, version_table: str) -> list[str]:
@@ -194,14 +200,14 @@ async def in_the_way(connection: ScriptConnection, version_table: str) -> list[s
     return [what for what in found if what.startswith(_IN_THE_WAY)]
 
 
-async def load_instead(run: Run, ready: Ready, history: History, plan: Plan | None) -> bool:
+async def load_instead(run: Run, ready: Ready, history: History, state: Comparison) -> bool:
     """Bring an empty database to the target by the schema file of the settings, if it is provably the target's.
 
     Args:
         run: this run; HEADSTART_SCHEMA_FILE is set.
         ready: the connection that holds the migration lock.
         history: the revision files.
-        plan: what the comparison under the lock has given.
+        state: what the comparison under the lock has given.
 
     Returns:
         Whether it did. Otherwise nothing is changed, and the log says why.
@@ -209,7 +215,7 @@ async def load_instead(run: Run, ready: Ready, history: History, plan: Plan | No
     Raises:
         MigrationFailedError: the file does not run; nothing of it is kept (60).
     """
-    if plan is not None and plan.before:
+    if not isinstance(state, Undetermined) and state.recorded:
         return False  # ordinary revisions on a database that is in use: nothing to say about
     path = Path(run.cwd, run.settings.schema_file or "")
     try:
@@ -223,15 +229,13 @@ async def load_instead(run: Run, ready: Ready, history: History, plan: Plan | No
         )
         return False
     if run.settings.backup == "always":
-        from headstart.steps import backup as backups_of
-
-        await safety.back_up(run, ready, before=(), intended=file.revisions)
+        await backup.back_up(run, ready, before=(), intended=file.revisions)
     await load(run, ready, file, now.files, path=path)
     return True
 
 
 async def _usable(run: Run, ready: Ready, history: History, path: Path) -> tuple[SchemaFile, AtHand]:
-    now = at_hand(run, history)
+    now = await at_hand(run, history)
     file = SchemaFile.read(path)
     file.require_fresh(now, path)
     recorded = await recorded_revisions(ready.connection, *file.place)
@@ -264,7 +268,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
 
     Args:
         run: this run.
-        ready: the connection that holds the migration lock, to an empty database.
+        ready: the connection that holds the migration lock, to an empty database; the file has a session of its own.
         file: what is loaded; proven.
         files: the revision files that it stands for.
         path: where it was read from, for messages.
@@ -283,13 +287,13 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
         if await prepare(connection, mode=run.settings.ledger, log=run.log, version_table=file.version_table):
             writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.backup)
         run.log.info("schema_loading", file=str(path), revision=spell(file.revisions))
-        async with _speaking(run, connection):
+        async with _session(run, ready) as session, _speaking(run, session):
             try:
-                async with connection.transaction():
-                    await _fill(connection, file, files, writer)
+                async with session.transaction():
+                    await _fill(session, file, files, writer)
                     run.after = None  # until the server has answered the COMMIT
             except asyncpg.PostgresError as error:
-                raise _failed(connection, error, path) from error
+                raise _failed(error, path) from error
         run.after = file.revisions
         if writer is not None:
             await complete(connection, run.run_id, expected=len(files), log=run.log, version_table=file.version_table)
@@ -317,16 +321,38 @@ async def _fill(connection: ScriptConnection, file: SchemaFile, files: list[Revi
         )
 
 
-def _failed(connection: ScriptConnection, error: asyncpg.PostgresError, path: Path) -> MigrationFailedError:
+def _failed(error: asyncpg.PostgresError, path: Path) -> MigrationFailedError:
     """What the server said, and to which statement."""
-    failure = connection.last_error
-    at = f": {summary(failure.statement)}" if failure is not None and failure.error is error else ""
+    failure = failure_of(error)
+    at = f": {summary(failure.statement)}" if failure is not None else ""
     return MigrationFailedError(
         f"the schema file {path} failed ({error.sqlstate}): {postgres.first_line(error)}{at}; nothing of it was kept",
         hint="see what the database or role lacks (a role, an extension, a privilege), or run the revisions one by one:"
         " `headstart up` without HEADSTART_SCHEMA_FILE",
         sqlstate=error.sqlstate,
     )
+
+
+@contextlib.asynccontextmanager
+async def _session(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
+    """A session for the file. It has the lock's second key: if the lock is lost, nobody gets in before it ends.
+
+    Raises:
+        InterruptedMigrationError: the lock's session was lost meanwhile (63); nothing is kept.
+    """
+    session = await postgres.connect(ready.dsn, timeout=10, application_name=run.application_name)
+    try:
+        await postgres.prepare_session(
+            session,
+            lock_timeout=run.settings.table_lock_timeout,
+            statement_timeout=run.settings.statement_timeout,
+            log=run.log,
+        )
+        await session.fetchval("select pg_catalog.pg_try_advisory_lock_shared($1)", WORK)
+        async with kept(ready.connection):
+            yield session
+    finally:
+        await postgres.close(session)
 
 
 @contextlib.asynccontextmanager

@@ -35,6 +35,7 @@ from headstart.replay import replay
 from headstart.run import Outcome, Run, conduct
 from headstart.scratch import Scratch, scratch_server
 from headstart.secret import Redactor
+from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -86,8 +87,7 @@ class Server:
             folder: what the project's relative paths start from.
         """
         said = io.StringIO()
-        with contextlib.chdir(folder):
-            outcome = self._loop.run(_migrated(settings, folder, said))
+        outcome = self._loop.run(_migrated(settings, folder, said))
         if not outcome.ok:
             sys.stderr.write(said.getvalue())  # pytest shows it below the failure
             raise _failure(f"{outcome.error} (exit {int(outcome.exit)}, {outcome.exit.outcome})", outcome.hint)
@@ -182,7 +182,10 @@ async def _migrated(settings: Settings, folder: Path, said: io.StringIO) -> Outc
         graph = history.read(settings.config, cwd=run.cwd, explicit=settings.config_explicit).graph
         if graph is not None:
             decide((), graph, settings.target)  # tells of several heads what Alembic does not
-        async with replay(run, settings.dsn) as revisions:
+        async with (
+            Worker(cwd=run.cwd, environ=run.environ) as worker,
+            replay(run, settings.dsn, worker) as revisions,
+        ):
             await revisions.up(settings.target)
 
     run = Run(settings, log, "testing", environ=os.environ, cwd=str(folder), redact=redact)

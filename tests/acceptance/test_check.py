@@ -13,7 +13,7 @@ import pytest
 from acceptance.checks import ended, leaks_nothing, make_role, planted, with_password
 from support.postgres import psql, script
 from support.process import RUNNER
-from support.project import fingerprint
+from support.project import INI, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -198,11 +198,49 @@ class TestClean:
         self, project: Project, check: Check, any_database: str
     ) -> None:
         """DATABASE_URL may be there: nothing in that database changes."""
-        project.in_env("import os; config.set_main_option('sqlalchemy.url', os.environ['DATABASE_URL'])")
+        url = "os.environ['DATABASE_URL'].replace('postgresql:', 'postgresql+asyncpg:').replace('%', '%%')"
+        project.in_env(f"import os; config.set_main_option('sqlalchemy.url', {url})")
         project.revision("a1", A, undo=["drop table a"])
         before = fingerprint(any_database)
         check(url=any_database)
         assert fingerprint(any_database) == before
+
+    def test_a_database_of_env_py_is_never_reached(
+        self, project: Project, check: Check, any_server: Postgres, any_database: str
+    ) -> None:
+        """An env.py with an address of its own, whatever its engine, opens no session there."""
+        models(
+            project,
+            f"""{MODELS}
+from sqlalchemy import create_engine
+OWN = {any_database!r}
+config.set_main_option("sqlalchemy.url", OWN.replace("postgresql:", "postgresql+asyncpg:").replace("%", "%%"))
+with create_engine(OWN.replace("postgresql:", "postgresql+psycopg2:")).connect() as connection:
+    assert connection.exec_driver_sql("select current_database()").scalar().startswith("headstart_scratch_")
+""",
+        )
+        project.revision("a1", A, undo=["drop table a"])
+        project.revision("b2", "create table b (id bigint)", undo=["drop table b"])
+        name = urlsplit(any_database).path.removeprefix("/")
+        psql(any_server.url(), f"alter database {name} allow_connections false")
+        report = json.loads(check("--format", "json", code=80).stdout)
+        assert [each["key"] for each in report["findings"]] == ["models:remove_table:table b"]
+
+    def test_one_transaction_for_all(self, project: Project, check: Check, found: Found) -> None:
+        """An env.py that holds one transaction around all revisions is checked revision by revision, too."""
+        models(project)
+        text = project.env.read_text(encoding="utf-8")
+        assert "with connectable.connect() as connection:" in text
+        project.env.write_text(text.replace("connectable.connect()", "connectable.begin()"), encoding="utf-8")
+        project.revision("a1", A, undo=["drop table a"])
+        check()
+        project.revision("b2", "create table b (id bigint)")
+        project.revision("c3", "alter table a add c text", undo=["alter table a drop c"])
+        assert [each["key"] for each in found()] == [
+            "round-trip:b2:downgrade-empty",
+            "models:remove_table:table b",
+            "models:remove_column:column a.c",
+        ]
 
 
 class TestReferenceProject:
@@ -720,9 +758,7 @@ class TestShown:
 
     def test_github(self, project: Project, check: Check, repository: Callable[[], None]) -> None:
         """Annotations are written as GitHub reads them, with paths from the top of the repository."""
-        (project.folder / "alembic.ini").write_text(
-            "[alembic]\nscript_location = %(here)s/50%%, a:b\npath_separator = os\n", encoding="utf-8"
-        )
+        project.ini.write_text(INI.replace("%(here)s/migrations", "%(here)s/50%%, a:b"), encoding="utf-8")
         project.env.parent.rename(project.folder / "50%, a:b")
         project.versions = project.folder / "50%, a:b" / "versions"
         project.revision("a1", "select 'a\nb' as x from nowhere_at_100%", undo=["select 1"])

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
-import json
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from headstart import catalog
 from headstart import log as logs
-from headstart.errors import ConfigurationError, MigrationFailedError
+from headstart.errors import ConfigurationError, MigrationFailedError, VerificationFailedError
 from headstart.program import settings_from
 from headstart.replay import Replay, replay
 from headstart.run import Run
 from headstart.scratch import scratch_server
+from headstart.worker.supervise import Worker
 from support.postgres import psql
 from support.project import Project, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from support.postgres import Postgres
 
+    Replaying = Callable[[Project], AbstractAsyncContextManager[Replay]]
     Start = Callable[[], AbstractAsyncContextManager[Replay]]
 
 
@@ -43,19 +45,30 @@ def heard() -> io.StringIO:
 
 
 @pytest.fixture
-def start(project: Project, any_server: Postgres, heard: io.StringIO) -> Start:
-    """Replay the project on a new scratch database."""
+def replaying(any_server: Postgres, heard: io.StringIO) -> Replaying:
+    """Replay a project on a new scratch database."""
     settings = settings_from({"HEADSTART_SCRATCH_URL": any_server.url()}, require_database=False)
     log = logs.build(heard, json=True, run_id="test", redact=str)
-    run = Run(settings, log, "test", environ=os.environ, cwd=str(project.folder), redact=str)
 
     @asynccontextmanager
-    async def started() -> AsyncIterator[Replay]:
-        async with scratch_server(settings, log=log) as server, server.database() as dsn, replay(run, dsn) as made:
+    async def started(project: Project) -> AsyncIterator[Replay]:
+        run = Run(settings, log, "test", environ=dict(os.environ), cwd=str(project.folder), redact=str)
+        async with (
+            Worker(cwd=run.cwd, environ=run.environ) as worker,
+            scratch_server(settings, log=log) as server,
+            server.database() as dsn,
+            replay(run, dsn, worker) as made,
+        ):
             yield made
         assert run.applied == []
 
     return started
+
+
+@pytest.fixture
+def start(project: Project, replaying: Replaying) -> Start:
+    """Replay the project on a new scratch database."""
+    return lambda: replaying(project)
 
 
 async def tables(made: Replay) -> list[str]:
@@ -81,12 +94,12 @@ async def test_up_and_down(project: Project, start: Start) -> None:
 
 
 async def test_the_log_is_quiet(project: Project, start: Start, heard: io.StringIO) -> None:
-    """Neither a revision nor what it prints is logged; a warning is."""
+    """Neither a revision nor what it prints or logs is logged."""
     project.revision("a1", body="print('hello'); op.execute('select 1')")
     project.revision("b2", body="import logging; logging.getLogger('mine').warning('careful')")
     async with start() as made:
         await made.up()
-    assert [line["message"] for line in map(json.loads, heard.getvalue().splitlines())] == ["careful"]
+    assert heard.getvalue() == ""
 
 
 async def test_one_by_one_in_branches(project: Project, start: Start) -> None:
@@ -150,22 +163,17 @@ async def test_a_failure(project: Project, start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
-    [
-        "os.environ['DATABASE_URL']",
-        "os.environ['DATABASE_URL'].replace('postgresql://', 'postgresql+psycopg2://')",
-        "'postgresql+asyncpg://somebody:else@real.example/real'",
-        "'postgresql+psycopg2://somebody:else@real.example/real'",
-        "REAL",
-        "REAL.replace('postgresql://', 'postgresql+psycopg2://')",
-    ],
+    "url", ["os.environ['DATABASE_URL']", "'postgresql://somebody:else@real.example/real'", "REAL"]
 )
+@pytest.mark.parametrize(("template", "driver"), [("generic", "psycopg2"), ("async", "asyncpg")])
 @pytest.mark.parametrize("variables", [{}, {"DATABASE_URL": "postgres://somebody:else@real.example/real"}])
 async def test_a_url_of_its_own(
-    project: Project,
-    start: Start,
+    tmp_path: Path,
+    replaying: Replaying,
     any_database: str,
     monkeypatch: pytest.MonkeyPatch,
+    template: str,
+    driver: str,
     url: str,
     variables: dict[str, str],
 ) -> None:
@@ -173,15 +181,17 @@ async def test_a_url_of_its_own(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     before, variables_before = fingerprint(any_database), dict(os.environ)
+    project = Project(tmp_path / "own", template=template)
     project.in_env(
         f"""
         import os
         REAL = {any_database!r}
-        config.set_main_option('sqlalchemy.url', {url}.replace('postgres://', 'postgresql://').replace('%', '%%'))
+        url = {url}.partition("://")[2]
+        config.set_main_option("sqlalchemy.url", f"postgresql+{driver}://{{url}}".replace("%", "%%"))
         """
     )
     project.revision("a1", "create table a (id int)")
-    async with start() as made:
+    async with replaying(project) as made:
         await made.up()
         assert await tables(made) == ["a"]
     assert fingerprint(any_database) == before
@@ -232,6 +242,123 @@ with engine.connect() as connection:
         async with start():
             pass
     assert fingerprint(any_database) == before
+
+
+def in_one_transaction(project: Project) -> None:
+    """Let env.py hold one transaction around all revisions."""
+    text = project.env.read_text(encoding="utf-8")
+    assert "with connectable.connect() as connection:" in text
+    project.env.write_text(
+        text.replace("with connectable.connect() as connection:", "with connectable.begin() as connection:"),
+        encoding="utf-8",
+    )
+
+
+async def test_one_transaction_for_all(project: Project, start: Start) -> None:
+    """An env.py that holds one transaction commits what it is run for, and each step can be looked at all the same."""
+    in_one_transaction(project)
+    for name in ("a", "b", "c"):
+        project.revision(name, f"create table {name} (id int)", undo=[f"drop table {name}"])
+    async with start() as made:
+        await made.apply("a")
+        assert (made.recorded, await tables(made)) == (("a",), ["a"])
+        await made.revert("a")
+        assert (made.recorded, await tables(made)) == ((), [])
+        assert await made.up() == ("a", "b", "c")
+        assert (made.recorded, await tables(made)) == (("c",), ["a", "b", "c"])
+        await made.stamp(["b"])
+        assert made.recorded == ("b",)
+        assert (await made.down("-1"), made.recorded, await tables(made)) == (("b",), ("a",), ["a", "c"])
+        dropped = [each.text for each in made.statements if each.direction == "downgrade"]
+        assert dropped == ["drop table a", "drop table b"]
+
+
+async def test_one_transaction_that_fails(project: Project, start: Start) -> None:
+    """All of what env.py was run for is rolled back, and the next step begins where the database is."""
+    in_one_transaction(project)
+    project.revision("a1", "create table a (id int)")
+    project.revision("b2", "create table b (id int)", "selec 1")
+    async with start() as made:
+        with pytest.raises(MigrationFailedError) as failed:
+            await made.up()
+        assert (failed.value.context["revision"], made.recorded, await tables(made)) == ("b2", (), [])
+        assert (await made.up("a1"), made.recorded, await tables(made)) == (("a1",), ("a1",), ["a"])
+
+
+async def test_a_transaction_that_is_never_committed(project: Project, start: Start) -> None:
+    """An env.py that throws away what it was run for is found out."""
+    in_one_transaction(project)
+    text = project.env.read_text(encoding="utf-8")
+    call = "        await connection.run_sync(do_run_migrations)\n"
+    assert call in text
+    project.env.write_text(text.replace(call, f"{call}        await connection.rollback()\n"), encoding="utf-8")
+    project.revision("a1", "create table a (id int)")
+    async with start() as made:
+        with pytest.raises(VerificationFailedError, match="at base instead of a1"):
+            await made.up()
+
+
+async def test_env_py_is_run_once(project: Project, start: Start, tmp_path: Path) -> None:
+    """One run of env.py takes all revisions, however they go; only after a failure there is another."""
+    runs = tmp_path / "runs"
+    project.in_env(f"open({str(runs)!r}, 'a').write('.')")
+    project.revision("a1", "create table a (id int)", undo=["drop table a"])
+    project.revision("b2", "create table b (id int)", undo=["drop table nowhere"])
+    async with start() as made:
+        await made.up()
+        await made.stamp(["a1"])
+        await made.stamp(["b2"])
+        assert runs.read_text(encoding="utf-8") == "."
+        with pytest.raises(MigrationFailedError):
+            await made.revert("b2")
+        await made.stamp(["a1"])
+        await made.revert("a1")
+        assert runs.read_text(encoding="utf-8") == ".."
+        assert (made.recorded, await tables(made)) == ((), ["b"])
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import os; os._exit(3)", "revision a1 failed: the process that ran env.py ended by itself"),
+        ("raise NotImplementedError", "revision a1 failed: NotImplementedError"),
+    ],
+)
+async def test_a_revision_that_ends_otherwise(project: Project, start: Start, code: str, told: str) -> None:
+    """A revision that ends the process, or raises what it likes, has failed like any other."""
+    project.revision("a1", body=code)
+    async with start() as made:
+        with pytest.raises(MigrationFailedError, match=told) as failed:
+            await made.up()
+        assert failed.value.context["revision"] == "a1"
+        assert made.recorded == ()
+
+
+async def test_env_py_that_fails_at_its_end(project: Project, start: Start) -> None:
+    """What env.py does after the migrations counts: it fails as it would for `alembic upgrade`."""
+    with project.env.open("a", encoding="utf-8") as file:
+        file.write("\nraise ValueError('after all')\n")
+    project.revision("a1", "create table a (id int)")
+    with pytest.raises(ConfigurationError, match="after all"):
+        async with start() as made:
+            await made.up()
+
+
+async def test_two_at_once(replaying: Replaying, tmp_path: Path) -> None:
+    """Two replays in one program do not disturb each other, nor the program's own variables and folder."""
+    before, here = dict(os.environ), Path.cwd()
+    projects = [Project(tmp_path / name) for name in ("one", "two")]
+    for project in projects:
+        project.in_env("import os; assert os.getcwd() == os.path.dirname(os.path.abspath(config.config_file_name))")
+        project.revision("a1", f"create table {project.folder.name} (id int)")
+
+    async def made_by(project: Project) -> list[str]:
+        async with replaying(project) as made:
+            await made.up()
+            return await tables(made)
+
+    assert await asyncio.gather(*map(made_by, projects)) == [["one"], ["two"]]
+    assert (dict(os.environ), Path.cwd()) == (before, here)
 
 
 async def test_two_dozen_revisions_three_times(project: Project, start: Start) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headstart import catalog, version_table
-from headstart.alembic_bridge.compare import compare
 from headstart.check.finding import Finding
 from headstart.errors import MigrationFailedError
-from headstart.log import quiet
 from headstart.replay import Replay, replay
 from headstart.schema import dumping
 from headstart.scratch import scratch_server
-from headstart.up import connected
+from headstart.steps.connect import connected
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,23 +19,23 @@ if TYPE_CHECKING:
     from headstart.dsn import Dsn
     from headstart.run import Run
     from headstart.scratch import Scratch
+    from headstart.worker.supervise import Worker
 
 
-async def models(run: Run, at_head: Replay) -> list[Finding] | None:
+async def models(at_head: Replay) -> list[Finding] | None:
     """What `alembic revision --autogenerate` would still find to do; None where env.py gives no target_metadata.
 
     Args:
-        run: this run.
         at_head: a replay of all the revisions.
     """
-    changes = await compare(at_head.scripts, at_head.workbench, log=quiet(run.log))
+    changes = await at_head.compare()
     if changes is None:
         return None
     return [
         Finding(
             check="models",
-            key=f"models:{each.operation}:{each.what}",
-            told=each.told,
+            key=f"models:{each['operation']}:{each['what']}",
+            told=each["told"],
             remedy="`headstart revision --autogenerate -m ...` writes the revision; or correct the models",
         )
         for each in changes
@@ -64,8 +62,12 @@ async def schema_file(run: Run, server: Scratch, dsn: Dsn, at_head: Replay, path
     return [Finding(check="schema-file", key="schema-file:stale", told=reason, remedy=remedy, path=str(path), line=1)]
 
 
-async def drift(run: Run) -> list[Finding]:
+async def drift(run: Run, worker: Worker) -> list[Finding]:
     """Where the run's own database differs from its recorded revision. It is read in a session that cannot write.
+
+    Args:
+        run: this run.
+        worker: runs env.py.
 
     Raises:
         NotReadyError: the database does not answer in time (20), and whatever else a connection may fail of.
@@ -76,7 +78,7 @@ async def drift(run: Run) -> list[Finding]:
         async with (
             scratch_server(run.settings, major=major, log=run.log) as server,
             server.database() as dsn,
-            replay(run, dsn) as expected,
+            replay(run, dsn, worker) as expected,
         ):
             table, schema = expected.version_table, expected.version_schema
             recorded = await version_table.recorded_revisions(ready.connection, table, schema)

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Self
 from headstart import catalog
 from headstart.baseline import read_baseline
 from headstart.check.finding import Finding, few, line_of
-from headstart.errors import HeadstartError, MigrationFailedError, VerificationFailedError
+from headstart.errors import (
+    HeadstartError,
+    InterruptedMigrationError,
+    MigrationFailedError,
+    VerificationFailedError,
+)
 from headstart.replay import Replay, Statement, replay
 
 if TYPE_CHECKING:
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from headstart.dsn import Dsn
     from headstart.run import Run
     from headstart.scratch import Scratch
+    from headstart.worker.supervise import Worker
 
 _SPEAK = 10.0
 _REMEDY = "let downgrade() take back what upgrade() does, and nothing else"
@@ -32,6 +38,7 @@ class Walk:
     Args:
         run: this run.
         server: where the databases are made.
+        worker: runs env.py.
 
     Attributes:
         findings: of the round trip, and why the way ended early.
@@ -40,9 +47,10 @@ class Walk:
         ended: why the head was not reached; None if it was.
     """
 
-    def __init__(self, run: Run, server: Scratch) -> None:
+    def __init__(self, run: Run, server: Scratch, worker: Worker) -> None:
         self._run = run
         self._server = server
+        self._worker = worker
         self._whole = AsyncExitStack()
         self._current = AsyncExitStack()
         self._spare: Dsn | None = None
@@ -136,7 +144,7 @@ class Walk:
             await self.replay.revert(revision)
         except HeadstartError as error:
             _require_revision(error)
-            if isinstance(error.__cause__, NotImplementedError):
+            if error.context.get("raised") == NotImplementedError.__name__:
                 remedy = "write downgrade(), or accept that with --write-baseline"
                 self._found("irreversible", "cannot be reverted: its downgrade() refuses", remedy, revision, error)
             else:
@@ -167,7 +175,7 @@ class Walk:
     async def _open(self, template: Dsn | None = None) -> None:
         self._current = AsyncExitStack()
         self.dsn = await self._current.enter_async_context(self._server.database(template))
-        self.replay: Replay = await self._current.enter_async_context(replay(self._run, self.dsn))
+        self.replay: Replay = await self._current.enter_async_context(replay(self._run, self.dsn, self._worker))
 
     async def _afresh(self, at: int) -> None:
         """Go on in a database that has only ever gone forwards, up to this revision.
@@ -180,7 +188,7 @@ class Walk:
         await self._current.aclose()
         if self._spare is None:
             self._spare = await self._whole.enter_async_context(self._server.database())
-        async with replay(self._run, self._spare) as spare:
+        async with replay(self._run, self._spare, self._worker) as spare:
             for revision in spare.revisions[self._spare_at : at + 1]:
                 await spare.apply(revision)
         self._spare_at, self._went_back = at + 1, False
@@ -219,7 +227,8 @@ def _is_baseline(path: str) -> bool:
 
 def _require_revision(error: HeadstartError) -> None:
     """Only what a revision does is a finding; a server that has gone away is an error like elsewhere."""
-    if not isinstance(error, MigrationFailedError | VerificationFailedError):
+    ours = not isinstance(error, MigrationFailedError | VerificationFailedError)
+    if ours or isinstance(error, InterruptedMigrationError):
         raise error
 
 

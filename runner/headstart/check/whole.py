@@ -14,6 +14,7 @@ from headstart.check.git import read_base
 from headstart.errors import BrokenHistoryError, MigrationFailedError
 from headstart.graph import Graph, build_graph
 from headstart.plan import decide
+from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
     from headstart.check.walk import Walk
@@ -40,19 +41,20 @@ async def check(run: Run, options: Options) -> Report:
     report = Report(checks=options.checks)
     found: list[Finding] = []
     project = None
-    try:
-        files = history.read(
-            run.settings.config, cwd=run.cwd, explicit=run.settings.config_explicit, section=run.section
-        )
-        project = files.project
-        history.check_sources(project)
-        graph = _graph(run, files)
-    except BrokenHistoryError as error:
-        found.append(_broken(error))
-        report.not_run = {each: _HOLE for each in options.checks if each != "heads"}
-    else:
-        report.revisions = len(graph.revisions)
-        await _Checks(run, options, report, found, files, graph).all()
+    async with Worker(cwd=run.cwd, environ=run.environ) as worker:
+        try:
+            files = history.read(
+                run.settings.config, cwd=run.cwd, explicit=run.settings.config_explicit, section=run.section
+            )
+            project = files.project
+            history.check_sources(project)
+            graph = await _graph(run, worker, files)
+        except BrokenHistoryError as error:
+            found.append(_broken(error))
+            report.not_run = {each: _HOLE for each in options.checks if each != "heads"}
+        else:
+            report.revisions = len(graph.revisions)
+            await _Checks(run, worker, options, report, found, files, graph).all()
     place = accepted.place(run, project, options.baseline)
     known = accepted.read(place, needed=options.baseline is not None and not options.write_baseline)
     complete = {each for each in options.checks if each not in report.not_run}
@@ -69,13 +71,13 @@ async def check(run: Run, options: Options) -> Report:
     return report
 
 
-def _graph(run: Run, files: History) -> Graph:
+async def _graph(run: Run, worker: Worker, files: History) -> Graph:
     if files.graph is not None:
         return files.graph
-    from headstart.alembic_bridge.scripts import Scripts
+    from headstart.steps.describe import describe
 
-    scripts = Scripts(files.project, "postgresql+asyncpg://", run.options)
-    return build_graph(scripts.lineage(scripts.heads))
+    described = await describe(run, worker, files.project)
+    return build_graph(described.below(described.heads))
 
 
 def _broken(error: BrokenHistoryError) -> Finding:
@@ -97,9 +99,17 @@ class _Checks:
     """One pass over the checks that were asked for."""
 
     def __init__(
-        self, run: Run, options: Options, report: Report, found: list[Finding], files: History, graph: Graph
+        self,
+        run: Run,
+        worker: Worker,
+        options: Options,
+        report: Report,
+        found: list[Finding],
+        files: History,
+        graph: Graph,
     ) -> None:
         self._run = run
+        self._worker = worker
         self._options = options
         self._report = report
         self._found = found
@@ -131,26 +141,27 @@ class _Checks:
                 from headstart.check import compared
 
                 with self._run.timed("drift"):
-                    self._found += await compared.drift(self._run)
+                    self._found += await compared.drift(self._run, self._worker)
         except BrokenHistoryError as error:  # a file that cannot be imported
             self._found.append(_broken(error))
             self._report.not_run |= {each: _HOLE for each in asked if each in {*_REPLAYED, "drift"}}
 
     async def _replayed(self, new: Collection[str]) -> None:
-        from headstart.check import compared, judged  # Alembic and SQLAlchemy come with them
+        from headstart.check import compared, judged
         from headstart.check.walk import Walk
         from headstart.scratch import scratch_server
 
         run, asked, not_run = self._run, self._options.checks, self._report.not_run
         off = judged.switched_off(run, self._files.project)
-        async with scratch_server(run.settings, log=run.log) as server, Walk(run, server) as walk:
+        self._worker.start()  # it imports while the server is made ready
+        async with scratch_server(run.settings, log=run.log) as server, Walk(run, server, self._worker) as walk:
             named = next(each for each in asked if each in _REPLAYED)  # that a revision fails is told under the first
             await walk.go(round_trip="round-trip" in asked, check=named)
             self._found += walk.findings
             if walk.ended is not None:
                 not_run |= {each: walk.ended for each in asked if each in _REPLAYED}
             elif "models" in asked:
-                found = await compared.models(run, walk.replay)
+                found = await compared.models(walk.replay)
                 if found is None:
                     self._report.absent["models"] = "nothing to compare: env.py gives no target_metadata"
                 self._found += found or []

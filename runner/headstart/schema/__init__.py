@@ -12,7 +12,7 @@ from headstart import version_table
 from headstart.errors import ConfigurationError
 from headstart.run import spell
 from headstart.schema_file import SchemaFile, at_hand, load, require_empty
-from headstart.up import connected, find, locked
+from headstart.steps.connect import connected, find, locked
 
 if TYPE_CHECKING:
     from headstart.run import Run
@@ -44,7 +44,7 @@ async def load_file(run: Run, file: str | None) -> None:
     """
     path = located(run, file)
     found = find(run)
-    now = at_hand(run, found)
+    now = await at_hand(run, found)
     wanted = SchemaFile.read(path)
     wanted.require_fresh(now, path)
     table, schema = wanted.place

@@ -19,6 +19,7 @@ from headstart.schema.making import dumped
 from headstart.schema.script import Entry, parse, unlike, written
 from headstart.schema_file import AtHand, SchemaFile, SchemaFileError
 from headstart.scratch import scratch_server
+from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
     from headstart.dsn import Dsn
@@ -107,10 +108,9 @@ async def make(run: Run, dsn: Dsn, history: Replay) -> Made:
         dsn: the scratch database.
         history: brought to where the schema is wanted.
     """
-    entries = await dumped(run, history.connection, dsn, history.version_table, history.version_schema)
-    files = history.scripts.lineage(history.recorded)
+    entries = await dumped(run, history.connection, dsn, history.place.table, history.place.schema)
     table = ledger.key(history.version_table, history.version_schema)
-    return Made(AtHand(history.recorded, files, table), entries)
+    return Made(AtHand(history.recorded, history.applied, table), entries)
 
 
 async def _differences(run: Run, scratch: Scratch, history: Replay, made: Made, body: str) -> list[str]:
@@ -123,7 +123,7 @@ async def _differences(run: Run, scratch: Scratch, history: Replay, made: Made, 
         try:
             script = await connection.prepare(body)
             await script.fetch()
-            entries = await dumped(run, connection, dsn, history.version_table, history.version_schema)
+            entries = await dumped(run, connection, dsn, history.place.table, history.place.schema)
         except asyncpg.PostgresError:
             return found
         finally:
@@ -133,10 +133,13 @@ async def _differences(run: Run, scratch: Scratch, history: Replay, made: Made, 
 
 @contextlib.asynccontextmanager
 async def _replayed(run: Run) -> AsyncIterator[tuple[Scratch, Dsn, Replay]]:
+    worker = Worker(cwd=run.cwd, environ=run.environ)
+    worker.start()  # it imports while the server is made ready
     async with (
+        worker,
         scratch_server(run.settings, log=run.log) as scratch,
         scratch.database() as dsn,
-        replay(run, dsn) as history,
+        replay(run, dsn, worker) as history,
     ):
         with run.timed("replay"):
             await history.up(run.settings.target)

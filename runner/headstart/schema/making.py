@@ -12,7 +12,6 @@ from headstart.backup.clients import find_client
 from headstart.embedded import installations
 from headstart.errors import ConfigurationError, UnsuitableServerError
 from headstart.schema.script import Entry, normalised, parse
-from headstart.version_table import find_version_table
 
 if TYPE_CHECKING:
     from headstart.dsn import Dsn
@@ -51,16 +50,14 @@ async def dumped(
         connection: to the database, idle.
         dsn: of the database.
         version_table: Alembic's.
-        schema: Alembic's `version_table_schema`.
+        schema: where that is.
 
     Raises:
         UnsuitableServerError: there is no pg_dump for the server (22).
         ConfigurationError: pg_dump fails (10).
     """
     unmoved = {row[0] for row in await connection.fetch(_UNMOVED)}
-    table = await find_version_table(connection, version_table, schema)
-    place = (schema, version_table) if table is None else (table.schema, table.name)
-    [(owner, name)] = await connection.fetch(_NAMES, *place)
+    [(owner, name)] = await connection.fetch(_NAMES, schema, version_table)
     text = await _pg_dump(run, dsn, int(connection.get_server_version().major))
     return normalised(parse(text), version_table=name, owner=owner, unmoved=unmoved)
 

@@ -17,9 +17,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from headstart import history
-from headstart.alembic_bridge.scripts import Scripts
-from headstart.alembic_bridge.steps import revision_of
-from headstart.alembic_bridge.written import file_name, run_hooks
 from headstart.baseline import read_baseline
 from headstart.errors import ConfigurationError
 from headstart.ledger.fingerprint import fingerprint
@@ -31,13 +28,14 @@ from headstart.squash.files import Move, exchange, recover
 from headstart.squash.proof import Made, made_by, rebuilt, require_same
 from headstart.squash.sql import statements
 from headstart.squash.text import baseline_text
-from headstart.up import find
-from headstart.version_table import find_version_table
+from headstart.steps.connect import find
+from headstart.steps.describe import describe, file_name
+from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
     from headstart.history import History, Project
+    from headstart.replay import Replay
     from headstart.run import Run
-    from headstart.scratch import Scratch
 
 _STAGE: Final = ".headstart-squash"
 _README: Final = """\
@@ -74,20 +72,37 @@ async def squash(
         if finished is not None:
             run.log.info("squash_finished", baseline=str(finished), cause="an earlier run was interrupted")
             return finished
-    found = find(run)
-    scripts = Scripts(found.project, "postgresql+asyncpg://", run.options)
-    cut = _cut(found, scripts, revision)
+    async with Worker(cwd=run.cwd, environ=run.environ) as worker:
+        return await _squash(run, worker, find(run), revision, message=message, archive=archive, tell=tell)
+
+
+async def _squash(
+    run: Run,
+    worker: Worker,
+    found: History,
+    revision: str | None,
+    *,
+    message: str,
+    archive: str | None,
+    tell: Callable[[str], object],
+) -> Path:
+    cut = await _cut(run, worker, found, revision)
     moment = datetime.datetime.now(datetime.UTC)
     kept = (Path(run.cwd, archive) if archive is not None else cut.location.parent / "archive") / cut.top.id
-    place = _place(cut, file_name(scripts, cut.top.id, message, moment))
+    name = await file_name(run, worker, found.project, revision=cut.top.id, message=message, moment=moment)
+    place = _place(cut, name)
     _refuse_folders(found.project, cut, kept)
     with _stage(cut.location.parent / _STAGE) as stage:
-        async with scratch_server(settings, log=run.log) as scratch:
-            before, text = await _replayed(run, scratch, cut, message, _beside(kept, found.project.here), moment)
-            (stage / place.name).write_text(text, encoding="utf-8", newline="")
-            await run_hooks(scripts, stage / place.name, log=run.log)
+        async with scratch_server(run.settings, log=run.log) as scratch, scratch.database() as dsn:
+            async with replay(run, dsn, worker) as old:
+                with run.timed("replay"):
+                    await old.up(cut.top.id)
+                    before = await made_by(run, dsn, old)
+                text = _text(old, cut, before, message, _beside(kept, found.project.here), moment)
+                (stage / place.name).write_text(text, encoding="utf-8", newline="")
+                await old.format(stage / place.name)
             staged = msgspec.structs.replace(found.project, version_locations=(str(stage),), staged=True)
-            after = await rebuilt(run, scratch, cut.top.id, staged)
+            after = await rebuilt(run, scratch, worker, cut.top.id, staged)
         require_same(before, after, tell)
         _exchange(cut, place, kept, stage / place.name, moment)
     run.log.info("squashed", revision=cut.top.id, files=len(cut.replaced), baseline=str(place), archive=str(kept))
@@ -110,7 +125,7 @@ def _beside(path: str | Path, folder: str | Path) -> str:
     return os.path.relpath(path, folder)
 
 
-def _cut(found: History, scripts: Scripts, revision: str | None) -> Cut:
+async def _cut(run: Run, worker: Worker, found: History, revision: str | None) -> Cut:
     if found.graph is None:
         raise ConfigurationError(
             "the revision files are written in a way that only Alembic can read",
@@ -118,8 +133,8 @@ def _cut(found: History, scripts: Scripts, revision: str | None) -> Cut:
         )
     if revision is None:
         decide((), found.graph, "head")  # which says in our words that there are several
-    steps = scripts.upgrade(revision or "head", ())
-    return decide_cut(found.graph, [revision_of(step) for step in steps], found.project)
+    described = await describe(run, worker, found.project, target=revision or "head")
+    return decide_cut(found.graph, [step.revision for step in described.steps], found.project)
 
 
 def _place(cut: Cut, name: str) -> Path:
@@ -161,27 +176,18 @@ def _stage(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _replayed(
-    run: Run, scratch: Scratch, cut: Cut, message: str, archive: str, moment: datetime.datetime
-) -> tuple[Made, str]:
-    """What the old revisions make, and the baseline that is to do the same."""
-    async with scratch.database() as dsn, replay(run, dsn) as old:
-        with run.timed("replay"):
-            await old.up(cut.top.id)
-            made = await made_by(run, dsn, old)
-        table = old.version_table
-        found = await find_version_table(old.connection, table, old.version_schema)
-    text = baseline_text(
+def _text(old: Replay, cut: Cut, made: Made, message: str, archive: str, moment: datetime.datetime) -> str:
+    """The baseline that is to do what the old revisions do."""
+    return baseline_text(
         cut.top.id,
         message=message,
         labels=cut.labels,
         archive=archive,
         squashed=_squashed(cut),
-        statements=statements(made.entries, version_table=table, schema=found.schema if found else ""),
+        statements=statements(made.entries, version_table=old.place.table, schema=old.place.schema or ""),
         count=len(cut.replaced),
         moment=moment,
     )
-    return made, text
 
 
 def _squashed(cut: Cut) -> Iterator[tuple[str, ...]]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headstart.replay import Replay
     from headstart.run import Run
     from headstart.scratch import Scratch
+    from headstart.worker.supervise import Worker
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -32,12 +33,13 @@ class Made(msgspec.Struct, frozen=True):
     entries: list[Entry]
 
 
-async def rebuilt(run: Run, scratch: Scratch, revision: str, staged: Project) -> Made:
+async def rebuilt(run: Run, scratch: Scratch, worker: Worker, revision: str, staged: Project) -> Made:
     """What the baseline makes, from the very file that is to be used.
 
     Args:
         run: this run.
         scratch: where a database is made for it.
+        worker: runs env.py.
         revision: its id.
         staged: the project with no other revision file.
 
@@ -45,7 +47,7 @@ async def rebuilt(run: Run, scratch: Scratch, revision: str, staged: Project) ->
         VerificationFailedError: it cannot be read, or does not run (80).
     """
     _require_readable(staged, revision)
-    async with scratch.database() as dsn, replay(run, dsn, project=staged) as new:
+    async with scratch.database() as dsn, replay(run, dsn, worker, project=staged) as new:
         with run.timed("rebuild"):
             try:
                 await new.up(revision)
@@ -73,7 +75,7 @@ async def made_by(run: Run, dsn: Dsn, history: Replay) -> Made:
     """What a replay's revisions have made in its database."""
     table = ".".join(filter(None, (history.version_schema, history.version_table)))
     found = await catalog.read(history.connection, passing_over=[table], grants=True, order=True)
-    return Made(found, await dumped(run, history.connection, dsn, history.version_table, history.version_schema))
+    return Made(found, await dumped(run, history.connection, dsn, history.place.table, history.place.schema))
 
 
 def require_same(before: Made, after: Made, tell: Callable[[str], object]) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from headstart.readiness import Ready
     from headstart.run import Run
     from headstart.steps.compare import Pending
-    from headstart.worker.messages import Access, Message, Place, Step
+    from headstart.worker.messages import Access, Failed, Message, Place, Step
     from headstart.worker.supervise import Process
 
 RETRIED = {"55P03": "lock_not_available", "40P01": "deadlock_detected", "40001": "serialization_failure"}
@@ -289,19 +289,10 @@ class _Work:
             return await self._lost(HeadstartError(failed.message), error)
         if failed.revision is None:
             return self._of_environment(error)
-        context: dict[str, Any] = {**failed.context, "revision": failed.revision}
-        state = f" [{failed.sqlstate}]" if failed.sqlstate else ""
-        where = f" ({failed.context['location']})" if failed.context.get("location") else ""
-        message = f"revision {failed.revision} failed: {failed.message}{state}{where}"
-        leftovers = await self._leftovers(error)
-        if leftovers:
-            return _partly(message, leftovers, context)
-        if failed.sqlstate in RETRIED:
-            if self._first_loss[0] != self.done or not self._first_loss[1]:
-                self._first_loss = (self.done, time.monotonic())
-            return LostRaceError(message, cause=failed.message, **{"sqlstate": failed.sqlstate, **context})
-        kind = named(failed.error)
-        return (kind if issubclass(kind, MigrationFailedError) else MigrationFailedError)(message, hint=failed.hint, **context)
+        found = explain(failed, await self._leftovers(error))
+        if isinstance(found, LostRaceError) and (self._first_loss[0] != self.done or not self._first_loss[1]):
+            self._first_loss = (self.done, time.monotonic())
+        return found
 
     def _of_environment(self, error: TaskFailedError) -> HeadstartError:
         """env.py has failed, and no revision was at work: what it means depends on what had been run."""
@@ -330,11 +321,7 @@ class _Work:
 
     def locks_not_obtained(self, error: LostRaceError) -> TableLocksNotObtainedError:
         """The revision has lost the race for its locks for too long."""
-        blockers = self._blockers()
-        seen = "; ".join(blockers) or "sessions that have left again"
-        hint = f"end or wait for the blockers, then run again, or raise HEADSTART_TABLE_LOCK_RETRY; seen: {seen}"
-        context = {name: value for name, value in error.context.items() if name != "cause"}
-        return TableLocksNotObtainedError(error.message, hint=hint, blockers=blockers, **context)
+        return too_late(error, self._blockers())
 
     def out_of_patience(self, state: tenacity.RetryCallState) -> bool:
         """Whether the present revision has lost for too long."""
@@ -365,14 +352,7 @@ class _Work:
             VerificationFailedError: a statement of this run left one, or passed over one (80).
         """
         now = await invalid_indexes(self._ready.connection, self._access.schema)
-        text = "\n".join(self._on_indexes)
-        ours = sorted(name for name in now if name not in self._invalid or name.rpartition(".")[2].strip('"') in text)
-        if ours:
-            raise VerificationFailedError(
-                f"INVALID after the upgrade, and so of no use to any query: index {', '.join(ours)}",
-                hint="; ".join(f"reindex index concurrently {name};" for name in ours),
-                invalid_indexes=ours,
-            )
+        refuse_useless(now, self._invalid, self._on_indexes)
         if now:
             hint = "reindex index concurrently, or drop them"
             self._run.log.warning("invalid_indexes_found", indexes=sorted(now), hint=hint)
@@ -383,6 +363,59 @@ class _Work:
 
 _AGAIN = "the revision is not at fault: run again"
 _UNKNOWN = "see `headstart status` once the server answers; then run again"
+
+
+def explain(failed: Failed, leftovers: list[str]) -> MigrationFailedError:
+    """The error that names revision, statement, SQLSTATE and position, and what was committed.
+
+    Args:
+        failed: what the worker says of a revision.
+        leftovers: what it has committed all the same.
+
+    Returns:
+        LostRaceError where it may succeed if it is tried again.
+    """
+    context: dict[str, Any] = {**failed.context, "revision": failed.revision}
+    state = f" [{failed.sqlstate}]" if failed.sqlstate else ""
+    where = f" ({failed.context['location']})" if failed.context.get("location") else ""
+    message = f"revision {failed.revision} failed: {failed.message}{state}{where}"
+    if leftovers:
+        return _partly(message, leftovers, context)
+    if failed.sqlstate in RETRIED:
+        return LostRaceError(message, cause=failed.message, **{"sqlstate": failed.sqlstate, **context})
+    kind = named(failed.error)
+    if not issubclass(kind, MigrationFailedError):
+        kind = MigrationFailedError
+    return kind(message, hint=failed.hint, **context)
+
+
+def too_late(error: LostRaceError, blockers: list[str]) -> TableLocksNotObtainedError:
+    """What a lost race becomes when nobody tries again."""
+    seen = "; ".join(blockers) or "sessions that have left again"
+    hint = f"end or wait for the blockers, then run again, or raise HEADSTART_TABLE_LOCK_RETRY; seen: {seen}"
+    context = {name: value for name, value in error.context.items() if name != "cause"}
+    return TableLocksNotObtainedError(error.message, hint=hint, blockers=blockers, **context)
+
+
+def refuse_useless(now: frozenset[str], before: frozenset[str], on_indexes: list[str]) -> None:
+    """Refuse an INVALID index that was left by what has been run, or that it has passed over.
+
+    Args:
+        now: the INVALID indexes.
+        before: those that were there already.
+        on_indexes: the statements that were run and name an index.
+
+    Raises:
+        VerificationFailedError: there is one (80).
+    """
+    text = "\n".join(on_indexes)
+    ours = sorted(name for name in now if name not in before or name.rpartition(".")[2].strip('"') in text)
+    if ours:
+        raise VerificationFailedError(
+            f"INVALID after the upgrade, and so of no use to any query: index {', '.join(ours)}",
+            hint="; ".join(f"reindex index concurrently {name};" for name in ours),
+            invalid_indexes=ours,
+        )
 
 
 def _partly(message: str, leftovers: list[str], context: dict[str, Any]) -> PartlyCommittedError:

@@ -85,13 +85,14 @@ class Work:
             run.log.info("plan", revision=spell(found.recorded), pending=list(found.revisions))
         return found
 
-    async def guard(self, plan: Pending) -> None:
+    async def guard(self, plan: UpToDate | Pending) -> None:
         """Refuse, before anything is touched, what would fail half-way for want of a privilege.
 
         Raises:
             RefusedError: the role may not write the version table, or not create it (21).
         """
         place = plan.place
+        assert place is not None  # noqa: S101  (env.py has said so)
         await version_table.require_write_privilege(self._ready.connection, place.user, place.table, place.schema)
 
     async def back_up(self, plan: Pending) -> None:

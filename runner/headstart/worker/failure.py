@@ -134,7 +134,7 @@ def first_line(error: BaseException) -> str:
 
 
 def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[str, object]:
-    """What is reported of a failed revision: cause, sqlstate, statement, position, location, detail.
+    """What is reported of a failed revision: cause, sqlstate, statement, position, location, detail; or what it raised.
 
     Args:
         error: what was raised.
@@ -152,7 +152,8 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
         if isinstance(error, CommandError) and "expected to match one row" in text:
             cause = f"the version table was changed by the revision itself, or beside this run: {text}"
             return {"cause": cause, "location": location}
-        return {"cause": f"{type(error).__name__}: {text}".rstrip(": "), "location": location}
+        name = type(error).__name__
+        return {"cause": f"{name}: {text}".rstrip(": "), "location": location, "raised": name}
     server = getattr(original, "__cause__", None) or original
     diagnostics = getattr(original, "diag", None)
     position = getattr(server, "position", None) or getattr(diagnostics, "statement_position", None)

@@ -13,19 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
 
-from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseUnknownError, HeadstartError, VerificationFailedError
+from headstart.errors import (
+    BrokenHistoryError,
+    ConfigurationError,
+    DatabaseUnknownError,
+    HeadstartError,
+    VerificationFailedError,
+)
 from headstart.ledger import SCHEMA
 from headstart.ledger.writer import Writer
 from headstart.postgres import literal, quote
 from headstart.worker import failure, project, sessions
 from headstart.worker.failure import Reported
-from headstart.worker.messages import Failed, Idle, Place, Planned, RevisionApplied, RevisionStarted
+from headstart.worker.messages import Failed, Idle, More, Place, Planned, RevisionApplied, RevisionStarted
 from headstart.worker.statements import Statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from alembic.runtime.migration import MigrationContext, RevisionStep
+    from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
     from alembic.script import ScriptDirectory
 
     from headstart.worker import messages
@@ -225,7 +231,7 @@ class _Work:
         self.recorded: set[str] = set()
         self.done = False
 
-    def feed(self, heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+    def feed(self, heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep | StampStep]:
         """Alembic's `fn`. What follows a `yield` runs once its step has been committed."""
         task, directory = self._task, self._environment.directory
         project.read(directory)
@@ -238,18 +244,23 @@ class _Work:
             raise _moved(f"the database is at {', '.join(sorted(heads)) or 'base'} by now")
         if planned.one_transaction and not task.one_transaction:
             raise _moved(planned.one_transaction)
-        while steps:
-            for step in steps:
-                yield from self._one(step, context)
-            steps = []
-            while task.interactive and not steps:
-                self._port.send(Idle(recorded=tuple(sorted(self.recorded))))
-                more = self._port.receive()
-                if more is None or more.stamp is None:
-                    steps = [] if more is None else [project.step_of(directory, wanted) for wanted in more.steps]
-                    break
+        for step in steps:
+            yield from self._one(step, context)
+        while task.interactive and (more := self._more(context)) is not None:
+            if more.stamp is not None:
                 yield from directory._stamp_revs(more.stamp, tuple(self.recorded))  # noqa: SLF001  (as `alembic stamp`)
+            for wanted in more.steps:
+                yield from self._one(project.step_of(directory, wanted), context)
         self.done = True
+
+    def _more(self, context: MigrationContext) -> More | None:
+        """Wait for what comes next; None at the end. Nothing is left open meanwhile: others look at the database."""
+        connection = context.connection
+        if connection is not None and connection.in_transaction():
+            connection.commit()
+        self._port.send(Idle(recorded=tuple(sorted(self.recorded))))
+        more = self._port.receive()
+        return more if isinstance(more, More) and (more.steps or more.stamp is not None) else None
 
     def _one(self, step: RevisionStep, context: MigrationContext) -> Iterator[RevisionStep]:
         revision = str(step.revision.revision)
@@ -306,7 +317,7 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
     left = 0
     writer: Writer | None = None
 
-    def feed(heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep]:
+    def feed(heads: tuple[str, ...], context: MigrationContext) -> Iterator[StampStep]:
         nonlocal found, left, writer
         project.read(environment.directory)
         found = set(heads)
