@@ -74,6 +74,7 @@ class Run:
         redact: takes the secrets out of a text.
         interrupted: says which signal, if any, has asked the run to end.
         options: what Alembic's command line would hand to env.py: `x`, `tag`, and `name` of the ini's section.
+        variables: what is different in the environment of the worker's tasks; None takes one away.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Run:
         redact: Callable[[str], str],
         interrupted: Callable[[], int | None] = lambda: None,
         options: Mapping[str, Any] | None = None,
+        variables: Mapping[str, str | None] | None = None,
     ) -> None:
         self.settings = settings
         self.log = log
@@ -96,6 +98,7 @@ class Run:
         self.redact = redact
         self.interrupted = interrupted
         self.options = dict(options or {})
+        self.variables = dict(variables or {})
         self.stage = "start"
         self.before: tuple[str, ...] | None = None
         self.after: tuple[str, ...] | None = None
@@ -200,7 +203,12 @@ def spell(revisions: tuple[str, ...] | None) -> str | list[str] | None:
 
 
 async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: bool = False) -> Outcome:
-    """Run `job` within the deadline, and turn however it ends into an Outcome.
+    """Run `job` within the deadline, turn however it ends into an Outcome, and log that. As `attempt`."""
+    return run.finish(await attempt(run, job), quiet=quiet)
+
+
+async def attempt(run: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartError | None:
+    """Run `job` within the deadline, and give what ended it; None if it did what it was to do.
 
     Only what has no name escapes: a bug, or the cancellation of a caller that is not a signal.
     """
@@ -215,7 +223,7 @@ async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: boo
     except TimeoutError:
         if not deadline.expired():
             raise
-        error = _out_of_time(run)
+        error = out_of_time(run)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as caught:
         error = _of_server(run, caught)
     except asyncio.CancelledError:
@@ -225,7 +233,7 @@ async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: boo
     signum = run.interrupted()
     if signum is not None and (error is not None or cancelled):
         error = InterruptedRunError(signum)  # some drivers surface a cancelled statement as an error of their own
-    return run.finish(error, quiet=quiet)
+    return error
 
 
 _BY_STAGE: dict[str, type[HeadstartError]] = {
@@ -246,7 +254,8 @@ def _of_server(run: Run, caught: Exception) -> HeadstartError:
     return kind(f"{found.cause}, in stage {run.stage!r}", hint=found.hint, sqlstate=found.sqlstate)
 
 
-def _out_of_time(run: Run) -> HeadstartError:
+def out_of_time(run: Run) -> HeadstartError:
+    """The deadline has passed: what that means depends on the stage."""
     kind = _BY_STAGE.get(run.stage, NotReadyError)
     if kind is MigrationFailedError and run.pending:
         run.failed = run.pending[0]

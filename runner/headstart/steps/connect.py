@@ -94,4 +94,4 @@ async def access(run: Run, ready: Ready, *, work_key: int | None = WORK, schema:
 def environ_of(run: Run) -> dict[str, str | None]:
     """Variables of the worker in which an env.py may look for its address: a direct one goes before a pooler's."""
     direct = run.environ.get("DATABASE_DIRECT_URL")
-    return {"DATABASE_URL": direct} if direct else {}
+    return {**({"DATABASE_URL": direct} if direct else {}), **run.variables}

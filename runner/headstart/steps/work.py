@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 class Work:
     """One run's work on one database. All but `look` needs the migration lock. Made by `opened`."""
 
-    def __init__(self, run: Run, ready: Ready, found: History, process: Process, proof: Access) -> None:
+    def __init__(
+        self, run: Run, ready: Ready, found: History, process: Process, proof: Access, *, ledger: bool | None = None
+    ) -> None:
+        self._ledger = ledger
         self._run = run
         self._ready = ready
         self._found = found
@@ -38,14 +41,33 @@ class Work:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def opened(cls, run: Run, ready: Ready, found: History) -> AsyncIterator[Self]:
-        """Start a worker."""
-        async with (
-            Worker(cwd=run.cwd, environ=run.environ) as worker,
-            worker.process(run.log) as process,
-        ):
+    async def opened(
+        cls,
+        run: Run,
+        ready: Ready,
+        found: History,
+        *,
+        worker: Worker | None = None,
+        proof: Access | None = None,
+        ledger: bool | None = None,
+    ) -> AsyncIterator[Self]:
+        """Have a worker, and a process of it that nobody shares.
+
+        Args:
+            run: this run.
+            ready: the supervisor's session.
+            found: the project.
+            worker: one that several runs share; one of its own when left out.
+            proof: what the worker's sessions are proven by; this database as a whole when left out.
+            ledger: whether the ledger can be written; asked, and seen to afterwards, when left out.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            if worker is None:
+                worker = await stack.enter_async_context(Worker(cwd=run.cwd, environ=run.environ))
             worker.start()
-            yield cls(run, ready, found, process, await access(run, ready, work_key=WORK))
+            process = await stack.enter_async_context(worker.process(run.log))
+            proof = proof or await access(run, ready, work_key=WORK)
+            yield cls(run, ready, found, process, proof, ledger=ledger)
 
     async def look(self, *, strict: bool = True, target: str | None = None) -> Comparison:
         """Where the database stands, by env.py's own word, in sessions that cannot write.
@@ -125,7 +147,7 @@ class Work:
         recorded = await migrate(
             run, self._ready, self._found, self._process, self._access, plan, up=up, book=book
         )
-        if book is not None:
+        if book is not None and self._ledger is None:
             await complete(self._ready.connection, run.run_id, expected=len(plan.steps), log=run.log)
         return UpToDate(recorded=recorded, place=plan.place)
 
@@ -184,7 +206,7 @@ class Work:
     async def _book(self, place: Place) -> Ledger | None:
         """What the ledger's rows say, where they may be written."""
         run = self._run
-        if not await writable(self._ready.connection, log=run.log):
+        if not (await writable(self._ready.connection, log=run.log) if self._ledger is None else self._ledger):
             return None
         name = ledger.key(place.table, place.configured)
         return Ledger(history=name, run_id=run.run_id, image=run.settings.image, backup=run.backup)

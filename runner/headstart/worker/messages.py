@@ -314,6 +314,10 @@ class Data(_Message, frozen=True, kw_only=True):
     text: str
 
 
+MOVED = "moved"
+"""In `Failed.context`: nothing was run, because the task was made for another state than env.py found."""
+
+
 class Failed(_Message, frozen=True, kw_only=True):
     """The task has failed.
 

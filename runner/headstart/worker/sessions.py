@@ -122,6 +122,11 @@ def statement_timeout() -> float:
     return sum(each.access.statement_timeout for each in _TASK)
 
 
+def schema() -> str | None:
+    """The tenant's schema, if the sessions are to be in one."""
+    return next((each.access.schema for each in _TASK), None)
+
+
 def require_ours(connection: sqlalchemy.Connection) -> None:
     """Refuse a connection that is not to the database that was waited for.
 
@@ -206,6 +211,9 @@ class _Sessions:
             _lead(dialect, args, params, self.access.dsn)
         if dialect.driver == "asyncpg" and "async_creator_fn" not in params:
             params.setdefault("connection_class", ScriptConnection)
+            if self.access.schema is not None:  # libpq has it from PGOPTIONS, which asyncpg does not read
+                options = self.access.dsn.params["options"]
+                params["server_settings"] = {"options": options, **params.get("server_settings", {})}
 
     def connected(self, dbapi: Any, record: Any) -> None:  # noqa: ANN401  (of any driver)
         """A connection was made: prove it, and prepare its session.

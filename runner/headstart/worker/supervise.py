@@ -112,6 +112,8 @@ class Worker:
 
     def fork(self) -> tuple[socket.socket, int, int]:
         """Have it fork; give the socket, and the pipes of the fork's stdout and stderr."""
+        if self._process is not None and self._process.poll() is not None:  # it was killed, and its forks with it
+            self.close()
         self.start()
         assert self._control is not None  # noqa: S101  (`start`)
         ours, theirs = socket.socketpair()
