@@ -77,7 +77,7 @@ async def access(run: Run, ready: Ready, *, work_key: int | None = WORK, schema:
         schema: the tenant's, if it is one.
     """
     token = secrets.randbits(62)
-    await ready.connection.execute(f"select pg_catalog.pg_advisory_lock_shared('{token}'::pg_catalog.int8)")
+    await ready.connection.execute(f"select pg_catalog.pg_advisory_lock('{token}'::pg_catalog.int8)")
     return Access(
         dsn=ready.dsn,
         backend=await ready.connection.fetchval("select pg_catalog.pg_backend_pid()"),
