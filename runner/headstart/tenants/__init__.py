@@ -28,7 +28,7 @@ from headstart.steps.backup import back_up
 from headstart.steps.connect import connected, locked
 from headstart.steps.connect import find as find_history
 from headstart.tenants import targets as lists
-from headstart.tenants.schema import Schemas, report_missing_rows
+from headstart.tenants.schema import Schemas
 from headstart.tenants.session import Session
 from headstart.tenants.survey import survey
 from headstart.up import up
@@ -99,9 +99,8 @@ async def work(run: Run, action: Action, tenants: list[Tenant]) -> None:
             await task.begin(ready, session, tenants)
         with run.timed("upgrade" if action == "up" else "compare"):
             await task.all(tenants[:canaries], tenants[canaries:])
-        if ready is not None and task.schemas is not None and task.schemas.ledger:
-            done = {tenant.target.name: tenant.outcome for tenant in tenants if tenant.outcome is not None}
-            await report_missing_rows(ready.connection, done, run.log)
+        if task.schemas is not None:
+            await task.schemas.report_missing_rows({each.target.name: each.outcome for each in tenants}, run.log)
 
 
 @contextlib.asynccontextmanager

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from headstart.readiness import Ready
     from headstart.run import Outcome, Run
-    from headstart.script_connection import ScriptConnection
     from headstart.steps.compare import Comparison
     from headstart.tenants.session import Session
     from headstart.tenants.survey import Standing
@@ -67,17 +66,19 @@ class Schemas:
         ready, proof = await self._session.for_tenant(run, target)
         found = self._within(target)
         async with _locked(run, ready, target), self._work(run, ready, found, proof) as work:
+            at_once = standing is not None and standing.writable and not self._plan_first
+            if not at_once:
+                await _require_usable(ready, target)
             state = await _compare_again(run, ready, found, standing)
             if isinstance(state, UpToDate):
                 return
             done = None
-            if isinstance(state, Pending) and standing is not None and standing.writable and not self._plan_first:
+            if isinstance(state, Pending) and at_once:
                 done = await _migrate_at_once(run, work, state)
-            await work.verify(done or await self._migrate_as_planned(run, ready, target, work))
+            await work.verify(done or await self._migrate_as_planned(work))
 
-    async def _migrate_as_planned(self, run: Run, ready: Ready, target: Target, work: Work) -> UpToDate | Pending:
+    async def _migrate_as_planned(self, work: Work) -> UpToDate:
         """Ask env.py first, as `up` does."""
-        await _require_usable(ready, target)
         plan = await work.plan()
         if isinstance(plan, UpToDate):
             return plan
@@ -100,6 +101,31 @@ class Schemas:
                 state = await work.look()
         if isinstance(state, Undetermined):
             raise ConfigurationError("env.py cannot be asked without its writing to the database", unaskable=True)
+
+    async def report_missing_rows(self, outcomes: Mapping[str, Outcome | None], log: FilteringBoundLogger) -> None:
+        """See that every row of the ledger has arrived, by one query for all tenants; says so where one has not.
+
+        Args:
+            outcomes: of all tenants, by their names.
+            log: gets `ledger_incomplete`.
+        """
+        changed = {name: outcome for name, outcome in outcomes.items() if outcome is not None and outcome.applied}
+        if not self.ledger or not changed:
+            return
+        connection = await self._session.connection()
+        rows = await ledger.fetch(connection, _ROWS, [outcome.run_id for outcome in changed.values()])
+        there: dict[str, int] = {row["run_id"]: row["rows"] for row in rows}
+        for name, outcome in changed.items():
+            found, expected = there.get(outcome.run_id, 0), len(outcome.applied)
+            if found < expected:
+                log.warning(
+                    "ledger_incomplete",
+                    tenant=name,
+                    cause="a revision's own role or session could not write to headstart.ledger",
+                    hint="`headstart stamp` the recorded revision adds the rows that are missing",
+                    expected=expected,
+                    found=found,
+                )
 
     def _within(self, target: Target) -> History:
         project, graph = self._history
@@ -155,34 +181,6 @@ async def _require_usable(ready: Ready, target: Target) -> None:
             f"there is no schema {target.schema!r} that the role {user} may use",
             hint=f"grant usage, create on schema {postgres.quote(target.name)} to {postgres.quote(user)}",
         )
-
-
-async def report_missing_rows(
-    connection: ScriptConnection, outcomes: Mapping[str, Outcome], log: FilteringBoundLogger
-) -> None:
-    """See that every row of the ledger has arrived, by one query for all tenants; says so where one has not.
-
-    Args:
-        connection: to the database.
-        outcomes: of tenants, by their names.
-        log: gets `ledger_incomplete`.
-    """
-    changed = {name: outcome for name, outcome in outcomes.items() if outcome.applied}
-    if not changed:
-        return
-    rows = await ledger.fetch(connection, _ROWS, [outcome.run_id for outcome in changed.values()])
-    there: dict[str, int] = {row["run_id"]: row["rows"] for row in rows}
-    for name, outcome in changed.items():
-        found, expected = there.get(outcome.run_id, 0), len(outcome.applied)
-        if found < expected:
-            log.warning(
-                "ledger_incomplete",
-                tenant=name,
-                cause="a revision's own role or session could not write to headstart.ledger",
-                hint="`headstart stamp` the recorded revision adds the rows that are missing",
-                expected=expected,
-                found=found,
-            )
 
 
 _ROWS = "select run_id, count(*) as rows from headstart.ledger where run_id = any($1::text[]) group by run_id"

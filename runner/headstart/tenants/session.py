@@ -57,6 +57,11 @@ class Session:
             self._locks = True
             await self._lock(await self._alive())
 
+    async def connection(self) -> ScriptConnection:
+        """The connection, which may be another than before."""
+        async with self._opening:
+            return (await self._alive()).connection
+
     async def for_tenant(self, own: Run, target: Target) -> tuple[Ready, Access]:
         """The session as one tenant's run is to use it, and what the worker's sessions are proven by.
 
