@@ -227,15 +227,15 @@ class TestSchemas:
         assert recorded(any_database) == []
         assert not options or "not in the tenant's schema" in last["error"]
 
-    def test_an_asyncpg_url_of_its_own(
-        self, headstart: Callable[..., Run], any_database: str, tmp_path: Path
-    ) -> None:
+    def test_an_asyncpg_url_of_its_own(self, headstart: Callable[..., Run], any_database: str, tmp_path: Path) -> None:
         """An env.py that takes its URL from DATABASE_URL and connects with asyncpg works in the tenant's schema too."""
         project = Project(tmp_path, template="async")
         project.revision("a1", "create table item (id int)")
         text = project.env.read_text(encoding="utf-8")
         url = "os.environ['DATABASE_URL'].replace('postgresql:', 'postgresql+asyncpg:')"
-        new = re.sub(r"async_engine_from_config\(\s.*?\n    \)\n", f"create_async_engine({url})\n", text, flags=re.DOTALL)
+        new = re.sub(
+            r"async_engine_from_config\(\s.*?\n    \)\n", f"create_async_engine({url})\n", text, flags=re.DOTALL
+        )
         assert new != text
         new = f"import os\nfrom sqlalchemy.ext.asyncio import create_async_engine\n{new}"
         project.env.write_text(new, encoding="utf-8")

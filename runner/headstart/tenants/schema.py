@@ -16,6 +16,7 @@ import msgspec
 from headstart import ledger, postgres
 from headstart.errors import ConfigurationError, MigrationFailedError
 from headstart.history import History
+from headstart.run import spell
 from headstart.steps.compare import Pending, Undetermined, UpToDate, compare, pending
 from headstart.steps.work import Work
 from headstart.tenants import lock
@@ -131,7 +132,9 @@ class Schemas:
         project, graph = self._history
         return History(msgspec.structs.replace(project, version_schema=target.schema), graph)
 
-    def _work(self, run: Run, ready: Ready, found: History, proof: Access) -> contextlib.AbstractAsyncContextManager[Work]:
+    def _work(
+        self, run: Run, ready: Ready, found: History, proof: Access
+    ) -> contextlib.AbstractAsyncContextManager[Work]:
         return Work.opened(run, ready, found, worker=self._worker, proof=proof, ledger=self.ledger)
 
 
@@ -158,6 +161,7 @@ async def _compare_again(run: Run, ready: Ready, found: History, standing: Stand
 
 async def _migrate_at_once(run: Run, work: Work, plan: Pending) -> UpToDate | None:
     """Migrate without asking env.py first; None if it has found something else than the files say, and ran nothing."""
+    run.log.info("plan", revision=spell(plan.recorded), pending=list(plan.revisions))
     try:
         return await work.migrate(plan)
     except MigrationFailedError as error:
