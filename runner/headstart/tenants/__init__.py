@@ -45,6 +45,8 @@ __all__ = ["Action", "Tenant", "find", "work"]
 
 Action = Literal["up", "status"]
 
+_DRIVERS = ("asyncpg", "psycopg", "psycopg2.extras")
+
 
 class Tenant:
     """One of them, and how it went; `outcome` is None until then."""
@@ -88,7 +90,7 @@ async def work(run: Run, action: Action, tenants: list[Tenant]) -> None:
     history = find_history(run)
     async with (
         _listed(run) as (ready, total, canaries, mine),
-        Worker(cwd=run.cwd, environ=run.environ) as worker,
+        Worker(cwd=run.cwd, environ=run.environ, drivers=_DRIVERS) as worker,
         contextlib.AsyncExitStack() as stack,
     ):
         tenants[:] = [Tenant(target, number) for number, target in enumerate(mine, 1)]

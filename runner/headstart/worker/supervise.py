@@ -33,7 +33,7 @@ from headstart.worker.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from structlog.typing import FilteringBoundLogger
@@ -72,9 +72,11 @@ class Worker:
     Args:
         cwd: where it runs.
         environ: its environment.
+        drivers: modules that it imports too where they are installed: for many forks.
     """
 
-    def __init__(self, *, cwd: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, *, cwd: str, environ: Mapping[str, str], drivers: Sequence[str] = ()) -> None:
+        self._drivers = tuple(drivers)
         self._cwd = cwd
         self._environ = dict(environ)
         self._control: socket.socket | None = None
@@ -89,7 +91,7 @@ class Worker:
             # Its modules come from where ours do, whatever lies in the folder that it happens to run in.
             code = (
                 f"import sys; sys.path[:] = {sys.path!r}\n"
-                f"from headstart.worker.child import main; main({theirs.fileno()}, {os.getpid()})"
+                f"from headstart.worker.child import main; main({theirs.fileno()}, {os.getpid()}, {self._drivers!r})"
             )
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
