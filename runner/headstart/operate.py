@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headstart.history import History
     from headstart.readiness import Ready
     from headstart.steps.compare import Comparison
+    from headstart.worker.supervise import Worker
 
 PAUSE = 1.0
 """Seconds between two looks at the recorded revision while waiting for it."""
@@ -80,15 +81,23 @@ async def wait_for_head(run: Run) -> None:
     run.log.info("at_target", revision=spell(run.after))
 
 
-async def standing(run: Run, ready: Ready, history: History) -> UpToDate | Pending:
+async def standing(
+    run: Run, ready: Ready, history: History, *, worker: Worker | None = None
+) -> UpToDate | Pending:
     """Where the database stands: by the files where that is certain, else by env.py; nothing is changed.
+
+    Args:
+        run: this run.
+        ready: the supervisor's session.
+        history: the project.
+        worker: one that several runs share; one of its own when left out.
 
     Raises:
         ConfigurationError: env.py writes before it can be asked (10).
     """
     state = await compare(run, ready, history)
     if isinstance(state, Undetermined):
-        state = await _looked(run, ready, history)
+        state = await _looked(run, ready, history, worker=worker)
     if isinstance(state, Undetermined):
         raise ConfigurationError(
             "env.py writes to the database before it runs migrations, so it cannot be asked without changing something",
@@ -97,11 +106,13 @@ async def standing(run: Run, ready: Ready, history: History) -> UpToDate | Pendi
     return state
 
 
-async def _looked(run: Run, ready: Ready, history: History, *, strict: bool = True) -> Comparison:
+async def _looked(
+    run: Run, ready: Ready, history: History, *, strict: bool = True, worker: Worker | None = None
+) -> Comparison:
     """Let env.py say what is recorded; the target does not matter where it is not strict."""
     from headstart.steps.work import Work  # the worker comes with it
 
-    async with Work.opened(run, ready, history) as work:
+    async with Work.opened(run, ready, history, worker=worker) as work:
         return await work.look(strict=strict, target=None if strict else "")
 
 

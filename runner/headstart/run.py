@@ -78,6 +78,7 @@ class Run:
         interrupted: says which signal, if any, has asked the run to end.
         options: what Alembic's command line would hand to env.py: `x`, `tag`, and `name` of the ini's section.
         worker: one that has been started already.
+        variables: what is different in the environment of the worker's tasks; None takes one away.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Run:
         interrupted: Callable[[], int | None] = lambda: None,
         options: Mapping[str, Any] | None = None,
         worker: Worker | None = None,
+        variables: Mapping[str, str | None] | None = None,
     ) -> None:
         self.settings = settings
         self.log = log
@@ -102,6 +104,7 @@ class Run:
         self.interrupted = interrupted
         self.options = dict(options or {})
         self.worker = worker
+        self.variables = dict(variables or {})
         self.stage = "start"
         self.before: tuple[str, ...] | None = None
         self.after: tuple[str, ...] | None = None
@@ -206,7 +209,12 @@ def spell(revisions: tuple[str, ...] | None) -> str | list[str] | None:
 
 
 async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: bool = False) -> Outcome:
-    """Run `job` within the deadline, and turn however it ends into an Outcome.
+    """Run `job` within the deadline, turn however it ends into an Outcome, and log that. As `attempt`."""
+    return run.finish(await attempt(run, job), quiet=quiet)
+
+
+async def attempt(run: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartError | None:
+    """Run `job` within the deadline, and give what ended it; None if it did what it was to do.
 
     Only what has no name escapes: a bug, or the cancellation of a caller that is not a signal.
     """
@@ -221,7 +229,7 @@ async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: boo
     except TimeoutError:
         if not deadline.expired():
             raise
-        error = _out_of_time(run)
+        error = out_of_time(run)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as caught:
         error = _of_server(run, caught)
     except asyncio.CancelledError:
@@ -231,7 +239,7 @@ async def conduct(run: Run, job: Callable[[Run], Awaitable[None]], *, quiet: boo
     signum = run.interrupted()
     if signum is not None and (error is not None or cancelled):
         error = InterruptedRunError(signum)  # some drivers surface a cancelled statement as an error of their own
-    return run.finish(error, quiet=quiet)
+    return error
 
 
 _BY_STAGE: dict[str, type[HeadstartError]] = {
@@ -253,7 +261,8 @@ def _of_server(run: Run, caught: Exception) -> HeadstartError:
     return kind(f"{found.cause}, in stage {run.stage!r}", hint=found.hint, sqlstate=found.sqlstate)
 
 
-def _out_of_time(run: Run) -> HeadstartError:
+def out_of_time(run: Run) -> HeadstartError:
+    """The deadline has passed: what that means depends on the stage."""
     kind = _BY_STAGE.get(run.stage, NotReadyError)
     if kind is MigrationFailedError and run.leftovers:
         kind = PartlyCommittedError

@@ -15,19 +15,25 @@ if TYPE_CHECKING:
     from headstart.run import Run
     from headstart.steps.compare import Comparison
     from headstart.steps.work import Work
+    from headstart.worker.supervise import Worker
 
 
-async def up(run: Run) -> None:
+async def up(run: Run, *, found: History | None = None, worker: Worker | None = None) -> None:
     """Bring the database to the target: wait, compare, lock, compare again, guard, back up, upgrade, verify, record.
 
     Nothing pending takes no lock, writes nothing and imports no Alembic.
+
+    Args:
+        run: this run.
+        found: the project, if it has been read.
+        worker: one that several runs share; one of its own when left out.
     """
-    found = find(run)
+    found = found or find(run)
     async with connected(run) as ready, contextlib.AsyncExitStack() as stack:  # wait
         state = await compare(run, ready, found)
         if isinstance(state, UpToDate):
             return
-        work = await stack.enter_async_context(working(run, ready, found))
+        work = await stack.enter_async_context(working(run, ready, found, worker))
         if isinstance(state, Undetermined) and isinstance(await work.look(), UpToDate):
             return
         async with locked(run, ready):
@@ -57,11 +63,11 @@ async def downgrade(run: Run) -> None:
 
 
 @contextlib.asynccontextmanager
-async def working(run: Run, ready: Ready, found: History) -> AsyncIterator[Work]:
+async def working(run: Run, ready: Ready, found: History, worker: Worker | None = None) -> AsyncIterator[Work]:
     """The worker, which imports Alembic while the supervisor goes on."""
     from headstart.steps.work import Work
 
-    async with Work.opened(run, ready, found) as work:
+    async with Work.opened(run, ready, found, worker=worker) as work:
         yield work
 
 

@@ -225,7 +225,87 @@ class TestSchemas:
         last = ended(run, 10 if options else 0)
         assert [at(any_database, name) for name in names] == ([[], []] if options else [["b2"], ["b2"]])
         assert recorded(any_database) == []
-        assert not options or "a connection of its own" in last["error"]
+        assert not options or "not in the tenant's schema" in last["error"]
+
+    def test_an_asyncpg_url_of_its_own(self, headstart: Callable[..., Run], any_database: str, tmp_path: Path) -> None:
+        """An env.py that takes its URL from DATABASE_URL and connects with asyncpg works in the tenant's schema too."""
+        project = Project(tmp_path, template="async")
+        project.revision("a1", "create table item (id int)")
+        text = project.env.read_text(encoding="utf-8")
+        url = "os.environ['DATABASE_URL'].replace('postgresql:', 'postgresql+asyncpg:')"
+        new = re.sub(
+            r"async_engine_from_config\(\s.*?\n    \)\n", f"create_async_engine({url})\n", text, flags=re.DOTALL
+        )
+        assert new != text
+        new = f"import os\nfrom sqlalchemy.ext.asyncio import create_async_engine\n{new}"
+        project.env.write_text(new, encoding="utf-8")
+        names = schemas(any_database, ["a", "b c"])
+        ended(headstart("tenants", "up", url=any_database, env=listing(tmp_path, names)), 0)
+        assert [at(any_database, name) for name in names] == [["a1"], ["a1"]]
+        assert recorded(any_database) == []
+
+    def test_what_a_module_remembers(
+        self, project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path
+    ) -> None:
+        """An app's module that keeps the first `-x tenant=` that it hears of leads no other tenant astray."""
+        (tmp_path / "app.py").write_text("tenant = None\n", encoding="utf-8")
+        project.in_env(
+            f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport app\n"
+            "app.tenant = app.tenant or context.get_x_argument(as_dictionary=True)['tenant']"
+        )
+        project.revision(
+            "c3",
+            body="import app\nop.execute(f'create table \"{app.tenant}\".kept (id int)')\n"
+            "op.execute('create table mine (id int)')",
+        )
+        names = schemas(any_database, ["a", "b", "c"])
+        ended(headstart("tenants", "up", url=any_database, env=listing(tmp_path, names)), 0)
+        query = "select schemaname, tablename from pg_tables where tablename in ('kept', 'mine') order by 1, 2"
+        assert psql(any_database, query) == [(name, each) for name in names for each in ("kept", "mine")]
+
+    def test_one_transaction(
+        self, project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path
+    ) -> None:
+        """An env.py that holds a transaction around all revisions keeps it: of the tenant that fails nothing stays."""
+        text = project.env.read_text(encoding="utf-8")
+        project.env.write_text(text.replace("connectable.connect()", "connectable.begin()"), encoding="utf-8")
+        assert project.env.read_text(encoding="utf-8") != text
+        names = schemas(any_database, ["a", "b", "c"])
+        script(any_database, "create table b.item_name (id int)")
+        project.revision("c3", "create table item_name (id int)")
+        run = headstart("tenants", "up", url=any_database, env={**listing(tmp_path, names), "HEADSTART_BACKUP": "off"})
+        ended(run, 60)
+        assert [at(any_database, name) for name in ("a", "c")] == [["c3"], ["c3"]]
+        assert psql(any_database, "select tablename from pg_tables where schemaname = 'b'") == [("item_name",)]
+        assert {line["tenant"] for line in run.events("one_transaction")} == set(names)
+
+    def test_a_shared_version_table_on_the_path(
+        self, project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path
+    ) -> None:
+        """A version table of a schema that follows in the search path is not taken for that of a new tenant."""
+        script(
+            any_database, "create table alembic_version (version_num text); insert into alembic_version values ('b2')"
+        )
+        env = {**listing(tmp_path, schemas(any_database, ["a"])), "HEADSTART_BACKUP": "off"}
+        ended(headstart("tenants", "up", "--tenants-search-path=public", url=any_database, env=env), 0)
+        assert at(any_database, "a") == ["b2"]
+        assert psql(any_database, "select schemaname from pg_tables where tablename = 'item'") == [("a",)]
+
+    def test_a_role_without_privileges(
+        self, project: Project, headstart: Callable[..., Run], any_server: Postgres, any_database: str, tmp_path: Path
+    ) -> None:
+        """A schema that the role may not use, or not create in, fails alone, with the GRANT that is missing."""
+        make_role(any_server, "plain", "ZqX")
+        schemas(any_database, ["a", "b", "c"])
+        script(any_database, "grant usage, create on schema a to plain; grant usage on schema b to plain")
+        url = with_password(any_database, "ZqX", user="plain")
+        env = {**listing(tmp_path, "abc"), "HEADSTART_BACKUP": "off"}
+        run = headstart("tenants", "up", "--json", url=url, env=env)
+        ended(run, 21)
+        found = {each["tenant"]: each for each in json.loads(run.stdout)["tenants"]}
+        assert [found[name]["exit_code"] for name in "abc"] == [0, 21, 10]
+        assert "grant create on schema" in found["b"]["hint"]
+        assert "grant usage, create on schema" in found["c"]["hint"]
 
     def test_a_tenant_that_is_ahead(
         self, project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path
@@ -327,7 +407,7 @@ class TestDatabases:
     ) -> None:
         """Databases of DATABASE_URL's server, each with its own backup; env.py finds its own URL in the environment."""
         project.in_env(
-            "import os\nurl = os.environ['DATABASE_URL'].replace('postgresql:', 'postgresql+asyncpg:')\n"
+            "import os\nurl = os.environ['DATABASE_URL'].replace('postgresql:', 'postgresql+psycopg2:')\n"
             "config.set_main_option('sqlalchemy.url', url.replace('%', '%%'))"
         )
         names = ['Big "Corp"', "small's", "ü%"]

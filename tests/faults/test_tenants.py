@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.faults import at_work, failed, interrupt, nothing_left, processes, whole_backups
+from support.faults import at_work, failed, interrupt, nothing_left, processes, sessions, whole_backups
 from support.postgres import psql, script
 from support.project import Project, recorded
 from support.waiting import eventually
@@ -90,10 +90,27 @@ def scene(tmp_path: Path, any_server: Postgres, start_headstart: Starter) -> Ite
     any_server.drop_database(scene.url)
 
 
-def worker(scene: Scene) -> int:
-    """The process whose session is in the middle of SLOW's second revision."""
-    name = at_work(scene.url, "pg_sleep", on="PgSleep").name  # headstart <run id> <host>:<process id>
-    return int(name.rpartition(":")[2])
+def parent_of(pid: int) -> int:
+    """The process that a process was forked from; 0 if it has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def fork_at_work(scene: Scene, process: Headstart) -> int:
+    """The fork of the worker that is in the middle of SLOW's second revision: all others have ended by then."""
+    at_work(scene.url, "pg_sleep", on="PgSleep")
+    process.wait_for("tenant_finished", lambda line: line["tenant"] == NAMES[-1])
+    supervisor = int(sessions(scene.url)[0].name.rpartition(":")[2])  # headstart <run id> <host>:<process id>
+
+    def look() -> int | None:
+        pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+        found = [pid for pid in pids if parent_of(parent_of(pid)) == supervisor]
+        return found[0] if len(found) == 1 else None
+
+    return int(eventually(look, "one fork of the worker"))
 
 
 def test_killed(scene: Scene) -> None:
@@ -111,29 +128,47 @@ def test_killed(scene: Scene) -> None:
 
 
 def test_a_process_that_is_killed(scene: Scene) -> None:
-    """A tenant whose process is killed fails with 60 and the signal's name; the others are done; a second run helps."""
+    """A tenant whose process is killed fails with 63 and the signal's name; the others are done; a second run helps."""
     scene.project()
     with scene.start(STOP="1") as process:
-        os.kill(worker(scene), signal.SIGKILL)
+        os.kill(fork_at_work(scene, process), signal.SIGKILL)
         run = process.finish()
-    last = failed(run, 60)
+    last = failed(run, 63)
     assert (last["at_target"], last["failed"], last["not_begun"]) == (7, 1, 0)
     assert "SIGKILL" in last["error"]
+    assert "the database is at r1" in last["error"]
     nothing_left(scene.url)
     scene.again()
 
 
-def test_the_forking_process_is_killed(scene: Scene) -> None:
-    """Without the process that forks, the one at work goes on with the others, and the run ends in words."""
+def test_the_worker_is_killed(scene: Scene) -> None:
+    """The tenant at work fails with 63 when the worker is killed; another worker is started for those that follow."""
     scene.project()
     with scene.start(STOP="1", HEADSTART_TENANTS_PARALLEL="1") as process:
-        stat = Path(f"/proc/{worker(scene)}/stat").read_text(encoding="utf-8")
-        os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
-        ours = "query ~ 'pg_sleep' and state = 'active' and pid <> pg_backend_pid()"
-        assert psql(scene.url, f"select pg_cancel_backend(pid) from pg_stat_activity where {ours}") == [(True,)]
-        last = failed(process.finish(), 60)
+        at_work(scene.url, "pg_sleep", on="PgSleep")
+        supervisor = int(sessions(scene.url)[0].name.rpartition(":")[2])
+        pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+        (worker,) = [pid for pid in pids if parent_of(pid) == supervisor]
+        os.kill(worker, signal.SIGKILL)
+        last = failed(process.finish(), 63)
         assert (last["at_target"], last["failed"]) == (7, 1)
         eventually(lambda: processes(scene.home) == [], "no process of the run")
+    scene.again()
+
+
+def test_the_session_is_lost(scene: Scene) -> None:
+    """The tenant at work fails with 63 when the session that holds the locks ends; another is opened for the rest."""
+    scene.project()
+    with scene.start(STOP="1", HEADSTART_TENANTS_PARALLEL="1") as process:
+        at_work(scene.url, "pg_sleep", on="PgSleep")
+        holding = (
+            "select distinct pid from pg_locks l join pg_database d on d.oid = l.database"
+            " where l.locktype = 'advisory' and l.mode = 'ExclusiveLock' and d.datname = current_database()"
+        )
+        assert psql(scene.url, f"select pg_terminate_backend(pid) from ({holding}) held") == [(True,)]
+        last = failed(process.finish(), 63)
+        assert (last["at_target"], last["failed"]) == (7, 1)
+        nothing_left(scene.url)
     scene.again()
 
 

@@ -1,4 +1,4 @@
-"""The list of tenants: read, shared out, and put into connections. What a process is told of one."""
+"""The list of tenants: read, shared out, and put into connections."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from hypothesis import strategies as st
 
 from headstart.dsn import Dsn, Secret
 from headstart.errors import ConfigurationError
-from headstart.settings import Settings
 from headstart.settings_table import SETTINGS
-from headstart.tenants.job import Answer, Job, decode
 from headstart.tenants.lock import gate_of, work_of
-from headstart.tenants.targets import Entry, Target, read_lines, share_of, split_canary, with_search_path
+from headstart.tenants.targets import (
+    Entry,
+    Target,
+    read_lines,
+    share_of,
+    split_canary,
+    variables_of,
+    with_search_path,
+)
 
 relaxed = hypothesis.settings(deadline=None)  # a busy machine is not slow code
 DSN = Dsn(hosts=(("db", 5432),), user="app", password=Secret("ZqX"), database="app", params={"sslmode": "prefer"})
@@ -138,21 +144,27 @@ def test_no_two_tenants_have_the_same_lock() -> None:
     assert len(keys) == 10
 
 
-def test_a_job_arrives_as_it_was_sent() -> None:
-    """What a process is told of its tenant is what was known of it, secrets included, and a repr shows none of them."""
-    job = Job(
-        action="up",
-        tenant="ä",
-        schema=None,
-        settings=Settings(dsn=DSN, other_secrets=(Secret("ZqY"),), tenants_share=(None, 4)),
-        run_id="1a2b_1",
-        cwd="/",
-        path=["/a"],
-        options={"x": ["tenant=ä"], "name": None},
-    )
-    line = job.encode()
-    assert line.count(b"\n") == 1
-    assert Job.decode(line) == job
-    assert "ZqX" not in repr(Job.decode(line))
-    assert decode(Answer(ended=-9).encode()) == Answer(ended=-9)
-    assert decode(b'{"event": "x"}') == {"event": "x"}
+class TestVariables:
+    """What env.py finds in its environment."""
+
+    def test_a_database(self) -> None:
+        """DATABASE_URL and PG* lead to the tenant's database; all else that leads anywhere is taken away."""
+        environ = {"PATH": "/bin", "PGHOSTADDR": "10.0.0.1", "PGOPTIONS": "-c x=y", "DATABASE_URL_FILE": "/run/url"}
+        tenant = Target(name="a", dsn=DSN.with_database("a b"))
+        assert variables_of(tenant, environ) == {
+            "PGHOSTADDR": None,
+            "PGOPTIONS": None,
+            "DATABASE_URL_FILE": None,
+            "DATABASE_URL": "postgresql://app:ZqX@db:5432/a%20b",
+            "PGHOST": "db",
+            "PGPORT": "5432",
+            "PGUSER": "app",
+            "PGPASSWORD": "ZqX",
+            "PGDATABASE": "a b",
+            "PGSSLMODE": "prefer",
+        }
+
+    def test_a_schema(self) -> None:
+        """The URL is everybody's; PGOPTIONS leads into the schema."""
+        tenant = Target(name="a", dsn=with_search_path(DSN, ["a"]), schema="a")
+        assert variables_of(tenant, {"DATABASE_URL": "x"}) == {"PGOPTIONS": '-c search_path="a"'}

@@ -105,16 +105,23 @@ async def compare(run: Run, ready: Ready, found: History) -> Comparison:
         if plan.nothing_pending:
             run.log.info("nothing_pending", revision=spell(recorded), target=run.settings.target, beyond=plan.beyond)
             return UpToDate(recorded=recorded, beyond=plan.beyond)
-        from headstart.worker.messages import Place  # a no-op needs nothing of the worker's
+        return pending(run, found, plan)
 
-        run.pending = plan.pending
-        return Pending(
-            recorded=recorded,
-            steps=tuple(_step(graph, revision) for revision in plan.pending),
-            place=Place(table=project.version_table, schema=project.version_schema, configured=project.version_schema),
-            after=plan.after,
-            heads=graph.heads,
-        )
+
+def pending(run: Run, found: History, plan: Plan) -> Pending:
+    """A plan by the files, of which something is to be done."""
+    project, graph = found
+    assert graph is not None  # noqa: S101  (there is no plan without it)
+    from headstart.worker.messages import Place  # a no-op needs nothing of the worker's
+
+    run.pending = plan.pending
+    return Pending(
+        recorded=plan.before,
+        steps=tuple(_step(graph, revision) for revision in plan.pending),
+        place=Place(table=project.version_table, schema=project.version_schema, configured=project.version_schema),
+        after=plan.after,
+        heads=graph.heads,
+    )
 
 
 def _undetermined(run: Run, reason: str) -> Undetermined:

@@ -81,7 +81,7 @@ async def access(run: Run, ready: Ready, *, work_key: int | None = WORK, schema:
     from headstart.worker.messages import Access  # a no-op needs nothing of the worker's
 
     token = secrets.randbits(62)
-    await ready.connection.execute(f"select pg_catalog.pg_advisory_lock_shared('{token}'::pg_catalog.int8)")
+    await ready.connection.execute(f"select pg_catalog.pg_advisory_lock('{token}'::pg_catalog.int8)")
     return Access(
         dsn=ready.dsn,
         backend=await ready.connection.fetchval("select pg_catalog.pg_backend_pid()"),
@@ -105,4 +105,4 @@ def worker_of(run: Run) -> Worker:
 def environ_of(run: Run) -> dict[str, str | None]:
     """Variables of the worker in which an env.py may look for its address: a direct one goes before a pooler's."""
     direct = run.environ.get("DATABASE_DIRECT_URL")
-    return {"DATABASE_URL": direct} if direct else {}
+    return {**({"DATABASE_URL": direct} if direct else {}), **run.variables}

@@ -18,7 +18,7 @@ from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate,
 from headstart.steps.connect import access, environ_of, worker_of
 from headstart.steps.migrate import migrate, verify
 from headstart.worker.messages import Access, Ledger, Place, Planned, Stamp
-from headstart.worker.supervise import Process, TaskFailedError
+from headstart.worker.supervise import Process, TaskFailedError, Worker
 
 if TYPE_CHECKING:
     from headstart.history import History
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 class Work:
     """One run's work on one database. All but `look` needs the migration lock. Made by `opened`."""
 
-    def __init__(self, run: Run, ready: Ready, found: History, process: Process, proof: Access) -> None:
+    def __init__(
+        self, run: Run, ready: Ready, found: History, process: Process, proof: Access, *, ledger: bool | None = None
+    ) -> None:
+        self._ledger = ledger
         self._run = run
         self._ready = ready
         self._found = found
@@ -39,14 +42,33 @@ class Work:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def opened(cls, run: Run, ready: Ready, found: History) -> AsyncIterator[Self]:
-        """Start the worker, where the command line has not done so."""
-        async with (
-            worker_of(run) as worker,
-            worker.process(run.log) as process,
-        ):
+    async def opened(
+        cls,
+        run: Run,
+        ready: Ready,
+        found: History,
+        *,
+        worker: Worker | None = None,
+        proof: Access | None = None,
+        ledger: bool | None = None,
+    ) -> AsyncIterator[Self]:
+        """Have a worker, and a process of it that nobody shares.
+
+        Args:
+            run: this run.
+            ready: the supervisor's session.
+            found: the project.
+            worker: one that several runs share; when left out, the one that has read the command line, or one of its own.
+            proof: what the worker's sessions are proven by; this database as a whole when left out.
+            ledger: whether the ledger can be written; asked, and seen to afterwards, when left out.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            if worker is None:
+                worker = await stack.enter_async_context(worker_of(run))
             worker.start()
-            yield cls(run, ready, found, process, await access(run, ready, work_key=WORK))
+            process = await stack.enter_async_context(worker.process(run.log))
+            proof = proof or await access(run, ready, work_key=WORK)
+            yield cls(run, ready, found, process, proof, ledger=ledger)
 
     async def look(self, *, strict: bool = True, target: str | None = None) -> Comparison:
         """Where the database stands, by env.py's own word, in sessions that cannot write.
@@ -127,7 +149,7 @@ class Work:
         recorded = await migrate(
             run, self._ready, self._found, self._process, self._access, plan, up=up, book=book
         )
-        if book is not None:
+        if book is not None and self._ledger is None:
             await complete(
                 self._ready.connection,
                 run.run_id,
@@ -193,13 +215,15 @@ class Work:
         """What the ledger's rows say, where they may be written."""
         run = self._run
         name = ledger.key(place.table, place.configured)
-        writes = await prepare(
-            self._ready.connection,
-            mode=run.settings.ledger,
-            log=run.log,
-            version_table=place.oid or name,
-            role=place.user,
-        )
+        writes = self._ledger
+        if writes is None:
+            writes = await prepare(
+                self._ready.connection,
+                mode=run.settings.ledger,
+                log=run.log,
+                version_table=place.oid or name,
+                role=place.user,
+            )
         if not writes:
             return None
         return Ledger(history=name, run_id=run.run_id, image=run.settings.image, backup=run.backup)

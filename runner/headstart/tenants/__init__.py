@@ -2,45 +2,51 @@
 
 The list is checked as a whole before anything is begun. Then a backup of the database is taken, if the tenants are its
 schemas (a database that is a tenant has its own, as with `up`); the canaries go one by one, and then the rest, so many
-at a time, in processes of their own (`crew`).
+at a time. One process, the supervisor, works on all of them; env.py is run in forks of one worker, none of which serves
+two tenants.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import asyncpg
 from msgspec.structs import replace
 
 from headstart import log as logs
-from headstart import postgres, safety
-from headstart.errors import HeadstartError
+from headstart import postgres
+from headstart.errors import HeadstartError, InterruptedMigrationError
 from headstart.exits import Exit
 from headstart.ledger.state import prepare
 from headstart.ledger.table import create
-from headstart.run import Outcome, Run, spell
+from headstart.operate import standing
+from headstart.run import Outcome, Run, attempt, out_of_time, spell
 from headstart.secret import Redactor
+from headstart.steps.backup import back_up
+from headstart.steps.connect import connected, locked
+from headstart.steps.connect import find as find_history
 from headstart.tenants import targets as lists
-from headstart.tenants.crew import Crew, Worker
-from headstart.tenants.job import Job
-from headstart.tenants.lock import share
+from headstart.tenants.schema import Schemas
+from headstart.tenants.session import Session
 from headstart.tenants.survey import survey
-from headstart.up import compare, connected, locked
-from headstart.up import find as find_history
+from headstart.up import up
+from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
     from headstart.history import History
     from headstart.plan import Plan
     from headstart.readiness import Ready
+    from headstart.tenants.survey import Standing
     from headstart.tenants.targets import Target
 
 __all__ = ["Action", "Tenant", "find", "work"]
 
 Action = Literal["up", "status"]
+
+_DRIVERS = ("asyncpg", "psycopg", "psycopg2.extras")
 
 
 class Tenant:
@@ -83,18 +89,21 @@ async def work(run: Run, action: Action, tenants: list[Tenant]) -> None:
         HeadstartError: what keeps all of them from being begun: the server, the lock, the backup.
     """
     history = find_history(run)
-    async with _listed(run) as (ready, total, canaries, mine), Crew(run) as crew:
+    async with (
+        _listed(run) as (ready, total, canaries, mine),
+        Worker(cwd=run.cwd, environ=run.environ, drivers=_DRIVERS) as worker,
+        contextlib.AsyncExitStack() as stack,
+    ):
         tenants[:] = [Tenant(target, number) for number, target in enumerate(mine, 1)]
         run.log.info("tenants_found", tenants=total, share=len(mine))
-        task = _Work(run, action, history, crew)
+        task = _Work(run, action, history, worker)
         if ready is not None and run.settings.tenants_kind == "schema":
-            plans = await task.look_at_all(ready, tenants)
-            if action == "up":
-                await task.look_closer([tenant for tenant in tenants if tenant.target.name not in plans])
-                if any(tenant.outcome is None for tenant in tenants):
-                    await task.prepare(ready, tenants)
+            session = await stack.enter_async_context(Session(run, ready))
+            await task.begin(ready, session, tenants)
         with run.timed("upgrade" if action == "up" else "compare"):
             await task.all(tenants[:canaries], tenants[canaries:])
+        if task.schemas is not None:
+            await task.schemas.report_missing_rows({each.target.name: each.outcome for each in tenants}, run.log)
 
 
 @contextlib.asynccontextmanager
@@ -126,43 +135,58 @@ def _hide_secrets(run: Run, targets: Sequence[Target]) -> None:
 
 
 class _Work:
-    """One run's work on its share."""
+    """One run's work on its share.
 
-    def __init__(self, run: Run, action: Action, history: History, crew: Crew) -> None:
+    Attributes:
+        schemas: what the tenants have in common that are schemas of one database.
+    """
+
+    def __init__(self, run: Run, action: Action, history: History, worker: Worker) -> None:
         self._run = run
         self._action = action
         self._history = history
-        self._crew = crew
+        self._worker = worker
+        self._standings: dict[str, Standing] = {}
+        self.schemas: Schemas | None = None
 
-    async def look_at_all(self, ready: Ready, tenants: Sequence[Tenant]) -> dict[str, Plan]:
+    async def begin(self, ready: Ready, session: Session, tenants: Sequence[Tenant]) -> None:
+        """Give an outcome to each schema that needs nothing, and see to what the others have in common."""
+        self.schemas = Schemas(self._history, session, self._worker)
+        await self._look_at_all(ready, tenants)
+        if self._action != "up":
+            return
+        await self._look_closer([tenant for tenant in tenants if tenant.target.name not in self._standings])
+        if any(tenant.outcome is None for tenant in tenants):
+            self._worker.start()  # it imports Alembic meanwhile
+            await self._prepare(ready, session, tenants)
+
+    async def _look_at_all(self, ready: Ready, tenants: Sequence[Tenant]) -> None:
         """Give an outcome to each schema that needs nothing more, by a few queries for all of them."""
         run = self._run
         with run.timed("compare"):
             targets = [tenant.target for tenant in tenants]
-            plans = await survey(ready.connection, targets, self._history, run.settings.target)
+            self._standings = await survey(ready.connection, targets, self._history, run.settings.target)
         for tenant in tenants:
-            if tenant.outcome is None and (plan := plans.get(tenant.target.name)) is not None:
-                self._judge(tenant, plan, run)
-        return plans
+            if tenant.outcome is None and (found := self._standings.get(tenant.target.name)) is not None:
+                self._judge(tenant, found.plan)
 
-    async def look_closer(self, tenants: Sequence[Tenant]) -> None:
-        """Give an outcome to each schema of which only a process of its own can say that nothing is to be done."""
+    async def _look_closer(self, tenants: Sequence[Tenant]) -> None:
+        """Give an outcome to each schema of which only env.py can say that nothing is to be done."""
 
-        async def one(tenant: Tenant, worker: Worker) -> None:
-            found: list[Outcome] = []
-            with contextlib.suppress(HeadstartError):  # its next process may fare better
-                await worker.do(self._job(tenant, "status"), lambda _: None, found.append)
-            for outcome in found:
-                if outcome.context.get("unaskable") or (outcome.ok and outcome.pending):
-                    continue
+        async def one(tenant: Tenant) -> None:
+            own = self._run_of(tenant)
+            outcome = own.outcome(await self._attempted(own, self._job(tenant, "status")))
+            if not outcome.context.get("unaskable") and not (outcome.ok and outcome.pending):
                 tenant.outcome = outcome
                 if not outcome.ok:
-                    _finished(logs.thorough(self._run.log).bind(tenant=tenant.target.name), outcome)
+                    _finished(own.log, outcome)
+            _go_on()
 
         with self._run.timed("compare"):
             await self._in_parallel(tenants, one)
 
-    def _judge(self, tenant: Tenant, plan: Plan, run: Run) -> None:
+    def _judge(self, tenant: Tenant, plan: Plan) -> None:
+        run = self._run
         if plan.nothing_pending or self._action == "status":
             tenant.outcome = replace(
                 run.outcome(None),
@@ -172,10 +196,10 @@ class _Work:
                 pending=plan.pending,
                 exit=Exit.DONE,
                 backup=None,
-                seconds={} if tenant.target.schema else {"total": run.outcome(None).seconds["total"]},
+                seconds={},
             )
 
-    async def prepare(self, ready: Ready, tenants: Sequence[Tenant]) -> None:
+    async def _prepare(self, ready: Ready, session: Session, tenants: Sequence[Tenant]) -> None:
         """What schemas of one database have in common: a backup before the first of them, and the ledger's table."""
         run, settings = self._run, self._run.settings
         if settings.backup == "off":
@@ -186,112 +210,116 @@ class _Work:
             run.log.info("backup_skipped", reason="the database holds no tables yet")
         else:
             async with locked(run, ready):
-                plans = await self.look_at_all(ready, tenants)  # again: another runner may have been quicker
-                pending = [plan for plan in plans.values() if plan.pending]
+                await self._look_at_all(ready, tenants)  # again: another runner may have been quicker
                 if all(tenant.outcome is not None for tenant in tenants):
                     return
-                await safety.back_up(
+                pending = [found.plan for found in self._standings.values() if found.plan.pending]
+                await back_up(
                     run,
                     ready,
                     before=tuple(sorted({revision for plan in pending for revision in plan.before})),
                     intended=tuple(sorted({revision for plan in pending for revision in plan.after})),
                 )
-                await share(ready.connection)  # nobody takes another one before this run has ended
-        if await prepare(ready.connection, mode=settings.ledger, log=run.log):
+                await session.lock()  # nobody takes another one before this run has ended
+        await session.lock()
+        assert self.schemas is not None  # noqa: S101  (`begin`)
+        if await prepare(ready.connection, mode=settings.ledger, log=run.log, version_table=self._history.project.version_table):
+            self.schemas.ledger = True
             await create(ready.connection)  # the first of each would be in each other's way
 
     async def all(self, canaries: Sequence[Tenant], others: Sequence[Tenant]) -> None:
         """The canaries, then the others: none of these if one of those failed."""
-        async with Worker(self._crew) as worker:
-            for tenant in canaries:
-                await self._one(tenant, worker)
-                if tenant.failed:
-                    return
+        for tenant in canaries:
+            await self._one(tenant)
+            if tenant.failed:
+                return
         stop = self._action == "up" and self._run.settings.tenants_on_failure == "stop"
 
-        async def one(tenant: Tenant, worker: Worker) -> None:
+        async def one(tenant: Tenant) -> None:
             if not (stop and any(each.failed for each in others)):
-                await self._one(tenant, worker)
+                await self._one(tenant)
 
         await self._in_parallel(others, one)
 
-    async def _in_parallel(self, tenants: Sequence[Tenant], one: Callable[[Tenant, Worker], Awaitable[None]]) -> None:
+    async def _in_parallel(self, tenants: Sequence[Tenant], one: Callable[[Tenant], Awaitable[None]]) -> None:
         waiting = iter(tenants)
 
-        async def hand() -> None:
-            async with Worker(self._crew) as worker:
-                for tenant in waiting:
-                    await one(tenant, worker)
+        async def next_ones() -> None:
+            for tenant in waiting:
+                await one(tenant)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._run.settings.tenants_parallel):
-                group.create_task(hand())
+            for _ in range(min(self._run.settings.tenants_parallel, len(tenants))):
+                group.create_task(next_ones())
 
-    async def _one(self, tenant: Tenant, worker: Worker) -> None:
+    async def _one(self, tenant: Tenant) -> None:
         if tenant.outcome is not None:
             return
-        run, log = self._run, logs.thorough(self._run.log).bind(tenant=tenant.target.name)
-        job = self._job(tenant, self._action)
+        own = self._run_of(tenant)
+        error = await self._attempted(own, self._job(tenant, self._action))
+        tenant.outcome = own.outcome(error)
+        if error is not None or "lock" in own.seconds:
+            _finished(own.log, tenant.outcome)
+        _go_on()
+
+    async def _attempted(self, own: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartError | None:
+        """What ended one tenant's run, whatever it was: it is that tenant's alone."""
+        try:
+            return await attempt(own, job)
+        except asyncio.CancelledError:  # by no signal
+            if own.settings.deadline is not None:
+                return out_of_time(own)
+            return InterruptedMigrationError("the run was cancelled", hint="run again")
+        except Exception as error:  # as at the edge: a bug becomes exit 99, with its report
+            own.log.error("bug", error=type(error).__name__, exc_info=error)  # noqa: TRY400  (as there)
+            return HeadstartError(f"{type(error).__name__}: {error}", hint="please report this with the traceback")
+
+    def _job(self, tenant: Tenant, action: Action) -> Callable[[Run], Awaitable[None]]:
+        target, schemas = tenant.target, self.schemas
+        if schemas is not None and action == "up":
+            return partial(schemas.up, target=target, standing=self._standings.get(target.name))
+        if schemas is not None:
+            return partial(schemas.status, target=target)
+        return partial(up, found=self._history, worker=self._worker) if action == "up" else self._status
+
+    async def _status(self, own: Run) -> None:
+        """Note where a database stands, changing nothing."""
+        async with connected(own) as ready:
+            await standing(own, ready, self._history, worker=self._worker)
+
+    def _run_of(self, tenant: Tenant) -> Run:
+        run, name = self._run, tenant.target.name
+        given = run.options.get("x") or []
+        added = [] if any(each.startswith("tenant=") for each in given) else [f"tenant={name}"]
+        variables = lists.variables_of(tenant.target, run.environ)
+        environ = {**run.environ, **variables}
         own = Run(
-            job.settings,
-            log,
-            job.run_id,
-            environ=run.environ,
+            replace(
+                run.settings,
+                dsn=tenant.target.dsn,
+                backup_jobs=max(run.settings.backup_jobs // run.settings.tenants_parallel, 1),
+            ),
+            run.log.bind(tenant=name),
+            self._run_id(tenant),
+            environ={key: value for key, value in environ.items() if value is not None},
             cwd=run.cwd,
             redact=run.redact,
             interrupted=run.interrupted,
-            options=job.options,
+            options={**run.options, "x": [*given, *added]},
+            variables=variables,
         )
-
-        def relay(line: dict[str, Any]) -> None:
-            event, level = line.pop("event"), line.pop("level")
-            if event != "run_finished":
-                line = {name: value for name, value in line.items() if name not in {"timestamp", "run_id"}}
-                getattr(log, level, log.info)(event, **line)
-
-        def ended(outcome: Outcome) -> None:
-            tenant.outcome = outcome
-            _finished(log, outcome)
-
-        try:
-            if job.schema is None and (plan := await self._look(own)) is not None:
-                self._judge(tenant, plan, own)
-            if tenant.outcome is None:
-                await worker.do(job, relay, ended)
-        except HeadstartError as error:
-            ended(own.outcome(error))
-
-    async def _look(self, own: Run) -> Plan | None:
-        """A database is compared here, without Alembic; None where only a process of its own can tell."""
-        try:
-            async with connected(own) as ready:
-                return await compare(own, ready, self._history)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return None  # it will say what that was
-
-    def _job(self, tenant: Tenant, action: Action) -> Job:
-        run, name = self._run, tenant.target.name
-        given = run.options.get("x") or []
-        told = [] if any(each.startswith("tenant=") for each in given) else [f"tenant={name}"]
-        return Job(
-            action=action,
-            tenant=name,
-            schema=tenant.target.schema,
-            settings=replace(
-                run.settings,
-                dsn=tenant.target.dsn,
-                deadline=None,
-                backup_jobs=max(run.settings.backup_jobs // run.settings.tenants_parallel, 1),
-            ),
-            run_id=self._run_id(tenant),
-            cwd=run.cwd,
-            path=sys.path,
-            options={**run.options, "x": [*given, *told]},
-            backup=run.backup,
-        )
+        own.backup = run.backup
+        return own
 
     def _run_id(self, tenant: Tenant) -> str:
         return f"{self._run.run_id}_{tenant.number}"
+
+
+def _go_on() -> None:
+    """End here if this task is to end: a tenant's outcome came first."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _finished(log: Any, outcome: Outcome) -> None:  # noqa: ANN401  (a structlog logger)

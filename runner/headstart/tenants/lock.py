@@ -1,17 +1,22 @@
 """The lock of a tenant that is a schema: tenants of one database do not exclude each other, but who has all of it does.
 
-The session that works on a tenant holds the tenant's own gate alone, and the database's (see `headstart.lock`) shared,
-so that no `up`, backup or restore of the whole database is at work meanwhile. A session that env.py has opened by
-itself holds the tenant's work key, shared: as there, nobody gets in before it has gone.
+The supervisor's session holds the database's gate (see `headstart.lock`) shared, so that no `up`, backup or restore of
+the whole database is at work meanwhile, and the gate of each tenant that is worked on alone. Each of the worker's
+sessions holds the tenant's work key, shared: as there, nobody gets in before it has gone.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from headstart.lock import ALONE, GATE, UNLOCK, poll
+import asyncpg
+
+from headstart.lock import ALONE, GATE, UNLOCK, WORK, poll
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -19,15 +24,19 @@ if TYPE_CHECKING:
     from headstart.script_connection import ScriptConnection
 
 _SHARED = "select pg_catalog.pg_try_advisory_lock_shared($1::pg_catalog.int8)"
+_FREE = (
+    "select case when pg_catalog.pg_try_advisory_lock($1::pg_catalog.int8)"
+    " then pg_catalog.pg_advisory_unlock($1::pg_catalog.int8) else false end"
+)
 
 
 def gate_of(schema: str) -> int:
-    """What the session that works on a tenant holds."""
+    """What the supervisor's session holds while a tenant is worked on."""
     return _key(f"headstart migration lock, schema {schema}")
 
 
 def work_of(schema: str) -> int:
-    """What a session of env.py's own holds, shared."""
+    """What each of the worker's sessions holds, shared."""
     return _key(f"headstart migration lock, work, schema {schema}")
 
 
@@ -35,33 +44,46 @@ def _key(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-async def take(connection: ScriptConnection, schema: str, *, timeout: float, log: FilteringBoundLogger) -> None:
-    """Take a tenant's lock, for as long as this session lives.
+async def share(connection: ScriptConnection, *, timeout: float, log: FilteringBoundLogger) -> None:
+    """Keep the database's gate from those who want all of it, for as long as this session lives.
 
     Args:
-        connection: outside a transaction; the one that is to do the work.
+        connection: outside a transaction.
+        timeout: seconds that another may still hold it.
+        log: gets who holds it, at once and then every ten seconds.
+
+    Raises:
+        LockNotObtainedError: the time ran out (30).
+    """
+    deadline = time.monotonic() + timeout
+    await poll(connection, _SHARED, GATE, deadline, log)
+    await poll(connection, _FREE, WORK, deadline, log)  # what a dead runner may have left working
+
+
+@contextlib.asynccontextmanager
+async def held(
+    connection: ScriptConnection, schema: str, *, timeout: float, log: FilteringBoundLogger
+) -> AsyncIterator[None]:
+    """Hold a tenant's lock.
+
+    Args:
+        connection: that shares the database's gate, outside a transaction.
         schema: the tenant's.
-        timeout: seconds that others may still hold it.
-        log: told who holds it, at once and then every ten seconds.
+        timeout: seconds that another may still hold it.
+        log: gets who holds it, at once and then every ten seconds.
 
     Raises:
         LockNotObtainedError: the time ran out (30).
         NotReadyError: the connection was lost meanwhile (20).
     """
     started = time.monotonic()
-    work = work_of(schema)
-    # The database's gate comes last: who waits for a tenant keeps nobody out of the rest.
-    for query, key in ((ALONE, gate_of(schema)), (ALONE, work), (_SHARED, GATE)):
-        await poll(connection, query, key, started + timeout, log)
-        if key == work:  # nobody can take it anew: the tenant's gate is ours
-            await connection.fetchval(UNLOCK, work)
-    log.info("lock_obtained", waited_seconds=time.monotonic() - started)
-
-
-async def share(connection: ScriptConnection) -> None:
-    """Keep the database's gate from those who want all of it, for as long as this session lives.
-
-    Args:
-        connection: that holds the gate alone now, or nobody does.
-    """
-    await connection.fetchval("select pg_catalog.pg_advisory_lock_shared($1::pg_catalog.int8)", GATE)
+    await poll(connection, ALONE, gate_of(schema), started + timeout, log)
+    try:
+        await poll(connection, _FREE, work_of(schema), started + timeout, log)
+        log.info("lock_obtained", waited_seconds=time.monotonic() - started)
+        yield
+    finally:
+        # A session that cannot be asked any more takes the lock with it when it ends.
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            async with asyncio.timeout(1):
+                await connection.fetchval(UNLOCK, gate_of(schema))

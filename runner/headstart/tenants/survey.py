@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
@@ -22,7 +22,11 @@ _TABLES = """
 select n.nspname as schema, c.oid is not null as there,
        pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_table_privilege(c.oid, 'select')
        and exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attname = 'version_num')
-       as legible
+       as legible,
+       pg_catalog.has_schema_privilege(n.oid, 'usage') and case when c.oid is null
+           then pg_catalog.has_schema_privilege(n.oid, 'create')
+           else pg_catalog.has_table_privilege(c.oid, 'insert') and pg_catalog.has_table_privilege(c.oid, 'update')
+                and pg_catalog.has_table_privilege(c.oid, 'delete') end as writable
 from pg_catalog.pg_namespace n
 left join pg_catalog.pg_class c
     on c.relnamespace = n.oid and c.relname = $2::pg_catalog.name and c.relkind in ('r', 'p')
@@ -41,10 +45,17 @@ TOGETHER = 500
 """Version tables that one query reads."""
 
 
+class Standing(NamedTuple):
+    """What a look at all tenants tells of one: its plan, and whether the role may write its version table."""
+
+    plan: Plan
+    writable: bool
+
+
 async def survey(
     connection: ScriptConnection, targets: Sequence[Target], history: History, target: str
-) -> dict[str, Plan]:
-    """The plan of each tenant, by its name, as far as a look tells; whoever is not in it has to be asked alone.
+) -> dict[str, Standing]:
+    """Where each tenant stands, by its name, as far as a look tells; whoever is not in it has to be asked alone.
 
     Args:
         connection: to the database whose schemas they are.
@@ -66,24 +77,28 @@ async def survey(
         )
     if not target.startswith("+"):
         decide((), graph, target)  # what is wrong with the history or the target is so for all of them
-    found = await recorded(connection, [each.name for each in targets], project.version_table)
+    found, writable = await recorded(connection, [each.name for each in targets], project.version_table)
     plans: dict[tuple[str, ...], Plan | None] = {}
     for revisions in found.values():
         if revisions not in plans:
             plans[revisions] = _plan(revisions, graph, target)
     edited = await _edited(connection, found, graph, project.version_table)
     return {
-        name: plan for name, revisions in found.items() if name not in edited and (plan := plans[revisions]) is not None
+        name: Standing(plan, name in writable)
+        for name, revisions in found.items()
+        if name not in edited and (plan := plans[revisions]) is not None
     }
 
 
 async def recorded(
     connection: ScriptConnection, schemas: Sequence[str], version_table: str
-) -> dict[str, tuple[str, ...]]:
-    """What the version table of each schema holds; a schema whose table is not legible is left out."""
+) -> tuple[dict[str, tuple[str, ...]], set[str]]:
+    """What the version table of each schema holds, without those that are not legible; and which are writable."""
     found: dict[str, tuple[str, ...]] = {}
-    tables = []
+    tables, writable = [], set()
     for row in await connection.fetch(_TABLES, list(schemas), version_table):
+        if row["writable"]:
+            writable.add(row["schema"])
         if row["legible"]:
             tables.append(row["schema"])
         elif not row["there"]:
@@ -101,7 +116,7 @@ async def recorded(
         for row in rows:
             held[some[row["at"]]].append(row["revision"])
         found |= {schema: tuple(sorted(revisions)) for schema, revisions in held.items()}
-    return found
+    return found, writable
 
 
 def _portions(schemas: Sequence[str]) -> Iterator[Sequence[str]]:

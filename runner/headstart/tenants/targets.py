@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote as percent
 
 import asyncpg
 import msgspec
 
-from headstart.dsn import Dsn, DsnError
+from headstart.dsn import Dsn, DsnError, without_libpq_variables
 from headstart.errors import ConfigurationError
 from headstart.ledger import SCHEMA
 from headstart.postgres import first_line, quote
@@ -22,6 +23,8 @@ from headstart.postgres import first_line, quote
 if TYPE_CHECKING:
     from headstart.run import Run
     from headstart.script_connection import ScriptConnection
+
+_OTHER_URLS = ("DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
 
 FILE, QUERY = "HEADSTART_TENANTS_FILE", "HEADSTART_TENANTS_QUERY"
 
@@ -197,6 +200,33 @@ def with_search_path(dsn: Dsn, schemas: Iterable[str]) -> Dsn:
     path = re.sub(r"([\s\\])", r"\\\1", ", ".join(map(quote, schemas)))
     options = f"{dsn.params.get('options', '')} -c search_path={path}".strip()
     return msgspec.structs.replace(dsn, params={**dsn.params, "options": options})
+
+
+def variables_of(target: Target, environ: Mapping[str, str]) -> dict[str, str | None]:
+    """What env.py, or a driver of its own, finds in the environment: this tenant's database or schema, and no other.
+
+    Args:
+        target: the tenant.
+        environ: of all of them.
+
+    Returns:
+        What is different for the tenant; None for a variable that is taken away.
+    """
+    dsn = target.dsn
+    if target.schema is not None:
+        return {"PGOPTIONS": dsn.params["options"]}
+    kept = without_libpq_variables(environ)
+    away = {name: None for name in environ if name not in kept or name in _OTHER_URLS}
+    return {**away, **dsn.libpq_env(), "DATABASE_URL": _url(dsn)}
+
+
+def _url(dsn: Dsn) -> str:
+    host, port = dsn.hosts[0]
+    user = percent(dsn.user, safe="") + (f":{percent(dsn.password.reveal(), safe='')}" if dsn.password else "")
+    database = percent(dsn.database, safe="")
+    if host.startswith("/"):
+        return f"postgresql://{user}@/{database}?host={percent(host)}&port={port}"
+    return f"postgresql://{user}@{f'[{host}]' if ':' in host else host}:{port}/{database}"
 
 
 def split_canary(targets: Sequence[Target], canary: str | None) -> tuple[list[Target], list[Target]]:

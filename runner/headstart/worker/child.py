@@ -27,25 +27,31 @@ if TYPE_CHECKING:
 _IMPORTED = (
     "alembic.command",
     "alembic.op",
+    "headstart.worker.migration",
     "headstart.worker.tasks",
+    "logging.config",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.ext.asyncio",
 )
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def main(descriptor: int, parent: int) -> NoReturn:
+def main(descriptor: int, parent: int, drivers: Sequence[str] = ()) -> NoReturn:
     """Fork for each request until the socket closes; then end what still runs.
 
     Args:
         descriptor: of the control socket.
         parent: pid of the supervisor.
+        drivers: modules that are imported too where they are installed, because many forks may need them.
     """
     die_with(parent)
     control = socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
     for name in _IMPORTED:
         import_module(name)
+    for name in drivers:
+        with contextlib.suppress(ImportError):
+            import_module(name)
     gc.collect()
     gc.freeze()  # or the collector would write to each page that the processes share
     nursery = _Nursery(control)

@@ -30,7 +30,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Args:
         dsn: the database, with the one host that answered.
         backend: pid of the supervisor's own session there.
-        token: an advisory lock that this session holds: whoever sees it in pg_locks is in the same database.
+        token: an advisory lock that this session holds alone: whoever cannot have it is in the same database.
         work_key: the advisory lock that each session holds in shared mode while it lives; None: nothing is changed.
         read_only: sessions start with default_transaction_read_only on.
         everywhere: engines with an address of env.py's own are led to this database too: it is a scratch database.
@@ -333,6 +333,10 @@ class Data(_Message, frozen=True, kw_only=True):
     """Something for stdout."""
 
     text: str
+
+
+MOVED = "moved"
+"""In `Failed.context`: nothing was run, because the task was made for another state than env.py found."""
 
 
 class Failed(_Message, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from headstart.ledger.writer import Writer
 from headstart.postgres import literal, quote
 from headstart.worker import failure, project, sessions
 from headstart.worker.failure import Reported
-from headstart.worker.messages import Failed, Idle, More, Place, Planned, RevisionApplied, RevisionStarted
+from headstart.worker.messages import MOVED, Failed, Idle, More, Place, Planned, RevisionApplied, RevisionStarted
 from headstart.worker.statements import Statements
 
 if TYPE_CHECKING:
@@ -46,9 +46,6 @@ from (select pg_catalog.to_regclass({name})::pg_catalog.oid) found (oid)
 left join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) found.oid
 left join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
 """
-
-MOVED = "moved"
-"""In `Failed.context`: nothing was run, because the task was made for another state than env.py found."""
 
 
 class Environment:
@@ -96,6 +93,7 @@ class Environment:
                 self._external = "env.py configures Alembic inside a transaction" if connection.in_transaction() else ""
             if not self._single:
                 given["transaction_per_migration"] = True
+            given = in_schema(given)
             if applied is not None:
                 theirs = given.get("on_version_apply") or ()
                 given["on_version_apply"] = [*(theirs if isinstance(theirs, list | tuple | set) else (theirs,)), applied]
@@ -156,6 +154,25 @@ def configured(environment: EnvironmentContext, change: Callable[[dict[str, Any]
 
     # An attribute of the instance: Alembic's proxy looks it up when env.py calls it.
     environment.configure = ours  # type: ignore[method-assign]
+
+
+def in_schema(given: dict[str, Any]) -> dict[str, Any]:
+    """What env.py configures, with the version table of a tenant's schema in that schema and nowhere else.
+
+    Without a schema it would be looked for along the search path, where another's may be found.
+
+    Raises:
+        ConfigurationError: env.py keeps it in another schema (10).
+    """
+    schema, named = sessions.schema(), given.get("version_table_schema")
+    if schema is None:
+        return given
+    if named not in {None, schema}:
+        raise ConfigurationError(
+            f"env.py keeps the version table in schema {named!r}, not in the tenant's",
+            hint="leave version_table_schema out, or let env.py compute it from the argument -x tenant=...",
+        )
+    return {**given, "version_table_schema": schema}
 
 
 def past_ledger(given: dict[str, Any]) -> dict[str, Any]:

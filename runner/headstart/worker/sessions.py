@@ -39,20 +39,13 @@ DRIVER = "headstart"
 _LIBPQ = frozenset({"psycopg", "psycopg_async", "psycopg2", "psycopg2cffi"})
 _POSTGRES = ("asyncpg", "pg8000", "psycopg", "psycopg2", "psycopg2cffi", "sqlalchemy.dialects.postgresql")
 
+# The token is a random number, and the supervisor holds it alone: who cannot have it is in the same database. To look
+# for it in pg_locks would cost the server more than all else that is asked here.
 _PROOF = """
 select pg_catalog.pg_backend_pid(), (current_user)::pg_catalog.text, pg_catalog.current_schema()::pg_catalog.text,
        seen.ours, case when seen.ours then {key} end
-from (select exists(
-    select from pg_catalog.pg_locks l
-    where l.locktype operator(pg_catalog.=) 'advisory' and l.granted
-      and l.objsubid operator(pg_catalog.=) '1'::pg_catalog.int2
-      and l.pid operator(pg_catalog.=) '{backend}'::pg_catalog.int4
-      and l.classid operator(pg_catalog.=) '{high}'::pg_catalog.oid
-      and l.objid operator(pg_catalog.=) '{low}'::pg_catalog.oid
-      and l.database operator(pg_catalog.=) (
-          select d.oid from pg_catalog.pg_database d
-          where d.datname operator(pg_catalog.=) pg_catalog.current_database())
-)) seen (ours)
+from (select case when pg_catalog.pg_try_advisory_lock_shared('{token}'::pg_catalog.int8)
+    then not pg_catalog.pg_advisory_unlock_shared('{token}'::pg_catalog.int8) else true end) seen (ours)
 """
 # What env.py has set itself, by an argument of the connection or in the session, stays.
 _SETTINGS = """
@@ -122,6 +115,11 @@ def statement_timeout() -> float:
     return sum(each.access.statement_timeout for each in _TASK)
 
 
+def schema() -> str | None:
+    """The tenant's schema, if the sessions are to be in one."""
+    return next((each.access.schema for each in _TASK), None)
+
+
 def require_ours(connection: sqlalchemy.Connection) -> None:
     """Refuse a connection that is not to the database that was waited for.
 
@@ -175,8 +173,7 @@ class _Sessions:
         key = "null::pg_catalog.bool"
         if access.work_key is not None:
             key = f"pg_catalog.pg_try_advisory_lock_shared('{access.work_key}'::pg_catalog.int8)"
-        token = access.token
-        self._proof = _PROOF.format(key=key, backend=access.backend, high=token >> 32, low=token & 0xFFFFFFFF)
+        self._proof = _PROOF.format(key=key, token=access.token)
         self._settings = self._wanted(work=work)
 
     def _wanted(self, *, work: bool) -> str:
@@ -206,6 +203,9 @@ class _Sessions:
             _lead(dialect, args, params, self.access.dsn)
         if dialect.driver == "asyncpg" and "async_creator_fn" not in params:
             params.setdefault("connection_class", ScriptConnection)
+            if self.access.schema is not None:  # libpq has it from PGOPTIONS, which asyncpg does not read
+                options = self.access.dsn.params["options"]
+                params["server_settings"] = {"options": options, **params.get("server_settings", {})}
 
     def connected(self, dbapi: Any, record: Any) -> None:  # noqa: ANN401  (of any driver)
         """A connection was made: prove it, and prepare its session.

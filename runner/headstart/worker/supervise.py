@@ -34,7 +34,7 @@ from headstart.worker.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from structlog.typing import FilteringBoundLogger
@@ -82,9 +82,11 @@ class Worker:
     Args:
         cwd: where it runs.
         environ: its environment.
+        drivers: modules that it imports too where they are installed: for many forks.
     """
 
-    def __init__(self, *, cwd: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, *, cwd: str, environ: Mapping[str, str], drivers: Sequence[str] = ()) -> None:
+        self._drivers = tuple(drivers)
         self._cwd = cwd
         self._environ = dict(environ)
         self._control: socket.socket | None = None
@@ -99,7 +101,7 @@ class Worker:
             # Its modules come from where ours do, whatever lies in the folder that it happens to run in.
             code = (
                 f"import sys; sys.path[:] = {sys.path!r}\n"
-                f"from headstart.worker.child import main; main({theirs.fileno()}, {os.getpid()})"
+                f"from headstart.worker.child import main; main({theirs.fileno()}, {os.getpid()}, {self._drivers!r})"
             )
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
@@ -122,6 +124,8 @@ class Worker:
 
     def fork(self) -> tuple[socket.socket, int, int]:
         """Have it fork; give the socket, and the pipes of the fork's stdout and stderr."""
+        if self._process is not None and self._process.poll() is not None:  # it was killed, and its forks with it
+            self.close()
         self.start()
         assert self._control is not None  # noqa: S101  (`start`)
         ours, theirs = socket.socketpair()
