@@ -109,7 +109,10 @@ def main() -> int:
     asked = _arguments()
     newest = next(one for one in installations() if (one.bindir / "psql").exists())
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="headstart-bench-") as folder, Embedded.start(newest, settings=SAFE) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="headstart-bench-") as folder,
+        Embedded.start(newest, settings=SAFE) as server,
+    ):
         bench = Bench(server, Path(folder))
         groups = bench.groups(asked.rounds, asked.megabytes)
         if asked.only not in {None, *groups}:

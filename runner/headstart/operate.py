@@ -81,9 +81,7 @@ async def wait_for_head(run: Run) -> None:
     run.log.info("at_target", revision=spell(run.after))
 
 
-async def standing(
-    run: Run, ready: Ready, history: History, *, worker: Worker | None = None
-) -> UpToDate | Pending:
+async def standing(run: Run, ready: Ready, history: History, *, worker: Worker | None = None) -> UpToDate | Pending:
     """Where the database stands: by the files where that is certain, else by env.py; nothing is changed.
 
     Args:

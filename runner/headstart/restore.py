@@ -24,7 +24,7 @@ from headstart.errors import BackupFailedError, LockNotObtainedError, RefusedErr
 from headstart.lock import ALONE, kept
 from headstart.readiness import Ready, wait_until_ready
 from headstart.run import Run, spell
-from headstart.up import locked
+from headstart.steps.connect import locked
 
 if TYPE_CHECKING:
     from headstart.backup.restoring.beside import Names, VersionTable

@@ -201,7 +201,7 @@ def test_settings_problems() -> None:
     assert os.environ.get("DATABASE_URL") is None
 
 
-TWO_AT_ONCE = '''
+TWO_AT_ONCE = """
 import asyncio, io, logging, os, signal, sys, threading
 
 import asyncpg
@@ -263,7 +263,7 @@ assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signa
 assert (asyncio.run, asyncio.BaseEventLoop.run_until_complete, sys.stdout) == (run, loop_run, stdout)
 assert not {"alembic", "sqlalchemy", "migrations"} & {name.partition(".")[0] for name in sys.modules}
 print("undisturbed")
-'''
+"""
 
 
 def test_two_at_once_in_one_program(any_server: Postgres, any_database: str, tmp_path: Path) -> None:

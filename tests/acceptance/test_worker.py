@@ -30,14 +30,22 @@ ENDS = {
         10,
         "pg8000",
     ),
-    "another database": ("import sqlite3\nconfig.set_main_option('sqlalchemy.url', 'sqlite+aiosqlite://')", 10, "sqlite"),
+    "another database": (
+        "import sqlite3\nconfig.set_main_option('sqlalchemy.url', 'sqlite+aiosqlite://')",
+        10,
+        "sqlite",
+    ),
     "descriptors closed": ("import os\nos.closerange(3, 1024)", 10, "closed its descriptors"),
 }
 
 
 @pytest.mark.parametrize("name", ENDS)
 def test_an_env_py_that_ends_its_process(
-    name: str, project: Project, headstart: Callable[..., Run], any_database: str, tmp_path_factory: pytest.TempPathFactory
+    name: str,
+    project: Project,
+    headstart: Callable[..., Run],
+    any_database: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """The failure has its own cause, the database is untouched, and no process is left."""
     code, expected, cause = ENDS[name]
@@ -85,7 +93,11 @@ GOES_ON = {
 
 @pytest.mark.parametrize("name", GOES_ON)
 def test_an_env_py_that_changes_its_process(
-    name: str, project: Project, headstart: Callable[..., Run], any_database: str, tmp_path_factory: pytest.TempPathFactory
+    name: str,
+    project: Project,
+    headstart: Callable[..., Run],
+    any_database: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """It is env.py's own process: the migration succeeds, the log stays JSON, stdout stays empty, nothing is left."""
     project.revision("a1", "create table a (id int)")
@@ -121,7 +133,9 @@ def test_a_revision_that_ends_its_process(
     assert psql(any_database, "select to_regclass('b') is null") == [(True,)]
 
 
-def test_what_env_py_does_after_the_migrations(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+def test_what_env_py_does_after_the_migrations(
+    project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
     """An env.py that fails when all is committed is no success, and the report does not say that nothing was changed."""
     project.revision("a1", "create table a (id int)")
     with project.env.open("a", encoding="utf-8") as file:

@@ -270,7 +270,9 @@ def test_the_supervisors_session_is_lost(scene: Scene, name: str) -> None:
 def test_the_supervisors_session_is_lost_and_the_work_would_go_on(scene: Scene, engine: str | None) -> None:
     """The same while Python is at work in a revision: it does not come to its next statement."""
     body = "print('here')\nimport time, pathlib\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
-    phase = Phase(body, logged="script_output") if engine is None else Phase(body, logged="script_output", engine=engine)
+    phase = (
+        Phase(body, logged="script_output") if engine is None else Phase(body, logged="script_output", engine=engine)
+    )
     with scene.stopped_at(phase) as process:
         terminate(scene.url, SUPERVISOR)
         last = failed(process.finish(), 63)

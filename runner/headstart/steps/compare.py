@@ -93,7 +93,9 @@ async def compare(run: Run, ready: Ready, found: History) -> Comparison:
             run.log.warning("history_empty", reason=project.why, hint=_EMPTY)
         if not project.conclusive or graph is None:
             return _undetermined(run, project.why or "the revision files are written in an unusual way")
-        recorded = await version_table.recorded_revisions(ready.connection, project.version_table, project.version_schema)
+        recorded = await version_table.recorded_revisions(
+            ready.connection, project.version_table, project.version_schema
+        )
         run.found(recorded)
         name = ledger.key(project.version_table, project.version_schema)
         plan = await _decided(run, ready, recorded, graph, name)

@@ -239,7 +239,9 @@ class _Work:
                     raise InterruptedMigrationError("the worker's session is still there")
                 recorded = await self._read(connection)
         except (HeadstartError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as unknown:
-            run.log.warning("revision_unknown", cause=str(unknown), hint="`headstart status` says where the database is")
+            run.log.warning(
+                "revision_unknown", cause=str(unknown), hint="`headstart status` says where the database is"
+            )
             return
         self._settle(recorded)
         if run.failed not in {step.revision for step in self._left}:
@@ -316,7 +318,9 @@ class _Work:
         if leftovers:
             return _partly(message, leftovers, {"revision": self._run.failed})
         if isinstance(error, WorkerLostError) and error.by_itself:
-            return MigrationFailedError(message, hint="let the revision raise an exception instead of ending its process")
+            return MigrationFailedError(
+                message, hint="let the revision raise an exception instead of ending its process"
+            )
         return InterruptedMigrationError(message, hint=_AGAIN if self._run.after is not None else _UNKNOWN)
 
     def locks_not_obtained(self, error: LostRaceError) -> TableLocksNotObtainedError:
@@ -461,4 +465,3 @@ async def verify(run: Run, ready: Ready, place: Place, expected: tuple[str, ...]
                 hint="see whether env.py commits its own transaction, or what else writes the version table",
             )
         run.log.info("verified", revision=spell(run.after))
-

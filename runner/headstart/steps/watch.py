@@ -128,7 +128,9 @@ class Watch:
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 if self._connection.is_closed():
                     raise SessionLostError(f"the session that holds the migration lock was lost: {error}") from error
-                self._log.info("watch_unavailable", error=type(error).__name__, sqlstate=getattr(error, "sqlstate", None))
+                self._log.info(
+                    "watch_unavailable", error=type(error).__name__, sqlstate=getattr(error, "sqlstate", None)
+                )
             if now - self._quiet_since >= SPEAK:
                 await self._speak(statement, backend, now - since)
 
@@ -139,7 +141,12 @@ class Watch:
         if new:
             self._log.warning("statement_blocked", revision=self.revision, blockers=[str(each) for each in found])
         idle = await self._connection.fetchval(_IDLE_SINCE, backend)
-        if idle is not None and idle >= SPEAK and self._process.backend == backend and self._process.statement is not None:
+        if (
+            idle is not None
+            and idle >= SPEAK
+            and self._process.backend == backend
+            and self._process.statement is not None
+        ):
             raise InterruptedMigrationError(
                 f"the server answered the worker {idle:.0f} s ago, and the answer has not arrived: the network lost it"
             )

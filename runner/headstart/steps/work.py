@@ -81,9 +81,7 @@ class Work:
             Undetermined where env.py insists on writing.
         """
         reading = msgspec.structs.replace(self._access, work_key=None, read_only=True)
-        return await ask(
-            self._run, self._ready, self._found, self._process, reading, strict=strict, target=target
-        )
+        return await ask(self._run, self._ready, self._found, self._process, reading, strict=strict, target=target)
 
     async def plan(self, *, up: bool = True, strict: bool = True, target: str | None = None) -> UpToDate | Pending:
         """What is pending, by env.py's and Alembic's own word; nothing when another runner has done it meanwhile.
@@ -128,9 +126,7 @@ class Work:
         if settings.backup == "off":
             run.log.info("backup_skipped", reason="HEADSTART_BACKUP=off")
             return
-        if settings.backup == "auto" and not await postgres.holds_user_tables(
-            self._ready.connection, plan.place.table
-        ):
+        if settings.backup == "auto" and not await postgres.holds_user_tables(self._ready.connection, plan.place.table):
             run.log.info("backup_skipped", reason="the database holds no tables yet")
             return
         last = plan.steps[-1]
@@ -146,9 +142,7 @@ class Work:
         """
         run = self._run
         book = await self._book(plan.place)
-        recorded = await migrate(
-            run, self._ready, self._found, self._process, self._access, plan, up=up, book=book
-        )
+        recorded = await migrate(run, self._ready, self._found, self._process, self._access, plan, up=up, book=book)
         if book is not None and self._ledger is None:
             await complete(
                 self._ready.connection,

@@ -223,7 +223,9 @@ class _Work:
                 await session.lock()  # nobody takes another one before this run has ended
         await session.lock()
         assert self.schemas is not None  # noqa: S101  (`begin`)
-        if await prepare(ready.connection, mode=settings.ledger, log=run.log, version_table=self._history.project.version_table):
+        if await prepare(
+            ready.connection, mode=settings.ledger, log=run.log, version_table=self._history.project.version_table
+        ):
             self.schemas.ledger = True
             await create(ready.connection)  # the first of each would be in each other's way
 

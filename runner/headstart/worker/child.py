@@ -113,8 +113,8 @@ class _Nursery:
             for pipe, standard in zip(descriptors[1:], (1, 2), strict=True):
                 os.dup2(pipe, standard)
                 os.close(pipe)
-            sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc]
-            sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc]
+            sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc,assignment]
+            sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc,assignment]
             from headstart.worker.tasks import serve
 
             serve(channel)
@@ -142,7 +142,7 @@ class _Nursery:
 
 def _text(descriptor: int) -> TextIO:
     """A stream that writes each line at once: what a killed process has said is not lost."""
-    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: PTH123, SIM115
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _signal_group(group: int, signum: signal.Signals) -> None:

@@ -12,7 +12,6 @@ from headstart.dsn import Dsn
 from headstart.history.project import Project
 from headstart.secret import Secret
 
-
 DESCRIPTORS_CLOSED = 120
 """Exit status of a fork whose socket env.py has closed."""
 

@@ -96,7 +96,10 @@ class Environment:
             given = in_schema(given)
             if applied is not None:
                 theirs = given.get("on_version_apply") or ()
-                given["on_version_apply"] = [*(theirs if isinstance(theirs, list | tuple | set) else (theirs,)), applied]
+                given["on_version_apply"] = [
+                    *(theirs if isinstance(theirs, list | tuple | set) else (theirs,)),
+                    applied,
+                ]
             return past_ledger(given)
 
         def run(**given: Any) -> None:  # noqa: ANN401  (run_migrations' own)
@@ -107,7 +110,11 @@ class Environment:
                     hint="one env.py for one database is supported: give each database a configuration of its own",
                 )
             context = environment.get_context()
-            if not self._external and context.connection is not None and self.statements.since_commit(context.connection):
+            if (
+                not self._external
+                and context.connection is not None
+                and self.statements.since_commit(context.connection)
+            ):
                 self._external = "env.py executes statements in the transaction in which it runs the migrations"
             run_migrations(**given)
 
@@ -381,9 +388,7 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
 def _writer(given: messages.Ledger | None, place: Place) -> Writer | None:
     if given is None:
         return None
-    return Writer(
-        given.history, run_id=given.run_id, image=given.image, backup=given.backup, version_table=place.oid
-    )
+    return Writer(given.history, run_id=given.run_id, image=given.image, backup=given.backup, version_table=place.oid)
 
 
 def _of_ledger(step: messages.Step) -> Any:  # noqa: ANN401  (a Revision)
@@ -456,7 +461,9 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
             revision=str(step.revision.revision),
             sqlstate=failure.sqlstate_of(error),
             lost=lost,
-            leftovers=tuple(each for each in statements.outside if each.strip().rstrip(";").lower() not in {"commit", "end"}),
+            leftovers=tuple(
+                each for each in statements.outside if each.strip().rstrip(";").lower() not in {"commit", "end"}
+            ),
         )
     )
 

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 _PLACEHOLDER = "driver://user:pass@localhost/dbname"  # what `alembic init` writes
 
 
-def configure(
-    project: Project, dsn: Dsn | None, options: Mapping[str, Any], *, stdout: TextIO | None = None
-) -> Config:
+def configure(project: Project, dsn: Dsn | None, options: Mapping[str, Any], *, stdout: TextIO | None = None) -> Config:
     """Alembic's Config, with DATABASE_URL in each place where env.py looks for its address.
 
     Args:

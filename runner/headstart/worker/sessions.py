@@ -193,7 +193,9 @@ class _Sessions:
                 "tcp_keepalives_count": "3",
                 "tcp_user_timeout": "30000",
             }
-        return _SETTINGS.format(wanted=", ".join(f"({literal(name)}, {literal(value)})" for name, value in wanted.items()))
+        return _SETTINGS.format(
+            wanted=", ".join(f"({literal(name)}, {literal(value)})" for name, value in wanted.items())
+        )
 
     def connect(self, dialect: Any, args: Any, params: dict[str, Any]) -> None:  # noqa: ANN401  (SQLAlchemy's own)
         """SQLAlchemy is about to connect: give the address where it is ours to give."""

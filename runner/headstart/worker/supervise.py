@@ -291,7 +291,9 @@ class Process:
         if reading is None or fork is None or reading.done():
             return _failure_of(reading)
         backends = list(self.backends)
-        await _ask(connection, "select pg_catalog.pg_cancel_backend(pid) from pg_catalog.unnest($1::int4[]) pid", backends)
+        await _ask(
+            connection, "select pg_catalog.pg_cancel_backend(pid) from pg_catalog.unnest($1::int4[]) pid", backends
+        )
         if self.statement is not None:
             await asyncio.wait([reading], timeout=CANCELLED)
         if not reading.done():
@@ -351,7 +353,11 @@ def _how_it_ended(message: Ended | None, pid: int) -> str:
         how += ": it closed its descriptors"
     elif message.code >= 0:
         how += ": os._exit?"
-    return f"the process that ran env.py was {how}" if message.code < 0 else f"the process that ran env.py ended by itself ({how})"
+    return (
+        f"the process that ran env.py was {how}"
+        if message.code < 0
+        else f"the process that ran env.py ended by itself ({how})"
+    )
 
 
 class _Fork:
@@ -442,7 +448,9 @@ class _Output:
         if text.strip():
             self._log.info("script_output", source=self._pipes[pipe], message=text)
         if self._logged > _MOST_OUTPUT:
-            self._log.warning("script_output_dropped", logged_bytes=self._logged, hint="it writes too much to be logged")
+            self._log.warning(
+                "script_output_dropped", logged_bytes=self._logged, hint="it writes too much to be logged"
+            )
 
     def _end(self, pipe: int) -> None:
         rest = self._rest.pop(pipe)

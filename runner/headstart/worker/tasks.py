@@ -81,9 +81,7 @@ def _answer(task: Any, port: Port) -> Finished | Failed:  # noqa: ANN401  (any o
     except Reported as error:
         return error.failed
     except HeadstartError as error:
-        return Failed(
-            error=type(error).__name__, message=error.message, hint=error.hint, context=_plain(error.context)
-        )
+        return Failed(error=type(error).__name__, message=error.message, hint=error.hint, context=_plain(error.context))
     return Finished(value=value, reusable=sessions.nothing_open())
 
 
