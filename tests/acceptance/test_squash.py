@@ -331,11 +331,13 @@ def test_killed_in_the_middle(
     assert not list(project.versions.glob(".*"))
 
 
-def test_alembic_alone_runs_it(headstart: Headstart, project: Project, another: str) -> None:
+def test_alembic_alone_runs_it(headstart: Headstart, project: Project, another: str, tmp_path: Path) -> None:
     """The file is an ordinary revision: Alembic runs it without Headstart, with another driver."""
     import subprocess
 
     ended(headstart("squash"), 0)
+    synchronous = Project(tmp_path / "synchronous", template="generic")
+    project.env.write_bytes(synchronous.env.read_bytes())
     text = project.ini.read_text(encoding="utf-8")
     url = another.replace("postgresql://", "postgresql+psycopg2://")
     project.ini.write_text(text.replace("driver://user:pass@localhost/dbname", url), encoding="utf-8")
