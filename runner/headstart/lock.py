@@ -39,6 +39,7 @@ def _key(name: str) -> int:
 
 GATE = _key("headstart migration lock")
 WORK = _key("headstart migration lock, work")
+TENANTS = _key("headstart migration lock, work on a tenant")
 """Fixed keys: an advisory lock belongs to one database already, and two projects in one database, each with a version
 table of its own, must not migrate at once either, or one would dump while the other migrates."""
 
@@ -75,7 +76,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
         return f"{who} (pid {self.pid}, user {self.user}{where}, connected for {self.connected_seconds:.0f} s)"
 
 
-async def holders(connection: asyncpg.Connection, keys: Sequence[int] = (GATE, WORK)) -> list[Holder]:
+async def holders(connection: asyncpg.Connection, keys: Sequence[int] = (GATE, WORK, TENANTS)) -> list[Holder]:
     """Who holds the migration lock of this database now, or what other keys are asked for."""
     rows = await connection.fetch(HOLDER, list(keys))
     found = {
@@ -109,9 +110,10 @@ async def migration_lock(
     started = time.monotonic()
     await poll(connection, ALONE, GATE, started + timeout, log)
     try:
-        # The gate is ours. Nobody can take the work key anew now: wait for what a dead runner may have left working.
-        await poll(connection, ALONE, WORK, started + timeout, log)
-        await connection.fetchval(UNLOCK, WORK)
+        # The gate is ours. Nobody can take a work key anew now: wait for what a dead runner may have left working.
+        for key in (WORK, TENANTS):
+            await poll(connection, ALONE, key, started + timeout, log)
+            await connection.fetchval(UNLOCK, key)
         log.info("lock_obtained", waited_seconds=time.monotonic() - started)
         yield
     finally:
@@ -146,7 +148,7 @@ async def _persist(
 ) -> None:
     import tenacity  # 45 ms that a lock which is free does not cost
 
-    keys = (GATE, WORK) if key in {GATE, WORK} else (key,)
+    keys = (GATE, WORK, TENANTS) if key in {GATE, WORK, TENANTS} else (key,)
     spoke = float("-inf")
 
     async def speak(_: tenacity.RetryCallState) -> None:

@@ -58,7 +58,8 @@ class ScriptConnection(asyncpg.Connection):
             query = statements[0].text if "\\" in query else query
         if not returns_rows(query) and not has_parameters(query):
             return Silent(self, query)
-        return await super().prepare(query, **options)
+        prepared: PreparedStatement[Any] = await super().prepare(query, **options)
+        return prepared
 
     def parse(self, query: str) -> list[Statement]:
         """Splits by the session's own `standard_conforming_strings`."""

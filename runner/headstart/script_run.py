@@ -92,7 +92,7 @@ _LOCK_TIMEOUT = "select pg_catalog.current_setting('lock_timeout')"
 
 @contextlib.asynccontextmanager
 async def _patient(connection: ScriptConnection, statement: str) -> AsyncIterator[None]:
-    """While a statement builds CONCURRENTLY there is no `lock_timeout`: given up half-way, it leaves an INVALID index."""
+    """No `lock_timeout` while a statement builds CONCURRENTLY: given up half-way, it leaves an INVALID index."""
     if connection.is_in_transaction() or not builds_concurrently(statement):
         yield
         return

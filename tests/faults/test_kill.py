@@ -229,7 +229,7 @@ def test_the_lock_is_lost_during_the_dump(scene: Scene) -> None:
 
 @pytest.mark.parametrize("name", ["sleep", "sleep in an async env.py", "script", "rewrite", "commit"])
 def test_the_lock_is_lost_during_a_statement(scene: Scene, name: str) -> None:
-    """A run whose sessions are ended in the middle of a revision: exit 63, rolled back, and what is recorded is read."""
+    """A run whose sessions are ended in a revision: exit 63, rolled back, and what is recorded is read."""
     with scene.stopped_at(STATEMENTS[name]) as process:
         terminate(scene.url, "headstart %")
         last = failed(process.finish(), 63)

@@ -1,4 +1,4 @@
-"""While the worker works: is the supervisor's session alive, is the worker's, who blocks it, and a word every ten seconds.
+"""While the worker works: are both sessions alive, who blocks the worker, and a word every ten seconds.
 
 PostgreSQL manual: 'pg_blocking_pids', 'Progress Reporting', 'pg_stat_activity'.
 """

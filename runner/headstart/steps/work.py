@@ -58,7 +58,7 @@ class Work:
             run: this run.
             ready: the supervisor's session.
             found: the project.
-            worker: one that several runs share; when left out, the one that has read the command line, or one of its own.
+            worker: one that several runs share; when left out, that of the command line, or one of its own.
             proof: what the worker's sessions are proven by; this database as a whole when left out.
             ledger: whether the ledger can be written; asked, and seen to afterwards, when left out.
         """

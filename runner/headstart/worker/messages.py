@@ -163,7 +163,7 @@ class Describe(_Task, frozen=True, kw_only=True):
 
 
 class Format(_Task, frozen=True, kw_only=True):
-    """Let the project's post-write hooks at a file. If there is a database, env.py is run first: it may register hooks."""
+    """Let the project's post-write hooks at a file. With a database, env.py is run first: it may register hooks."""
 
     path: str
 
@@ -422,5 +422,5 @@ def _typed(kind: type, value: Any) -> Any:  # noqa: ANN401  (msgspec's own)
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_plain)
-_TASKS: msgspec.json.Decoder[Task | More] = msgspec.json.Decoder(Task | More, dec_hook=_typed)  # type: ignore[arg-type]
-_MESSAGES: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)  # type: ignore[arg-type]
+_TASKS: msgspec.json.Decoder[Task | More] = msgspec.json.Decoder(Task | More, dec_hook=_typed)
+_MESSAGES: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

@@ -22,6 +22,7 @@ from sqlalchemy.pool import Pool
 
 from headstart.diagnosis import POOLER_HINT
 from headstart.errors import ConfigurationError, UnsuitableServerError
+from headstart.lock import TENANTS
 from headstart.postgres import literal, milliseconds
 from headstart.script_connection import ScriptConnection
 from headstart.worker.messages import Connected
@@ -105,9 +106,9 @@ def nothing_open() -> bool:
     """Whether env.py has left no connection, thread or child process behind."""
     try:
         os.waitpid(-1, os.WNOHANG)
-        return False
     except ChildProcessError:
         return not _OPEN and threading.active_count() == 1
+    return False
 
 
 def statement_timeout() -> float:
@@ -172,7 +173,9 @@ class _Sessions:
         self._port = port
         key = "null::pg_catalog.bool"
         if access.work_key is not None:
-            key = f"pg_catalog.pg_try_advisory_lock_shared('{access.work_key}'::pg_catalog.int8)"
+            # Who wants the whole database waits for what works on a tenant, too; tenants do not wait for each other.
+            keys = (access.work_key,) if access.schema is None else (access.work_key, TENANTS)
+            key = " and ".join(f"pg_catalog.pg_try_advisory_lock_shared('{each}'::pg_catalog.int8)" for each in keys)
         self._proof = _PROOF.format(key=key, token=access.token)
         self._settings = self._wanted(work=work)
 

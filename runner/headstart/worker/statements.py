@@ -20,6 +20,8 @@ from headstart.worker import sessions
 from headstart.worker.messages import Executed, StatementEnded, StatementStarted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import sqlalchemy
 
     from headstart.worker.tasks import Port
@@ -64,15 +66,7 @@ class Statements:
         self.on_indexes: list[str] = []
         self.line: int | None = None
         self.error: BaseException | None = None
-        for name, listener in (
-            ("before_cursor_execute", self._before),
-            ("after_cursor_execute", self._after),
-            ("handle_error", self._failed),
-            ("commit", self._committed),
-            ("rollback", self._rolled_back),
-        ):
-            event.listen(Engine, name, listener)
-        event.listen(Pool, "reset", _returned)
+        _PRESENT[:] = [self]
 
     def begin(self, revision: str, path: str, *, up: bool) -> None:
         """A revision begins."""
@@ -87,7 +81,8 @@ class Statements:
         """How many statements env.py has executed in the transaction that is open on a connection."""
         return int(connection.info.get(_SENT, 0))
 
-    def _before(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
+    def before(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
+        """A statement is about to go to the server."""
         connection.info[_SENT] = self.since_commit(connection) + 1
         if self.revision is not None:
             self.line = self._calling_line()
@@ -99,7 +94,8 @@ class Statements:
                 _asked(dbapi, _NO_LOCK_TIMEOUT)
             self._port.send(StatementStarted(backend=backend, statement=summary(statement)))
 
-    def _after(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
+    def after(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
+        """It has returned."""
         self._ended(connection)
         if self.revision is None or self.versioned:
             return
@@ -124,7 +120,8 @@ class Statements:
         if not inside:  # in an autocommit_block, or after a COMMIT of the revision's own
             self._all_committed()
 
-    def _failed(self, context: Any) -> None:  # noqa: ANN401  (SQLAlchemy's ExceptionContext)
+    def failed(self, context: Any) -> None:  # noqa: ANN401  (SQLAlchemy's ExceptionContext)
+        """It has failed."""
         self.error = context.sqlalchemy_exception or context.original_exception
         if context.connection is not None and not context.is_disconnect:
             self._ended(context.connection)
@@ -138,12 +135,14 @@ class Statements:
             dbapi = connection.connection.dbapi_connection
             _asked(dbapi, f"select pg_catalog.set_config('lock_timeout', '{before}', false)")
 
-    def _committed(self, connection: sqlalchemy.Connection) -> None:
+    def committed(self, connection: sqlalchemy.Connection) -> None:
+        """A transaction is about to be committed."""
         connection.info.pop(_SENT, None)
         if self.revision is not None and not self.versioned:
             self._all_committed()  # what precedes an autocommit_block is committed by it
 
-    def _rolled_back(self, connection: sqlalchemy.Connection) -> None:
+    def rolled_back(self, connection: sqlalchemy.Connection) -> None:
+        """A transaction is about to be rolled back."""
         connection.info.pop(_SENT, None)
 
     def _all_committed(self) -> None:
@@ -152,10 +151,23 @@ class Statements:
 
     def _calling_line(self) -> int | None:
         """The line of the revision's file that executes a statement."""
-        frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  (inspect.stack reads source files)
+        frame: FrameType | None = sys._getframe(3)  # noqa: SLF001  (inspect.stack reads source files)
         while frame is not None and frame.f_code.co_filename != self.path:
             frame = frame.f_back
         return frame.f_lineno if frame is not None else None
+
+
+_PRESENT: list[Statements] = []
+
+
+def _heard(name: str) -> Callable[..., None]:
+    """A listener that lives as long as the process, and tells what the present task's `Statements` is to know."""
+
+    def listener(*args: Any) -> None:  # noqa: ANN401  (SQLAlchemy's own)
+        for each in _PRESENT:
+            getattr(each, name)(*args)
+
+    return listener
 
 
 def _returned(_dbapi: object, record: Any, _state: object) -> None:  # noqa: ANN401  (SQLAlchemy's own)
@@ -171,3 +183,11 @@ def _asked(dbapi: Any, query: str) -> str:  # noqa: ANN401  (of any driver)
         return str(cursor.fetchone()[0])
     finally:
         cursor.close()
+
+
+event.listen(Engine, "before_cursor_execute", _heard("before"))
+event.listen(Engine, "after_cursor_execute", _heard("after"))
+event.listen(Engine, "handle_error", _heard("failed"))
+event.listen(Engine, "commit", _heard("committed"))
+event.listen(Engine, "rollback", _heard("rolled_back"))
+event.listen(Pool, "reset", _returned)

@@ -25,6 +25,7 @@ from headstart.worker.messages import (
     Ended,
     Failed,
     Finished,
+    Idle,
     Logged,
     Started,
     StatementEnded,
@@ -229,8 +230,6 @@ class Process:
         return await asyncio.shield(self._reading)
 
     async def _read(self, hear: Hear) -> Any:  # noqa: ANN401  (as `do`)
-        from headstart.worker.messages import Idle
-
         fork = self._fork
         assert fork is not None  # noqa: S101  (`do`)
         while True:
@@ -238,11 +237,7 @@ class Process:
             match message:
                 case None | Ended():
                     self._leave()
-                    said = self._worker.last_words()
-                    by_itself = message is not None and message.code >= 0
-                    raise WorkerLostError(
-                        _how_it_ended(message, fork.pid) + (f": {said}" if said else ""), by_itself=by_itself
-                    )
+                    raise self._lost(message, fork.pid)
                 case Finished():
                     if not message.reusable:
                         self._leave()
@@ -252,24 +247,34 @@ class Process:
                     raise TaskFailedError(message)
                 case Idle():
                     return message
-                case Logged():
-                    getattr(self._log, message.level)(message.event, **message.fields)
-                case Connected():
-                    self.backends[message.backend] = message
-                    self._log.info(
-                        "env_connected",
-                        driver=message.driver,
-                        backend_pid=message.backend,
-                        user=message.user,
-                        schema=message.schema,
-                    )
-                case StatementStarted():
-                    self.statement, self.backend, self.since = message.statement, message.backend, time.monotonic()
-                case StatementEnded():
-                    self.statement, self.since = None, time.monotonic()
-                case _:
-                    pass
+            self._note(message)
             hear(message)
+
+    def _note(self, message: Message) -> None:
+        """What is known of the task that is at work."""
+        match message:
+            case Logged():
+                getattr(self._log, message.level)(message.event, **message.fields)
+            case Connected():
+                self.backends[message.backend] = message
+                self._log.info(
+                    "env_connected",
+                    driver=message.driver,
+                    backend_pid=message.backend,
+                    user=message.user,
+                    schema=message.schema,
+                )
+            case StatementStarted():
+                self.statement, self.backend, self.since = message.statement, message.backend, time.monotonic()
+            case StatementEnded():
+                self.statement, self.since = None, time.monotonic()
+            case _:
+                pass
+
+    def _lost(self, message: Ended | None, pid: int) -> WorkerLostError:
+        said = self._worker.last_words()
+        how = _how_it_ended(message, pid) + (f": {said}" if said else "")
+        return WorkerLostError(how, by_itself=message is not None and message.code >= 0)
 
     def _leave(self) -> None:
         """The fork ends when it reads the end of its socket."""
