@@ -121,6 +121,26 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
     ),
     "revision_applied": ("", lambda e: _step(e, "applied ")),
     "revision_reverted": ("", lambda e: _step(e, "reverted")),
+    "revision_run": ("", lambda e: f"run      {e['revision']}  {e['description']} (to be committed with the others)"),
+    "one_transaction": ("", lambda e: f"one transaction for all revisions: {e['reason']}"),
+    "env_connected": ("dim", lambda e: f"env.py has connected by {e['driver']} as {e['user']}"),
+    "env_running": ("wait", lambda e: f"env.py is still running after {e['running_seconds']:.0f} s"),
+    "env_writes": (
+        "dim",
+        lambda e: f"env.py writes to the database, so it is run under the lock: {e.get('cause', '')}",
+    ),
+    "revision_running": (
+        "wait",
+        lambda e: f"{e['revision']}: its Python is still running after {e['running_seconds']:.0f} s",
+    ),
+    "revision_unknown": (
+        "bad",
+        lambda e: f"nobody knows where the database is: {e['cause']}\n{' ' * 10}-> {e['hint']}",
+    ),
+    "leftovers_found": ("bad", lambda e: "committed all the same: " + "; ".join(e["leftovers"])),
+    "history_empty": ("wait", lambda e: f"{e['reason']}\n{' ' * 10}-> {e['hint']}"),
+    "ledger_not_written": ("dim", lambda e: f"no ledger: {e['cause']}"),
+    "script_output_dropped": ("wait", lambda e: "env.py writes more than is logged: the rest is dropped"),
     "revision_retried": (
         "wait",
         lambda e: (

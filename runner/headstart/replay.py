@@ -32,7 +32,8 @@ from headstart.sqlscript import ScriptError, is_single, split
 from headstart.steps.compare import failure
 from headstart.steps.connect import access
 from headstart.steps.describe import describe
-from headstart.steps.migrate import LostRaceError, explain, read, refuse_useless, too_late
+from headstart.steps.explain import LostRaceError, explain, refuse_useless, too_late
+from headstart.steps.verify import read
 from headstart.worker.messages import (
     Compare,
     Executed,

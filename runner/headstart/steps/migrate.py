@@ -10,43 +10,31 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import tenacity
 
-from headstart import postgres, version_table
-from headstart.errors import (
-    HeadstartError,
-    InterruptedMigrationError,
-    MigrationFailedError,
-    PartlyCommittedError,
-    TableLocksNotObtainedError,
-    VerificationFailedError,
-    named,
-)
+from headstart import postgres
+from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
 from headstart.observe import invalid_indexes, summary
 from headstart.readiness import wait_until_ready
-from headstart.run import AppliedRevision, spell
+from headstart.run import AppliedRevision
 from headstart.steps.connect import environ_of
+from headstart.steps.explain import LostRaceError, explain, partly, refuse_useless, too_late
+from headstart.steps.verify import read
 from headstart.steps.watch import Watch
 from headstart.worker.messages import Ledger, Migrate, Planned, RevisionApplied, RevisionStarted, Wanted
 from headstart.worker.supervise import TaskFailedError, WorkerLostError, gone
 
 if TYPE_CHECKING:
+    from headstart.errors import TableLocksNotObtainedError
     from headstart.history import History
     from headstart.readiness import Ready
     from headstart.run import Run
     from headstart.steps.compare import Pending
-    from headstart.worker.messages import Access, Failed, Message, Place, Step
+    from headstart.worker.messages import Access, Message, Step
     from headstart.worker.supervise import Process
-
-RETRIED = {"55P03": "lock_not_available", "40P01": "deadlock_detected", "40001": "serialization_failure"}
-"""SQLSTATEs that mean a lost race, after which the same revision may succeed."""
 
 LAST_LOOK = 2.0
 """Seconds for the same after a signal or the deadline."""
 LOOK_AGAIN = 20.0
 """Seconds that a server which went away gets to come back, so that the report can say where the database is."""
-
-
-class LostRaceError(MigrationFailedError):
-    """A revision lost the race for its locks, and nothing of it was committed."""
 
 
 async def migrate(
@@ -81,7 +69,7 @@ async def migrate(
         TableLocksNotObtainedError: it lost the race for its locks again and again (62).
         InterruptedMigrationError: the server, the connection or the worker failed (63).
     """
-    work = _Work(run, ready, found, process, access, plan, up=up, book=book)
+    work = _Migration(run, ready, found, process, access, plan, up=up, book=book)
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(LostRaceError),
         stop=work.out_of_patience,
@@ -99,7 +87,7 @@ async def migrate(
     return recorded
 
 
-class _Work:
+class _Migration:
     """One migration, and how far it has got."""
 
     def __init__(
@@ -173,7 +161,7 @@ class _Work:
                 await self._look(patience=LAST_LOOK)
             await self._note_leftovers(stopped)
             raise
-        self._settle(tuple(recorded))
+        self._settle(await read(self._ready.connection, self._place))
         return tuple(sorted(recorded))
 
     def _watching(self) -> Watch:
@@ -197,12 +185,13 @@ class _Work:
                     self._watch.heard()
                 if message.committed:
                     self._applied(AppliedRevision(revision=message.revision, seconds=message.seconds))
+                event = "revision_applied" if message.up else "revision_reverted"
                 run.log.info(
-                    "revision_applied" if message.up else "revision_reverted",
+                    event if message.committed else "revision_run",
                     revision=message.revision,
                     description=message.description,
                     applied_seconds=message.seconds,
-                    done=self.done if message.committed else None,
+                    **({"done": self.done} if message.committed else {}),
                     of=len(self._plan.steps),
                 )
             case _:
@@ -237,7 +226,7 @@ class _Work:
             async with self._session_for_looking(patience) as connection:
                 if not await gone(connection, list(self._process.backends), timeout=patience):
                     raise InterruptedMigrationError("the worker's session is still there")
-                recorded = await self._read(connection)
+                recorded = await read(connection, self._place)
         except (HeadstartError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as unknown:
             run.log.warning(
                 "revision_unknown", cause=str(unknown), hint="`headstart status` says where the database is"
@@ -263,9 +252,6 @@ class _Work:
             yield again.connection
         finally:
             await postgres.close(again.connection)
-
-    async def _read(self, connection: Any) -> tuple[str, ...]:  # noqa: ANN401  (a ScriptConnection)
-        return await read(connection, self._place)
 
     async def _leftovers(self, said: TaskFailedError | None) -> list[str]:
         """What the failed revision has committed all the same: statements, and indexes that stayed INVALID."""
@@ -316,7 +302,7 @@ class _Work:
         message = f"interrupted{at}: {error.message}; the database is {where}"
         leftovers = await self._leftovers(said)
         if leftovers:
-            return _partly(message, leftovers, {"revision": self._run.failed})
+            return partly(message, leftovers, {"revision": self._run.failed})
         if isinstance(error, WorkerLostError) and error.by_itself:
             return MigrationFailedError(
                 message, hint="let the revision raise an exception instead of ending its process"
@@ -369,64 +355,6 @@ _AGAIN = "the revision is not at fault: run again"
 _UNKNOWN = "see `headstart status` once the server answers; then run again"
 
 
-def explain(failed: Failed, leftovers: list[str]) -> MigrationFailedError:
-    """The error that names revision, statement, SQLSTATE and position, and what was committed.
-
-    Args:
-        failed: what the worker says of a revision.
-        leftovers: what it has committed all the same.
-
-    Returns:
-        LostRaceError where it may succeed if it is tried again.
-    """
-    context: dict[str, Any] = {**failed.context, "revision": failed.revision}
-    state = f" [{failed.sqlstate}]" if failed.sqlstate else ""
-    where = f" ({failed.context['location']})" if failed.context.get("location") else ""
-    message = f"revision {failed.revision} failed: {failed.message}{state}{where}"
-    if leftovers:
-        return _partly(message, leftovers, context)
-    if failed.sqlstate in RETRIED:
-        return LostRaceError(message, cause=failed.message, **{"sqlstate": failed.sqlstate, **context})
-    kind = named(failed.error)
-    if not issubclass(kind, MigrationFailedError):
-        kind = MigrationFailedError
-    return kind(message, hint=failed.hint, **context)
-
-
-def too_late(error: LostRaceError, blockers: list[str]) -> TableLocksNotObtainedError:
-    """What a lost race becomes when nobody tries again."""
-    seen = "; ".join(blockers) or "sessions that have left again"
-    hint = f"end or wait for the blockers, then run again, or raise HEADSTART_TABLE_LOCK_RETRY; seen: {seen}"
-    context = {name: value for name, value in error.context.items() if name != "cause"}
-    return TableLocksNotObtainedError(error.message, hint=hint, blockers=blockers, **context)
-
-
-def refuse_useless(now: frozenset[str], before: frozenset[str], on_indexes: list[str]) -> None:
-    """Refuse an INVALID index that was left by what has been run, or that it has passed over.
-
-    Args:
-        now: the INVALID indexes.
-        before: those that were there already.
-        on_indexes: the statements that were run and name an index.
-
-    Raises:
-        VerificationFailedError: there is one (80).
-    """
-    text = "\n".join(on_indexes)
-    ours = sorted(name for name in now if name not in before or name.rpartition(".")[2].strip('"') in text)
-    if ours:
-        raise VerificationFailedError(
-            f"INVALID after the upgrade, and so of no use to any query: index {', '.join(ours)}",
-            hint="; ".join(f"reindex index concurrently {name};" for name in ours),
-            invalid_indexes=ours,
-        )
-
-
-def _partly(message: str, leftovers: list[str], context: dict[str, Any]) -> PartlyCommittedError:
-    hint = "undo what the failed revision has committed already, then run again: " + "; ".join(leftovers)
-    return PartlyCommittedError(message, hint=hint, leftovers=leftovers, **context)
-
-
 def _listed(revisions: tuple[str, ...]) -> str:
     return ", ".join(revisions) or "base"
 
@@ -442,26 +370,3 @@ def _is_done(steps: tuple[Step, ...], step: Step, recorded: tuple[str, ...], *, 
             held.add(revision)
             stack.extend(down.get(revision, ()))
     return (step.revision in held) is up
-
-
-async def read(connection: Any, place: Place) -> tuple[str, ...]:  # noqa: ANN401  (a ScriptConnection)
-    """What is recorded where env.py's session has found, or made, the version table."""
-    if place.oid is not None:
-        return await version_table.revisions_in(connection, place.oid)
-    return await version_table.recorded_revisions(connection, place.table, place.schema)
-
-
-async def verify(run: Run, ready: Ready, place: Place, expected: tuple[str, ...]) -> None:
-    """Read the recorded revision once more, by a query of our own, and compare it with where we meant to go.
-
-    Raises:
-        VerificationFailedError: the database is somewhere else (80).
-    """
-    with run.timed("verify"):
-        run.after = await read(ready.connection, place)
-        if set(run.after) != set(expected):
-            raise VerificationFailedError(
-                f"the database is at {spell(run.after)} instead of {spell(expected)}",
-                hint="see whether env.py commits its own transaction, or what else writes the version table",
-            )
-        run.log.info("verified", revision=spell(run.after))

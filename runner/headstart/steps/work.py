@@ -16,7 +16,8 @@ from headstart.run import spell
 from headstart.steps import backup
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, ask, failure
 from headstart.steps.connect import access, environ_of, worker_of
-from headstart.steps.migrate import migrate, verify
+from headstart.steps.migrate import migrate
+from headstart.steps.verify import verify
 from headstart.worker.messages import Access, Ledger, Place, Planned, Stamp
 from headstart.worker.supervise import Process, TaskFailedError, Worker
 

@@ -1,0 +1,37 @@
+"""Where the database is, by a query of our own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headstart import version_table
+from headstart.errors import VerificationFailedError
+from headstart.run import spell
+
+if TYPE_CHECKING:
+    from headstart.readiness import Ready
+    from headstart.run import Run
+    from headstart.worker.messages import Place
+
+
+async def read(connection: Any, place: Place) -> tuple[str, ...]:  # noqa: ANN401  (a ScriptConnection)
+    """What is recorded where env.py's session has found, or made, the version table."""
+    if place.oid is not None:
+        return await version_table.revisions_in(connection, place.oid)
+    return await version_table.recorded_revisions(connection, place.table, place.schema)
+
+
+async def verify(run: Run, ready: Ready, place: Place, expected: tuple[str, ...]) -> None:
+    """Read the recorded revision once more, by a query of our own, and compare it with where we meant to go.
+
+    Raises:
+        VerificationFailedError: the database is somewhere else (80).
+    """
+    with run.timed("verify"):
+        run.after = await read(ready.connection, place)
+        if set(run.after) != set(expected):
+            raise VerificationFailedError(
+                f"the database is at {spell(run.after)} instead of {spell(expected)}",
+                hint="see whether env.py commits its own transaction, or what else writes the version table",
+            )
+        run.log.info("verified", revision=spell(run.after))
