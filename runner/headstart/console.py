@@ -127,7 +127,7 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
     "env_running": ("wait", lambda e: f"env.py is still running after {e['running_seconds']:.0f} s"),
     "env_writes": (
         "dim",
-        lambda e: f"env.py writes to the database, so it is run under the lock: {e.get('cause', '')}",
+        lambda e: f"env.py writes to the database, so it is run under the lock: {e['reason']}",
     ),
     "revision_running": (
         "wait",
@@ -140,7 +140,7 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
     "leftovers_found": ("bad", lambda e: "committed all the same: " + "; ".join(e["leftovers"])),
     "history_empty": ("wait", lambda e: f"{e['reason']}\n{' ' * 10}-> {e['hint']}"),
     "ledger_not_written": ("dim", lambda e: f"no ledger: {e['cause']}"),
-    "script_output_dropped": ("wait", lambda e: "env.py writes more than is logged: the rest is dropped"),
+    "script_output_dropped": ("wait", lambda _: "env.py writes more than is logged: the rest is dropped"),
     "revision_retried": (
         "wait",
         lambda e: (

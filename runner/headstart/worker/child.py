@@ -7,6 +7,7 @@ supervisor's process ends (Linux' parent-death signal), the worker and all that 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import gc
@@ -118,6 +119,7 @@ class _Nursery:
             from headstart.worker.tasks import serve
 
             serve(channel)
+            atexit._run_exitfuncs()  # noqa: SLF001  (what Python itself calls at its end)
         except BaseException:  # noqa: BLE001  (a bug of ours: the supervisor shows it)
             sys.excepthook(*sys.exc_info())
             os._exit(1)

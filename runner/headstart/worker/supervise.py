@@ -48,6 +48,8 @@ CANCELLED = 1.0
 """Seconds that a cancelled statement, and the code above it, get to end by themselves."""
 TERMINATED = 0.3
 """Seconds that a process gets after SIGTERM."""
+ENDED = 2.0
+"""Seconds that a process gets for what env.py has registered with atexit."""
 GONE = 30.0
 """Seconds that the server gets to end the sessions of a process that is gone."""
 
@@ -184,6 +186,7 @@ class Process:
         self._worker = worker
         self._log = log
         self._fork: _Fork | None = None
+        self._ending: list[_Fork] = []
         self._reading: asyncio.Task[Any] | None = None
         self.backends: dict[int, Connected] = {}
         self.statement: str | None = None
@@ -199,6 +202,9 @@ class Process:
         if self._reading is not None and not self._reading.done():
             await self.stop(None)
         self._leave()
+        for fork in self._ending:
+            await fork.ended()
+        self._ending.clear()
 
     async def do(self, task: Task, hear: Hear | None = None) -> Any:  # noqa: ANN401  (what the task gives)
         """Have a task done.
@@ -280,7 +286,8 @@ class Process:
         """The fork ends when it reads the end of its socket."""
         self.statement = None
         if self._fork is not None:
-            self._fork.close()
+            self._fork.leave()
+            self._ending.append(self._fork)
         self._fork = None
 
     async def stop(self, connection: asyncpg.Connection[Any] | None) -> TaskFailedError | None:
@@ -403,7 +410,17 @@ class _Fork:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signum)
 
-    def close(self) -> None:
+    def leave(self) -> None:
+        """There are no more tasks."""
+        with contextlib.suppress(OSError):
+            self._writer.write_eof()
+
+    async def ended(self) -> None:
+        """Wait until it has ended; log what it has written until then."""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(ENDED):
+                while await self._reader.read(4096):
+                    pass
         self._writer.close()
         self._output.close()
 
