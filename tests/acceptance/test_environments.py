@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from conftest import RunHeadstart
     from support.postgres import Postgres
 
+AROUND_ALL = ("a transaction around all", "an asynchronous transaction around all")
+
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_way_to_write_it(way: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
@@ -31,20 +32,12 @@ def test_a_way_to_write_it(way: str, any_database: str, tmp_path: Path, run_head
 
 
 @pytest.mark.parametrize(
-    "way",
-    [
-        "a transaction around all",
-        "an asynchronous transaction around all",
-        "flask-migrate",
-        "no transaction of its own",
-        "DATABASE_URL",
-        "two engines side by side",
-    ],
+    "way", ["flask-migrate", "no transaction of its own", "DATABASE_URL", "two engines side by side"]
 )
 def test_each_revision_is_committed_by_itself(
     way: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
 ) -> None:
-    """Whatever transactions an env.py asks for, a failing third revision leaves the first two applied and recorded."""
+    """Where env.py holds no transaction, a failing third revision leaves the first two applied and recorded."""
     project = environment(tmp_path / "app", WAYS[way])
     project.revision("c3", "insert into account values (2, 'b')", "select 1 / 0")
     run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
@@ -55,7 +48,22 @@ def test_each_revision_is_committed_by_itself(
     at_head(run_headstart, any_database, project.folder, ["c3"])
 
 
-@pytest.mark.parametrize("way", ["a transaction around all", "an asynchronous transaction around all", "DATABASE_URL"])
+@pytest.mark.parametrize("way", AROUND_ALL)
+def test_one_transaction_around_all(way: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """Where env.py holds a transaction around all revisions, all of them are applied or none; the log says so."""
+    project = environment(tmp_path / "app", WAYS[way])
+    project.revision("c3", "insert into account values (2, 'b')", "select 1 / 0")
+    run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
+    assert run.code == 60, run
+    assert (run.last["applied"], run.last["failed"], run.last["revision_after"]) == ([], "c3", "base")
+    assert run.events("one_transaction")
+    assert run.events("revision_applied") == []
+    assert psql(any_database, "select to_regclass('account') is null") == [(True,)]
+    project.revision("c3", "insert into account values (2, 'b')", down="b2")
+    assert at_head(run_headstart, any_database, project.folder, ["c3"]).last["applied"] == ["a1", "b2", "c3"]
+
+
+@pytest.mark.parametrize(("way", "after"), [*((way, "base") for way in AROUND_ALL), ("DATABASE_URL", "b2")])
 @pytest.mark.parametrize(
     ("statements", "state", "statement"),
     [
@@ -70,6 +78,7 @@ def test_each_revision_is_committed_by_itself(
 )
 def test_what_fails_at_the_end_of_a_revision(
     way: str,
+    after: str,
     statements: tuple[str, ...],
     state: str,
     statement: str | None,
@@ -81,9 +90,10 @@ def test_what_fails_at_the_end_of_a_revision(
     project = environment(tmp_path / "app", WAYS[way])
     path = project.revision("c3", *statements)
     run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
-    assert run.code == 60, run
-    assert (run.last["failed"], run.last["sqlstate"], run.last["revision_after"]) == ("c3", state, "b2")
-    assert run.last["location"].startswith(str(path))
+    assert (run.code, run.last["sqlstate"], run.last["revision_after"]) == (60, state, after), run
+    if statement is not None or after == "b2":  # with one transaction for all, COMMIT is no revision's
+        assert run.last["failed"] == "c3"
+        assert run.last["location"].startswith(str(path))
     if statement is not None:
         assert run.last["statement"] == statement
     assert psql(any_database, "select to_regclass('kept') is null, to_regclass('once') is null") == [(True, True)]
@@ -92,19 +102,29 @@ def test_what_fails_at_the_end_of_a_revision(
 # -- drivers -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2", "postgresql+psycopg", "postgres"])
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2", "postgresql+psycopg"])
 def test_a_driver_of_its_own(scheme: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
-    """A synchronous driver that is installed is used, once proven; one that is not is stood in for by asyncpg."""
+    """The driver that env.py names is the one that does the work."""
     url = any_database.replace("postgresql:", f"{scheme}:", 1)
     project = environment(
         tmp_path / "app", f"with create_engine({url!r}).connect() as connection:\n    migrate(connection)\n"
     )
     run = at_head(run_headstart, any_database, project.folder, ["b2"])
-    default = postgresql.dialect.driver  # psycopg2 up to SQLAlchemy 2.0, psycopg since
-    driver = {"postgresql": default, "postgres": "asyncpg"}.get(scheme) or scheme.partition("+")[2]
-    proven = {line["driver"] for line in run.events("env_connection_proven")}
-    assert proven == ({driver} if driver != "asyncpg" and find_spec(driver) else set()), run
+    driver = scheme.partition("+")[2] or postgresql.dialect.driver  # psycopg2 up to SQLAlchemy 2.0, psycopg since
+    assert {line["driver"] for line in run.events("env_connected")} == {driver}, run
     nothing_to_do(run_headstart, any_database, project.folder)
+
+
+def test_a_driver_that_is_missing(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """It is an error as with Alembic itself, which says how to get the driver; nothing stands in."""
+    url = any_database.replace("postgresql:", "postgresql+pg8000:", 1)
+    project = environment(
+        tmp_path / "app", f"with create_engine({url!r}).connect() as connection:\n    migrate(connection)\n"
+    )
+    run = run_headstart("up", url=any_database, cwd=project.folder)
+    assert run.code == 10, run
+    assert "pg8000" in run.last["error"]
+    assert "pip install" in run.last["hint"]
 
 
 def test_each_connection_of_its_own_is_proven(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
@@ -115,7 +135,7 @@ def test_each_connection_of_its_own_is_proven(any_database: str, tmp_path: Path,
         f"with create_engine({url!r}, poolclass=pool.NullPool).connect() as connection:\n    migrate(connection)\n",
     )
     run = at_head(run_headstart, any_database, project.folder, ["b2"])
-    pids = [line["backend_pid"] for line in run.events("env_connection_proven")]
+    pids = [line["backend_pid"] for line in run.events("env_connected")]
     assert len(pids) == len(set(pids)) == 2, run
 
 
@@ -128,7 +148,7 @@ def other_database(any_server: Postgres) -> Iterator[str]:
     any_server.drop_database(url)
 
 
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg2", "psycopg"])
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
 def test_another_database_is_refused(
     driver: str,
     any_server: Postgres,
@@ -178,7 +198,7 @@ def test_another_kind_of_database_is_refused(any_database: str, tmp_path: Path, 
     assert fingerprint(any_database) == before
 
 
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg2"])
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
 def test_another_role_in_the_same_database(
     driver: str, any_server: Postgres, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
 ) -> None:
@@ -192,7 +212,7 @@ def test_another_role_in_the_same_database(
             tmp_path / "app", f"with create_engine({url!r}).connect() as connection:\n    migrate(connection)\n"
         )
         run = at_head(run_headstart, any_database, project.folder, ["b2"])
-        assert {line["driver"] for line in run.events("env_connection_proven")} == {driver}
+        assert {line["driver"] for line in run.events("env_connected")} == {driver}
         owner = "select tableowner from pg_tables where tablename in ('account', 'alembic_version')"
         assert set(psql(any_database, owner)) == {(role,)}
         nothing_to_do(run_headstart, any_database, project.folder)

@@ -48,12 +48,13 @@ def main(descriptor: int, parent: int, drivers: Sequence[str] = ()) -> NoReturn:
     die_with(parent)
     control = socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
+    gc.disable()  # nothing that is imported is garbage
     for name in _IMPORTED:
         import_module(name)
     for name in drivers:
         with contextlib.suppress(ImportError):
             import_module(name)
-    gc.collect()
+    gc.enable()
     gc.freeze()  # or the collector would write to each page that the processes share
     nursery = _Nursery(control)
     nursery.serve()

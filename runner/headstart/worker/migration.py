@@ -254,6 +254,7 @@ class _Work:
         self.step: RevisionStep | None = None
         self.recorded: set[str] = set()
         self.done = False
+        self.uncommitted = False  # revisions have been run in a transaction of env.py's own
 
     def feed(self, heads: tuple[str, ...], context: MigrationContext) -> Iterator[RevisionStep | StampStep]:
         """Alembic's `fn`. What follows a `yield` runs once its step has been committed."""
@@ -298,6 +299,7 @@ class _Work:
         if not self._task.one_transaction and connection.in_transaction():
             connection.commit()  # the revision has ended its transaction by itself, and another began
         self.step = None
+        self.uncommitted = self._task.one_transaction
         self._port.send(
             RevisionApplied(
                 revision=revision,
@@ -434,6 +436,17 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
         return error
     lost = failure.is_lost(error, statement_timeout=sessions.statement_timeout())
     step = None if work is None else work.step
+    if step is None and work is not None and work.uncommitted:
+        found = failure.of_revision(error, path=environment.directory.dir, line=None)
+        return Reported(
+            Failed(
+                error="MigrationFailedError",
+                message=f"env.py failed after the revisions of its one transaction: {found.pop('cause')}",
+                context={name: value for name, value in found.items() if value is not None},
+                sqlstate=failure.sqlstate_of(error),
+                lost=lost,
+            )
+        )
     if step is None:
         told = failure.of_environment(error, environment.directory.dir)
         return Reported(
