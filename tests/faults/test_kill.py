@@ -27,6 +27,7 @@ from support.faults import (
     processes,
     sessions,
     whole_backups,
+    worker_of,
 )
 from support.postgres import psql
 from support.project import recorded
@@ -71,6 +72,7 @@ def test_killed_in_a_revision(scene: Scene, name: str, record_property: Any) -> 
     with scene.stopped_at(phase) as process:
         process.send(signal.SIGKILL)
         assert process.finish().code == -signal.SIGKILL
+        eventually(lambda: processes(scene.home) == [], "the worker to be gone", seconds=5)
         if name == "concurrent index":  # it waits for the bystander, and its session is to notice all the same
             record_property("until a killed run's concurrent build is gone", nothing_left(scene.url))
         if phase.blocker and name != "concurrent index":
@@ -81,6 +83,23 @@ def test_killed_in_a_revision(scene: Scene, name: str, record_property: Any) -> 
     record_property(f"the run after one that was killed in: {name}", seconds)
     assert seconds < AFTERWARDS
     nothing_left(scene.url)
+
+
+@pytest.mark.parametrize("name", [*STATEMENTS, *PYTHON])
+def test_the_worker_is_killed(scene: Scene, name: str) -> None:
+    """The run says how its worker ended, and what the database records; nothing is left, and the next run succeeds."""
+    phase = {**STATEMENTS, **PYTHON}[name]
+    with scene.stopped_at(phase) as process:
+        os.kill(worker_of(scene.home), signal.SIGKILL)
+        # A concurrent build leaves an INVALID index, and a statement in an autocommit block is committed.
+        last = failed(process.finish(), *((61, 63) if name in {"concurrent index", "autocommit"} else (63,)))
+        assert "SIGKILL" in last["error"]
+        assert [last["revision_after"]] == recorded(scene.url)
+        assert last["applied"] == scene.journal()
+        nothing_left(scene.url)
+        assert processes(scene.home) == []
+    if "leftovers" not in last:
+        scene.again()
 
 
 def test_killed_while_it_waits(scene: Scene) -> None:

@@ -104,6 +104,22 @@ def processes(home: Path) -> list[str]:
     return found
 
 
+def worker_of(home: Path) -> int:
+    """The process in which env.py runs: the fork of the worker of a run that has `home` for its HOME."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"headstart.worker.child" not in (folder / "cmdline").read_bytes():
+                continue
+            if f"HOME={home}".encode() not in (folder / "environ").read_bytes().split(b"\0"):
+                continue
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has ended meanwhile
+            continue
+    [fork] = [pid for pid, parent in parents.items() if parent in parents]
+    return fork
+
+
 def whole_backups(folder: Path) -> list[str]:
     """The names of the backups in a HEADSTART_BACKUP_DIR that stand under their final names."""
     return [path.name for path in folder.glob("*/*") if not path.name.startswith(".")]
@@ -220,8 +236,9 @@ PYTHON: Mapping[str, Phase] = {
         logged="script_output",
     ),
     "psycopg2": Phase(_SLEEP, running="pg_sleep", on="PgSleep", engine=PSYCOPG2),
+    "psycopg": Phase(_SLEEP, running="pg_sleep", on="PgSleep", engine=PSYCOPG2.replace("psycopg2", "psycopg")),
 }
-"""While the run's own process cannot listen: it runs a revision's Python, or is blocked in a driver's C."""
+"""While the worker cannot listen: it runs a revision's Python, or is blocked in a driver's C."""
 
 
 class Starter(Protocol):

@@ -14,7 +14,7 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import URL
 
-from headstart.errors import ConfigurationError
+from headstart.errors import BrokenHistoryError, ConfigurationError
 from headstart.worker.failure import of_loading
 from headstart.worker.messages import Step
 from headstart.worker.sessions import DRIVER
@@ -114,6 +114,10 @@ def steps_to(directory: ScriptDirectory, target: str, recorded: tuple[str, ...],
     resolve: Callable[..., list[RevisionStep]] = directory._upgrade_revs if up else directory._downgrade_revs  # noqa: SLF001
     try:
         return list(resolve(target, recorded))
+    except AttributeError as error:  # Alembic asks each file for the function
+        raise BrokenHistoryError(
+            f"a revision file lacks its function: {error}", hint="write it, if only `pass`"
+        ) from error
     except (CommandError, RevisionError) as error:
         text = str(error).replace("alembic ", "headstart ")
         raise ConfigurationError(
