@@ -9,9 +9,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from headstart.script_connection import ScriptConnection
-from headstart.script_run import ONE_BY_ONE
+from headstart.script_run import ONE_BY_ONE, failure_of
 from headstart.sqlscript import ScriptError
-from support.lending import engine_of, rows, under_way
+from support.postgres import psql
+from support.scripts import engine_of, rows, under_way
+from support.waiting import soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,13 +21,17 @@ if TYPE_CHECKING:
 MANY = ONE_BY_ONE + 50
 
 
+def cause_of(error: DBAPIError) -> BaseException | None:
+    """What asyncpg raised, below SQLAlchemy's error and its driver's."""
+    return None if error.orig is None else error.orig.__cause__
+
+
 @pytest.fixture(params=[0, 100], ids=["uncached", "cached"])
 async def ours(database: str, request: pytest.FixtureRequest) -> AsyncIterator[ScriptConnection]:
-    """A lent connection to the test's database, with and without asyncpg's cache of statements."""
+    """A connection to the test's database, with and without asyncpg's cache of statements."""
     connection = await asyncpg.connect(database, connection_class=ScriptConnection, statement_cache_size=request.param)
-    connection.lent = True
     yield connection
-    await connection.close(5)
+    await connection.close(timeout=5)
 
 
 async def test_several_statements_run_in_the_transaction(ours: ScriptConnection) -> None:
@@ -103,27 +109,14 @@ async def test_a_failure_names_its_statement(
         async with engine_of(ours) as connection:
             await connection.exec_driver_sql(script)
     assert isinstance(caught.value, DBAPIError)
-    failure = ours.last_error
+    failure = failure_of(cause_of(caught.value))
     assert failure is not None
-    assert failure.error is caught.value.orig.__cause__  # type: ignore[union-attr]
-    assert failure.error.sqlstate == sqlstate  # type: ignore[attr-defined]
+    assert getattr(cause_of(caught.value), "sqlstate", None) == sqlstate
     assert (failure.statement, failure.index, failure.count) == (bad, around + 1, 2 * around + 1)
     assert (failure.line, failure.position, failure.exact) == (around + 1, position, True)
     assert not ours.is_in_transaction()
     async with engine_of(ours) as connection:
         await connection.exec_driver_sql("SELECT 1")
-    assert ours.last_error is None
-
-
-async def test_a_failure_of_a_single_statement_is_known_too(ours: ScriptConnection) -> None:
-    """`last_error` is set for statements that are prepared, and for those that are not."""
-    for bad in ("SELECT 1/0", "SELECT missing", "DROP TABLE missing"):
-        with pytest.raises(DBAPIError) as caught:
-            async with engine_of(ours) as connection:
-                await connection.exec_driver_sql(bad)
-        assert ours.last_error is not None
-        assert ours.last_error.statement == bad
-        assert ours.last_error.error is caught.value.orig.__cause__  # type: ignore[union-attr]
 
 
 async def test_what_is_of_the_moment_is_not_tried_again(ours: ScriptConnection, database: str) -> None:
@@ -138,12 +131,13 @@ async def test_what_is_of_the_moment_is_not_tried_again(ours: ScriptConnection, 
             async with engine_of(ours) as connection:
                 await connection.exec_driver_sql(script)
     await other.close()
-    assert isinstance(caught.value.orig.__cause__, asyncpg.LockNotAvailableError)  # type: ignore[union-attr]
-    assert ours.last_error is not None
-    if ours.last_error.exact:  # the server points to the table's name
-        assert ours.last_error.index == MANY + 1
+    assert isinstance(cause_of(caught.value), asyncpg.LockNotAvailableError)
+    failure = failure_of(cause_of(caught.value))
+    assert failure is not None
+    if failure.exact:  # the server points to the table's name
+        assert failure.index == MANY + 1
     else:
-        assert ours.last_error.index <= MANY + 1 <= ours.last_error.last
+        assert failure.index <= MANY + 1 <= failure.last
 
 
 @pytest.mark.parametrize(
@@ -228,12 +222,13 @@ COPY "S s"."T""t" FROM stdin CSV;
 
 async def test_copy_data_that_does_not_fit_is_the_copys_fault(ours: ScriptConnection) -> None:
     """A bad row fails the COPY, by number, and leaves the connection in order."""
-    with pytest.raises(DBAPIError):
+    with pytest.raises(DBAPIError) as caught:
         async with engine_of(ours) as connection:
             await connection.exec_driver_sql("CREATE TABLE t (id int);\nCOPY t FROM stdin;\n1\nx\n\\.\nSELECT 1;")
-    assert ours.last_error is not None
-    assert (ours.last_error.index, ours.last_error.statement) == (2, "COPY t FROM stdin")
-    assert "line 2" in ours.last_error.error.context  # type: ignore[attr-defined]
+    failure = failure_of(cause_of(caught.value))
+    assert failure is not None
+    assert (failure.index, failure.statement) == (2, "COPY t FROM stdin")
+    assert "line 2" in str(getattr(cause_of(caught.value), "context", ""))
     assert await rows(ours, "SELECT 1") == [(1,)]
 
 
@@ -249,7 +244,6 @@ async def test_outside_of_a_transaction_each_statement_is_on_its_own(ours: Scrip
     assert await rows(
         ours, "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"
     ) == [("a",), ("c",), ("e",), ("i",)]
-    assert ours.last_error is None
 
 
 async def test_a_transaction_that_a_script_leaves_open_is_rolled_back(ours: ScriptConnection) -> None:
@@ -264,8 +258,8 @@ async def test_a_transaction_that_a_script_leaves_open_is_rolled_back(ours: Scri
     assert await rows(ours, "SELECT to_regclass('a')") == [(None,)]
 
 
-async def test_cancelling_a_script_leaves_the_connection_usable(ours: ScriptConnection, database: str) -> None:
-    """A cancelled script stops in the server, and its transaction can be rolled back."""
+async def test_a_cancelled_script_stops_in_the_server(ours: ScriptConnection, database: str) -> None:
+    """A cancelled script ends in the server too, and nothing of its transaction stays."""
 
     async def work() -> None:
         async with engine_of(ours) as connection:
@@ -278,4 +272,21 @@ async def test_cancelling_a_script_leaves_the_connection_usable(ours: ScriptConn
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await rows(ours, "SELECT to_regclass('t'), pg_current_xact_id_if_assigned()::text") == [(None, None)]
+        busy = "select from pg_stat_activity where datname = current_database() and query like '%pg_sleep(60)'"
+        await soon(lambda: not psql(database, f"{busy} and pid <> pg_backend_pid()"), "the end of the script")
+    assert psql(database, "SELECT to_regclass('t')") == [(None,)]
+
+
+async def test_no_lock_timeout_while_a_statement_of_a_script_builds_concurrently(ours: ScriptConnection) -> None:
+    """Outside of a transaction such a statement waits as long as it has to; the others have the session's timeout."""
+    await ours.execute("SET lock_timeout = '5s'; CREATE TABLE seen (value text); CREATE TABLE t (id int)")
+    note = "INSERT INTO seen VALUES (current_setting('lock_timeout'))"
+    await ours.execute(
+        "CREATE FUNCTION looked(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN"
+        " IF current_setting('lock_timeout') <> '0' THEN RAISE 'it has a lock timeout'; END IF; RETURN $1; END $$;"
+        " INSERT INTO t VALUES (1)"
+    )
+    async with engine_of(ours, autocommit=True) as connection:
+        await connection.exec_driver_sql(f"{note}; CREATE INDEX CONCURRENTLY i ON t (looked(id)); {note}")
+    assert await rows(ours, "TABLE seen") == [("5s",), ("5s",)]
+    assert await rows(ours, "SHOW lock_timeout") == [("5s",)]

@@ -120,7 +120,6 @@ async def test_a_whole_pg_dump_file_is_replayed(
     other = shared_servers(target)
     url = other.create_database()
     connection = await asyncpg.connect(url, connection_class=ScriptConnection, statement_cache_size=0)
-    connection.lent = True
 
     async def lend() -> ScriptConnection:
         return connection
@@ -131,6 +130,6 @@ async def test_a_whole_pg_dump_file_is_replayed(
     await engine.dispose()
     for what in (("--schema-only",), ("--data-only", "--inserts")):
         assert comparable(dump(CLIENTS[0], url, *what)) == comparable(dump(CLIENTS[0], database, *what))
-    await connection.close(5)
+    await connection.close(timeout=5)
     other.drop_database(url)
     shared_servers(source).drop_database(database)

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from headstart.script_connection import ScriptConnection
 from headstart.script_run import ONE_BY_ONE
-from support.lending import engine_of, rows
+from support.scripts import engine_of, rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,11 +18,10 @@ MANY = ONE_BY_ONE + 50
 
 @pytest.fixture(params=[0, 100], ids=["uncached", "cached"])
 async def ours(database: str, request: pytest.FixtureRequest) -> AsyncIterator[ScriptConnection]:
-    """A lent connection to the test's database, with and without asyncpg's cache of statements."""
+    """A connection to the test's database, with and without asyncpg's cache of statements."""
     connection = await asyncpg.connect(database, connection_class=ScriptConnection, statement_cache_size=request.param)
-    connection.lent = True
     yield connection
-    await connection.close(5)
+    await connection.close(timeout=5)
 
 
 DUMP_HEADER = """ SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET
@@ -61,88 +58,3 @@ async def test_a_search_path_set_on_purpose_stays(ours: ScriptConnection) -> Non
         )
         assert (await connection.exec_driver_sql("SHOW search_path")).scalar() == "s"
         assert (await connection.exec_driver_sql("SHOW row_security")).scalar() == "off"
-
-
-async def test_no_lock_timeout_outside_of_a_transaction(ours: ScriptConnection) -> None:
-    """In autocommit `work_lock_timeout` does not hold while a statement runs, and holds again after it."""
-    await ours.execute("SET lock_timeout = '5000ms'; CREATE TABLE seen (value text)")
-    ours.work_lock_timeout = "5s"
-    look = "INSERT INTO seen VALUES (current_setting('lock_timeout'))"
-    async with engine_of(ours) as connection:
-        await connection.exec_driver_sql(look)
-        await connection.exec_driver_sql(f"{look}; SELECT 1")
-    assert await rows(ours, "DELETE FROM seen RETURNING value") == [("5s",), ("5s",)]
-    async with engine_of(ours, autocommit=True) as connection:
-        await connection.exec_driver_sql(look)
-        await connection.exec_driver_sql(f"{look}; {look}")
-        assert (
-            await connection.exec_driver_sql("SELECT current_setting('lock_timeout'), $1::int", (1,))
-        ).scalar() == "0"
-        await connection.execute(
-            text("INSERT INTO seen VALUES (current_setting('lock_timeout') || :x)"), [{"x": ""}] * 2
-        )
-        assert (await connection.exec_driver_sql("SHOW lock_timeout")).scalar() == "5s"
-        with pytest.raises(DBAPIError):
-            await connection.exec_driver_sql("DROP TABLE missing")
-        assert (await connection.exec_driver_sql("SHOW lock_timeout")).scalar() == "5s"
-    assert await rows(ours, "DELETE FROM seen RETURNING value") == [("0",)] * 5
-    assert await rows(ours, "SHOW lock_timeout") == [("5s",)]
-
-
-async def test_the_users_own_lock_timeout_is_left_alone(ours: ScriptConnection) -> None:
-    """Whoever sets lock_timeout in autocommit gets what was set, during his statements and after them."""
-    await ours.execute("SET lock_timeout = '5s'; CREATE TABLE seen (value text)")
-    ours.work_lock_timeout = "5s"
-    async with engine_of(ours, autocommit=True) as connection:
-        await connection.exec_driver_sql("SET lock_timeout = '1234ms'")
-        await connection.exec_driver_sql("INSERT INTO seen VALUES (current_setting('lock_timeout'))")
-        await connection.exec_driver_sql("SELECT set_config('lock_timeout', '4321ms', false)")
-    assert await rows(ours, "SELECT value FROM seen") == [("1234ms",)]
-    assert await rows(ours, "SHOW lock_timeout") == [("4321ms",)]
-
-
-async def test_cancelled_outside_of_a_transaction(ours: ScriptConnection) -> None:
-    """A cancelled statement in autocommit stops, and the session has its lock_timeout back."""
-    await ours.execute("SET lock_timeout = '5s'")
-    ours.work_lock_timeout = "5s"
-    async with engine_of(ours, autocommit=True) as connection:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await connection.exec_driver_sql("DO $$ BEGIN PERFORM pg_sleep(60); END $$")
-    async with asyncio.timeout(10):
-        assert await rows(ours, "SHOW lock_timeout") == [("5s",)]
-
-
-async def test_a_lent_connection_outlives_its_borrowers(ours: ScriptConnection) -> None:
-    """Engines that close or terminate it only give it back; a transaction they leave open is rolled back."""
-    pid = ours.get_server_pid()
-    for _ in range(2):
-        async with engine_of(ours) as connection:
-            await connection.exec_driver_sql("SELECT 1")
-        assert not ours.lent
-    ours.lent = True
-    await ours.transaction().start()
-    await ours.execute("CREATE TABLE t ()")
-    ours.terminate()
-    assert (ours.lent, ours.is_closed()) == (False, False)
-    await ours.tidy()
-    await ours.execute("BEGIN; CREATE TABLE t ()")
-    await ours.close(timeout=2)
-    assert not ours.is_in_transaction()
-    async with engine_of(ours) as connection:
-        assert (await connection.exec_driver_sql("SELECT to_regclass('t'), pg_backend_pid()")).one() == (None, pid)
-
-
-async def test_shut_and_drop_really_close(database: str) -> None:
-    """Its owner can close it, and one that was never lent closes as any other."""
-    for lend in (True, False):
-        for end in ("shut", "drop", "close", "terminate"):
-            if lend and end in {"close", "terminate"}:
-                continue
-            connection = await asyncpg.connect(database, connection_class=ScriptConnection)
-            connection.lent = lend
-            ending = getattr(connection, end)()
-            if ending is not None:
-                await ending
-            assert connection.is_closed()
-            assert not connection.lent

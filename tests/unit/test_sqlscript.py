@@ -7,7 +7,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headstart.sqlcopy import Copy, read_copy
-from headstart.sqlscript import ScriptError, has_parameters, is_single, line_of, returns_rows, split
+from headstart.sqlscript import (
+    ScriptError,
+    builds_concurrently,
+    has_parameters,
+    is_single,
+    line_of,
+    returns_rows,
+    split,
+)
 from headstart.sqltokens import tokens
 
 
@@ -347,3 +355,36 @@ def test_one_large_statement_needs_no_memory_to_match(piece: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 10 * len(script)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "create index concurrently i on t (id)",
+        "-- why\nCREATE /* a */ UNIQUE INDEX -- b\n CONCURRENTLY IF NOT EXISTS i ON t (id);",
+        "drop index concurrently if exists i",
+        "REINDEX INDEX CONCURRENTLY i",
+        "reindex (concurrently, verbose) table t",
+        "alter table parent detach partition child concurrently",
+    ],
+)
+def test_what_builds_concurrently(statement: str) -> None:
+    """One statement that builds, drops or detaches CONCURRENTLY is known, whatever its comments."""
+    assert builds_concurrently(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "create index i on t (id)",
+        "refresh materialized view concurrently v",
+        "create index concurrently i on t (id); alter table t add x int",
+        "create index i on t (id) -- concurrently",
+        'create index "concurrently" on t (id)',
+        "comment on table t is 'concurrently'",
+        "select 'create index concurrently'",
+    ],
+)
+def test_what_does_not_build_concurrently(statement: str) -> None:
+    """Anything else has its lock timeout: a word in a string, a name or a comment does not matter."""
+    assert not builds_concurrently(statement)

@@ -1,4 +1,4 @@
-"""A connection of ours in the hands of SQLAlchemy, as a user's env.py would have it."""
+"""A connection that takes scripts, in the hands of SQLAlchemy, as a user's env.py would have it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import StaticPool
 
 from support.postgres import psql
 from support.waiting import soon
@@ -21,22 +21,18 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def engine_of(ours: ScriptConnection, *, autocommit: bool = False) -> AsyncIterator[AsyncConnection]:
-    """What a user's env.py makes of it: a connection of SQLAlchemy's, in a transaction or in autocommit."""
+    """A connection of SQLAlchemy's on ours, in a transaction or in autocommit; ours stays open afterwards."""
 
-    async def lend() -> ScriptConnection:
-        ours.lent = True
+    async def give() -> ScriptConnection:
         return ours
 
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=lend, poolclass=NullPool)
-    try:
-        if autocommit:
-            async with engine.connect() as connection:
-                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
-        else:
-            async with engine.begin() as connection:
-                yield connection
-    finally:
-        await engine.dispose()
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=give, poolclass=StaticPool)
+    if autocommit:
+        async with engine.connect() as connection:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+    else:
+        async with engine.begin() as connection:
+            yield connection
 
 
 async def rows(ours: ScriptConnection, query: str) -> list[tuple[Any, ...]]:
