@@ -25,7 +25,7 @@ import asyncpg
 import msgspec
 
 from headstart.diagnosis import is_lost, lost
-from headstart.errors import InterruptedMigrationError, LockNotObtainedError
+from headstart.errors import HeadstartError, InterruptedMigrationError, LockNotObtainedError
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -190,15 +190,21 @@ async def _release(connection: ScriptConnection) -> None:
 
 
 @contextlib.asynccontextmanager
-async def kept(connection: ScriptConnection) -> AsyncIterator[Callable[[], Awaitable[dict[str, object]]]]:
+async def kept(
+    connection: ScriptConnection, error: type[HeadstartError] = InterruptedMigrationError
+) -> AsyncIterator[Callable[[], Awaitable[dict[str, object]]]]:
     """Run the block only as long as the lock's connection lives; end it at once with an error when that dies.
 
     For work that the lock guards but that does not run on its connection: the dump. The block is given a function
     to call every few seconds, when nothing else uses the connection; it notices a server that is gone without a
     word.
 
+    Args:
+        connection: that holds the lock.
+        error: what a lost connection means to the block.
+
     Raises:
-        InterruptedMigrationError: the connection was lost (63).
+        HeadstartError: of that class: the connection was lost.
     """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  (a coroutine runs in a task)
@@ -231,8 +237,8 @@ async def kept(connection: ScriptConnection) -> AsyncIterator[Callable[[], Await
         if not lost:
             raise
         task.uncancel()
-        raise InterruptedMigrationError(
-            "the session that holds the migration lock was lost; nothing was migrated",
+        raise error(
+            "the session that holds the migration lock was lost; nothing was changed",
             hint="see why the server ended it (its log says), then run again",
         ) from None
     finally:

@@ -213,7 +213,7 @@ async def _restored(
         async with contextlib.AsyncExitStack() as stack:
             beat: Beat | None = None
             if holder is not None:
-                beat = await stack.enter_async_context(kept(holder.connection))
+                beat = await stack.enter_async_context(kept(holder.connection, RestoreFailedError))
             try:
                 like = (
                     await shape.of_live(conn, job.live) if there else await shape.of_dump(client, job.backup, env=env)

@@ -156,10 +156,10 @@ def test_40_nothing_is_left(project: Project, headstart: Callable[..., Run], pre
     assert [path.name for path in (tmp_path / "backups" / name).iterdir() if path.name.startswith(".")] == []
 
 
-def test_40_lock_lost_during_backup_is_30(
+def test_63_the_lock_is_lost_during_the_backup(
     project: Project, begin_headstart: Callable[..., Headstart], precious: str
 ) -> None:
-    """When the session that holds the lock is ended during the dump, the run ends with 30 and nothing is migrated."""
+    """When the session that holds the lock is ended during the dump, the run ends with 63 and nothing is migrated."""
     before = fingerprint(precious)
     with Session(precious) as somebody:
         somebody.execute("begin; lock table precious in access exclusive mode")  # the dump waits for it
@@ -168,7 +168,7 @@ def test_40_lock_lost_during_backup_is_30(
         ours = "application_name ~ '^headstart [0-9a-f]{8} '"
         query = f"select count(pg_terminate_backend(pid)) from pg_stat_activity where {ours}"
         eventually(lambda: psql(precious, query) == [(1,)], "the lock's session is found")
-        last = ended(process.finish(), 30)
+        last = ended(process.finish(), 63)
     assert "lost" in last["error"]
     assert fingerprint(precious) == before
 

@@ -258,8 +258,8 @@ def test_an_environment_that_takes_another_role(
     project.revision("e5", "create table e5 ()")
     run = headstart("up")
     assert ended(run, 0)["applied"] == ["d4", "e5"]
-    (said,) = run.events("ledger_incomplete")
-    assert (said["expected"], said["found"]) == (2, 0)
+    (said,) = run.events("ledger_not_written")
+    assert "taken" in said["cause"]
 
 
 def test_stamp_is_recorded(project: Project, headstart: Headstart, any_database: str) -> None:

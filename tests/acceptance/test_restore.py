@@ -388,13 +388,13 @@ def test_30_another_restore(stuck: Place, begin_headstart: Callable[..., Headsta
     assert len(stuck.beside()) == 1
 
 
-def test_30_the_lock_is_lost(stuck: Place, begin_headstart: Callable[..., Headstart], any_server: Postgres) -> None:
+def test_41_the_lock_is_lost(stuck: Place, begin_headstart: Callable[..., Headstart], any_server: Postgres) -> None:
     """A restore that loses the migration lock ends, drops what it made, and exchanges nothing."""
     with begin_headstart("restore", "latest", "--swap", url=stuck.url) as process:
         process.wait_for("restore_started")
         eventually(lambda: [name for name in stuck.beside() if "_restoring_" in name], "the partial database")
         psql(any_server.url(), "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", stuck.name)
-        ended(process.finish(), 30)
+        ended(process.finish(), 41)
     assert stuck.beside() == []
 
 

@@ -30,8 +30,9 @@ AWKWARD = ["Acme", 'we "quote"', "two  blanks", "ünï", "it's", "back\\slash", 
 
 
 @pytest.fixture
-def project(project: Project) -> Project:
+def project(tmp_path: Path) -> Project:
     """Two revisions that name no schema."""
+    project = Project(tmp_path, template="generic")
     project.revision("a1", "create table item (id int primary key)")
     project.revision("b2", "alter table item add name text")
     return project

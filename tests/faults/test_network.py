@@ -49,14 +49,13 @@ def test_a_silent_peer_while_waiting(scene: Scene, proxy: Proxy) -> None:
 
 
 def test_a_network_that_breaks_during_a_statement(scene: Scene, proxy: Proxy) -> None:
-    """A connection that is reset is a failed revision; where the database stands is read over a new one."""
+    """A connection that is reset is no fault of the revision; where the database stands is read over a new one."""
     scene.project(SLEEP)
     with scene.start(url=proxy.url, SLOW="1") as process:
         at_work(scene.url, SLEEP.running, on=SLEEP.on)
         proxy.reset()
-        last = failed(process.finish(), 60)
+        last = failed(process.finish(), 63)
     assert (last["applied"], last["failed"], last["revision_after"]) == (["r2"], "r3", "r2")
-    assert "revision_after_assumed" not in last
     nothing_left(scene.url)
     scene.again()
 
@@ -68,7 +67,7 @@ def test_a_network_that_breaks_during_the_dump(scene: Scene, proxy: Proxy) -> No
         with scene.start(url=proxy.url, HEADSTART_BACKUP="auto") as process:
             at_work(scene.url, "lock table", on="Lock")
             proxy.reset()
-            last = failed(process.finish(), 30, 40)
+            last = failed(process.finish(), 40, 63)
         assert last["applied"] == []
         assert whole_backups(scene.backups) == partial_backups(scene.backups) == []
         assert processes(scene.home) == []
@@ -83,7 +82,7 @@ def test_a_network_that_falls_silent_during_a_statement(scene: Scene, proxy: Pro
         proxy.hang()
         run = process.finish(seconds=40)
     last = failed(run, 60)
-    assert (last["applied"], last["revision_after"]) == (["r2"], "r2")
+    assert (last["applied"], last["revision_after"]) == (["r2"], None), "nobody can know"
     with scene.start(HEADSTART_LOCK_TIMEOUT="1s") as second:
         refused = second.finish()
     assert last["run_id"] in failed(refused, 30)["error"]
@@ -117,7 +116,7 @@ def test_a_network_that_falls_silent_during_the_dump(scene: Scene, proxy: Proxy)
             at_work(scene.url, "lock table", on="Lock")
             proxy.hang()
             run = process.finish(seconds=60)
-        assert failed(run, 30)["applied"] == []
+        assert failed(run, 63)["applied"] == []
         assert run.seconds < 45
         assert processes(scene.home) == []
         proxy.stop()

@@ -54,7 +54,7 @@ def done(project: Project, make: Any, url: str | None = None, heard: list[Messag
             dsn = headstart.settings_from({"DATABASE_URL": url}).dsn
             ready = await readiness.wait_until_ready(dsn, timeout=10, application_name="test", log=log)
             try:
-                await ready.connection.execute("select pg_catalog.pg_advisory_lock_shared(42)")
+                await ready.connection.execute("select pg_catalog.pg_advisory_lock(42)")
                 access = Access(
                     dsn=ready.dsn, backend=ready.connection.get_server_pid(), token=42, work_key=WORK, read_only=True
                 )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from headstart.worker.messages import Access, Message, Step
     from headstart.worker.supervise import Process
 
-LAST_LOOK = 2.0
+LAST_LOOK = 1.0
 """Seconds for the same after a signal or the deadline."""
 LOOK_AGAIN = 20.0
 """Seconds that a server which went away gets to come back, so that the report can say where the database is."""

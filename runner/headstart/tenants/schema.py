@@ -179,7 +179,8 @@ async def _require_usable(ready: Ready, target: Target) -> None:
     Raises:
         ConfigurationError: it would not: the schema has gone, or the role may not use it (10).
     """
-    query = "select pg_catalog.has_schema_privilege(oid, 'usage') from pg_catalog.pg_namespace where nspname = $1"
+    query = "select pg_catalog.has_schema_privilege(oid, 'usage') from pg_catalog.pg_namespace"
+    query += " where nspname = $1::pg_catalog.name"
     if not await ready.connection.fetchval(query, target.schema):
         user = ready.server.user
         raise ConfigurationError(
@@ -188,4 +189,6 @@ async def _require_usable(ready: Ready, target: Target) -> None:
         )
 
 
-_ROWS = "select run_id, count(*) as rows from headstart.ledger where run_id = any($1::text[]) group by run_id"
+_ROWS = (
+    "select run_id, count(*) as rows from headstart.ledger where run_id = any($1::pg_catalog.text[]) group by run_id"
+)

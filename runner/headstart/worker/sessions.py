@@ -206,7 +206,8 @@ class _Sessions:
             return
         if dialect in _CONFIGURED or self.access.everywhere:
             _lead(dialect, args, params, self.access.dsn)
-        if dialect.driver == "asyncpg" and "async_creator_fn" not in params:
+        creator = params.get("async_creator_fn")  # env.py's own may take no arguments; that of engine_from does
+        if dialect.driver == "asyncpg" and (creator is None or type(creator).__module__ == "headstart.engine"):
             params.setdefault("connection_class", ScriptConnection)
             if self.access.schema is not None:  # libpq has it from PGOPTIONS, which asyncpg does not read
                 options = self.access.dsn.params["options"]

@@ -303,17 +303,15 @@ class Process:
         if reading is None or fork is None or reading.done():
             return _failure_of(reading)
         backends = list(self.backends)
-        await _ask(
-            connection, "select pg_catalog.pg_cancel_backend(pid) from pg_catalog.unnest($1::int4[]) pid", backends
-        )
-        if self.statement is not None:
+        cancelling = "select pg_catalog.pg_cancel_backend(pid) from pg_catalog.unnest($1::pg_catalog.int4[]) pid"
+        if await _ask(connection, cancelling, backends) and self.statement is not None:
             await asyncio.wait([reading], timeout=CANCELLED)
         if not reading.done():
             fork.signal(signal.SIGTERM)
             await asyncio.wait([reading], timeout=TERMINATED)
         if not reading.done():
             fork.signal(signal.SIGKILL)
-            ending = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.unnest($1::int4[]) pid"
+            ending = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.unnest($1::pg_catalog.int4[]) pid"
             await _ask(connection, ending, backends)
             await asyncio.wait([reading], timeout=CANCELLED)
         reading.cancel()
@@ -331,7 +329,7 @@ async def gone(connection: asyncpg.Connection[Any], backends: list[int], *, time
         backends: their pids.
         timeout: seconds.
     """
-    query = "select exists(select from pg_catalog.pg_stat_activity where pid = any($1::int4[]))"
+    query = "select exists(select from pg_catalog.pg_stat_activity where pid = any($1::pg_catalog.int4[]))"
     deadline = time.monotonic() + timeout
     while backends and await connection.fetchval(query, backends):
         if time.monotonic() >= deadline:
@@ -340,12 +338,20 @@ async def gone(connection: asyncpg.Connection[Any], backends: list[int], *, time
     return True
 
 
-async def _ask(connection: asyncpg.Connection[Any] | None, query: str, backends: list[int]) -> None:
+async def _ask(connection: asyncpg.Connection[Any] | None, query: str, backends: list[int]) -> bool:
+    """Whether the server has answered; a session on which it is silent is given up."""
     if connection is None or connection.is_closed() or not backends:
-        return
-    with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return False
+    try:
         async with asyncio.timeout(CANCELLED):
             await connection.fetch(query, backends)
+    except TimeoutError:
+        connection.terminate()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        pass
+    else:
+        return True
+    return False
 
 
 def _failure_of(reading: asyncio.Task[Any] | None) -> TaskFailedError | None:
