@@ -85,6 +85,17 @@ def test_killed_in_a_revision(scene: Scene, name: str, record_property: Any) -> 
     nothing_left(scene.url)
 
 
+def test_killed_with_children_of_env_py(scene: Scene) -> None:
+    """What env.py has started ends with the run, even if the run is killed."""
+    head = "import subprocess\nsubprocess.Popen(['sleep', '60'])"
+    with scene.stopped_at(SLEEP._replace(head=head)) as process:
+        eventually(lambda: any("sleep 60" in each for each in processes(scene.home)), "the child of env.py")
+        process.send(signal.SIGKILL)
+        process.finish()
+        eventually(lambda: processes(scene.home) == [], "all of it to be gone", seconds=5)
+    nothing_left(scene.url)
+
+
 @pytest.mark.parametrize("name", [*STATEMENTS, *PYTHON])
 def test_the_worker_is_killed(scene: Scene, name: str) -> None:
     """The run says how its worker ended, and what the database records; nothing is left, and the next run succeeds."""

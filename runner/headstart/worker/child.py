@@ -45,7 +45,7 @@ def main(descriptor: int, parent: int, drivers: Sequence[str] = ()) -> NoReturn:
         parent: pid of the supervisor.
         drivers: modules that are imported too where they are installed, because many forks may need them.
     """
-    die_with(parent)
+    die_with(parent, signal.SIGTERM)
     control = socket.socket(fileno=descriptor)
     os.set_inheritable(descriptor, False)
     gc.disable()  # nothing that is imported is garbage
@@ -62,10 +62,10 @@ def main(descriptor: int, parent: int, drivers: Sequence[str] = ()) -> NoReturn:
     os._exit(0)
 
 
-def die_with(parent: int) -> None:
-    """Be killed when the parent process ends, however it does. Linux alone has this."""
+def die_with(parent: int, signum: signal.Signals) -> None:
+    """Get a signal when the parent process ends, however it does. Linux alone has this."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
         if os.getppid() != parent:  # it has ended already
             os._exit(1)
 
@@ -80,10 +80,16 @@ class _Nursery:
         for pipe in (self._woken, self._waking):
             os.set_blocking(pipe, False)
         signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
+        self._ending = False
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._end)
+
+    def _end(self, *_: object) -> None:
+        self._ending = True
 
     def serve(self) -> None:
-        while True:
+        """Fork for each request, until there are no more or SIGTERM comes."""
+        while not self._ending:
             ready, _, _ = select.select([self._control.fileno(), self._woken], [], [])
             if self._woken in ready:
                 os.read(self._woken, 4096)
@@ -104,9 +110,10 @@ class _Nursery:
             self._forks[pid] = channel
             return
         try:
-            die_with(parent)
+            die_with(parent, signal.SIGKILL)
             os.setpgid(0, 0)  # whatever env.py starts ends with it
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for signum in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(signum, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
             for each in (self._control, *self._forks.values()):
                 each.close()

@@ -94,6 +94,7 @@ class Worker:
         self._environ = dict(environ)
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._forked = False
 
     def start(self) -> None:
         """Start it, so that it imports while something else is done."""
@@ -130,6 +131,7 @@ class Worker:
         if self._process is not None and self._process.poll() is not None:  # it was killed, and its forks with it
             self.close()
         self.start()
+        self._forked = True
         assert self._control is not None  # noqa: S101  (`start`)
         ours, theirs = socket.socketpair()
         out, into_out = os.pipe()
@@ -164,12 +166,17 @@ class Worker:
         if self._control is not None:
             self._control.close()
         if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(
+                    ENDED if self._forked else 0
+                )  # it ends what it has forked, and what that has started
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             assert self._process.stderr is not None  # noqa: S101  (`start`)
             self._process.stderr.close()
         self._control = self._process = None
+        self._forked = False
 
 
 class Process:
