@@ -240,11 +240,15 @@ class _Migration:
     async def _session_for_looking(self, patience: float) -> Any:  # noqa: ANN401  (an async iterator of a connection)
         connection = self._session()
         if connection is not None:
-            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            alive = False
+            with contextlib.suppress(*_NO_ANSWER):
                 async with asyncio.timeout(2):
                     await connection.fetchval("select 1")
+                alive = True
+            if alive:
                 yield connection
                 return
+            connection.terminate()  # it may be in the middle of a question that was given up
         again = await wait_until_ready(
             self._ready.dsn, timeout=patience, application_name=self._run.application_name, log=self._run.log
         )
@@ -351,6 +355,7 @@ class _Migration:
         return [] if self._watch is None else [str(each) for each in self._watch.blockers]
 
 
+_NO_ANSWER = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _AGAIN = "the revision is not at fault: run again"
 _UNKNOWN = "see `headstart status` once the server answers; then run again"
 
