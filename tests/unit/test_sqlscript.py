@@ -381,7 +381,10 @@ def test_what_builds_concurrently(statement: str) -> None:
         "create index concurrently i on t (id); alter table t add x int",
         "create index i on t (id) -- concurrently",
         'create index "concurrently" on t (id)',
-        "comment on table t is 'concurrently'",
+        'alter table parent detach partition "concurrently"',
+        "alter table t add note text default 'concurrently'",
+        "create index i on t (id) where note = E'concurrently'",
+        "create function f() returns void language sql as $$ create index concurrently i on t (id) $$",
         "select 'create index concurrently'",
     ],
 )
