@@ -8,15 +8,18 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
-from headstart.script_connection import ScriptConnection
 from headstart.script_run import ONE_BY_ONE, failure_of
 from headstart.sqlscript import ScriptError
 from support.postgres import psql
-from support.scripts import engine_of, rows, under_way
+from support.scripts import autocommit, rows, script_engine, session_of, under_way
 from support.waiting import soon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from headstart.script_connection import ScriptConnection
 
 MANY = ONE_BY_ONE + 50
 
@@ -27,14 +30,20 @@ def cause_of(error: DBAPIError) -> BaseException | None:
 
 
 @pytest.fixture(params=[0, 100], ids=["uncached", "cached"])
-async def ours(database: str, request: pytest.FixtureRequest) -> AsyncIterator[ScriptConnection]:
-    """A connection to the test's database, with and without asyncpg's cache of statements."""
-    connection = await asyncpg.connect(database, connection_class=ScriptConnection, statement_cache_size=request.param)
-    yield connection
-    await connection.close(timeout=5)
+async def engine(database: str, request: pytest.FixtureRequest) -> AsyncIterator[AsyncEngine]:
+    """An engine on the test's database, with and without asyncpg's cache of statements."""
+    engine = script_engine(database, statement_cache_size=request.param)
+    yield engine
+    await engine.dispose()
 
 
-async def test_several_statements_run_in_the_transaction(ours: ScriptConnection) -> None:
+@pytest.fixture
+async def ours(engine: AsyncEngine) -> ScriptConnection:
+    """The session behind the engine."""
+    return await session_of(engine)
+
+
+async def test_several_statements_run_in_the_transaction(engine: AsyncEngine, ours: ScriptConnection) -> None:
     """A script with quotes, a function and COPY data runs in one execute, and is rolled back with its transaction."""
     script = """
         CREATE TABLE t (id int PRIMARY KEY, note text); INSERT INTO t VALUES (1, 'a;b'); CREATE FUNCTION f()
@@ -47,25 +56,25 @@ COPY t (id, note) FROM stdin;
         -- done
     """
     with pytest.raises(DBAPIError):
-        async with engine_of(ours) as connection:
+        async with engine.begin() as connection:
             await connection.exec_driver_sql(script + "SELECT 1/0")
     assert await rows(ours, "SELECT to_regclass('t')") == [(None,)]
-    async with engine_of(ours) as connection:
+    async with engine.begin() as connection:
         result = await connection.exec_driver_sql(script)
         assert not result.returns_rows
     assert await rows(ours, "SELECT * FROM t ORDER BY id") == [(1, "a;b"), (2, "x;"), (3, None)]
 
 
 @pytest.mark.parametrize("nothing", ["", "-- nothing", "/* nothing */;", ";", "\\restrict x\n\\unrestrict x\n"])
-async def test_an_empty_script_does_nothing(ours: ScriptConnection, nothing: str) -> None:
+async def test_an_empty_script_does_nothing(engine: AsyncEngine, nothing: str) -> None:
     """A text without a statement succeeds."""
-    async with engine_of(ours) as connection:
+    async with engine.begin() as connection:
         await connection.exec_driver_sql(nothing)
 
 
-async def test_single_statements_behave_as_they_do_with_asyncpg(ours: ScriptConnection) -> None:
+async def test_single_statements_behave_as_they_do_with_asyncpg(engine: AsyncEngine) -> None:
     """Row counts, parameters, rows and repeated texts are what SQLAlchemy's dialect promises."""
-    async with engine_of(ours) as connection:
+    async with engine.begin() as connection:
         await connection.exec_driver_sql("CREATE TABLE t (id int, note text)")
         for _ in range(3):
             assert (await connection.exec_driver_sql("INSERT INTO t VALUES (1, ';'), (2, 'b')")).rowcount == 2
@@ -80,9 +89,9 @@ async def test_single_statements_behave_as_they_do_with_asyncpg(ours: ScriptConn
         assert [row.id async for row in stream] == [7, 7]
 
 
-async def test_parameters_with_a_script_are_refused(ours: ScriptConnection) -> None:
+async def test_parameters_with_a_script_are_refused(engine: AsyncEngine) -> None:
     """A script takes no parameters, and says so."""
-    async with engine_of(ours) as connection:
+    async with engine.begin() as connection:
         with pytest.raises(DBAPIError, match="0 arguments"):
             await connection.exec_driver_sql("SELECT 1; SELECT $1", (1,))
 
@@ -99,14 +108,20 @@ async def test_parameters_with_a_script_are_refused(ours: ScriptConnection) -> N
     ],
 )
 async def test_a_failure_names_its_statement(
-    ours: ScriptConnection, around: int, bad: str, error: type[Exception], sqlstate: str, position: int | None
+    engine: AsyncEngine,
+    ours: ScriptConnection,
+    around: int,
+    bad: str,
+    error: type[Exception],
+    sqlstate: str,
+    position: int | None,
 ) -> None:
     """The error keeps its class and SQLSTATE, and the connection knows which statement it was, and where."""
-    async with engine_of(ours) as connection:
+    async with engine.begin() as connection:
         await connection.exec_driver_sql("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
     script = "SELECT 'é'; -- c\n" * around + f"{bad};\n" + "SELECT 2;\n" * around
     with pytest.raises(error) as caught:
-        async with engine_of(ours) as connection:
+        async with engine.begin() as connection:
             await connection.exec_driver_sql(script)
     assert isinstance(caught.value, DBAPIError)
     failure = failure_of(cause_of(caught.value))
@@ -115,11 +130,13 @@ async def test_a_failure_names_its_statement(
     assert (failure.statement, failure.index, failure.count) == (bad, around + 1, 2 * around + 1)
     assert (failure.line, failure.position, failure.exact) == (around + 1, position, True)
     assert not ours.is_in_transaction()
-    async with engine_of(ours) as connection:
+    async with engine.begin() as connection:
         await connection.exec_driver_sql("SELECT 1")
 
 
-async def test_what_is_of_the_moment_is_not_tried_again(ours: ScriptConnection, database: str) -> None:
+async def test_what_is_of_the_moment_is_not_tried_again(
+    engine: AsyncEngine, ours: ScriptConnection, database: str
+) -> None:
     """A lock timeout among many statements is reported with the stretch in which it happened."""
     other = await asyncpg.connect(database)
     await other.execute("CREATE TABLE t (id int)")
@@ -128,7 +145,7 @@ async def test_what_is_of_the_moment_is_not_tried_again(ours: ScriptConnection, 
     async with other.transaction():
         await other.execute("LOCK TABLE t")
         with pytest.raises(DBAPIError) as caught:
-            async with engine_of(ours) as connection:
+            async with engine.begin() as connection:
                 await connection.exec_driver_sql(script)
     await other.close()
     assert isinstance(cause_of(caught.value), asyncpg.LockNotAvailableError)
@@ -143,27 +160,29 @@ async def test_what_is_of_the_moment_is_not_tried_again(ours: ScriptConnection, 
 @pytest.mark.parametrize(
     "control", ["COMMIT", "ROLLBACK", "BEGIN", "END", "START TRANSACTION", "PREPARE TRANSACTION 'x'"]
 )
-async def test_transaction_control_in_a_script_is_refused(ours: ScriptConnection, control: str) -> None:
+async def test_transaction_control_in_a_script_is_refused(
+    engine: AsyncEngine, ours: ScriptConnection, control: str
+) -> None:
     """A script cannot end the transaction of its revision; nothing of it runs."""
     with pytest.raises(ScriptError, match=f"{control.split(maxsplit=1)[0]} in line 2"):
-        async with engine_of(ours) as connection:
+        async with engine.begin() as connection:
             await connection.exec_driver_sql(f"CREATE TABLE t ();\n{control};\nSELECT 1")
     assert await rows(ours, "SELECT to_regclass('t')") == [(None,)]
 
 
-async def test_savepoints_in_a_script_are_allowed(ours: ScriptConnection) -> None:
+async def test_savepoints_in_a_script_are_allowed(engine: AsyncEngine, ours: ScriptConnection) -> None:
     """A savepoint ends nothing, and works among many statements too."""
     filler = "INSERT INTO t VALUES (1);" * MANY
-    async with engine_of(ours) as connection:
+    async with engine.begin() as connection:
         await connection.exec_driver_sql(
             f"CREATE TABLE t (id int); SAVEPOINT a; {filler} ROLLBACK TO a; {filler} RELEASE a; SELECT 1"
         )
     assert await rows(ours, "SELECT count(*) FROM t") == [(MANY,)]
 
 
-async def test_commit_by_itself_goes_to_the_server(ours: ScriptConnection) -> None:
+async def test_commit_by_itself_goes_to_the_server(engine: AsyncEngine, ours: ScriptConnection) -> None:
     """The old trick, COMMIT and then a concurrent index, still works."""
-    async with engine_of(ours) as connection:
+    async with engine.begin() as connection:
         await connection.exec_driver_sql("CREATE TABLE t (id int)")
         await connection.exec_driver_sql("COMMIT")
         await connection.exec_driver_sql("CREATE INDEX CONCURRENTLY i ON t (id)")
@@ -182,17 +201,17 @@ async def test_commit_by_itself_goes_to_the_server(ours: ScriptConnection) -> No
         ("\\i other.sql", "command of psql"),
     ],
 )
-async def test_what_would_hang_is_refused(ours: ScriptConnection, script: str, cause: str) -> None:
+async def test_what_would_hang_is_refused(engine: AsyncEngine, ours: ScriptConnection, script: str, cause: str) -> None:
     """What the connection would never come back from is refused at once, and the connection stays usable."""
     async with asyncio.timeout(10):
-        for autocommit in (False, True):
+        for one in (engine, autocommit(engine)):
             with pytest.raises(ScriptError, match=cause):
-                async with engine_of(ours, autocommit=autocommit) as connection:
+                async with one.begin() as connection:
                     await connection.exec_driver_sql(script)
         assert await rows(ours, "SELECT 1") == [(1,)]
 
 
-async def test_copy_data_of_every_kind(ours: ScriptConnection) -> None:
+async def test_copy_data_of_every_kind(engine: AsyncEngine, ours: ScriptConnection) -> None:
     """Text and CSV, nulls, column lists, odd names, no rows at all, more than one piece: all arrive."""
     long = "".join(f"{number}\té😀\\tx\n" for number in range(60_000))
     script = f"""
@@ -209,7 +228,7 @@ COPY "S s"."T""t" FROM stdin CSV;
 -2,,
 \\.
 """
-    async with engine_of(ours) as connection:
+    async with engine.begin() as connection:
         await connection.exec_driver_sql(script)
     assert await rows(ours, 'SELECT count(*), min(b), min(c) FROM "S s"."T""t" WHERE "A" >= 0') == [
         (60_000, "é😀\tx", "d")
@@ -220,10 +239,10 @@ COPY "S s"."T""t" FROM stdin CSV;
     ]
 
 
-async def test_copy_data_that_does_not_fit_is_the_copys_fault(ours: ScriptConnection) -> None:
+async def test_copy_data_that_does_not_fit_is_the_copys_fault(engine: AsyncEngine, ours: ScriptConnection) -> None:
     """A bad row fails the COPY, by number, and leaves the connection in order."""
     with pytest.raises(DBAPIError) as caught:
-        async with engine_of(ours) as connection:
+        async with engine.begin() as connection:
             await connection.exec_driver_sql("CREATE TABLE t (id int);\nCOPY t FROM stdin;\n1\nx\n\\.\nSELECT 1;")
     failure = failure_of(cause_of(caught.value))
     assert failure is not None
@@ -232,9 +251,11 @@ async def test_copy_data_that_does_not_fit_is_the_copys_fault(ours: ScriptConnec
     assert await rows(ours, "SELECT 1") == [(1,)]
 
 
-async def test_outside_of_a_transaction_each_statement_is_on_its_own(ours: ScriptConnection) -> None:
+async def test_outside_of_a_transaction_each_statement_is_on_its_own(
+    engine: AsyncEngine, ours: ScriptConnection
+) -> None:
     """In autocommit a script runs as psql runs it: what precedes a failure stays, transactions of its own hold."""
-    async with engine_of(ours, autocommit=True) as connection:
+    async with autocommit(engine).connect() as connection:
         with pytest.raises(DBAPIError):
             await connection.exec_driver_sql("CREATE TABLE a (); SELECT 1/0; CREATE TABLE b ()")
         await connection.exec_driver_sql(
@@ -246,9 +267,11 @@ async def test_outside_of_a_transaction_each_statement_is_on_its_own(ours: Scrip
     ) == [("a",), ("c",), ("e",), ("i",)]
 
 
-async def test_a_transaction_that_a_script_leaves_open_is_rolled_back(ours: ScriptConnection) -> None:
+async def test_a_transaction_that_a_script_leaves_open_is_rolled_back(
+    engine: AsyncEngine, ours: ScriptConnection
+) -> None:
     """A BEGIN without its end, or a failure after BEGIN, leaves no transaction behind that nobody knows of."""
-    async with engine_of(ours, autocommit=True) as connection:
+    async with autocommit(engine).connect() as connection:
         with pytest.raises(ScriptError, match="does not end it"):
             await connection.exec_driver_sql("BEGIN; CREATE TABLE a ()")
         assert not ours.is_in_transaction()
@@ -258,11 +281,13 @@ async def test_a_transaction_that_a_script_leaves_open_is_rolled_back(ours: Scri
     assert await rows(ours, "SELECT to_regclass('a')") == [(None,)]
 
 
-async def test_a_cancelled_script_stops_in_the_server(ours: ScriptConnection, database: str) -> None:
+async def test_a_cancelled_script_stops_in_the_server(
+    engine: AsyncEngine, ours: ScriptConnection, database: str
+) -> None:
     """A cancelled script ends in the server too, and nothing of its transaction stays."""
 
     async def work() -> None:
-        async with engine_of(ours) as connection:
+        async with engine.begin() as connection:
             await connection.exec_driver_sql("CREATE TABLE t (); SELECT pg_sleep(60)")
 
     task = asyncio.create_task(work())
@@ -277,8 +302,10 @@ async def test_a_cancelled_script_stops_in_the_server(ours: ScriptConnection, da
     assert psql(database, "SELECT to_regclass('t')") == [(None,)]
 
 
-async def test_no_lock_timeout_while_a_statement_of_a_script_builds_concurrently(ours: ScriptConnection) -> None:
-    """Outside of a transaction such a statement waits as long as it has to; the others have the session's timeout."""
+async def test_no_lock_timeout_while_a_statement_of_a_script_builds_concurrently(
+    engine: AsyncEngine, ours: ScriptConnection
+) -> None:
+    """Outside of a transaction it has no lock timeout; the session has its own again afterwards."""
     await ours.execute("SET lock_timeout = '5s'; CREATE TABLE seen (value text); CREATE TABLE t (id int)")
     note = "INSERT INTO seen VALUES (current_setting('lock_timeout'))"
     await ours.execute(
@@ -286,7 +313,7 @@ async def test_no_lock_timeout_while_a_statement_of_a_script_builds_concurrently
         " IF current_setting('lock_timeout') <> '0' THEN RAISE 'it has a lock timeout'; END IF; RETURN $1; END $$;"
         " INSERT INTO t VALUES (1)"
     )
-    async with engine_of(ours, autocommit=True) as connection:
+    async with autocommit(engine).connect() as connection:
         await connection.exec_driver_sql(f"{note}; CREATE INDEX CONCURRENTLY i ON t (looked(id)); {note}")
-    assert await rows(ours, "TABLE seen") == [("5s",), ("5s",)]
+        assert await rows(ours, "TABLE seen") == [("5s",), ("5s",)]
     assert await rows(ours, "SHOW lock_timeout") == [("5s",)]

@@ -4,14 +4,11 @@ import itertools
 import subprocess
 from typing import TYPE_CHECKING
 
-import asyncpg
 import pytest
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from headstart.embedded import installations
-from headstart.script_connection import ScriptConnection
 from support.postgres import script
+from support.scripts import script_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,17 +116,11 @@ async def test_a_whole_pg_dump_file_is_replayed(
     text_of_dump = dump(client, database, *options)
     other = shared_servers(target)
     url = other.create_database()
-    connection = await asyncpg.connect(url, connection_class=ScriptConnection, statement_cache_size=0)
-
-    async def lend() -> ScriptConnection:
-        return connection
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=lend, poolclass=NullPool)
-    async with engine.begin() as borrowed:
-        await borrowed.exec_driver_sql(text_of_dump)
+    engine = script_engine(url, statement_cache_size=0)
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(text_of_dump)
     await engine.dispose()
     for what in (("--schema-only",), ("--data-only", "--inserts")):
         assert comparable(dump(CLIENTS[0], url, *what)) == comparable(dump(CLIENTS[0], database, *what))
-    await connection.close(timeout=5)
     other.drop_database(url)
     shared_servers(source).drop_database(database)

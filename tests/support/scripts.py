@@ -1,38 +1,45 @@
-"""A connection that takes scripts, in the hands of SQLAlchemy, as a user's env.py would have it."""
+"""Engines whose connections take scripts, as a user's env.py would have them."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import StaticPool
 
+from headstart.script_connection import ScriptConnection
 from support.postgres import psql
 from support.waiting import soon
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from headstart.script_connection import ScriptConnection
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 
-@asynccontextmanager
-async def engine_of(ours: ScriptConnection, *, autocommit: bool = False) -> AsyncIterator[AsyncConnection]:
-    """A connection of SQLAlchemy's on ours, in a transaction or in autocommit; ours stays open afterwards."""
+def script_engine(url: str, **options: Any) -> AsyncEngine:
+    """An engine of one session, whose connections take scripts.
 
-    async def give() -> ScriptConnection:
-        return ours
+    Args:
+        url: the database.
+        options: what asyncpg is to connect with, such as `statement_cache_size`.
+    """
+    return create_async_engine(
+        url.replace("postgresql:", "postgresql+asyncpg:", 1),
+        connect_args={"connection_class": ScriptConnection, **options},
+        pool_size=1,
+        max_overflow=0,
+    )
 
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=give, poolclass=StaticPool)
-    if autocommit:
-        async with engine.connect() as connection:
-            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
-    else:
-        async with engine.begin() as connection:
-            yield connection
+
+def autocommit(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine, outside of transactions."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+async def session_of(engine: AsyncEngine) -> ScriptConnection:
+    """What asyncpg has of the engine's one session."""
+    async with engine.connect() as connection:
+        ours = (await connection.get_raw_connection()).driver_connection
+    assert type(ours) is ScriptConnection  # isinstance is true of every connection of asyncpg's
+    return ours
 
 
 async def rows(ours: ScriptConnection, query: str) -> list[tuple[Any, ...]]:
