@@ -305,7 +305,7 @@ async def test_a_cancelled_script_stops_in_the_server(
 async def test_no_lock_timeout_while_a_statement_of_a_script_builds_concurrently(
     engine: AsyncEngine, ours: ScriptConnection
 ) -> None:
-    """Outside of a transaction it has no lock timeout; the session has its own again afterwards."""
+    """Outside of a transaction it has no lock timeout; the session has its own again, even after a failure."""
     await ours.execute("SET lock_timeout = '5s'; CREATE TABLE seen (value text); CREATE TABLE t (id int)")
     note = "INSERT INTO seen VALUES (current_setting('lock_timeout'))"
     await ours.execute(
@@ -316,4 +316,6 @@ async def test_no_lock_timeout_while_a_statement_of_a_script_builds_concurrently
     async with autocommit(engine).connect() as connection:
         await connection.exec_driver_sql(f"{note}; CREATE INDEX CONCURRENTLY i ON t (looked(id)); {note}")
         assert await rows(ours, "TABLE seen") == [("5s",), ("5s",)]
+        with pytest.raises(DBAPIError, match="division by zero"):
+            await connection.exec_driver_sql(f"{note}; CREATE INDEX CONCURRENTLY j ON t ((1 / (id - 1)))")
     assert await rows(ours, "SHOW lock_timeout") == [("5s",)]
