@@ -316,6 +316,58 @@ def test_22_not_for_a_session_pooler(
     assert recorded(any_database) == ["a1"]
 
 
+POOLED_ENV = """
+import asyncio, os
+from alembic import context
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
+
+url = os.environ["DATABASE_URL"].replace("{server}", "{pooler}").replace("postgresql:", "postgresql+{driver}:")
+
+def migrate(connection):
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+async def over_asyncpg():
+    named = {{"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}}  # PgBouncer's have no names
+    async with create_async_engine(url, connect_args=named).connect() as connection:
+        await connection.run_sync(migrate)
+
+if "{driver}" == "asyncpg":
+    asyncio.run(over_asyncpg())
+else:
+    with create_engine(url).connect() as connection:
+        migrate(connection)
+"""
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg", "psycopg2"])
+@pytest.mark.parametrize(("mode", "code"), [("transaction", 22), ("session", 0)])
+def test_22_a_pooler_of_env_py_s_own(
+    project: Project,
+    headstart: Callable[..., Run],
+    server: Postgres,
+    database: str,
+    tmp_path: Path,
+    driver: str,
+    mode: str,
+    code: int,
+) -> None:
+    """An env.py that goes to the same database through a pooler: it may, if the pooler keeps sessions."""
+    with pgbouncer(server, tmp_path, mode) as address:
+        project.env.write_text(
+            POOLED_ENV.format(driver=driver, server=f"{server.host}:{server.port}", pooler=address), encoding="utf-8"
+        )
+        before = fingerprint(database)
+        run = headstart("up", url=database)
+    last = ended(run, code)
+    if code:
+        assert "DATABASE_DIRECT_URL" in last["hint"]
+        assert "transaction pooler" in last["error"]
+        assert fingerprint(database) == before
+
+
 # -- 30: the lock -----------------------------------------------------------------------------------------------------
 
 

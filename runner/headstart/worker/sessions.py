@@ -13,6 +13,7 @@ import importlib.util
 import os
 import threading
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
@@ -55,6 +56,9 @@ from (values {wanted}) wanted (name, value)
 join pg_catalog.pg_settings s on s.name operator(pg_catalog.=) wanted.name
 where s.source operator(pg_catalog.<>) 'client' and s.source operator(pg_catalog.<>) 'session'
 """
+
+
+_AGAIN = "headstart_again"
 
 
 class Driver:
@@ -229,7 +233,7 @@ class _Sessions:
         pid, user, schema, ours, locked = cursor.fetchone()
         if ours:
             if access.work_key is not None and _promised_pid(raw) not in {None, pid}:
-                raise UnsuitableServerError("env.py's own connection goes through a pooler", hint=POOLER_HINT)
+                _refuse_transaction_pooler(dbapi, record, pid)
             if access.work_key is not None and not locked:  # cannot be: nobody takes it while the lock is held
                 raise ConfigurationError("env.py's connection did not get the migration lock's second key")
             if access.schema not in {None, schema}:
@@ -243,6 +247,28 @@ class _Sessions:
             self._port.send(Connected(backend=pid, user=user, schema=schema, driver=driver))
         cursor.close()
         dbapi.commit()
+
+
+def _refuse_transaction_pooler(dbapi: Any, record: Any, pid: int) -> None:  # noqa: ANN401  (of any driver)
+    """Refuse a connection through a pooler, unless it keeps its backend while another one works beside it."""
+    unsuitable = UnsuitableServerError("env.py's own connection goes through a transaction pooler", hint=POOLER_HINT)
+    if _AGAIN not in record.info:  # a `creator` of env.py's own
+        raise unsuitable
+    dbapi.commit()
+    other = record.info[_AGAIN]()
+    try:
+        if _backend(other) == pid or _backend(dbapi) != pid:  # each in a transaction that is open from here on
+            raise unsuitable
+    finally:
+        other.close()
+
+
+def _backend(dbapi: Any) -> int:  # noqa: ANN401  (of any driver)
+    cursor = dbapi.cursor()
+    cursor.execute("select pg_catalog.pg_backend_pid()")
+    (pid,) = cursor.fetchone()
+    cursor.close()
+    return int(pid)
 
 
 def _promised_pid(raw: object) -> int | None:
@@ -290,15 +316,18 @@ def _lead(dialect: Any, args: Any, params: dict[str, Any], dsn: Dsn) -> None:  #
     params.update({**ours, **params})
 
 
-def _do_connect(dialect: Any, _record: object, args: Any, params: dict[str, Any]) -> None:  # noqa: ANN401
+def _do_connect(dialect: Any, record: Any, args: Any, params: dict[str, Any]) -> None:  # noqa: ANN401
     for each in _TASK:
         each.connect(dialect, args, params)
+    if record is not None:
+        record.info[_AGAIN] = partial(dialect.connect, *args, **params)
 
 
 def _connected(dbapi: Any, record: Any) -> None:  # noqa: ANN401  (of any driver)
     _OPEN[id(record)] = record
     for each in _TASK:
         each.connected(dbapi, record)
+    record.info.pop(_AGAIN, None)  # it holds a password
 
 
 def _closed(_dbapi: object, record: object) -> None:
