@@ -25,10 +25,11 @@ from headstart.errors import (
     VerificationFailedError,
 )
 from headstart.log import quiet
-from headstart.observe import invalid_indexes, summary
+from headstart.observe import invalid_indexes
 from headstart.readiness import wait_until_ready
 from headstart.run import spell
 from headstart.sqlscript import ScriptError, is_single, split
+from headstart.steps.committed import Committed
 from headstart.steps.compare import failure
 from headstart.steps.connect import access
 from headstart.steps.describe import describe
@@ -120,6 +121,7 @@ class Replay:
         self._planned: Planned | None = None
         self._waiting = False  # env.py is at run_migrations(), and takes the next revision
         self._at_work: str | None = None
+        self._committed = Committed()
         self._on_indexes: list[str] = []
         self._invalid: frozenset[str] = frozenset()
         self.connection = connection
@@ -303,7 +305,7 @@ class Replay:
 
     async def _answer(self, process: Process, answering: Awaitable[Any]) -> Any:  # noqa: ANN401  (what a task gives)
         """What the worker answers; a failure in the words of `up`."""
-        self._at_work = None
+        self._at_work, self._committed = None, Committed()
         try:
             return await answering
         except TaskFailedError as error:
@@ -327,13 +329,14 @@ class Replay:
         found = explain(
             failed,
             [
-                *(summary(each, 300) for each in failed.leftovers),
+                *await self._committed.leftovers(self.connection),
                 *(f"INVALID index {name}: drop index concurrently {name};" for name in sorted(self._invalid - before)),
             ],
         )
         return too_late(found, []) if isinstance(found, LostRaceError) else found
 
     def _hear(self, message: Message) -> None:
+        self._committed.hear(message)
         match message:
             case Planned():
                 self._planned = message

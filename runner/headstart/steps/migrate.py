@@ -12,9 +12,10 @@ import tenacity
 
 from headstart import postgres
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
-from headstart.observe import invalid_indexes, summary
+from headstart.observe import invalid_indexes
 from headstart.readiness import wait_until_ready
 from headstart.run import AppliedRevision
+from headstart.steps.committed import Committed
 from headstart.steps.connect import environ_of
 from headstart.steps.explain import LostRaceError, explain, partly, refuse_useless, too_late
 from headstart.steps.verify import read
@@ -112,6 +113,7 @@ class _Migration:
         self._book = book
         self._before = plan.recorded
         self._place = plan.place
+        self._committed = Committed()
         self._invalid: frozenset[str] = frozenset()
         self._on_indexes: list[str] = []
         self._current: str | None = None
@@ -144,7 +146,7 @@ class _Migration:
             one_transaction=bool(self._plan.one_transaction),
             ledger=self._book,
         )
-        self._current = None
+        self._current, self._committed = None, Committed()
         try:
             watch = self._watch = self._watching()
             recorded = await watch.over(task, self._hear)
@@ -152,14 +154,14 @@ class _Migration:
             await self._look()
             raise await self._failed(error) from error
         except (WorkerLostError, InterruptedMigrationError) as error:
-            stopped = await self._process.stop(self._session())
+            await self._process.stop(self._session())
             await self._look()
-            raise await self._lost(error, stopped) from error
+            raise await self._lost(error) from error
         except asyncio.CancelledError:
-            stopped = await self._process.stop(self._session())
+            await self._process.stop(self._session())
             with contextlib.suppress(HeadstartError):
                 await self._look(patience=LAST_LOOK)
-            await self._note_leftovers(stopped)
+            await self._note_leftovers()
             raise
         self._settle(await read(self._ready.connection, self._place))
         return tuple(sorted(recorded))
@@ -170,6 +172,7 @@ class _Migration:
 
     def _hear(self, message: Message) -> None:
         run = self._run
+        self._committed.hear(message)
         match message:
             case Planned():
                 self._place = message.place
@@ -257,19 +260,25 @@ class _Migration:
         finally:
             await postgres.close(again.connection)
 
-    async def _leftovers(self, said: TaskFailedError | None) -> list[str]:
+    async def _leftovers(self) -> list[str]:
         """What the failed revision has committed all the same: statements, and indexes that stayed INVALID."""
-        found = [] if said is None else [summary(each, 300) for each in said.failed.leftovers]
+        found: list[str] = []
         if self._run.after is None:  # the server does not answer
             return found
-        with contextlib.suppress(HeadstartError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        try:
             async with self._session_for_looking(2.0) as connection:
+                if self._run.failed is not None:
+                    found += await self._committed.leftovers(connection)
                 new = await invalid_indexes(connection, self._access.schema) - self._invalid
                 found += [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(new)]
+        except (HeadstartError, *_NO_ANSWER) as unknown:
+            self._run.log.warning(
+                "leftovers_unknown", cause=str(unknown), hint="see what the failed revision has committed by itself"
+            )
         return found
 
-    async def _note_leftovers(self, said: TaskFailedError | None) -> None:
-        leftovers = await self._leftovers(said)
+    async def _note_leftovers(self) -> None:
+        leftovers = await self._leftovers()
         if leftovers:
             self._run.leftovers = leftovers
             self._run.log.warning("leftovers_found", leftovers=leftovers)
@@ -278,10 +287,10 @@ class _Migration:
         """The error that names revision, statement, SQLSTATE and position, and what was committed."""
         failed = error.failed
         if failed.lost:
-            return await self._lost(HeadstartError(failed.message), error)
+            return await self._lost(HeadstartError(failed.message))
         if failed.revision is None:
             return self._of_environment(error)
-        found = explain(failed, await self._leftovers(error))
+        found = explain(failed, await self._leftovers())
         if isinstance(found, LostRaceError) and (self._first_loss[0] != self.done or not self._first_loss[1]):
             self._first_loss = (self.done, time.monotonic())
         return found
@@ -296,7 +305,7 @@ class _Migration:
             hint="correct env.py: what it does after context.run_migrations() has failed",
         )
 
-    async def _lost(self, error: HeadstartError, said: TaskFailedError | None) -> HeadstartError:
+    async def _lost(self, error: HeadstartError) -> HeadstartError:
         """The connection, the server or the worker has failed, and not a revision.
 
         A revision that ends its own process (os._exit) is at fault all the same.
@@ -304,7 +313,7 @@ class _Migration:
         where = "unknown" if self._run.after is None else f"at {_listed(self._run.after)}"
         at = f" in revision {self._run.failed}" if self._run.failed else ""
         message = f"interrupted{at}: {error.message}; the database is {where}"
-        leftovers = await self._leftovers(said)
+        leftovers = await self._leftovers()
         if leftovers:
             return partly(message, leftovers, {"revision": self._run.failed})
         if isinstance(error, WorkerLostError) and error.by_itself:

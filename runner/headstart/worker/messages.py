@@ -272,15 +272,44 @@ class RevisionStarted(_Message, frozen=True, kw_only=True):
     revision: str
 
 
+class Committing(_Message, frozen=True, kw_only=True):
+    """The revision at work may now commit a transaction before its end.
+
+    Args:
+        xid: of the transaction; the server knows what becomes of it.
+        statements: that the revision has executed in it, each on one line, cut; None if it has written nothing.
+        unheard: it may have executed others, on the driver's own connection.
+    """
+
+    xid: str
+    statements: tuple[str, ...] | None
+    unheard: bool
+
+
 class StatementStarted(_Message, frozen=True, kw_only=True):
-    """A statement goes to the server, in the session with this pid."""
+    """A statement goes to the server.
+
+    Args:
+        backend: pid of the session.
+        statement: on one line, cut.
+        alone: for one of a revision that is in no transaction: the next transaction's id before it.
+    """
 
     backend: int
     statement: str
+    alone: int | None = None
 
 
 class StatementEnded(_Message, frozen=True, kw_only=True):
-    """It has returned, well or not."""
+    """It has returned, well or not.
+
+    Args:
+        until: for one in no transaction: the next transaction's id after it.
+        rolled_back: it has failed, and as a whole.
+    """
+
+    until: int | None = None
+    rolled_back: bool = False
 
 
 class Executed(_Message, frozen=True, kw_only=True):
@@ -349,7 +378,6 @@ class Failed(_Message, frozen=True, kw_only=True):
         revision: that was at work; None if none was.
         sqlstate: of the server's error.
         lost: the connection or the server has failed, not the statement.
-        leftovers: statements of that revision that had been committed all the same.
     """
 
     error: str
@@ -359,7 +387,6 @@ class Failed(_Message, frozen=True, kw_only=True):
     revision: str | None = None
     sqlstate: str | None = None
     lost: bool = False
-    leftovers: tuple[str, ...] = ()
 
 
 class Finished(_Message, frozen=True, kw_only=True):
@@ -385,6 +412,7 @@ Message = (
     | Connected
     | Planned
     | RevisionStarted
+    | Committing
     | StatementStarted
     | StatementEnded
     | Executed

@@ -290,8 +290,9 @@ class _Work:
     def _one(self, step: RevisionStep, context: MigrationContext) -> Iterator[RevisionStep]:
         revision = str(step.revision.revision)
         self.step, self._started = step, time.monotonic()
-        self._statements.begin(revision, str(getattr(step.revision, "path", "")), up=step.is_upgrade)
         self._port.send(RevisionStarted(revision=revision))
+        path = str(getattr(step.revision, "path", ""))
+        self._statements.begin(revision, path, up=step.is_upgrade, connection=context.connection)
         yield step
         self._statements.end()
         connection = context.connection
@@ -474,9 +475,6 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
             revision=str(step.revision.revision),
             sqlstate=failure.sqlstate_of(error),
             lost=lost,
-            leftovers=tuple(
-                each for each in statements.outside if each.strip().rstrip(";").lower() not in {"commit", "end"}
-            ),
         )
     )
 

@@ -1,12 +1,18 @@
-"""What the sessions of env.py execute: which statement is at work, for which revision, and what has been committed.
+"""What the sessions of env.py execute: which statement is at work, for which revision, and what it may commit.
 
-SQLAlchemy manual, 'Core Events': ConnectionEvents.
+A revision may commit before its end: with an autocommit_block, a COMMIT of its own, or `commit()` of the driver. The
+server says in the end what became of such a transaction, so the supervisor is told its id before.
+
+SQLAlchemy manual, 'Core Events': ConnectionEvents. PostgreSQL manual, 'Transaction ID and Snapshot Information
+Functions'.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +23,7 @@ from sqlalchemy.pool import Pool
 from headstart.observe import summary
 from headstart.sqlscript import builds_concurrently
 from headstart.worker import sessions
-from headstart.worker.messages import Executed, StatementEnded, StatementStarted
+from headstart.worker.messages import Committing, Executed, StatementEnded, StatementStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +33,31 @@ if TYPE_CHECKING:
     from headstart.worker.tasks import Port
 
 LISTED = 20
-"""Statements of one revision that are kept for the report: it may have thousands."""
+"""Statements of one revision that are kept: it may have thousands."""
+SHOWN = 300
+"""Characters of a statement that is shown among others."""
 
-_READS = re.compile(r"\s*(?:--[^\n]*\n\s*)*(select|show|explain|set|reset|values|table)\b", re.IGNORECASE)
+_START = r"\s*(?:--[^\n]*\n\s*)*"
+_READS = re.compile(_START + r"(select|show|explain|set|reset|values|table)\b", re.IGNORECASE)
+# No question may come before these: SET TRANSACTION has to be first, and LOCK before the transaction's first snapshot.
+_BEFORE_SNAPSHOT = re.compile(_START + r"(set|show|reset|lock|savepoint)\b", re.IGNORECASE)
+_COMMITS = re.compile(_START + r"(commit|end)\b", re.IGNORECASE)
+_MAY_COMMIT = re.compile(r"\b(commit|end|rollback|abort)\b", re.IGNORECASE)  # somewhere in a script
+_ROLLS_BACK = re.compile(_START + r"(rollback|abort)\b", re.IGNORECASE)
+_SAVEPOINT = re.compile(_START + r"savepoint\s+([^\s;]+)", re.IGNORECASE)
+_ROLLS_BACK_TO = re.compile(_START + r"rollback\s+(?:\w+\s+)?to\s+(?:savepoint\s+)?([^\s;]+)", re.IGNORECASE)
+_IN_STEPS = re.compile(_START + r"(call|do)\b", re.IGNORECASE)  # a procedure may commit before it fails
+_ON_DRIVER = re.compile(rb"\.connection\b|raw_connection|dbapi|cursor")
+_IMPORTED = re.compile(rb"^\s*(?:from|import)\s+(\w+)", re.MULTILINE)
+_KNOWN = sys.stdlib_module_names | {"alembic", "sqlalchemy"}
+
+_XID = "select pg_catalog.pg_current_xact_id()::pg_catalog.text"
+_ASSIGNED_XID = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text"
+_NEXT_XID = "select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text"
+_WRITES = """
+select coalesce(pg_catalog.sum(n_tup_ins operator(pg_catalog.+) n_tup_upd operator(pg_catalog.+) n_tup_del), 0)::text
+from pg_catalog.pg_stat_xact_all_tables
+"""
 _SENT = "headstart_statements"
 _NO_LOCK_TIMEOUT = "select pg_catalog.set_config('lock_timeout', '0', false)"
 _LOCK_TIMEOUT = "select pg_catalog.current_setting('lock_timeout')"
@@ -47,7 +75,6 @@ class Statements:
         path: its file.
         up: whether it is being applied.
         versioned: the version table says so already: what follows is the commit.
-        outside: statements of it that have been committed by themselves.
         on_indexes: those that name an index.
         line: of the revision's file that executed the last statement.
         error: the last that a statement raised, and who swallows it has to answer for it.
@@ -56,22 +83,38 @@ class Statements:
     def __init__(self, port: Port, *, whole: bool) -> None:
         self._port = port
         self._whole = whole
-        self._inside: list[str] = []
+        self._unheard = False  # it may commit where SQLAlchemy does not hear of it
+        self._alone = False  # the statement at work is in no transaction
+        self._xid: str | None = None  # of the transaction in which it is, where that was asked
+        self._open: dict[int, list[str]] = {}  # what was executed in the transaction that is open, by backend
+        self._writes: dict[int, str | None] = {}  # that it had made when the revision came to it, by backend
+        self._savepoints: dict[str, int] = {}  # how much had been executed then
         self._lock_timeout: str | None = None
         self.revision: str | None = None
         self.path = ""
         self.up = True
         self.versioned = False
-        self.outside: list[str] = []
         self.on_indexes: list[str] = []
         self.line: int | None = None
         self.error: BaseException | None = None
         _PRESENT[:] = [self]
 
-    def begin(self, revision: str, path: str, *, up: bool) -> None:
-        """A revision begins."""
+    def begin(self, revision: str, path: str, *, up: bool, connection: sqlalchemy.Connection | None) -> None:
+        """A revision begins.
+
+        Args:
+            revision: its id.
+            path: its file; "" for none.
+            up: whether it is applied.
+            connection: on which Alembic runs it.
+        """
         self.revision, self.path, self.up, self.versioned = revision, path, up, False
-        self.outside, self._inside, self.on_indexes, self.line, self.error = [], [], [], None, None
+        self.on_indexes, self.line, self.error = [], None, None
+        self._open.clear()
+        self._writes.clear()
+        self._unheard = bool(path) and _may_commit_unheard(Path(path).read_bytes())
+        if connection is not None and connection.in_transaction():  # env.py's own, or what a revision has left
+            self.begun(connection)
 
     def end(self) -> None:
         """It has ended."""
@@ -81,6 +124,12 @@ class Statements:
         """How many statements env.py has executed in the transaction that is open on a connection."""
         return int(connection.info.get(_SENT, 0))
 
+    def begun(self, connection: sqlalchemy.Connection) -> None:
+        """A transaction begins."""
+        if self._unheard and self._at_work and (backend := sessions.backend_of(connection)) is not None:
+            self._writes[backend] = _asked(connection.connection.dbapi_connection, _WRITES)
+            self._committing(connection, backend, _XID)
+
     def before(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
         """A statement is about to go to the server."""
         connection.info[_SENT] = self.since_commit(connection) + 1
@@ -88,11 +137,53 @@ class Statements:
             self.line = self._calling_line()
         backend = sessions.backend_of(connection)
         if backend is not None:
+            since = self._placed(connection, backend, statement) if self._at_work else None
+            self._alone = since is not None
             if builds_concurrently(statement):
                 dbapi = connection.connection.dbapi_connection
                 self._lock_timeout = _asked(dbapi, _LOCK_TIMEOUT)
                 _asked(dbapi, _NO_LOCK_TIMEOUT)
-            self._port.send(StatementStarted(backend=backend, statement=summary(statement)))
+            self._port.send(StatementStarted(backend=backend, statement=summary(statement), alone=since))
+
+    @property
+    def _at_work(self) -> bool:
+        return self.revision is not None and not self.versioned
+
+    def _placed(self, connection: sqlalchemy.Connection, backend: int, statement: str) -> int | None:
+        """Give a statement to its transaction; if it has none, give the next transaction's id."""
+        dbapi: Any = connection.connection.dbapi_connection
+        first = _BEFORE_SNAPSHOT.match(statement) is not None
+        alone = bool(getattr(dbapi, "autocommit", False))
+        if backend in self._open and not sessions.in_transaction(connection):  # ended behind SQLAlchemy's back
+            del self._open[backend]
+            if not first and not alone:
+                _asked(dbapi, "select 1")  # which begins another, by some drivers
+                alone = not sessions.in_transaction(connection)
+        if alone:
+            return int(_asked(dbapi, _NEXT_XID) or 1)
+        self._executing(self._open.setdefault(backend, []), statement)
+        self._xid = None
+        if _COMMITS.match(statement):
+            self._committing(connection, backend, _ASSIGNED_XID)
+        elif not first and (self._unheard or _MAY_COMMIT.search(statement)) and not _ROLLS_BACK.match(statement):
+            self._committing(connection, backend, _XID)
+        return None
+
+    def _executing(self, executed: list[str], statement: str) -> None:
+        """Note a statement among those of its transaction."""
+        if (made := _SAVEPOINT.match(statement)) is not None:
+            self._savepoints[made[1]] = len(executed)
+        elif (taken := _ROLLS_BACK_TO.match(statement)) is not None:
+            del executed[self._savepoints.get(taken[1], LISTED) :]
+        elif len(executed) < LISTED:
+            executed.append(summary(statement, SHOWN))
+
+    def _committing(self, connection: sqlalchemy.Connection, backend: int, query: str) -> None:
+        """Tell the id of the transaction that is open: it may be committed now."""
+        self._xid = _asked(connection.connection.dbapi_connection, query)
+        if self._xid is not None and sessions.in_transaction(connection):
+            executed = tuple(self._open.get(backend, ()))
+            self._port.send(Committing(xid=self._xid, statements=executed, unheard=self._unheard))
 
     def after(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
         """It has returned."""
@@ -100,6 +191,11 @@ class Statements:
         if self.revision is None or self.versioned:
             return
         inside = sessions.in_transaction(connection)
+        backend = sessions.backend_of(connection)
+        if inside and self._xid is not None and backend in self._open:
+            if _asked(connection.connection.dbapi_connection, _ASSIGNED_XID) != self._xid:  # `commit; begin` in one
+                del self._open[backend]
+            self._xid = None
         if self._whole:
             self._port.send(
                 Executed(
@@ -111,43 +207,45 @@ class Statements:
                     up=self.up,
                 )
             )
-        if _READS.match(statement):
-            return
-        if "index" in statement.lower() and len(self.on_indexes) < LISTED:
+        if "index" in statement.lower() and len(self.on_indexes) < LISTED and not _READS.match(statement):
             self.on_indexes.append(statement)
-        if len(self._inside) < LISTED:
-            self._inside.append(statement)
-        if not inside:  # in an autocommit_block, or after a COMMIT of the revision's own
-            self._all_committed()
 
     def failed(self, context: Any) -> None:  # noqa: ANN401  (SQLAlchemy's ExceptionContext)
         """It has failed."""
         self.error = context.sqlalchemy_exception or context.original_exception
         if context.connection is not None and not context.is_disconnect:
-            self._ended(context.connection)
+            text = (context.statement or "").strip().rstrip(";")
+            self._ended(context.connection, rolled_back=";" not in text and not _IN_STEPS.match(text))
 
-    def _ended(self, connection: sqlalchemy.Connection) -> None:
+    def _ended(self, connection: sqlalchemy.Connection, *, rolled_back: bool = False) -> None:
         if sessions.backend_of(connection) is None:
             return
-        self._port.send(StatementEnded())
+        dbapi: Any = connection.connection.dbapi_connection
+        until, alone, self._alone = None, self._alone, False
+        if alone and not rolled_back and not sessions.in_transaction(connection):
+            until = int(_asked(dbapi, _NEXT_XID) or 0) or None
+        self._port.send(StatementEnded(until=until, rolled_back=rolled_back))
         before, self._lock_timeout = self._lock_timeout, None
         if before is not None and not sessions.in_transaction(connection):  # a rollback would put it back, too
-            dbapi = connection.connection.dbapi_connection
             _asked(dbapi, f"select pg_catalog.set_config('lock_timeout', '{before}', false)")
 
     def committed(self, connection: sqlalchemy.Connection) -> None:
         """A transaction is about to be committed."""
         connection.info.pop(_SENT, None)
-        if self.revision is not None and not self.versioned:
-            self._all_committed()  # what precedes an autocommit_block is committed by it
+        backend = sessions.backend_of(connection)
+        if not self._at_work or backend is None or not sessions.in_transaction(connection):
+            return
+        self._committing(connection, backend, _ASSIGNED_XID)  # what precedes an autocommit_block is committed by it
+        if self._unheard and self._xid is not None:
+            writes = _asked(connection.connection.dbapi_connection, _WRITES)
+            if writes == self._writes.get(backend):  # it has an id because we have asked
+                self._port.send(Committing(xid=self._xid, statements=None, unheard=True))
+        self._open.pop(backend, None)
 
     def rolled_back(self, connection: sqlalchemy.Connection) -> None:
         """A transaction is about to be rolled back."""
         connection.info.pop(_SENT, None)
-
-    def _all_committed(self) -> None:
-        self.outside = [*self.outside, *self._inside][:LISTED]
-        self._inside = []
+        self._open.pop(sessions.backend_of(connection) or 0, None)
 
     def _calling_line(self) -> int | None:
         """The line of the revision's file that executes a statement."""
@@ -175,16 +273,26 @@ def _returned(_dbapi: object, record: Any, _state: object) -> None:  # noqa: ANN
     record.info.pop(_SENT, None)
 
 
-def _asked(dbapi: Any, query: str) -> str:  # noqa: ANN401  (of any driver)
-    """The one value of a query of ours, by a cursor of its own beside SQLAlchemy's."""
-    cursor = dbapi.cursor()
-    try:
+def _may_commit_unheard(source: bytes) -> bool:
+    """Whether a revision may commit on the driver's own connection: itself, or by a module that is not known to us."""
+    if _ON_DRIVER.search(source):
+        return True
+    return any(name.decode("utf-8", "replace") not in _KNOWN for name in _IMPORTED.findall(source))
+
+
+def _asked(dbapi: Any, query: str) -> str | None:  # noqa: ANN401  (of any driver)
+    """The one value of a query of ours, a text, by a cursor of its own beside SQLAlchemy's; None where there is none.
+
+    In a transaction that has failed there is none, nor in a session that is lost: what env.py executes next says so.
+    """
+    with contextlib.suppress(Exception), contextlib.closing(dbapi.cursor()) as cursor:
         cursor.execute(query)
-        return str(cursor.fetchone()[0])
-    finally:
-        cursor.close()
+        value: str | None = cursor.fetchone()[0]
+        return value
+    return None
 
 
+event.listen(Engine, "begin", _heard("begun"))
 event.listen(Engine, "before_cursor_execute", _heard("before"))
 event.listen(Engine, "after_cursor_execute", _heard("after"))
 event.listen(Engine, "handle_error", _heard("failed"))

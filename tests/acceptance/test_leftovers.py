@@ -1,0 +1,300 @@
+"""What a revision that fails has committed by itself: exit 61 lists what the database shows, and 60 says nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+
+from acceptance.checks import ended, running
+from support.faults import worker_of
+from support.postgres import psql, script
+from support.project import fingerprint
+from support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from support.process import Headstart, Run
+    from support.project import Project
+
+SYNC = """\
+import os
+from alembic import context
+from sqlalchemy import create_engine
+
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+{driver}:")
+with create_engine(url).connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+HELPER = """\
+def tidy(bind):
+    held = bind.connection
+    held.cursor().execute("create table t (a int)")
+    held.commit()
+"""
+BEFORE = """
+create function "make table t "() returns void language sql as 'create table t (a int)';
+create table alembic_version (version_num varchar(32) not null constraint alembic_version_pkc primary key)
+"""
+DRIVERS = ("asyncpg", "psycopg", "psycopg2")
+LIBPQ = ("psycopg", "psycopg2")
+
+# what the revision does, before it fails -> with which drivers, and which tables it has made for good by then
+BODIES: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "select into": (
+        """
+        with op.get_context().autocommit_block():
+            op.execute("select 1 as a into t")
+        """,
+        DRIVERS,
+        "t",
+    ),
+    "a function that writes": (
+        """
+        with op.get_context().autocommit_block():
+            op.execute('select "make table t "()')
+        """,
+        DRIVERS,
+        "t",
+    ),
+    "reading": (
+        """
+        op.execute("select 1")
+        with op.get_context().autocommit_block():
+            op.execute("select count(*) from pg_class")
+        """,
+        DRIVERS,
+        "",
+    ),
+    "before the block": (
+        """
+        op.execute("create table t (a int)")
+        with op.get_context().autocommit_block():
+            op.execute("select 1")
+        op.execute("create table u (a int)")
+        """,
+        DRIVERS,
+        "t",
+    ),
+    "a script in the block": (
+        """
+        with op.get_context().autocommit_block():
+            op.execute("create table t (a int); select 1/0")
+        """,
+        LIBPQ,
+        "",
+    ),
+    "steps of a block": (
+        """
+        with op.get_context().autocommit_block():
+            op.execute("do $$ begin create table t (a int); commit; perform 1/0; end $$")
+        """,
+        DRIVERS,
+        "t",
+    ),
+    "a block of one step": (
+        """
+        with op.get_context().autocommit_block():
+            op.execute("do $$ begin create table t (a int); perform 1/0; end $$")
+        """,
+        DRIVERS,
+        "",
+    ),
+    "COMMIT": (
+        """
+        op.execute("create table t (a int)")
+        op.execute("commit")
+        op.execute("select 1")
+        """,
+        DRIVERS,
+        "t",
+    ),
+    "COMMIT, and a statement outside": (
+        """
+        op.execute("commit")
+        op.execute("create table t (a int)")
+        """,
+        ("asyncpg", "psycopg2"),  # which do not see that their transaction has ended
+        "t",
+    ),
+    "COMMIT, and a transaction of the driver's": (
+        """
+        op.execute("commit")
+        op.execute("create table t (a int)")
+        """,
+        ("psycopg",),
+        "",
+    ),
+    "commit in a script": (
+        """
+        op.execute("create table t (a int); commit; begin")
+        op.execute("create table u (a int)")
+        """,
+        LIBPQ,
+        "t",
+    ),
+    "rollback in a script": (
+        """
+        op.execute("create table t (a int); rollback; begin")
+        op.execute("create table u (a int)")
+        op.execute("commit")
+        """,
+        LIBPQ,
+        "u",
+    ),
+    "the driver's commit": (
+        """
+        op.execute("create table t (a int)")
+        op.get_bind().connection.dbapi_connection.commit()
+        op.execute("create table u (a int)")
+        """,
+        DRIVERS,
+        "t",
+    ),
+    "the driver's rollback": (
+        """
+        op.execute("create table t (a int)")
+        op.get_bind().connection.dbapi_connection.rollback()
+        op.execute("create table u (a int)")
+        """,
+        DRIVERS,
+        "",
+    ),
+    "the driver's commit of nothing": (
+        """
+        op.get_bind().connection.cursor().execute("select 1")
+        with op.get_context().autocommit_block():
+            op.execute("select 1")
+        """,
+        DRIVERS,
+        "",
+    ),
+    "a savepoint": (
+        """
+        op.execute("create table t (a int)")
+        nested = op.get_bind().begin_nested()
+        op.execute("create table u (a int)")
+        nested.rollback()
+        with op.get_context().autocommit_block():
+            pass
+        """,
+        DRIVERS,
+        "t",
+    ),
+    "SET TRANSACTION first": (
+        """
+        op.execute("set transaction isolation level serializable")
+        op.execute("create table t (a int)")
+        """,
+        DRIVERS,
+        "",
+    ),
+    "another engine reads": (
+        """
+        op.execute("create table t (a int)")
+        with sa.create_engine(op.get_bind().engine.url).begin() as other:
+            other.execute(sa.text("select 1"))
+        """,
+        LIBPQ,
+        "",
+    ),
+    "another engine writes": (
+        """
+        op.execute("create table t (a int)")
+        with sa.create_engine(op.get_bind().engine.url).begin() as other:
+            other.execute(sa.text("create table u (a int)"))
+        """,
+        LIBPQ,
+        "u",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "driver"), [(name, driver) for name, (_, drivers, _) in BODIES.items() for driver in drivers]
+)
+def test_what_was_committed(
+    name: str, driver: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """Each table that a failed revision has left behind is in a statement of the list, and no other statement is."""
+    body, _, left = BODIES[name]
+    _with_driver(project, driver)
+    project.revision("a1", body=f"{dedent(body)}\nop.execute('select 1/0')")
+    script(any_database, BEFORE)
+    before = fingerprint(any_database)
+    last = ended(headstart("up", url=any_database), 61 if left else 60)
+    assert (last["failed"], last["revision_after"]) == ("a1", "base")
+    assert _tables(any_database) == left
+    assert _named(last.get("leftovers", [])) == left
+    if not left:
+        assert fingerprint(any_database) == before
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("where", ["here", "in a module"])
+@pytest.mark.parametrize("end", ["op.execute('select 1/0')", "raise ValueError", "import os; os._exit(3)"])
+def test_committed_by_the_driver(
+    where: str, end: str, driver: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """What the driver's own cursor has executed is not known, but that it was committed; even if the process ends."""
+    _with_driver(project, driver)
+    (project.ini.parent / "helper.py").write_text(HELPER, encoding="utf-8")
+    code = "from helper import tidy" if where == "in a module" else HELPER
+    project.revision("a1", body=f"{code}\ntidy(op.get_bind())\n{end}")
+    last = ended(headstart("up", url=any_database), 61)
+    [leftover] = last["leftovers"]
+    assert "the driver's own connection" in leftover
+    assert _tables(any_database) == "t"
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("ends", ["it is told to stop", "its worker is killed"])
+def test_committed_before_the_end(
+    ends: str,
+    driver: str,
+    project: Project,
+    begin_headstart: Callable[..., Headstart],
+    tmp_path: Path,
+    any_database: str,
+) -> None:
+    """The same is said of a revision that was interrupted: what it had committed by then, and nothing of the rest."""
+    _with_driver(project, driver)
+    project.revision(
+        "a1",
+        body="""with op.get_context().autocommit_block():
+    op.execute("create table t (a int)")
+op.execute("create table u (a int)")
+op.execute("select pg_sleep(60)")""",
+    )
+    process = begin_headstart("up", url=any_database, env={"HOME": str(tmp_path)})
+    eventually(lambda: running(any_database, "^select pg_sleep"), "the revision is at work")
+    if ends == "its worker is killed":
+        os.kill(worker_of(tmp_path), signal.SIGKILL)
+    else:
+        process.send(signal.SIGTERM)
+    last = ended(process.finish(seconds=15), 61 if ends == "its worker is killed" else 143)
+    assert _tables(any_database) == "t"
+    assert _named(last["leftovers"]) == "t"
+
+
+def _with_driver(project: Project, driver: str) -> None:
+    if driver != "asyncpg":
+        project.env.write_text(SYNC.format(driver=driver), encoding="utf-8")
+
+
+def _tables(url: str) -> str:
+    return "".join(name for name in "tu" if psql(url, f"select to_regclass('{name}') is not null") == [(True,)])
+
+
+def _named(leftovers: list[str]) -> str:
+    """The tables that these statements make."""
+    made = [[name for name in "tu" if f"table {name} " in each or f"into {name}" in each] for each in leftovers]
+    assert all(made), f"each of {leftovers} makes a table"
+    return "".join(sorted({name for names in made for name in names}))
