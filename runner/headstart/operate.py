@@ -15,14 +15,13 @@ from headstart import ledger, lock, postgres, version_table
 from headstart.errors import BackupFailedError, BrokenHistoryError, ConfigurationError, NotReadyError
 from headstart.readiness import wait_until_ready
 from headstart.run import Run, spell
-from headstart.steps.compare import Pending, Undetermined, UpToDate, compare
+from headstart.steps.compare import Pending, Undetermined, UpToDate, by_name, compare
 from headstart.steps.connect import connected, find, locked
 
 if TYPE_CHECKING:
     from headstart.backup import Backup
     from headstart.history import History
     from headstart.readiness import Ready
-    from headstart.steps.compare import Comparison
     from headstart.worker.supervise import Worker
 
 PAUSE = 1.0
@@ -91,27 +90,23 @@ async def standing(run: Run, ready: Ready, history: History, *, worker: Worker |
         worker: one that several runs share; one of its own when left out.
 
     Raises:
-        ConfigurationError: env.py writes before it can be asked (10).
+        ConfigurationError: env.py writes before it can be asked, and computes where its version table is (10).
     """
     state = await compare(run, ready, history)
     if isinstance(state, Undetermined):
         state = await _looked(run, ready, history, worker=worker)
-    if isinstance(state, Undetermined):
-        raise ConfigurationError(
-            "env.py writes to the database before it runs migrations, so it cannot be asked without changing something",
-            hint="let the first revision do what env.py does there, or give version_table as a literal in env.py",
-        )
     return state
 
 
 async def _looked(
     run: Run, ready: Ready, history: History, *, strict: bool = True, worker: Worker | None = None
-) -> Comparison:
+) -> UpToDate | Pending:
     """Let env.py say what is recorded; the target does not matter where it is not strict."""
     from headstart.steps.work import Work  # the worker comes with it
 
     async with Work.opened(run, ready, history, worker=worker) as work:
-        return await work.look(strict=strict, target=None if strict else "")
+        state = await work.look(strict=strict, target=None if strict else "")
+    return await by_name(run, ready, history, strict=strict) if isinstance(state, Undetermined) else state
 
 
 async def status(run: Run) -> dict[str, Any]:
@@ -159,15 +154,14 @@ async def _last_run(ready: Ready, name: str) -> dict[str, Any] | None:
     }
 
 
-async def _name(run: Run, ready: Ready, history: History, state: Comparison | None = None) -> str:
+async def _name(run: Run, ready: Ready, history: History, state: UpToDate | Pending | None = None) -> str:
     """What the ledger calls this project."""
     project = history.project
     if project.conclusive:
         return ledger.key(project.version_table, project.version_schema)
     state = state or await _looked(run, ready, history, strict=False)
-    place = None if isinstance(state, Undetermined) else state.place
-    if place is None:
-        raise ConfigurationError("env.py cannot be asked for its version table without changing something")
+    place = state.place
+    assert place is not None  # noqa: S101  (env.py has said so)
     return ledger.key(place.table, place.configured)
 
 

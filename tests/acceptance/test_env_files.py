@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.env_files import ENV_FILES, built, left_behind, prepared
-from support.postgres import database_of
+from support.env_files import ENV_FILES, EnvFile, built, left_behind, prepared
+from support.postgres import database_of, psql, script
 from support.process import environment
 from support.project import recorded
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import RunHeadstart
-    from support.env_files import EnvFile
     from support.postgres import Postgres
     from support.process import Run
     from support.project import Project
@@ -77,6 +76,41 @@ def test_down(
     assert left_behind(ours) == left_behind(alembics), done
     assert recorded(ours, f"{env_file.schema}.alembic_version") == ["b2"]
     any_server.drop_database(ours)
+
+
+WRITES = """\
+import os
+from alembic import context
+from sqlalchemy import create_engine, text
+
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg2:")
+with create_engine(url).connect() as connection:
+    connection.execute(text("create schema if not exists app"))
+    connection.commit()
+    context.configure(connection=connection, version_table="app's versions"{more})
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+@pytest.mark.parametrize("more", ["", ', version_table_schema="app"'], ids=["", "schema"])
+def test_env_py_writes_first(
+    more: str, any_server: Postgres, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """What must not write cannot ask an env.py that writes on every run: what stands in it tells what is recorded."""
+    project = built(tmp_path / "project", EnvFile(WRITES.format(more=more)))
+    run = partial(succeeds, run_headstart, project, any_database)
+    assert json.loads(run("status", "--json").stdout)["pending"] == ["a1", "b2", "c3"]
+    assert psql(any_database, "select to_regnamespace('app') is null") == [(True,)], "what only looks writes nothing"
+    run("up")
+    assert run("up").last["applied"] == []
+    status = json.loads(run("status", "--exit-code", "--json").stdout)
+    assert (status["revision"], status["pending"]) == ("c3", [])
+    assert run("current").stdout.split() == ["c3", "(head)"]
+    run("wait", "--for", "head")
+    script(any_database, """create schema other; create table other."app's versions" ()""")
+    ambiguous = run_headstart("status", url=any_database, cwd=project.folder)
+    assert ambiguous.code == (0 if more else 10), ambiguous
 
 
 def succeeds(run_headstart: RunHeadstart, project: Project, url: str, *words: str) -> Run:

@@ -115,6 +115,14 @@ def test_60_version_table_changed(change: str, project: Project, headstart: Call
     assert recorded(standing) == ["a1"]
 
 
+@pytest.mark.parametrize("timeout", ["set local statement_timeout = '100ms'", "set statement_timeout = '100ms'"])
+def test_60_timeout_of_its_own(timeout: str, project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """A statement that runs into the revision's own timeout has failed: nobody interrupted it."""
+    project.revision("b2", timeout, "select pg_sleep(5)")
+    last = ended(headstart("up", url=standing), 60)
+    assert last["sqlstate"] == "57014"
+
+
 def test_60_already_there(project: Project, headstart: Callable[..., Run], standing: str) -> None:
     """What the database already has is reported as a disagreement of state and record, never stamped."""
     script(standing, "create table b (id int)")

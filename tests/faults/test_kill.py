@@ -15,6 +15,7 @@ import pytest
 
 from headstart.lock import GATE
 from support.faults import (
+    PSYCOPG2,
     PYTHON,
     STATEMENTS,
     Phase,
@@ -341,3 +342,20 @@ def test_a_run_that_is_stopped_and_continued(scene: Scene) -> None:
         failed(process.finish(), 63)
     assert scene.journal() == ["r2"]
     scene.again()
+
+
+@pytest.mark.parametrize("ends", ["the run", "the worker"])
+def test_a_child_of_env_py_holds_the_session(ends: str, scene: Scene) -> None:
+    """A child that has left the process group keeps the session's socket open: the server ends the session."""
+    body = (
+        "op.execute('alter table item add more int')\nimport os, time\nif os.fork() == 0:\n    os.setsid()\n"
+        "    time.sleep(20)\n    os._exit(0)\nprint('here')\ntime.sleep(60)"
+    )
+    with scene.stopped_at(Phase(body, logged="script_output", engine=PSYCOPG2)) as process:
+        if ends == "the run":
+            process.send(signal.SIGTERM)
+        else:
+            os.kill(worker_of(scene.home), signal.SIGKILL)
+        last = failed(process.finish(), 143 if ends == "the run" else 63)
+        assert [last["revision_after"]] == recorded(scene.url)
+        nothing_left(scene.url)

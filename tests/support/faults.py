@@ -116,7 +116,7 @@ def worker_of(home: Path) -> int:
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:  # it has ended meanwhile
             continue
-    [fork] = [pid for pid, parent in parents.items() if parent in parents]
+    [fork] = [pid for pid, parent in parents.items() if parent in parents and parents[parent] not in parents]
     return fork
 
 

@@ -65,7 +65,7 @@ class Committed:
             case Committing(statements=None):
                 self._transactions.pop(message.xid, None)
             case Committing():
-                executed = _written(message.statements) or ([_ON_DRIVER] if message.unheard else [])
+                executed = _written(message.statements or ()) or ([_ON_DRIVER] if message.unheard else [])
                 self._transactions[message.xid] = executed
             case StatementStarted() if message.alone is not None:
                 self._at_work = _Alone(message.statement, message.alone)

@@ -96,18 +96,60 @@ async def compare(run: Run, ready: Ready, found: History) -> Comparison:
         recorded = await version_table.recorded_revisions(
             ready.connection, project.version_table, project.version_schema
         )
+        return await _against(run, ready, found, recorded)
+
+
+async def by_name(run: Run, ready: Ready, found: History, *, strict: bool) -> UpToDate | Pending:
+    """The same where env.py writes before it can be asked: by the names that it has written out, of one table alone.
+
+    Args:
+        run: this run.
+        ready: the supervisor's session.
+        found: the project.
+        strict: as for `ask`.
+
+    Raises:
+        ConfigurationError: env.py computes the names, there are several tables of that name, or the target is Alembic's
+            to resolve (10).
+    """
+    project, graph = found
+    unasked = (
+        "env.py writes to the database before it runs migrations, so it cannot be asked without changing something"
+    )
+    if not project.written_out or graph is None:
+        hint = "let the first revision do what env.py does there, or give version_table and its schema as literals"
+        raise ConfigurationError(unasked, hint=hint)
+    table, schema = project.version_table, project.version_schema
+    schema = schema or await version_table.only_schema(ready.connection, table)
+    recorded = await version_table.recorded_revisions(ready.connection, table, schema)
+    if strict:
+        state = await _against(run, ready, found, recorded)
+        if isinstance(state, Undetermined):
+            raise ConfigurationError(f"{unasked}, and {state.reason}", hint="name the revision, head or heads")
+    else:
         run.found(recorded)
-        name = ledger.key(project.version_table, project.version_schema)
-        plan = await _decided(run, ready, recorded, graph, name)
-        if plan is None:
-            return _undetermined(run, f"the target {run.settings.target!r} is Alembic's to resolve")
-        if not graph.revisions.keys() >= set(recorded):
-            run.log.warning("database_ahead", revision=spell(recorded), hint="left as it is: HEADSTART_AHEAD=allow")
-            return UpToDate(recorded=recorded, beyond=True)
-        if plan.nothing_pending:
-            run.log.info("nothing_pending", revision=spell(recorded), target=run.settings.target, beyond=plan.beyond)
-            return UpToDate(recorded=recorded, beyond=plan.beyond)
-        return pending(run, found, plan)
+        state = UpToDate(recorded=recorded)
+    from headstart.worker.messages import Place
+
+    return msgspec.structs.replace(state, place=Place(table=table, schema=schema, configured=project.version_schema))
+
+
+async def _against(run: Run, ready: Ready, found: History, recorded: tuple[str, ...]) -> Comparison:
+    """What is recorded, held against the files."""
+    project, graph = found
+    assert graph is not None  # noqa: S101  (seen to before)
+    run.found(recorded)
+    name = ledger.key(project.version_table, project.version_schema)
+    plan = await _decided(run, ready, recorded, graph, name)
+    if plan is None:
+        return _undetermined(run, f"the target {run.settings.target!r} is Alembic's to resolve")
+    if not graph.revisions.keys() >= set(recorded):
+        run.log.warning("database_ahead", revision=spell(recorded), hint="left as it is: HEADSTART_AHEAD=allow")
+        return UpToDate(recorded=recorded, beyond=True)
+    if plan.nothing_pending:
+        run.log.info("nothing_pending", revision=spell(recorded), target=run.settings.target, beyond=plan.beyond)
+        return UpToDate(recorded=recorded, beyond=plan.beyond)
+    return pending(run, found, plan)
 
 
 def pending(run: Run, found: History, plan: Plan) -> Pending:

@@ -64,7 +64,7 @@ def is_lost(error: BaseException, *, statement_timeout: float) -> bool:
     """
     state = sqlstate_of(error)
     if state == CANCELED:
-        return statement_timeout == 0
+        return statement_timeout == 0 and "statement timeout" not in str(error)  # one that the revision has set
     if state is not None:
         return state.startswith(_LOST_CLASSES) or state in _ENDED_SESSIONS
     database = find(error)

@@ -52,6 +52,8 @@ ENDED = 2.0
 """Seconds that a process gets for what env.py has registered with atexit."""
 GONE = 30.0
 """Seconds that the server gets to end the sessions of a process that is gone."""
+HELD = 3.0
+"""Seconds after which a session that is still there is ended: a child of env.py's may hold its socket."""
 
 _LONGEST_LINE = 64 * 1024 * 1024
 _LONGEST_OUTPUT = 64 * 1024  # bytes of a line of stdout; the rest is another line
@@ -318,8 +320,7 @@ class Process:
             await asyncio.wait([reading], timeout=TERMINATED)
         if not reading.done():
             fork.signal(signal.SIGKILL)
-            ending = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.unnest($1::pg_catalog.int4[]) pid"
-            await _ask(connection, ending, backends)
+            await _ask(connection, _TERMINATE, backends)
             await asyncio.wait([reading], timeout=CANCELLED)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
@@ -328,8 +329,11 @@ class Process:
         return _failure_of(reading)
 
 
+_TERMINATE = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.unnest($1::pg_catalog.int4[]) pid"
+
+
 async def gone(connection: asyncpg.Connection[Any], backends: list[int], *, timeout: float = GONE) -> bool:
-    """Wait until the server has ended sessions; only then is what they have committed certain.
+    """Wait until the server has ended sessions, and have it end what stays; only then is what is committed certain.
 
     Args:
         connection: the supervisor's own session.
@@ -338,9 +342,13 @@ async def gone(connection: asyncpg.Connection[Any], backends: list[int], *, time
     """
     query = "select exists(select from pg_catalog.pg_stat_activity where pid = any($1::pg_catalog.int4[]))"
     deadline = time.monotonic() + timeout
+    held = deadline - timeout + min(HELD, timeout / 2)
     while backends and await connection.fetchval(query, backends):
         if time.monotonic() >= deadline:
             return False
+        if time.monotonic() >= held:
+            held = deadline
+            await connection.fetch(_TERMINATE, backends)
         await asyncio.sleep(0.02)
     return True
 
