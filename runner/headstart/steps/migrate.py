@@ -109,6 +109,7 @@ class _Migration:
         self._process = process
         self._access = access
         self._plan = plan
+        self._revisions = plan.revisions
         self._up = up
         self._book = book
         self._before = plan.recorded
@@ -203,7 +204,7 @@ class _Migration:
     def _applied(self, applied: AppliedRevision) -> None:
         self.done += 1
         self._run.applied.append(applied)
-        self._run.pending = tuple(step.revision for step in self._left)
+        self._run.pending = self._revisions[self.done :]
 
     def _settle(self, recorded: tuple[str, ...]) -> None:
         """Let the account of what was applied agree with what is recorded."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.environment import EnvironmentContext
@@ -31,6 +32,7 @@ from headstart.worker.statements import Statements
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from alembic.config import Config
     from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
     from alembic.script import ScriptDirectory
 
@@ -48,6 +50,22 @@ left join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespa
 """
 
 
+_READ: dict[object, ScriptDirectory] = {}  # by what the revision files may look at; no more than one
+
+
+def _directory(task: Any, config: Config) -> ScriptDirectory:  # noqa: ANN401  (one of the tasks)
+    """The project's revisions. A process that is asked for a plan and then runs it reads and imports them once."""
+    changed = tuple(Path(each).stat().st_mtime_ns for each in task.project.version_locations)
+    key = (task.project, repr(task.options), repr(task.environ), changed)
+    if key not in _READ:
+        _READ.clear()
+        directory = project.load(config)
+        if not task.project.conclusive:  # env.py may have a say in where the files are
+            return directory
+        _READ[key] = directory
+    return _READ[key]
+
+
 class Environment:
     """One run of env.py.
 
@@ -61,7 +79,7 @@ class Environment:
         sessions.begin(task.access, port, work=work)
         dsn = None if task.access is None else task.access.dsn
         self.config = project.configure(task.project, dsn, task.options)
-        self.directory: ScriptDirectory = project.load(self.config)
+        self.directory = _directory(task, self.config)
         self.statements = Statements(port, whole=getattr(task, "statements", False))
         self.ran = 0
         self._work = work
