@@ -7,6 +7,7 @@ Context'.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import time
 from pathlib import Path
@@ -422,11 +423,11 @@ def execute(context: MigrationContext, statement: str) -> None:
     """Run a statement of ours in the transaction that Alembic has open, beside SQLAlchemy."""
     assert context.connection is not None  # noqa: S101  (online)
     dbapi: Any = context.connection.connection.dbapi_connection
-    cursor = dbapi.cursor()
-    try:
+    if hasattr(dbapi, "run_async"):  # an asynchronous driver's: past the cursor that SQLAlchemy puts before it
+        dbapi.run_async(lambda connection: connection.execute(statement))
+        return
+    with contextlib.closing(dbapi.cursor()) as cursor:
         cursor.execute(statement)
-    finally:
-        cursor.close()
 
 
 def _place(context: MigrationContext) -> Place:

@@ -419,8 +419,9 @@ class _Fork:
                 line = await self._reader.readline()
             except ConnectionError:
                 line = b""
-            self._output.drain()
             message = decode_message(line) if line.endswith(b"\n") else None
+            if not isinstance(message, StatementStarted | StatementEnded):  # nothing is logged of these
+                self._output.drain()
             if not isinstance(message, Started):
                 return message
             self.pid = message.pid
