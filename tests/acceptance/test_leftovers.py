@@ -188,14 +188,6 @@ BODIES: dict[str, tuple[str, tuple[str, ...], str]] = {
         DRIVERS,
         "t",
     ),
-    "SET TRANSACTION first": (
-        """
-        op.execute("set transaction isolation level serializable")
-        op.execute("create table t (a int)")
-        """,
-        DRIVERS,
-        "",
-    ),
     "another engine reads": (
         """
         op.execute("create table t (a int)")
@@ -235,6 +227,18 @@ def test_what_was_committed(
     assert _named(last.get("leftovers", [])) == left
     if not left:
         assert fingerprint(any_database) == before
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("more", ["", "op.get_bind().connection.dbapi_connection"], ids=["", "the driver's connection"])
+def test_set_transaction(
+    more: str, driver: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """SET TRANSACTION has to be the first in its transaction: nothing that we ask comes before it."""
+    _with_driver(project, driver)
+    project.revision("a1", "select 1")
+    project.revision("b2", body=f"op.execute('set transaction isolation level serializable')\n{more}")
+    assert ended(headstart("up", url=any_database), 0)["applied"] == ["a1", "b2"]
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -21,8 +21,8 @@ from headstart.graph import Revision, build_graph
 from headstart.plan import decide
 from headstart.worker import failure, project, sessions
 from headstart.worker.autogenerate import explained
+from headstart.worker.environment import configured, past_ledger
 from headstart.worker.messages import Data
-from headstart.worker.migration import configured, past_ledger
 from headstart.worker.writing import report_hooks
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from alembic.autogenerate import RevisionContext
 
 from headstart.worker import failure
-from headstart.worker.migration import Environment
+from headstart.worker.environment import Environment
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext

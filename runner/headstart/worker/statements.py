@@ -55,7 +55,7 @@ _XID = "select pg_catalog.pg_current_xact_id()::pg_catalog.text"
 _ASSIGNED_XID = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text"
 _NEXT_XID = "select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text"
 _WRITES = """
-select coalesce(pg_catalog.sum(n_tup_ins operator(pg_catalog.+) n_tup_upd operator(pg_catalog.+) n_tup_del), 0)::text
+select coalesce(pg_catalog.sum(n_tup_ins operator(pg_catalog.+) n_tup_upd operator(pg_catalog.+) n_tup_del), 0)::pg_catalog.text
 from pg_catalog.pg_stat_xact_all_tables
 """
 _SENT = "headstart_statements"
@@ -84,6 +84,7 @@ class Statements:
         self._port = port
         self._whole = whole
         self._unheard = False  # it may commit where SQLAlchemy does not hear of it
+        self._sets_first = False
         self._alone = False  # the statement at work is in no transaction
         self._xid: str | None = None  # of the transaction in which it is, where that was asked
         self._open: dict[int, list[str]] = {}  # what was executed in the transaction that is open, by backend
@@ -112,7 +113,9 @@ class Statements:
         self.on_indexes, self.line, self.error = [], None, None
         self._open.clear()
         self._writes.clear()
-        self._unheard = bool(path) and _may_commit_unheard(Path(path).read_bytes())
+        source = Path(path).read_bytes() if path else b""
+        self._unheard = _may_commit_unheard(source)
+        self._sets_first = b"set transaction" in source.lower()  # nothing may be asked before
         if connection is not None and connection.in_transaction():  # env.py's own, or what a revision has left
             self.begun(connection)
 
@@ -126,7 +129,12 @@ class Statements:
 
     def begun(self, connection: sqlalchemy.Connection) -> None:
         """A transaction begins."""
-        if self._unheard and self._at_work and (backend := sessions.backend_of(connection)) is not None:
+        if (
+            self._unheard
+            and not self._sets_first
+            and self._at_work
+            and (backend := sessions.backend_of(connection)) is not None
+        ):
             self._writes[backend] = _asked(connection.connection.dbapi_connection, _WRITES)
             self._committing(connection, backend, _XID)
 

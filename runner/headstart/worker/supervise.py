@@ -1,6 +1,6 @@
 """The supervisor's side: starts the worker, has it fork, hears what the fork reports, and ends it.
 
-Nothing here knows what a task is for. What env.py and revisions write to stdout and stderr becomes `script_output`.
+Nothing here knows what a task is for.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import asyncpg
 
 from headstart.errors import HeadstartError
 from headstart.process import Finished as EndedProcess
+from headstart.worker.fork import ENDED, Fork
 from headstart.worker.messages import (
     DESCRIPTORS_CLOSED,
     Connected,
@@ -27,11 +28,8 @@ from headstart.worker.messages import (
     Finished,
     Idle,
     Logged,
-    Started,
     StatementEnded,
     StatementStarted,
-    decode_message,
-    encode,
 )
 
 if TYPE_CHECKING:
@@ -48,16 +46,10 @@ CANCELLED = 1.0
 """Seconds that a cancelled statement, and the code above it, get to end by themselves."""
 TERMINATED = 0.3
 """Seconds that a process gets after SIGTERM."""
-ENDED = 2.0
-"""Seconds that a process gets for what env.py has registered with atexit."""
 GONE = 30.0
 """Seconds that the server gets to end the sessions of a process that is gone."""
 HELD = 3.0
 """Seconds after which a session that is still there is ended: a child of env.py's may hold its socket."""
-
-_LONGEST_LINE = 64 * 1024 * 1024
-_LONGEST_OUTPUT = 64 * 1024  # bytes of a line of stdout; the rest is another line
-_MOST_OUTPUT = 4 * 1024 * 1024  # bytes of a fork's stdout and stderr that are logged
 
 
 class TaskFailedError(Exception):
@@ -194,8 +186,8 @@ class Process:
     def __init__(self, worker: Worker, log: FilteringBoundLogger) -> None:
         self._worker = worker
         self._log = log
-        self._fork: _Fork | None = None
-        self._ending: list[_Fork] = []
+        self._fork: Fork | None = None
+        self._ending: list[Fork] = []
         self._reading: asyncio.Task[Any] | None = None
         self.backends: dict[int, Connected] = {}
         self.statement: str | None = None
@@ -230,7 +222,7 @@ class Process:
         """
         self.backends.clear()
         if self._fork is None:
-            self._fork = await _Fork.open(self._worker, self._log)
+            self._fork = await Fork.over(*self._worker.fork(), self._log)
         self._fork.send(task)
         return await self._answer(hear)
 
@@ -391,123 +383,3 @@ def _how_it_ended(message: Ended | None, pid: int) -> str:
         if message.code < 0
         else f"the process that ran env.py ended by itself ({how})"
     )
-
-
-class _Fork:
-    """One fork of the worker: its socket, and what it writes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, output: _Output) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._output = output
-        self.pid = 0
-
-    @classmethod
-    async def open(cls, worker: Worker, log: FilteringBoundLogger) -> _Fork:
-        channel, out, err = worker.fork()
-        output = _Output({out: "stdout", err: "stderr"}, log)
-        reader, writer = await asyncio.open_connection(sock=channel, limit=_LONGEST_LINE)
-        return cls(reader, writer, output)
-
-    def send(self, message: Task | More) -> None:
-        self._writer.write(encode(message))
-
-    async def receive(self) -> Message | None:
-        """The next message; None when the socket has closed."""
-        while True:
-            try:
-                line = await self._reader.readline()
-            except ConnectionError:
-                line = b""
-            message = decode_message(line) if line.endswith(b"\n") else None
-            if not isinstance(message, StatementStarted | StatementEnded):  # nothing is logged of these
-                self._output.drain()
-            if not isinstance(message, Started):
-                return message
-            self.pid = message.pid
-
-    def signal(self, signum: signal.Signals) -> None:
-        """To the fork, and all that env.py has started."""
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signum)
-
-    def leave(self) -> None:
-        """There are no more tasks."""
-        with contextlib.suppress(OSError):
-            self._writer.write_eof()
-
-    async def ended(self) -> None:
-        """Wait until it has ended; log what it has written until then."""
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(ENDED):
-                while await self._reader.read(4096):
-                    pass
-        self._writer.close()
-        self._output.close()
-
-
-class _Output:
-    """What a fork writes to stdout and stderr, line by line, into the log."""
-
-    def __init__(self, pipes: dict[int, str], log: FilteringBoundLogger) -> None:
-        self._pipes = pipes
-        self._log = log
-        self._rest = dict.fromkeys(pipes, b"")
-        self._logged = 0
-        self._dropped = 0
-        self._loop = asyncio.get_running_loop()
-        for pipe in pipes:
-            os.set_blocking(pipe, False)
-            self._loop.add_reader(pipe, self._read, pipe)
-
-    def drain(self) -> None:
-        """Log what has been written so far."""
-        for pipe in tuple(self._pipes):
-            while self._read(pipe):
-                pass
-
-    def _read(self, pipe: int) -> bool:
-        try:
-            data = os.read(pipe, _LONGEST_OUTPUT)
-        except BlockingIOError:
-            return False
-        if not data:
-            self._end(pipe)
-            return False
-        *lines, rest = (self._rest[pipe] + data).split(b"\n")
-        if len(rest) >= _LONGEST_OUTPUT:
-            lines, rest = [*lines, rest], b""
-        self._rest[pipe] = rest
-        for line in lines:
-            self._line(pipe, line)
-        return True
-
-    def _line(self, pipe: int, line: bytes) -> None:
-        if self._logged > _MOST_OUTPUT:
-            self._dropped += len(line) + 1
-            return
-        self._logged += len(line) + 1
-        text = line.decode("utf-8", "replace").rstrip("\r")
-        if text.strip():
-            self._log.info("script_output", source=self._pipes[pipe], message=text)
-        if self._logged > _MOST_OUTPUT:
-            self._log.warning(
-                "script_output_dropped", logged_bytes=self._logged, hint="it writes too much to be logged"
-            )
-
-    def _end(self, pipe: int) -> None:
-        rest = self._rest.pop(pipe)
-        if rest:
-            self._line(pipe, rest)
-        self._pipes.pop(pipe)
-        self._loop.remove_reader(pipe)
-        os.close(pipe)
-
-    def close(self) -> None:
-        self.drain()
-        for pipe in tuple(self._pipes):
-            self._end(pipe)
-        if self._dropped:
-            self._log.warning("script_output_dropped", dropped_bytes=self._dropped)
-            self._dropped = 0

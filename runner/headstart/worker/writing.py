@@ -46,7 +46,7 @@ def format_file(task: Format, port: Port) -> None:
     if task.access is None:
         directory = project.load(project.configure(task.project, None, task.options))
     else:
-        from headstart.worker.migration import Environment
+        from headstart.worker.environment import Environment
 
         environment = Environment(task, port, work=False)
         directory = environment.directory
