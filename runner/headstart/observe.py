@@ -46,7 +46,11 @@ _PASSWORD = re.compile(r"(password\s+)'(?:[^']|'')*'", re.IGNORECASE)
 
 def summary(statement: str, length: int = 500) -> str:
     """A statement as a message shows it: on one line, cut, and without a role's password."""
-    text = _PASSWORD.sub(r"\1'***'", " ".join(statement.split()))
+    return cut(_PASSWORD.sub(r"\1'***'", " ".join(statement.split())), length)
+
+
+def cut(text: str, length: int) -> str:
+    """A text's beginning, with dots where something is missing."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 

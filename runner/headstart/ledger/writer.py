@@ -10,7 +10,7 @@ import hashlib
 import socket
 import zlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from headstart import __version__
 from headstart.ledger import LARGEST_SOURCE, VersionTable, fetch
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 _INSERT = """insert into headstart.ledger
     (history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)
 values {rows};"""
+THERE: Final = """
+select pg_catalog.count(*)::pg_catalog.text from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+where n.nspname operator(pg_catalog.=) 'headstart' and c.relname operator(pg_catalog.=) 'ledger'
+"""
+"""Whether there is a ledger: 0 or 1, as a text."""
 _COUNT = "select pg_catalog.count(*) as rows from headstart.ledger where run_id operator(pg_catalog.=) $1"
 # Role and session are the user's by then. Whatever keeps the row out must not keep the revision from being applied.
 _GUARDED = """do ${tag}$
@@ -47,6 +53,9 @@ class Writer:
         image: what this image calls itself.
         backup: the folder of the backup that was taken before.
         version_table: OID of the version table, if there is one: a ledger that is made belongs to its owner.
+
+    Attributes:
+        there: the table is known to exist. Until then each statement makes it where there is none.
     """
 
     def __init__(
@@ -56,6 +65,7 @@ class Writer:
         self._common = ", ".join(map(_text, common))
         self._tag = f"headstart_{run_id}"  # of the block: no value holds it
         self._create = creating(version_table)
+        self.there = False
 
     def record(
         self,
@@ -88,7 +98,8 @@ class Writer:
         return self._guarded(",\n".join(rows))
 
     def _guarded(self, rows: str) -> str:
-        return _GUARDED.format(tag=self._tag, create=self._create, insert=_INSERT.format(rows=rows))
+        create = "" if self.there else self._create
+        return _GUARDED.format(tag=self._tag, create=create, insert=_INSERT.format(rows=rows))
 
     def _row(
         self, action: str, revision: str | None, follows: Iterable[str], path: str | None, seconds: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ from headstart.errors import (
     HeadstartError,
     VerificationFailedError,
 )
-from headstart.ledger.writer import Writer
+from headstart.ledger.writer import THERE, Writer
 from headstart.worker import failure, project, sessions
 from headstart.worker.environment import Environment
 from headstart.worker.failure import Reported
 from headstart.worker.messages import MOVED, Failed, Idle, More, Place, RevisionApplied, RevisionStarted
+from headstart.worker.statements import asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +101,7 @@ class _Work:
         project.read(directory)
         self.recorded = set(heads)
         steps = [project.step_of(directory, wanted) for wanted in task.steps]
+        gc.freeze()  # the history stays: the collector need not look at it again and again
         planned = self._environment.planned(heads, context, steps)
         self._port.send(planned)
         self._writer = _writer(task.ledger, planned.place)
@@ -163,6 +166,8 @@ class _Work:
             seconds=round(time.monotonic() - self._started, 3),
         )
         execute(ctx, statement)
+        if not self._writer.there:  # a role of the revision's may not have been able to make it
+            self._writer.there = asked(ctx.connection.connection.dbapi_connection, THERE) == "1"
 
     def swallowed(self) -> BaseException:
         """What env.py must have passed over: it has ended, and not all was run."""

@@ -20,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 
-from headstart.observe import summary
+from headstart.observe import cut, summary
 from headstart.sqlscript import builds_concurrently
 from headstart.worker import sessions
 from headstart.worker.messages import Committing, Executed, StatementEnded, StatementStarted
@@ -55,7 +55,8 @@ _XID = "select pg_catalog.pg_current_xact_id()::pg_catalog.text"
 _ASSIGNED_XID = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text"
 _NEXT_XID = "select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text"
 _WRITES = """
-select coalesce(pg_catalog.sum(n_tup_ins operator(pg_catalog.+) n_tup_upd operator(pg_catalog.+) n_tup_del), 0)::pg_catalog.text
+select coalesce(pg_catalog.sum(n_tup_ins operator(pg_catalog.+) n_tup_upd operator(pg_catalog.+) n_tup_del), 0)
+    ::pg_catalog.text
 from pg_catalog.pg_stat_xact_all_tables
 """
 _SENT = "headstart_statements"
@@ -135,7 +136,7 @@ class Statements:
             and self._at_work
             and (backend := sessions.backend_of(connection)) is not None
         ):
-            self._writes[backend] = _asked(connection.connection.dbapi_connection, _WRITES)
+            self._writes[backend] = asked(connection.connection.dbapi_connection, _WRITES)
             self._committing(connection, backend, _XID)
 
     def before(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
@@ -145,19 +146,20 @@ class Statements:
             self.line = self._calling_line()
         backend = sessions.backend_of(connection)
         if backend is not None:
-            since = self._placed(connection, backend, statement) if self._at_work else None
+            told = summary(statement)
+            since = self._placed(connection, backend, statement, told) if self._at_work else None
             self._alone = since is not None
             if builds_concurrently(statement):
                 dbapi = connection.connection.dbapi_connection
-                self._lock_timeout = _asked(dbapi, _LOCK_TIMEOUT)
-                _asked(dbapi, _NO_LOCK_TIMEOUT)
-            self._port.send(StatementStarted(backend=backend, statement=summary(statement), alone=since))
+                self._lock_timeout = asked(dbapi, _LOCK_TIMEOUT)
+                asked(dbapi, _NO_LOCK_TIMEOUT)
+            self._port.send(StatementStarted(backend=backend, statement=told, alone=since))
 
     @property
     def _at_work(self) -> bool:
         return self.revision is not None and not self.versioned
 
-    def _placed(self, connection: sqlalchemy.Connection, backend: int, statement: str) -> int | None:
+    def _placed(self, connection: sqlalchemy.Connection, backend: int, statement: str, told: str) -> int | None:
         """Give a statement to its transaction; if it has none, give the next transaction's id."""
         dbapi: Any = connection.connection.dbapi_connection
         first = _BEFORE_SNAPSHOT.match(statement) is not None
@@ -165,11 +167,11 @@ class Statements:
         if backend in self._open and not sessions.in_transaction(connection):  # ended behind SQLAlchemy's back
             del self._open[backend]
             if not first and not alone:
-                _asked(dbapi, "select 1")  # which begins another, by some drivers
+                asked(dbapi, "select 1")  # which begins another, by some drivers
                 alone = not sessions.in_transaction(connection)
         if alone:
-            return int(_asked(dbapi, _NEXT_XID) or 1)
-        self._executing(self._open.setdefault(backend, []), statement)
+            return int(asked(dbapi, _NEXT_XID) or 1)
+        self._executing(self._open.setdefault(backend, []), told)
         self._xid = None
         if _COMMITS.match(statement):
             self._committing(connection, backend, _ASSIGNED_XID)
@@ -184,11 +186,11 @@ class Statements:
         elif (taken := _ROLLS_BACK_TO.match(statement)) is not None:
             del executed[self._savepoints.get(taken[1], LISTED) :]
         elif len(executed) < LISTED:
-            executed.append(summary(statement, SHOWN))
+            executed.append(cut(statement, SHOWN))
 
     def _committing(self, connection: sqlalchemy.Connection, backend: int, query: str) -> None:
         """Tell the id of the transaction that is open: it may be committed now."""
-        self._xid = _asked(connection.connection.dbapi_connection, query)
+        self._xid = asked(connection.connection.dbapi_connection, query)
         if self._xid is not None and sessions.in_transaction(connection):
             executed = tuple(self._open.get(backend, ()))
             self._port.send(Committing(xid=self._xid, statements=executed, unheard=self._unheard))
@@ -201,7 +203,7 @@ class Statements:
         inside = sessions.in_transaction(connection)
         backend = sessions.backend_of(connection)
         if inside and self._xid is not None and backend in self._open:
-            if _asked(connection.connection.dbapi_connection, _ASSIGNED_XID) != self._xid:  # `commit; begin` in one
+            if asked(connection.connection.dbapi_connection, _ASSIGNED_XID) != self._xid:  # `commit; begin` in one
                 del self._open[backend]
             self._xid = None
         if self._whole:
@@ -231,11 +233,11 @@ class Statements:
         dbapi: Any = connection.connection.dbapi_connection
         until, alone, self._alone = None, self._alone, False
         if alone and not rolled_back and not sessions.in_transaction(connection):
-            until = int(_asked(dbapi, _NEXT_XID) or 0) or None
+            until = int(asked(dbapi, _NEXT_XID) or 0) or None
         self._port.send(StatementEnded(until=until, rolled_back=rolled_back))
         before, self._lock_timeout = self._lock_timeout, None
         if before is not None and not sessions.in_transaction(connection):  # a rollback would put it back, too
-            _asked(dbapi, f"select pg_catalog.set_config('lock_timeout', '{before}', false)")
+            asked(dbapi, f"select pg_catalog.set_config('lock_timeout', '{before}', false)")
 
     def committed(self, connection: sqlalchemy.Connection) -> None:
         """A transaction is about to be committed."""
@@ -245,7 +247,7 @@ class Statements:
             return
         self._committing(connection, backend, _ASSIGNED_XID)  # what precedes an autocommit_block is committed by it
         if self._unheard and self._xid is not None:
-            writes = _asked(connection.connection.dbapi_connection, _WRITES)
+            writes = asked(connection.connection.dbapi_connection, _WRITES)
             if writes == self._writes.get(backend):  # it has an id because we have asked
                 self._port.send(Committing(xid=self._xid, statements=None, unheard=True))
         self._open.pop(backend, None)
@@ -288,7 +290,7 @@ def _may_commit_unheard(source: bytes) -> bool:
     return any(name.decode("utf-8", "replace") not in _KNOWN for name in _IMPORTED.findall(source))
 
 
-def _asked(dbapi: Any, query: str) -> str | None:  # noqa: ANN401  (of any driver)
+def asked(dbapi: Any, query: str) -> str | None:  # noqa: ANN401  (of any driver)
     """The one value of a query of ours, a text, by a cursor of its own beside SQLAlchemy's; None where there is none.
 
     In a transaction that has failed there is none, nor in a session that is lost: what env.py executes next says so.
