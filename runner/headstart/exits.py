@@ -49,7 +49,7 @@ class Exit(IntEnum):
     MIGRATION_FAILED = (
         60,
         "rolled back to the revision named",
-        "correct the revision and run again: what was committed is listed",
+        "correct the revision and run again",
     )
     PARTLY_COMMITTED = (
         61,

@@ -9,11 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy.dialects import postgresql
 
 from support.env_files import ENV_FILES, EnvFile, built, left_behind, prepared
 from support.postgres import database_of, psql, script
 from support.process import environment
-from support.project import recorded
+from support.project import Project, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from conftest import RunHeadstart
     from support.postgres import Postgres
     from support.process import Run
-    from support.project import Project
 
 
 @pytest.fixture
@@ -111,6 +111,28 @@ def test_env_py_writes_first(
     script(any_database, """create schema other; create table other."app's versions" ()""")
     ambiguous = run_headstart("status", url=any_database, cwd=project.folder)
     assert ambiguous.code == (0 if more else 10), ambiguous
+
+
+@pytest.mark.parametrize("template", ["generic", "async"])
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg", "psycopg2"])
+@pytest.mark.parametrize("where", ["alembic.ini", "DATABASE_URL"])
+def test_the_driver_that_is_named(
+    where: str, driver: str, template: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """An engine of the configuration has the driver that its user names, where that fits the engine."""
+    project = Project(tmp_path / "project", template=template)
+    url = any_database.replace("postgresql:", f"postgresql+{driver}:")
+    if where == "alembic.ini":
+        text = project.ini.read_text(encoding="utf-8")
+        named = f"postgresql+{driver}://app@db/app"
+        project.ini.write_text(text.replace("driver://user:pass@localhost/dbname", named), encoding="utf-8")
+        url = any_database
+    project.revision("a1", body="print('driver', op.get_bind().dialect.driver)")
+    fits = (driver != "asyncpg") if template == "generic" else (driver != "psycopg2")
+    run = succeeds(run_headstart, project, url, "up")
+    [used] = [line["message"] for line in run.events("script_output") if line["message"].startswith("driver")]
+    default = "asyncpg" if template == "async" else postgresql.dialect.driver
+    assert used.removesuffix("_async") == f"driver {driver if fits else default}"
 
 
 def succeeds(run_headstart: RunHeadstart, project: Project, url: str, *words: str) -> Run:

@@ -296,7 +296,7 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
         Failed(
             error=kind,
             message=cause,
-            hint=hint or _remedy(error),
+            hint=hint or _remedy(error, environment),
             context={name: value for name, value in found.items() if value is not None},
             revision=str(step.revision.revision),
             sqlstate=failure.sqlstate_of(error),
@@ -305,7 +305,12 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
     )
 
 
-def _remedy(error: BaseException) -> str | None:
+def _remedy(error: BaseException, environment: Environment) -> str | None:
     from headstart import remedies
 
+    if environment.one_transaction and isinstance(error, AssertionError):  # out of Alembic's autocommit_block
+        return (
+            "an autocommit_block cannot leave env.py's own transaction: let env.py open its connection by connect()"
+            " instead of begin()"
+        )
     return remedies.of_failure(error, failure.sqlstate_of(error))

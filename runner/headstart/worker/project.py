@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,7 +18,7 @@ from sqlalchemy import URL
 from headstart.errors import BrokenHistoryError, ConfigurationError
 from headstart.worker.failure import of_loading
 from headstart.worker.messages import Step
-from headstart.worker.sessions import DRIVER
+from headstart.worker.sessions import DRIVER, prefer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +52,8 @@ def configure(project: Project, dsn: Dsn | None, options: Mapping[str, Any], *, 
     )
     section = config.file_config.options(project.section) if config.file_config.has_section(project.section) else []
     placeholders = [name for name in section if config.file_config.get(project.section, name, raw=True) == _PLACEHOLDER]
+    own = config.file_config.get(project.section, "sqlalchemy.url", raw=True) if "sqlalchemy.url" in section else ""
+    prefer(own, os.environ.get("DATABASE_URL", ""))
     url = f"postgresql+{DRIVER}://" if dsn is None else address(dsn)
     for name in {"sqlalchemy.url", *placeholders}:
         config.set_main_option(name, url.replace("%", "%%"))  # the value goes through ini interpolation

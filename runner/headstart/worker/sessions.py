@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import threading
 import weakref
 from functools import partial
@@ -62,23 +63,26 @@ _AGAIN = "headstart_again"
 
 
 class Driver:
-    """The dialect of `postgresql+headstart://`: asyncpg for an async engine, the installed libpq driver for another.
+    """The dialect of `postgresql+headstart://`: the driver that the user has named, where it fits the engine.
 
+    Otherwise asyncpg for an async engine, SQLAlchemy's own default or the other one of libpq's for another.
     SQLAlchemy manual, 'Registering New Dialects'.
     """
 
     @classmethod
     def get_dialect_cls(cls, url: sqlalchemy.URL) -> Any:  # noqa: ANN401  (a dialect's class)
-        """SQLAlchemy's own default driver where it is installed, else the other. Offline SQL needs neither."""
+        """For a synchronous engine. Offline SQL needs no driver that is installed."""
         default = postgresql.dialect.driver
         names = [default, *(each for each in ("psycopg2", "psycopg") if each != default)]
         installed = next((name for name in names if importlib.util.find_spec(name) is not None), default)
-        return url.set(drivername=f"postgresql+{installed}").get_dialect()
+        named = next((each for each in _NAMED if each not in {"asyncpg", "psycopg_async"}), installed)
+        return url.set(drivername=f"postgresql+{named}").get_dialect()
 
     @classmethod
     def get_async_dialect_cls(cls, url: sqlalchemy.URL) -> Any:  # noqa: ANN401  (likewise)
-        """Asyncpg."""
-        return url.set(drivername="postgresql+asyncpg").get_dialect()
+        """For an asynchronous one."""
+        named = "psycopg_async" if {"psycopg", "psycopg_async"} & {*_NAMED} else "asyncpg"
+        return url.set(drivername=f"postgresql+{named}").get_dialect()
 
     @classmethod
     def load_provisioning(cls) -> None:
@@ -90,6 +94,7 @@ class Driver:
         _CONFIGURED.add(engine.dialect)
 
 
+_NAMED: list[str] = []  # by the configuration, or by DATABASE_URL
 _CONFIGURED: weakref.WeakSet[Any] = weakref.WeakSet()  # dialects
 _OPEN: dict[int, object] = {}  # the pools' records of open connections
 _TASK: list[_Sessions] = []
@@ -104,6 +109,12 @@ def begin(access: Access | None, port: Port, *, work: bool) -> None:
         work: whether they are to be fit for revisions.
     """
     _TASK[:] = [] if access is None else [_Sessions(access, port, work=work)]
+
+
+def prefer(*urls: str) -> None:
+    """Let `postgresql+headstart://` be the driver that the first of these URLs names which names one."""
+    found = (re.match(r"postgres(?:ql)?\+(\w+):", each) for each in urls)
+    _NAMED[:] = [each[1] for each in found if each is not None and each[1] != DRIVER][:1]
 
 
 def nothing_open() -> bool:
