@@ -371,7 +371,7 @@ def test_up_at_the_same_time(
                 said = told(restoring.finish())
             run = up.finish()
     assert run.code != 0
-    assert "Traceback" not in run.stderr
+    assert "Traceback" not in run.stderr, str(run)
     assert run.events("revision_applied") == []
     assert recorded(any_server.url(said["before"])) == ["a1"]
     ended(stuck.run("up"), 0)

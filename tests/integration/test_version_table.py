@@ -58,7 +58,7 @@ async def session(url: str, user: str | None = None) -> AsyncIterator[ScriptConn
 @pytest.fixture
 def url(server: Postgres, database: str) -> Iterator[str]:
     """A database in which the role `low`, which is nobody's member, may make things in a schema of its own."""
-    roles = ("low", "migrator", "reader")
+    roles = ("low", "migrator", "onlooker")
     for role in roles:
         script(server.url(), f"create role {role} login password '{PASSWORD}'")
     script(database, "create schema low authorization low; grant all on schema low, public to migrator")
@@ -168,7 +168,7 @@ async def test_a_reader_of_somebody_elses_table(url: str) -> None:
     """A role that may only read sees what an ordinary table of the migrator's records."""
     by(url, "migrator", f"{TABLE.format('public.')}; insert into public.alembic_version values ('a1')")
     by(url, "migrator", "grant select on public.alembic_version to reader")
-    async with session(url, "reader") as connection:
+    async with session(url, "onlooker") as connection:
         found = await version_table.find_version_table(connection, "alembic_version", None)
         assert found is not None
         assert (found.schema, found.name, found.owner, found.trusted) == (
@@ -179,7 +179,7 @@ async def test_a_reader_of_somebody_elses_table(url: str) -> None:
         )
         assert await version_table.recorded_revisions(connection, "alembic_version", None) == ("a1",)
         with pytest.raises(RefusedError, match="not owned by reader"):
-            await version_table.require_write_privilege(connection, "reader", "alembic_version", None)
+            await version_table.require_write_privilege(connection, "onlooker", "alembic_version", None)
 
 
 async def test_by_oid(url: str) -> None:
