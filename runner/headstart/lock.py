@@ -185,7 +185,7 @@ async def _release(connection: ScriptConnection) -> None:
             if connection.is_in_transaction():
                 await connection.execute("rollback")
             await connection.fetchval(UNLOCK, GATE)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         connection.terminate()
 
 

@@ -9,11 +9,14 @@ needs one round trip where preparing needs two or three.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from asyncpg.prepared_stmt import PreparedStatement
 
     from headstart.script_statement import Silent
@@ -32,6 +35,35 @@ class ScriptConnection(asyncpg.Connection):
         super().__init__(*args, **kwargs)
         self.progress: tuple[int, int] | None = None
         self.schemas: tuple[str, ...] = ()
+
+    async def execute(self, *args: Any, **options: Any) -> str:
+        """As asyncpg's own. Like the three below, it calls a session that is lost by that name."""
+        with self._named():
+            return await super().execute(*args, **options)
+
+    async def fetch(self, *args: Any, **options: Any) -> Any:
+        """As asyncpg's own."""
+        with self._named():
+            return await super().fetch(*args, **options)
+
+    async def fetchrow(self, *args: Any, **options: Any) -> Any:
+        """As asyncpg's own."""
+        with self._named():
+            return await super().fetchrow(*args, **options)
+
+    async def fetchval(self, *args: Any, **options: Any) -> Any:
+        """As asyncpg's own."""
+        with self._named():
+            return await super().fetchval(*args, **options)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """What asyncpg takes for a bug of its own: a session that is ended in the moment in which it is asked."""
+        try:
+            yield
+        except asyncpg.InternalClientError as error:
+            self.terminate()  # nothing more can be said over it
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation") from error
 
     async def prepare(  # type: ignore[override]  # it quacks
         self,

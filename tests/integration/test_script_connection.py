@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
+from headstart.script_connection import ScriptConnection
 from headstart.script_run import ONE_BY_ONE, failure_of
 from headstart.sqlscript import ScriptError
 from support.postgres import psql
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from sqlalchemy.ext.asyncio import AsyncEngine
-
-    from headstart.script_connection import ScriptConnection
 
 MANY = ONE_BY_ONE + 50
 
@@ -319,3 +318,21 @@ async def test_no_lock_timeout_while_a_statement_of_a_script_builds_concurrently
         with pytest.raises(DBAPIError, match="division by zero"):
             await connection.exec_driver_sql(f"{note}; CREATE INDEX CONCURRENTLY j ON t ((1 / (id - 1)))")
     assert await rows(ours, "SHOW lock_timeout") == [("5s",)]
+
+
+async def test_a_session_that_is_ended_while_it_is_asked(database: str) -> None:
+    """Whatever the moment, it is a connection that is closed: asyncpg takes some of them for a bug of its own."""
+    boss = await asyncpg.connect(database)
+    for _ in range(60):
+        session = await asyncpg.connect(database, connection_class=ScriptConnection)
+        ending = asyncio.ensure_future(boss.execute(f"select pg_terminate_backend({session.get_server_pid()})"))
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+            await _ask_for_ever(session)
+        await ending
+        session.terminate()
+    await boss.close()
+
+
+async def _ask_for_ever(session: ScriptConnection) -> None:
+    while True:
+        await session.fetchval("select 1")

@@ -365,7 +365,7 @@ class _Migration:
         return [] if self._watch is None else [str(each) for each in self._watch.blockers]
 
 
-_NO_ANSWER = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_NO_ANSWER = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _AGAIN = "the revision is not at fault: run again"
 _UNKNOWN = "see `headstart status` once the server answers; then run again"
 

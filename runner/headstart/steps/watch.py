@@ -125,7 +125,7 @@ class Watch:
                 self._missed += 1
                 if self._missed == MISSED:
                     raise SessionLostError("the server has stopped answering the session that holds the lock") from None
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 if self._connection.is_closed():
                     raise SessionLostError(f"the session that holds the migration lock was lost: {error}") from error
                 self._log.info(

@@ -354,7 +354,7 @@ async def _ask(connection: asyncpg.Connection[Any] | None, query: str, backends:
             await connection.fetch(query, backends)
     except TimeoutError:
         connection.terminate()
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         pass
     else:
         return True
