@@ -135,32 +135,6 @@ async def refuse_triggers(connection: ScriptConnection, found: VersionTable) -> 
         )
 
 
-async def only_schema(connection: ScriptConnection, table: str) -> str | None:
-    """The schema of the only table of a name; None where there is none.
-
-    Args:
-        connection: ours.
-        table: Alembic's `version_table`.
-
-    Raises:
-        ConfigurationError: there are several (10).
-    """
-    rows = await connection.fetch(
-        "select n.nspname::pg_catalog.text as schema from pg_catalog.pg_class c"
-        " join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-        " where c.relname = $1::pg_catalog.name and c.relkind in ('r', 'p') and n.nspname !~ '^pg_' order by 1",
-        table,
-    )
-    if len(rows) > 1:
-        named = ", ".join(quote(row["schema"]) for row in rows)
-        raise ConfigurationError(
-            f"there are {len(rows)} tables named {table}, in {named}, and env.py cannot be asked for its own without"
-            " changing something",
-            hint="give version_table_schema as a literal in env.py",
-        )
-    return rows[0]["schema"] if rows else None
-
-
 async def recorded_revisions(connection: ScriptConnection, table: str, schema: str | None) -> tuple[str, ...]:
     """What the version table holds, sorted; nothing where it does not exist.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.checks import ended, running
+from acceptance.checks import Session, ended, running
 from support.faults import worker_of
 from support.postgres import psql, script
 from support.project import fingerprint
@@ -38,6 +38,11 @@ def tidy(bind):
     held = bind.connection
     held.cursor().execute("create table t (a int)")
     held.commit()
+"""
+ISOLATING = """\
+def isolate(op):
+    assert op.get_bind().connection
+    op.execute("SET  TRANSACTION ISOLATION LEVEL SERIALIZABLE")
 """
 BEFORE = """
 create function "make table t "() returns void language sql as 'create table t (a int)';
@@ -188,6 +193,47 @@ BODIES: dict[str, tuple[str, tuple[str, ...], str]] = {
         DRIVERS,
         "t",
     ),
+    "much reading before": (
+        """
+        for _ in range(30):
+            op.execute("select 1")
+        op.execute("create table t (a int)")
+        op.execute("/* enough */ commit")
+        """,
+        DRIVERS,
+        "t",
+    ),
+    "select into beside a table": (
+        """
+        op.execute("create table t (a int)")
+        op.execute("select 1 as a into u")
+        op.execute("commit")
+        """,
+        DRIVERS,
+        "tu",
+    ),
+    "explain analyze": (
+        """
+        op.execute("explain analyze create table t as select 1 as a")
+        op.execute("commit")
+        """,
+        DRIVERS,
+        "t",
+    ),
+    "savepoints of one name": (
+        """
+        op.execute("savepoint s")
+        op.execute("create table t (a int)")
+        op.execute("savepoint S")
+        op.execute("rollback to s")
+        op.execute("release s")
+        op.execute("rollback to s")
+        op.execute("create table u (a int)")
+        op.execute("commit")
+        """,
+        DRIVERS,
+        "u",
+    ),
     "another engine reads": (
         """
         op.execute("create table t (a int)")
@@ -238,7 +284,42 @@ def test_set_transaction(
     _with_driver(project, driver)
     project.revision("a1", "select 1")
     project.revision("b2", body=f"op.execute('set transaction isolation level serializable')\n{more}")
-    assert ended(headstart("up", url=any_database), 0)["applied"] == ["a1", "b2"]
+    (project.ini.parent / "helper.py").write_text(ISOLATING, encoding="utf-8")
+    project.revision("c3", body="from helper import isolate\nisolate(op)")
+    assert ended(headstart("up", url=any_database), 0)["applied"] == ["a1", "b2", "c3"]
+
+
+def test_a_snapshot_is_not_taken_early(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """In REPEATABLE READ a question of ours would fix what the revision sees: it sees all that precedes its LOCK."""
+    text = SYNC.format(driver="psycopg").replace("create_engine(url)", "create_engine(url, isolation_level=LEVEL)")
+    project.env.write_text(text.replace("url = ", 'LEVEL = "REPEATABLE READ"\nurl = '), encoding="utf-8")
+    project.revision("a1", "create table w (a int)")
+    project.revision(
+        "b2",
+        body="""import os, psycopg
+op.get_bind().connection.dbapi_connection
+with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as other:
+    other.execute("insert into w values (1)")
+op.execute("lock table w")
+op.execute("create table t as select * from w")""",
+    )
+    ended(headstart("up", url=any_database), 0)
+    assert psql(any_database, "select count(*) from t") == [(1,)]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_no_second_try_of_what_may_be_committed(
+    driver: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """A revision that works on the driver's own connection is not run again when it loses a lock."""
+    _with_driver(project, driver)
+    script(any_database, "create table w (a int)")
+    project.revision("a1", body="op.get_bind().connection.dbapi_connection\nop.execute('alter table w add b int')")
+    with Session(any_database, "nightly report") as somebody:
+        somebody.execute("begin; select * from w")
+        run = headstart("up", url=any_database, env={"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms"})
+    ended(run, 62)
+    assert not run.events("revision_retried")
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -299,6 +380,7 @@ def _tables(url: str) -> str:
 
 def _named(leftovers: list[str]) -> str:
     """The tables that these statements make."""
+    leftovers = [each for each in leftovers if "the driver's own connection" not in each]
     made = [[name for name in "tu" if f"table {name} " in each or f"into {name}" in each] for each in leftovers]
     assert all(made), f"each of {leftovers} makes a table"
     return "".join(sorted({name for names in made for name in names}))

@@ -102,7 +102,7 @@ def engine(call: str) -> str:
 @pytest.mark.parametrize("path", [*TEMPLATES.glob("*/env.py"), ROOT / "migrations/env.py"], ids=lambda p: p.parent.name)
 def test_each_template_and_the_reference_project_are_certain(path: Path) -> None:
     """What `alembic init` writes and what the reference project has leave no doubt."""
-    assert read_environment(str(path)) == Environment("alembic_version", None, written_out=True)
+    assert read_environment(str(path)) == Environment("alembic_version", None, "")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_each_template_and_the_reference_project_are_certain(path: Path) -> None
 )
 def test_a_version_table_that_is_written_out_is_found(tmp_path: Path, env: str, table: str, schema: str | None) -> None:
     """version_table and version_table_schema are read from env.py without running it."""
-    assert read(tmp_path, env) == Environment(table, schema, written_out=True)
+    assert read(tmp_path, env) == Environment(table, schema, "")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_version_table_that_is_written_out_is_found(tmp_path: Path, env: str, 
 )
 def test_what_only_reaches_the_database_is_certain(tmp_path: Path, env: str) -> None:
     """Drivers, pools, loops, threads, addresses, logging and autogenerate's options do not move the version table."""
-    assert read(tmp_path, env) == Environment("alembic_version", None, written_out=True)
+    assert read(tmp_path, env) == Environment("alembic_version", None, "")
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_whatever_may_move_the_version_table_is_in_doubt(tmp_path: Path, env: st
 def test_what_is_certain_is_kept_beside_a_doubt(tmp_path: Path) -> None:
     """A version table that is written out is read even where something else is in doubt."""
     found = read(tmp_path, configure("sa.text('')", ", version_table='v', version_table_schema='s'"))
-    assert found == Environment("v", "s", EXECUTES, written_out=True)
+    assert found == Environment("v", "s", EXECUTES)
 
 
 @pytest.mark.parametrize(

@@ -115,13 +115,11 @@ class Environment(NamedTuple):
         version_table: the table that records the revision.
         version_schema: its schema, None for the search path's first.
         doubt: why only Alembic can tell, "" if it is certain.
-        written_out: the names above are env.py's own words, whatever the doubt.
     """
 
     version_table: str = _DEFAULT
     version_schema: str | None = None
     doubt: str = ""
-    written_out: bool = False
 
 
 def read_environment(path: str) -> Environment:
@@ -138,7 +136,7 @@ def read_environment(path: str) -> Environment:
     table = tables.pop()
     if tables or table is None:
         return Environment(doubt=_COMPUTED)
-    return Environment(table[0] or _DEFAULT, table[1], next(_doubts(source), ""), written_out=True)
+    return Environment(table[0] or _DEFAULT, table[1], next(_doubts(source), ""))
 
 
 def _parsed(path: str) -> ast.Module:

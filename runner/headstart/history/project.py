@@ -42,7 +42,6 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         version_schema: its schema, None for the search path's first.
         conclusive: False where only Alembic knows version table or revision files.
         why: what made it inconclusive, as a sentence for the log.
-        written_out: the names of version table and schema are env.py's own words, even if it is not conclusive.
         sys_path: folders that go in front of `sys.path`, in this order.
         recursive: whether version folders are read with their subfolders.
         sourceless: whether compiled files without a source count as revisions.
@@ -60,7 +59,6 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     version_schema: str | None = None
     conclusive: bool = True
     why: str = ""
-    written_out: bool = False
     sys_path: tuple[str, ...] = ()
     recursive: bool = False
     sourceless: bool = False
@@ -115,7 +113,6 @@ def locate(config: str, *, cwd: str, explicit: bool = False, section: str = "ale
         version_schema=environment.version_schema,
         conclusive=not doubt,
         why=doubt,
-        written_out=environment.written_out,
         sys_path=sys_path,
         recursive=options.flag("recursive_version_locations"),
         sourceless=sourceless,

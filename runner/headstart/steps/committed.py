@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 
     from headstart.worker.messages import Message
 
-_START = r"\s*(?:--[^\n]*\n\s*)*"
-_CONTROL = re.compile(
-    _START + r"(show|set|reset|lock|savepoint|release|begin|start|commit|end|rollback|abort)\b[^;]*;?\s*",
-    re.IGNORECASE,
-)
-_READS = re.compile(_START + r"(select|values|table|explain)\b", re.IGNORECASE)
-_MAY_WRITE = re.compile(r"\(|\binto\b", re.IGNORECASE)
-_ON_DRIVER = "what it has executed on the driver's own connection, before its commit()"
+_START = r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*"
+_READS = re.compile(_START + r"(select|values|table|with)\b", re.IGNORECASE)
+_WRITES = re.compile(r"\b(into|insert|update|delete|merge)\b", re.IGNORECASE)
+_MAY_WRITE = re.compile(r"\(|\binto\b|\banalyze\b", re.IGNORECASE)
+_LEAVES_NOTHING = re.compile(_START + r"(show|set|reset|vacuum|analyze|checkpoint|discard|commit|end)\b", re.IGNORECASE)
+_ON_DRIVER = "whatever it has executed on the driver's own connection before a commit there"
 
 _COMMITTED = "select pg_catalog.pg_xact_status($1::pg_catalog.text::pg_catalog.xid8) = 'committed'"
 # Of a statement in no transaction the id is not known, but that it lies between two others. Where none was committed
@@ -65,8 +63,8 @@ class Committed:
             case Committing(statements=None):
                 self._transactions.pop(message.xid, None)
             case Committing():
-                executed = _written(message.statements or ()) or ([_ON_DRIVER] if message.unheard else [])
-                self._transactions[message.xid] = executed
+                executed = _written(message.statements or ())
+                self._transactions[message.xid] = [*executed, _ON_DRIVER] if message.unheard else executed
             case StatementStarted() if message.alone is not None:
                 self._at_work = _Alone(message.statement, message.alone)
                 self._alone.append(self._at_work)
@@ -98,6 +96,7 @@ class Committed:
 
 
 def _written(statements: Sequence[str]) -> list[str]:
-    """Those that have written; where only reading ones are there, those that may have done it by a function."""
-    written = [each for each in statements if not _CONTROL.fullmatch(each) and not _READS.match(each)]
-    return written or [each for each in statements if _MAY_WRITE.search(each) and not _CONTROL.fullmatch(each)]
+    """Those that have written; where none has for certain, those that may have done it by a function."""
+    found = [each for each in statements if not _LEAVES_NOTHING.match(each)]
+    certain = [each for each in found if not _READS.match(each) or _WRITES.search(each)]
+    return certain or [each for each in found if _MAY_WRITE.search(each)]

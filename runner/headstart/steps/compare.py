@@ -100,7 +100,7 @@ async def compare(run: Run, ready: Ready, found: History) -> Comparison:
 
 
 async def by_name(run: Run, ready: Ready, found: History, *, strict: bool) -> UpToDate | Pending:
-    """The same where env.py writes before it can be asked: by the names that it has written out, of one table alone.
+    """The same where env.py writes before it can be asked: by the table and the schema that it has written out.
 
     Args:
         run: this run.
@@ -109,18 +109,17 @@ async def by_name(run: Run, ready: Ready, found: History, *, strict: bool) -> Up
         strict: as for `ask`.
 
     Raises:
-        ConfigurationError: env.py computes the names, there are several tables of that name, or the target is Alembic's
-            to resolve (10).
+        ConfigurationError: env.py computes them, or leaves the schema to a search path; or the target is Alembic's to
+            resolve (10).
     """
     project, graph = found
     unasked = (
         "env.py writes to the database before it runs migrations, so it cannot be asked without changing something"
     )
-    if not project.written_out or graph is None:
-        hint = "let the first revision do what env.py does there, or give version_table and its schema as literals"
+    if project.version_schema is None or graph is None:
+        hint = "let the first revision do what env.py does there, or give version_table_schema as a literal"
         raise ConfigurationError(unasked, hint=hint)
     table, schema = project.version_table, project.version_schema
-    schema = schema or await version_table.only_schema(ready.connection, table)
     recorded = await version_table.recorded_revisions(ready.connection, table, schema)
     if strict:
         state = await _against(run, ready, found, recorded)
@@ -131,7 +130,7 @@ async def by_name(run: Run, ready: Ready, found: History, *, strict: bool) -> Up
         state = UpToDate(recorded=recorded)
     from headstart.worker.messages import Place
 
-    return msgspec.structs.replace(state, place=Place(table=table, schema=schema, configured=project.version_schema))
+    return msgspec.structs.replace(state, place=Place(table=table, schema=schema, configured=schema))
 
 
 async def _against(run: Run, ready: Ready, found: History, recorded: tuple[str, ...]) -> Comparison:

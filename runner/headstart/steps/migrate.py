@@ -292,6 +292,8 @@ class _Migration:
         if failed.revision is None:
             return self._of_environment(error)
         found = explain(failed, await self._leftovers())
+        if isinstance(found, LostRaceError) and failed.unheard:  # to run again what may be committed is no remedy
+            return self.locks_not_obtained(found)
         if isinstance(found, LostRaceError) and (self._first_loss[0] != self.done or not self._first_loss[1]):
             self._first_loss = (self.done, time.monotonic())
         return found

@@ -378,6 +378,7 @@ class Failed(_Message, frozen=True, kw_only=True):
         revision: that was at work; None if none was.
         sqlstate: of the server's error.
         lost: the connection or the server has failed, not the statement.
+        unheard: that revision works on the driver's own connection, and may have committed there.
     """
 
     error: str
@@ -387,6 +388,7 @@ class Failed(_Message, frozen=True, kw_only=True):
     revision: str | None = None
     sqlstate: str | None = None
     lost: bool = False
+    unheard: bool = False
 
 
 class Finished(_Message, frozen=True, kw_only=True):

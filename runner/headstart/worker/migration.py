@@ -301,6 +301,7 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
             revision=str(step.revision.revision),
             sqlstate=failure.sqlstate_of(error),
             lost=lost,
+            unheard=statements.unheard,
         )
     )
 
@@ -313,4 +314,7 @@ def _remedy(error: BaseException, environment: Environment) -> str | None:
             "an autocommit_block cannot leave env.py's own transaction: let env.py open its connection by connect()"
             " instead of begin()"
         )
-    return remedies.of_failure(error, failure.sqlstate_of(error))
+    found = remedies.of_failure(error, failure.sqlstate_of(error))
+    if found is None and environment.statements.unheard:
+        found = "correct the revision; it works on the driver's own connection: see what it has committed there"
+    return found

@@ -10,6 +10,7 @@ Functions'.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ LISTED = 20
 SHOWN = 300
 """Characters of a statement that is shown among others."""
 
-_START = r"\s*(?:--[^\n]*\n\s*)*"
+_START = r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*"
 _READS = re.compile(_START + r"(select|show|explain|set|reset|values|table)\b", re.IGNORECASE)
 # No question may come before these: SET TRANSACTION has to be first, and LOCK before the transaction's first snapshot.
 _BEFORE_SNAPSHOT = re.compile(_START + r"(set|show|reset|lock|savepoint)\b", re.IGNORECASE)
@@ -45,15 +46,23 @@ _COMMITS = re.compile(_START + r"(commit|end)\b", re.IGNORECASE)
 _MAY_COMMIT = re.compile(r"\b(commit|end|rollback|abort)\b", re.IGNORECASE)  # somewhere in a script
 _ROLLS_BACK = re.compile(_START + r"(rollback|abort)\b", re.IGNORECASE)
 _SAVEPOINT = re.compile(_START + r"savepoint\s+([^\s;]+)", re.IGNORECASE)
+_RELEASES = re.compile(_START + r"release\s+(?:savepoint\s+)?([^\s;]+)", re.IGNORECASE)
 _ROLLS_BACK_TO = re.compile(_START + r"rollback\s+(?:\w+\s+)?to\s+(?:savepoint\s+)?([^\s;]+)", re.IGNORECASE)
 _IN_STEPS = re.compile(_START + r"(call|do)\b", re.IGNORECASE)  # a procedure may commit before it fails
 _ON_DRIVER = re.compile(rb"\.connection\b|raw_connection|dbapi|cursor")
-_IMPORTED = re.compile(rb"^\s*(?:from|import)\s+(\w+)", re.MULTILINE)
+_ISOLATES = re.compile(rb"transaction_isolation|set\s+(local\s+)?transaction|isolation_level", re.IGNORECASE)
+_IMPORTED = re.compile(rb"\b(?:from\s+([\w.]+)\s+import|import\s+([\w.]+(?:\s*,\s*[\w.]+)*))")
+_CONTROLS = re.compile(
+    _START + r"(show|set|reset|lock|release|begin|start|commit|end|rollback|abort|vacuum|analyze)\b[^;]*;?\s*",
+    re.IGNORECASE,
+)
+_MAY_WRITE = re.compile(r"\(|\binto\b|\banalyze\b", re.IGNORECASE)
 _KNOWN = sys.stdlib_module_names | {"alembic", "sqlalchemy"}
 
 _XID = "select pg_catalog.pg_current_xact_id()::pg_catalog.text"
 _ASSIGNED_XID = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text"
 _NEXT_XID = "select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text"
+_ISOLATION = "show transaction_isolation"
 _WRITES = """
 select coalesce(pg_catalog.sum(n_tup_ins operator(pg_catalog.+) n_tup_upd operator(pg_catalog.+) n_tup_del), 0)
     ::pg_catalog.text
@@ -78,24 +87,25 @@ class Statements:
         versioned: the version table says so already: what follows is the commit.
         on_indexes: those that name an index.
         line: of the revision's file that executed the last statement.
+        unheard: the revision, or what it imports, works on the driver's own connection, and may commit there.
         error: the last that a statement raised, and who swallows it has to answer for it.
     """
 
     def __init__(self, port: Port, *, whole: bool) -> None:
         self._port = port
         self._whole = whole
-        self._unheard = False  # it may commit where SQLAlchemy does not hear of it
         self._sets_first = False
         self._alone = False  # the statement at work is in no transaction
         self._xid: str | None = None  # of the transaction in which it is, where that was asked
         self._open: dict[int, list[str]] = {}  # what was executed in the transaction that is open, by backend
         self._writes: dict[int, str | None] = {}  # that it had made when the revision came to it, by backend
-        self._savepoints: dict[str, int] = {}  # how much had been executed then
+        self._savepoints: list[tuple[int, str, int]] = []  # backend, name, how much had been executed then
         self._lock_timeout: str | None = None
         self.revision: str | None = None
         self.path = ""
         self.up = True
         self.versioned = False
+        self.unheard = False
         self.on_indexes: list[str] = []
         self.line: int | None = None
         self.error: BaseException | None = None
@@ -114,9 +124,10 @@ class Statements:
         self.on_indexes, self.line, self.error = [], None, None
         self._open.clear()
         self._writes.clear()
-        source = Path(path).read_bytes() if path else b""
-        self._unheard = _may_commit_unheard(source)
-        self._sets_first = b"set transaction" in source.lower()  # nothing may be asked before
+        self._savepoints.clear()
+        source = _with_what_it_imports(Path(path).read_bytes()) if path else b""
+        self.unheard = _ON_DRIVER.search(source) is not None
+        self._sets_first = _ISOLATES.search(source) is not None  # nothing may be asked before
         if connection is not None and connection.in_transaction():  # env.py's own, or what a revision has left
             self.begun(connection)
 
@@ -130,13 +141,12 @@ class Statements:
 
     def begun(self, connection: sqlalchemy.Connection) -> None:
         """A transaction begins."""
-        if (
-            self._unheard
-            and not self._sets_first
-            and self._at_work
-            and (backend := sessions.backend_of(connection)) is not None
-        ):
-            self._writes[backend] = asked(connection.connection.dbapi_connection, _WRITES)
+        backend = sessions.backend_of(connection)
+        if backend is None or not self.unheard or self._sets_first or not self._at_work:
+            return
+        dbapi = connection.connection.dbapi_connection
+        if asked(dbapi, _ISOLATION) == "read committed":  # in another one, a question would take the snapshot
+            self._writes[backend] = asked(dbapi, _WRITES)
             self._committing(connection, backend, _XID)
 
     def before(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
@@ -171,29 +181,43 @@ class Statements:
                 alone = not sessions.in_transaction(connection)
         if alone:
             return int(asked(dbapi, _NEXT_XID) or 1)
-        self._executing(self._open.setdefault(backend, []), told)
+        self._executing(backend, told)
         self._xid = None
         if _COMMITS.match(statement):
             self._committing(connection, backend, _ASSIGNED_XID)
-        elif not first and (self._unheard or _MAY_COMMIT.search(statement)) and not _ROLLS_BACK.match(statement):
+        elif not first and (self.unheard or _MAY_COMMIT.search(statement)) and not _ROLLS_BACK.match(statement):
             self._committing(connection, backend, _XID)
         return None
 
-    def _executing(self, executed: list[str], statement: str) -> None:
-        """Note a statement among those of its transaction."""
+    def _executing(self, backend: int, statement: str) -> None:
+        """Note a statement among those of its transaction, if it may write."""
+        executed = self._open.setdefault(backend, [])
         if (made := _SAVEPOINT.match(statement)) is not None:
-            self._savepoints[made[1]] = len(executed)
+            self._savepoints.append((backend, made[1].lower(), len(executed)))
+        elif (released := _RELEASES.match(statement)) is not None:
+            del self._savepoints[self._savepoint(backend, released[1]) :]
         elif (taken := _ROLLS_BACK_TO.match(statement)) is not None:
-            del executed[self._savepoints.get(taken[1], LISTED) :]
+            at = self._savepoint(backend, taken[1])
+            del self._savepoints[at + 1 :]
+            del executed[self._savepoints[at][2] if at < len(self._savepoints) else len(executed) :]
+        elif _CONTROLS.fullmatch(statement) or (_READS.match(statement) and not _MAY_WRITE.search(statement)):
+            return
         elif len(executed) < LISTED:
             executed.append(cut(statement, SHOWN))
+        elif len(executed) == LISTED:
+            executed.append("others after these")
+
+    def _savepoint(self, backend: int, name: str) -> int:
+        """Which of the savepoints is meant: the last of that name."""
+        found = [at for at, each in enumerate(self._savepoints) if each[:2] == (backend, name.lower())]
+        return found[-1] if found else len(self._savepoints)
 
     def _committing(self, connection: sqlalchemy.Connection, backend: int, query: str) -> None:
         """Tell the id of the transaction that is open: it may be committed now."""
         self._xid = asked(connection.connection.dbapi_connection, query)
         if self._xid is not None and sessions.in_transaction(connection):
             executed = tuple(self._open.get(backend, ()))
-            self._port.send(Committing(xid=self._xid, statements=executed, unheard=self._unheard))
+            self._port.send(Committing(xid=self._xid, statements=executed, unheard=self.unheard))
 
     def after(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
         """It has returned."""
@@ -225,7 +249,11 @@ class Statements:
         self.error = context.sqlalchemy_exception or context.original_exception
         if context.connection is not None and not context.is_disconnect:
             text = (context.statement or "").strip().rstrip(";")
-            self._ended(context.connection, rolled_back=";" not in text and not _IN_STEPS.match(text))
+            in_steps = _IN_STEPS.match(text)
+            whole = (
+                ";" not in text if in_steps is None else in_steps[1].lower() == "do" and "commit" not in text.lower()
+            )
+            self._ended(context.connection, rolled_back=whole)
 
     def _ended(self, connection: sqlalchemy.Connection, *, rolled_back: bool = False) -> None:
         if sessions.backend_of(connection) is None:
@@ -246,7 +274,7 @@ class Statements:
         if not self._at_work or backend is None or not sessions.in_transaction(connection):
             return
         self._committing(connection, backend, _ASSIGNED_XID)  # what precedes an autocommit_block is committed by it
-        if self._unheard and self._xid is not None:
+        if self.unheard and self._xid is not None:
             writes = asked(connection.connection.dbapi_connection, _WRITES)
             if writes == self._writes.get(backend):  # it has an id because we have asked
                 self._port.send(Committing(xid=self._xid, statements=None, unheard=True))
@@ -283,11 +311,28 @@ def _returned(_dbapi: object, record: Any, _state: object) -> None:  # noqa: ANN
     record.info.pop(_SENT, None)
 
 
-def _may_commit_unheard(source: bytes) -> bool:
-    """Whether a revision may commit on the driver's own connection: itself, or by a module that is not known to us."""
-    if _ON_DRIVER.search(source):
-        return True
-    return any(name.decode("utf-8", "replace") not in _KNOWN for name in _IMPORTED.findall(source))
+def _with_what_it_imports(source: bytes) -> bytes:
+    """The text of a revision and of the modules that it imports, the libraries' apart."""
+    named = {
+        name.strip().decode()
+        for one, several in _IMPORTED.findall(source)
+        for name in (one or several).split(b",")
+        if name.strip().partition(b".")[0].decode() not in _KNOWN
+    }
+    files = (file for name in named for file in _files_of(name) if file.is_file())
+    return b"\n".join([source, *(file.read_bytes() for file in files)])
+
+
+def _files_of(module: str) -> list[Path]:
+    """Where the source of a module may be. It may not have been imported yet."""
+    top, *below = module.split(".")
+    with contextlib.suppress(Exception):  # whatever the project has among its finders
+        spec = importlib.util.find_spec(top)
+        if spec is not None and not below:
+            return [Path(spec.origin or "")]
+        folders = [] if spec is None else spec.submodule_search_locations or []
+        return [Path(f"{Path(each, *below)}{end}") for each in folders for end in (".py", "/__init__.py")]
+    return []
 
 
 def asked(dbapi: Any, query: str) -> str | None:  # noqa: ANN401  (of any driver)
