@@ -167,7 +167,7 @@ async def test_whom_we_trust(url: str, owner: str) -> None:
 async def test_a_reader_of_somebody_elses_table(url: str) -> None:
     """A role that may only read sees what an ordinary table of the migrator's records."""
     by(url, "migrator", f"{TABLE.format('public.')}; insert into public.alembic_version values ('a1')")
-    by(url, "migrator", "grant select on public.alembic_version to reader")
+    by(url, "migrator", "grant select on public.alembic_version to onlooker")
     async with session(url, "onlooker") as connection:
         found = await version_table.find_version_table(connection, "alembic_version", None)
         assert found is not None
@@ -178,7 +178,7 @@ async def test_a_reader_of_somebody_elses_table(url: str) -> None:
             False,
         )
         assert await version_table.recorded_revisions(connection, "alembic_version", None) == ("a1",)
-        with pytest.raises(RefusedError, match="not owned by reader"):
+        with pytest.raises(RefusedError, match="not owned by onlooker"):
             await version_table.require_write_privilege(connection, "onlooker", "alembic_version", None)
 
 
