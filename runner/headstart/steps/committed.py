@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from headstart.worker.messages import Message
 
-_START = r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*"
+_START = r"\s*(?:--[^\n]*\n\s*|/\*(?:[^*]|\*(?!/))*\*/\s*)*"
 _READS = re.compile(_START + r"(select|values|table|with)\b", re.IGNORECASE)
 _WRITES = re.compile(r"\b(into|insert|update|delete|merge)\b", re.IGNORECASE)
 _MAY_WRITE = re.compile(r"\(|\binto\b|\banalyze\b", re.IGNORECASE)

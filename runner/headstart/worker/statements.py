@@ -38,7 +38,7 @@ LISTED = 20
 SHOWN = 300
 """Characters of a statement that is shown among others."""
 
-_START = r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*"
+_START = r"\s*(?:--[^\n]*\n\s*|/\*(?:[^*]|\*(?!/))*\*/\s*)*"
 _READS = re.compile(_START + r"(select|show|explain|set|reset|values|table)\b", re.IGNORECASE)
 # No question may come before these: SET TRANSACTION has to be first, and LOCK before the transaction's first snapshot.
 _BEFORE_SNAPSHOT = re.compile(_START + r"(set|show|reset|lock|savepoint)\b", re.IGNORECASE)
