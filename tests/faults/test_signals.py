@@ -240,6 +240,17 @@ def test_a_commit_that_is_too_far_gone(scene: Scene) -> None:
     scene.again()
 
 
+def test_no_revision_begins_after_the_signal(scene: Scene) -> None:
+    """Where the statement at work swallows its cancelling, its revision is finished, and the next one is not begun."""
+    sleep = "begin perform pg_sleep(60); exception when query_canceled then null; end"
+    with scene.stopped_at(Phase(f"op.execute('do $$ {sleep} $$')", running="pg_sleep", on="PgSleep")) as process:
+        run, _ = interrupt(process, signal.SIGTERM)
+    ended(run, signal.SIGTERM, after="r3")
+    assert recorded(scene.url) == ["r3"]
+    assert run.last["applied"] == ["r2", "r3"]
+    scene.again()
+
+
 def test_while_a_backup_or_a_wait_is_on(scene: Scene, record_property: Any) -> None:
     """`headstart backup` and `headstart wait` end at a signal as `up` does."""
     scene.project(QUICK)

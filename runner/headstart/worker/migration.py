@@ -129,6 +129,8 @@ class _Work:
 
     def _one(self, step: RevisionStep, context: MigrationContext) -> Iterator[RevisionStep]:
         revision = str(step.revision.revision)
+        if self._port.closing():
+            raise Reported(Failed(error="InterruptedMigrationError", message=f"stopped before revision {revision}"))
         self.step, self._started = step, time.monotonic()
         self._port.send(RevisionStarted(revision=revision))
         path = str(getattr(step.revision, "path", ""))

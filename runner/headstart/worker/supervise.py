@@ -292,7 +292,7 @@ class Process:
         self._fork = None
 
     async def stop(self, connection: asyncpg.Connection[Any] | None) -> TaskFailedError | None:
-        """End the present task: cancel its statement in the server, then its sessions, then its process.
+        """End the present task: nothing new begins; cancel its statement in the server, end its process, its sessions.
 
         Args:
             connection: the supervisor's own session, for asking the server; None if there is none.
@@ -303,6 +303,7 @@ class Process:
         reading, fork = self._reading, self._fork
         if reading is None or fork is None or reading.done():
             return _failure_of(reading)
+        fork.leave()  # or it would begin the next revision when the present one outlives what follows
         backends = list(self.backends)
         cancelling = "select pg_catalog.pg_cancel_backend(pid) from pg_catalog.unnest($1::pg_catalog.int4[]) pid"
         if await _ask(connection, cancelling, backends) and self.statement is not None:

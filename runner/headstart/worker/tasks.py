@@ -47,6 +47,13 @@ class Port:
         line = self._lines.readline()
         return decode_task(line) if line else None
 
+    def closing(self) -> bool:
+        """Whether the supervisor has closed its end while a task is at work: it wants nothing new to begin."""
+        try:
+            return not self._channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+
 
 def serve(channel: socket.socket) -> None:
     """Do tasks until the supervisor has no more."""
