@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,7 +26,6 @@ from support.project import Project, fingerprint, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from support.postgres import Postgres
 
@@ -191,6 +193,18 @@ async def test_beside_other_work(settings: headstart.Settings, any_database: str
     assert [row[0] for row in await query(any_database, "select version_num from alembic_version")] == ["b2"]
     sessions = "select count(*) from pg_stat_activity where application_name like 'headstart%' and datname = $1"
     assert (await query(any_database, sessions, any_database.rpartition("/")[2]))[0][0] == 0
+
+
+async def test_beside_many_open_files(settings: headstart.Settings, any_database: str) -> None:
+    """A program may hold more descriptors than select(2) knows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    with contextlib.ExitStack() as stack:
+        for _ in range(1024):
+            stack.enter_context(Path(os.devnull).open("rb"))
+        outcome = await headstart.up(settings)
+    assert outcome.ok, outcome
+    assert recorded(any_database) == ["b2"]
 
 
 def test_settings_problems() -> None:

@@ -89,8 +89,11 @@ class _Nursery:
 
     def serve(self) -> None:
         """Fork for each request, until there are no more or SIGTERM comes."""
+        poll = select.poll()  # select() knows no descriptor past 1,023, and a program may have many
+        for descriptor in (self._control.fileno(), self._woken):
+            poll.register(descriptor, select.POLLIN)
         while not self._ending:
-            ready, _, _ = select.select([self._control.fileno(), self._woken], [], [])
+            ready = dict(poll.poll())
             if self._woken in ready:
                 os.read(self._woken, 4096)
                 self._reap()
