@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from headstart.engine import engine_from, session_factory  # noqa: TC004
-    from headstart.errors import HeadstartError  # noqa: TC004
+    from headstart.errors import ConfigurationError, HeadstartError  # noqa: TC004
     from headstart.exits import Exit  # noqa: TC004
     from headstart.program import (  # noqa: TC004  (`_Package` imports them when used)
         current,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from headstart.settings import Settings  # noqa: TC004
 
 _FROM = {
+    "ConfigurationError": "errors",
     "Exit": "exits",
     "HeadstartError": "errors",
     "up": "program",
@@ -52,6 +53,7 @@ _FROM = {
 }
 
 __all__ = [
+    "ConfigurationError",
     "Exit",
     "HeadstartError",
     "Outcome",

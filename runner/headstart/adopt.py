@@ -14,7 +14,7 @@ from headstart.replay import replay
 from headstart.run import spell
 from headstart.scratch import scratch_server
 from headstart.steps.connect import connected, find, locked
-from headstart.steps.work import Work
+from headstart.up import at_work
 from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def adopt(
         VerificationFailedError: there are differences (80).
     """
     found = find(run)
-    async with connected(run) as ready, Work.opened(run, ready, found) as work, locked(run, ready):
+    async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
         state = await work.plan(strict=False, target="")
         where = state.place
         assert where is not None  # noqa: S101  (env.py has said so)

@@ -13,7 +13,7 @@ import msgspec
 from headstart.errors import ConfigurationError, EnvironmentWritesError, UsageError
 from headstart.lock import WORK
 from headstart.steps.compare import failure
-from headstart.steps.connect import access, connected, environ_of, find, locked, worker_of
+from headstart.steps.connect import access, connected, environ_of, find, locked, working
 from headstart.worker.messages import Access, Command, Data, Parse
 from headstart.worker.supervise import TaskFailedError, WorkerLostError
 
@@ -82,8 +82,7 @@ async def alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bo
     project = find(run).project
     if project.revision_environment and verb in _RUN_ENVIRONMENT and run.settings.dsn_source:
         database = True
-    async with worker_of(run) as worker, worker.process(run.log) as process:
-        worker.start()
+    async with working(run) as worker, worker.process(run.log) as process:
         task = Command(
             project=project,
             options=run.options,

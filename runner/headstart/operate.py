@@ -16,7 +16,8 @@ from headstart.errors import BackupFailedError, BrokenHistoryError, Configuratio
 from headstart.readiness import wait_until_ready
 from headstart.run import Run, spell
 from headstart.steps.compare import Pending, Undetermined, UpToDate, by_name, compare
-from headstart.steps.connect import connected, find, locked
+from headstart.steps.connect import connected, find, locked, working
+from headstart.up import at_work
 
 if TYPE_CHECKING:
     from headstart.backup import Backup
@@ -104,7 +105,7 @@ async def _looked(
     """Let env.py say what is recorded; the target does not matter where it is not strict."""
     from headstart.steps.work import Work  # the worker comes with it
 
-    async with Work.opened(run, ready, history, worker=worker) as work:
+    async with working(run, worker) as started, Work.opened(run, ready, history, started) as work:
         state = await work.look(strict=strict, target=None if strict else "")
     return await by_name(run, ready, history, strict=strict) if isinstance(state, Undetermined) else state
 
@@ -128,7 +129,9 @@ async def status(run: Run) -> dict[str, Any]:
         from headstart.observe import invalid_indexes
 
         found["invalid_indexes"] = sorted(await invalid_indexes(ready.connection))
-        found["last_run"] = await _last_run(ready, await _name(run, ready, history, plan))
+        found["last_run"] = None
+        if run.settings.ledger != "off":
+            found["last_run"] = await _last_run(ready, await _name(run, ready, history, plan))
     try:
         found["backups"] = [shown(each) for each in backups(run, ready.server.database)]
     except BackupFailedError as error:  # a status without a readable backup folder is still a status
@@ -321,10 +324,8 @@ async def verify_backups(run: Run, database: str | None, names: Sequence[str]) -
 
 async def stamp(run: Run, revisions: Sequence[str], *, purge: bool) -> None:
     """Write the version table without running anything, under the lock."""
-    from headstart.steps.work import Work  # the worker comes with it
-
     found = find(run)
-    async with connected(run) as ready, Work.opened(run, ready, found) as work, locked(run, ready):
+    async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
         plan = await work.plan(strict=False, target="")
         assert plan.place is not None  # noqa: S101  (env.py has said so)
         await work.verify(await work.stamp(plan.place, revisions, purge=purge))

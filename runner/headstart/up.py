@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from headstart.steps.compare import Pending, Undetermined, UpToDate, compare
-from headstart.steps.connect import connected, find, locked
+from headstart.steps.connect import connected, find, locked, working
 
 if TYPE_CHECKING:
     from headstart.history import History
@@ -33,7 +33,7 @@ async def up(run: Run, *, found: History | None = None, worker: Worker | None = 
         state = await compare(run, ready, found)
         if isinstance(state, UpToDate):
             return
-        work = await stack.enter_async_context(working(run, ready, found, worker))
+        work = await stack.enter_async_context(at_work(run, ready, found, worker))
         if isinstance(state, Undetermined) and isinstance(await work.look(), UpToDate):
             return
         async with locked(run, ready):
@@ -53,7 +53,7 @@ async def up(run: Run, *, found: History | None = None, worker: Worker | None = 
 async def downgrade(run: Run) -> None:
     """Take the database down to the target, with the same lock, backup and care."""
     found = find(run)
-    async with connected(run) as ready, working(run, ready, found) as work, locked(run, ready):
+    async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
         plan = await work.plan(up=False)
         if isinstance(plan, Pending):
             await work.guard(plan)
@@ -63,12 +63,13 @@ async def downgrade(run: Run) -> None:
 
 
 @contextlib.asynccontextmanager
-async def working(run: Run, ready: Ready, found: History, worker: Worker | None = None) -> AsyncIterator[Work]:
-    """The worker, which imports Alembic while the supervisor goes on."""
-    from headstart.steps.work import Work
+async def at_work(run: Run, ready: Ready, found: History, shared: Worker | None = None) -> AsyncIterator[Work]:
+    """What has to be done under the lock, with a worker for it."""
+    async with working(run, shared) as worker:
+        from headstart.steps.work import Work  # while the worker imports Alembic
 
-    async with Work.opened(run, ready, found, worker=worker) as work:
-        yield work
+        async with Work.opened(run, ready, found, worker) as work:
+            yield work
 
 
 async def load_schema_file(run: Run, ready: Ready, found: History, state: Comparison) -> bool:

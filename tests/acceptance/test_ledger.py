@@ -329,6 +329,16 @@ def test_off(project: Project, headstart: Headstart, any_database: str) -> None:
     assert [each["level"] for each in run.events("ledger_not_written")] == ["info"]
 
 
+def test_off_later(project: Project, headstart: Headstart) -> None:
+    """With HEADSTART_LEDGER=off one that was kept before is not asked: it may not know what was applied since."""
+    ended(headstart("up"), 0)
+    edit(project, EDITED["statement"])
+    ended(headstart("up"), 73)
+    ended(headstart("up", env={"HEADSTART_LEDGER": "off"}), 0)
+    shown = headstart("status", "--json", env={"HEADSTART_LEDGER": "off"})
+    assert (shown.code, json.loads(shown.stdout)["last_run"]) == (0, None)
+
+
 def test_a_publication_of_all_tables(project: Project, headstart: Headstart, any_database: str) -> None:
     """None is kept where a subscriber would stop for want of the table."""
     script(any_database, "create publication whole for all tables")

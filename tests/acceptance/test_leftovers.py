@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
@@ -16,7 +19,7 @@ from support.project import fingerprint
 from support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from support.process import Headstart, Run
@@ -193,6 +196,22 @@ BODIES: dict[str, tuple[str, tuple[str, ...], str]] = {
         DRIVERS,
         "t",
     ),
+    "reading behind a comment": (
+        """
+        with op.get_context().autocommit_block():
+            op.execute("-- how many\\nselect count(*) from pg_class")
+        """,
+        DRIVERS,
+        "",
+    ),
+    "a temporary table": (
+        """
+        with op.get_context().autocommit_block():
+            op.execute("create temporary table seen (a int)")
+        """,
+        DRIVERS,
+        "",
+    ),
     "much reading before": (
         """
         for _ in range(30):
@@ -367,6 +386,41 @@ op.execute("select pg_sleep(60)")""",
     last = ended(process.finish(seconds=15), 61 if ends == "its worker is killed" else 143)
     assert _tables(any_database) == "t"
     assert _named(last["leftovers"]) == "t"
+
+
+def test_beside_what_others_commit(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """What may have been committed, or by another session, is not said to be certain; what was, is."""
+    script(any_database, "create table w (a int)")
+    project.revision(
+        "a1",
+        body="""with op.get_context().autocommit_block():
+    op.execute("update w set a = 1 from pg_sleep(0.5) where a = 0")
+    op.execute("create table t (a int)")
+op.execute("select 1/0")""",
+    )
+    with _busy(any_database):
+        last = ended(headstart("up", url=any_database), 61)
+    unsure, sure = last["leftovers"]
+    assert unsure.startswith("perhaps")
+    assert "update w" in unsure
+    assert sure == "create table t (a int)"
+
+
+@contextmanager
+def _busy(url: str) -> Iterator[None]:
+    """Another session commits all the time."""
+    done = threading.Event()
+
+    def write() -> None:
+        with Session(url, "the app") as app:
+            while not done.wait(0.01):
+                app.execute("insert into w values (2)")
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        yield
+        done.set()
+        writing.result()
 
 
 def _with_driver(project: Project, driver: str) -> None:

@@ -25,7 +25,7 @@ from support.process import environment
 from support.project import Project, fingerprint, recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from support.postgres import Postgres
 
@@ -195,14 +195,22 @@ async def test_beside_other_work(settings: headstart.Settings, any_database: str
     assert (await query(any_database, sessions, any_database.rpartition("/")[2]))[0][0] == 0
 
 
-async def test_beside_many_open_files(settings: headstart.Settings, any_database: str) -> None:
-    """A program may hold more descriptors than select(2) knows."""
+@pytest.fixture
+def many_open_files() -> Iterator[None]:
+    """As many as select(2) has numbers for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
     with contextlib.ExitStack() as stack:
         for _ in range(1024):
             stack.enter_context(Path(os.devnull).open("rb"))
-        outcome = await headstart.up(settings)
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_open_files")
+async def test_beside_many_open_files(settings: headstart.Settings, any_database: str) -> None:
+    """A program may hold more descriptors than select(2) knows."""
+    outcome = await headstart.up(settings)
     assert outcome.ok, outcome
     assert recorded(any_database) == ["b2"]
 

@@ -240,6 +240,12 @@ def test_current(project: Project, headstart: Callable[..., Run], at_a: str) -> 
     assert fingerprint(at_a) == before
 
 
+def test_current_of_a_revision_that_nobody_knows(project: Project, headstart: Callable[..., Run], at_a: str) -> None:
+    """`current` says 72, as every other verb does, where the history does not hold what is recorded."""
+    script(at_a, "update alembic_version set version_num = 'f00dfeed'")
+    assert "f00dfeed" in ended(headstart("current", url=at_a), 72)["error"]
+
+
 def test_offline_verbs(project: Project, headstart: Callable[..., Run]) -> None:
     """`history`, `heads`, `show`, `revision` and `merge` need no database."""
     history = headstart("history")

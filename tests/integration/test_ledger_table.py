@@ -96,15 +96,14 @@ def name_of(url: str) -> str:
 class TestWriting:
     """The statement that records a revision, on env.py's own connection."""
 
-    def test_by_psycopg2(self, database: str, tmp_path: Path) -> None:
+    def test_by_psycopg2(self, database: str) -> None:
         """The first row makes the table; nothing in a row is misread, with parameters or without."""
-        path = tmp_path / "b2.py"
-        path.write_bytes(b"x = '%s'")
         record = writer().record
-        by_psycopg2(database, record("applied", "a1"), record("applied", NAME, follows=["a1"], path=str(path)))
+        held = b"x = '%s'"
+        by_psycopg2(database, record("applied", "a1"), record("applied", NAME, follows=["a1"], source=held))
         assert rows(database) == [("applied", "a1", [], NAME), ("applied", NAME, ["a1"], NAME)]
         ((source,),) = psql(database, "select source from headstart.ledger where source is not null")
-        assert zlib.decompress(source) == b"x = '%s'"
+        assert zlib.decompress(source) == held
 
     @pytest.mark.parametrize("cache", [0, 100])
     async def test_by_asyncpg(self, database: str, connect: Connect, cache: int) -> None:

@@ -175,7 +175,8 @@ select json_build_array(
        from pg_index where indexrelid in (select oid from mine)),
     (select json_agg(array[conname, pg_get_constraintdef(oid)] order by oid)
        from pg_constraint where conrelid in (select oid from mine)),
-    (select json_agg(array[nspname, nspowner::regrole::text] order by oid) from pg_namespace where oid >= 16384)
+    (select json_agg(array[nspname, nspowner::regrole::text] order by oid) from pg_namespace
+       where oid >= 16384 and nspname not like 'pg\\_%')  -- of temporary tables: they stay when these are gone
 )::text, array(select oid::regclass::text from mine where relkind = 'r' order by oid)
 """
 

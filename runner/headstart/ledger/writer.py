@@ -73,7 +73,7 @@ class Writer:
         revision: str | None,
         *,
         follows: Iterable[str] = (),
-        path: str | None = None,
+        source: bytes | None = None,
         seconds: float | None = None,
     ) -> str:
         """The statement for one revision. It makes the table if there is none.
@@ -82,10 +82,10 @@ class Writer:
             action: applied, reverted, stamped or adopted.
             revision: its id; None for a database stamped as holding none.
             follows: what had to be applied before it.
-            path: its file; what cannot be read is not recorded.
+            source: of its file, as `source_of` gives it.
             seconds: that it took.
         """
-        return self._guarded(self._row(action, revision, follows, path, seconds))
+        return self._guarded(self._row(action, revision, follows, source, seconds))
 
     def record_all(self, action: str, revisions: Iterable[Revision]) -> str:
         """The statement for revisions that are all recorded at once: all of them or, with a warning, none.
@@ -94,7 +94,7 @@ class Writer:
             action: stamped or adopted.
             revisions: at least one.
         """
-        rows = (self._row(action, each.id, each.down, each.path, None) for each in revisions)
+        rows = (self._row(action, each.id, each.down, source_of(each.path), None) for each in revisions)
         return self._guarded(",\n".join(rows))
 
     def _guarded(self, rows: str) -> str:
@@ -102,16 +102,13 @@ class Writer:
         return _GUARDED.format(tag=self._tag, create=create, insert=_INSERT.format(rows=rows))
 
     def _row(
-        self, action: str, revision: str | None, follows: Iterable[str], path: str | None, seconds: float | None
+        self, action: str, revision: str | None, follows: Iterable[str], source: bytes | None, seconds: float | None
     ) -> str:
-        sha256 = source = "null"
-        if path is not None and path.endswith(".py"):
-            with contextlib.suppress(OSError):
-                with open(path, "rb") as file:  # noqa: PTH123  (a Path costs as much as the reading)
-                    data = file.read()
-                sha256 = f"'{hashlib.sha256(data).hexdigest()}'"
-                if len(data) <= LARGEST_SOURCE:
-                    source = f"pg_catalog.decode('{_compressed(data).hex()}', 'hex')"
+        sha256 = compressed = "null"
+        if source is not None:
+            sha256 = f"'{hashlib.sha256(source).hexdigest()}'"
+            if len(source) <= LARGEST_SOURCE:
+                compressed = f"pg_catalog.decode('{_compressed(source).hex()}', 'hex')"
         values = (
             self._common,
             f"'{action}'",
@@ -119,9 +116,17 @@ class Writer:
             f"array[{', '.join(map(_text, follows))}]::pg_catalog.text[]",
             "null" if seconds is None else f"{seconds:f}",
             sha256,
-            source,
+            compressed,
         )
         return f"({', '.join(values)})"
+
+
+def source_of(path: str) -> bytes | None:
+    """What is recorded of a revision's file; None where it cannot be read, or holds no source."""
+    if path.endswith(".py"):
+        with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123  (a Path costs as much as the reading)
+            return file.read()
+    return None
 
 
 def _compressed(data: bytes) -> bytes:

@@ -5,35 +5,29 @@ PostgreSQL manual: 'Transaction ID and Snapshot Information Functions'.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headstart.worker.messages import Committing, RevisionApplied, StatementEnded, StatementStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import asyncpg
 
     from headstart.worker.messages import Message
 
-_START = r"\s*(?:--[^\n]*\n\s*|/\*(?:[^*]|\*(?!/))*\*/\s*)*"
-_READS = re.compile(_START + r"(select|values|table|with)\b", re.IGNORECASE)
-_WRITES = re.compile(r"\b(into|insert|update|delete|merge)\b", re.IGNORECASE)
-_MAY_WRITE = re.compile(r"\(|\binto\b|\banalyze\b", re.IGNORECASE)
-_LEAVES_NOTHING = re.compile(_START + r"(show|set|reset|vacuum|analyze|checkpoint|discard|commit|end)\b", re.IGNORECASE)
 _ON_DRIVER = "whatever it has executed on the driver's own connection before a commit there"
 
 _COMMITTED = "select pg_catalog.pg_xact_status($1::pg_catalog.text::pg_catalog.xid8) = 'committed'"
 # Of a statement in no transaction the id is not known, but that it lies between two others. Where none was committed
-# there, it has written nothing.
+# there, it has written nothing. Others may lie there, too: of other sessions. So many are not looked through.
 _COMMITTED_BETWEEN = """
-select exists (
-    select from pg_catalog.generate_series($1::pg_catalog.int8, -1 + coalesce($2::pg_catalog.int8,
-        pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8)) xid
-    where pg_catalog.pg_xact_status(xid::pg_catalog.text::pg_catalog.xid8) = 'committed')
+select ids > 10000 or exists (
+    select from pg_catalog.generate_series($1::pg_catalog.int8, $1 + least(ids, 10000) - 1) xid
+    where pg_catalog.pg_xact_status(xid::pg_catalog.text::pg_catalog.xid8) = 'committed'), ids
+from (select -$1::pg_catalog.int8 + coalesce($2::pg_catalog.int8, pg_catalog.pg_snapshot_xmax(
+    pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8) as ids) between_them
 """
+_PERHAPS = "perhaps, since other sessions have committed meanwhile: "
 
 
 @dataclass
@@ -41,6 +35,7 @@ class _Alone:
     """A statement in no transaction of the revision's."""
 
     statement: str
+    certain: bool
     since: int
     until: int | None = None
 
@@ -62,11 +57,10 @@ class Committed:
                 self._at_work = None
             case Committing(statements=None):
                 self._transactions.pop(message.xid, None)
-            case Committing():
-                executed = _written(message.statements or ())
-                self._transactions[message.xid] = [*executed, _ON_DRIVER] if message.unheard else executed
+            case Committing(statements=executed):
+                self._transactions[message.xid] = [*(executed or ()), *([_ON_DRIVER] if message.unheard else ())]
             case StatementStarted() if message.alone is not None:
-                self._at_work = _Alone(message.statement, message.alone)
+                self._at_work = _Alone(message.statement, message.certain, message.alone)
                 self._alone.append(self._at_work)
             case StatementEnded() if self._at_work is not None:
                 self._at_work.until = message.until
@@ -90,13 +84,8 @@ class Committed:
             if await connection.fetchval(_COMMITTED, xid):
                 found += statements
         for each in self._alone:
-            if _written([each.statement]) and await connection.fetchval(_COMMITTED_BETWEEN, each.since, each.until):
-                found.append(each.statement)
+            [(committed, ids)] = await connection.fetch(_COMMITTED_BETWEEN, each.since, each.until)
+            if committed:
+                certain = ids == 1 or (each.certain and each.until is not None)
+                found.append(each.statement if certain else f"{_PERHAPS}{each.statement}")
         return found
-
-
-def _written(statements: Sequence[str]) -> list[str]:
-    """Those that have written; where none has for certain, those that may have done it by a function."""
-    found = [each for each in statements if not _LEAVES_NOTHING.match(each)]
-    certain = [each for each in found if not _READS.match(each) or _WRITES.search(each)]
-    return certain or [each for each in found if _MAY_WRITE.search(each)]

@@ -175,14 +175,16 @@ def _undetermined(run: Run, reason: str) -> Undetermined:
 async def _decided(run: Run, ready: Ready, recorded: tuple[str, ...], graph: Graph, name: str) -> Plan | None:
     """The plan by the files and the ledger; refuses a database that this history does not fit."""
     entries = {}
+    kept = run.settings.ledger != "off"  # one that is kept no longer knows nothing of what was applied since
     if not graph.revisions.keys() >= set(recorded):
         from headstart.history.squashed import refuse_midway
 
         refuse_midway(recorded, graph)
-        entries = await ledger.entries(ready.connection, name)
+        entries = await ledger.entries(ready.connection, name) if kept else {}
     allow_ahead = run.settings.ahead == "allow"
     plan = decide(recorded, graph, run.settings.target, ledger=entries, allow_ahead=allow_ahead)
-    await ledger.refuse_edited(ready.connection, name, recorded, graph)
+    if kept:
+        await ledger.refuse_edited(ready.connection, name, recorded, graph)
     return plan
 
 

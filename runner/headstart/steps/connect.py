@@ -95,11 +95,24 @@ async def access(run: Run, ready: Ready, *, work_key: int | None = WORK, schema:
     )
 
 
-def worker_of(run: Run) -> Worker:
-    """The worker that has read the command line, if one has; else one that starts when it is first needed."""
+@contextlib.asynccontextmanager
+async def working(run: Run, shared: Worker | None = None) -> AsyncIterator[Worker]:
+    """The worker, which imports Alembic while the supervisor goes on.
+
+    Args:
+        run: this run.
+        shared: one that several runs share, and which outlives this one; when left out, that which has read the
+            command line, or one of its own.
+    """
     from headstart.worker.supervise import Worker
 
-    return run.worker or Worker(cwd=run.cwd, environ=run.environ)
+    if shared is not None:
+        shared.start()
+        yield shared
+        return
+    async with run.worker or Worker(cwd=run.cwd, environ=run.environ) as worker:
+        worker.start()
+        yield worker
 
 
 def environ_of(run: Run) -> dict[str, str | None]:

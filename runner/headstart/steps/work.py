@@ -15,7 +15,7 @@ from headstart.lock import WORK
 from headstart.run import spell
 from headstart.steps import backup
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, ask, failure
-from headstart.steps.connect import access, environ_of, worker_of
+from headstart.steps.connect import access, environ_of
 from headstart.steps.migrate import migrate
 from headstart.steps.verify import verify
 from headstart.worker.messages import Access, Ledger, Place, Planned, Stamp
@@ -48,8 +48,8 @@ class Work:
         run: Run,
         ready: Ready,
         found: History,
+        worker: Worker,
         *,
-        worker: Worker | None = None,
         proof: Access | None = None,
         ledger: bool | None = None,
     ) -> AsyncIterator[Self]:
@@ -59,15 +59,11 @@ class Work:
             run: this run.
             ready: the supervisor's session.
             found: the project.
-            worker: one that several runs share; when left out, that of the command line, or one of its own.
+            worker: that is at work.
             proof: what the worker's sessions are proven by; this database as a whole when left out.
             ledger: whether the ledger can be written; asked, and seen to afterwards, when left out.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            if worker is None:
-                worker = await stack.enter_async_context(worker_of(run))
-            worker.start()
-            process = await stack.enter_async_context(worker.process(run.log))
+        async with worker.process(run.log) as process:
             proof = proof or await access(run, ready, work_key=WORK)
             yield cls(run, ready, found, process, proof, ledger=ledger)
 

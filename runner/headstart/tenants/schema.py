@@ -136,7 +136,7 @@ class Schemas:
     def _work(
         self, run: Run, ready: Ready, found: History, proof: Access
     ) -> contextlib.AbstractAsyncContextManager[Work]:
-        return Work.opened(run, ready, found, worker=self._worker, proof=proof, ledger=self.ledger)
+        return Work.opened(run, ready, found, self._worker, proof=proof, ledger=self.ledger)
 
 
 @contextlib.asynccontextmanager

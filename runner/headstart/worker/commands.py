@@ -13,10 +13,16 @@ from alembic import util
 from alembic.config import CommandLine
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import Script, ScriptDirectory
-from alembic.script.revision import MultipleHeads, RevisionError
+from alembic.script.revision import MultipleHeads, ResolutionError, RevisionError
 from alembic.util import CommandError
 
-from headstart.errors import BrokenHistoryError, ConfigurationError, HeadstartError, VerificationFailedError
+from headstart.errors import (
+    BrokenHistoryError,
+    ConfigurationError,
+    DatabaseUnknownError,
+    HeadstartError,
+    VerificationFailedError,
+)
 from headstart.graph import Revision, build_graph
 from headstart.plan import decide
 from headstart.worker import failure, project, sessions
@@ -68,6 +74,7 @@ def command(task: Command, port: Port) -> None:
     Raises:
         VerificationFailedError: `current --check-heads` or `revision --autogenerate` found the database elsewhere (80).
         BrokenHistoryError: there are several heads and one is asked for, or the files are no history (70).
+        DatabaseUnknownError: `current` of a revision that is not in the history (72).
         ConfigurationError: Alembic refused (an unknown revision, say), or env.py failed (10).
     """
     sessions.begin(task.access, port, work=False)
@@ -94,6 +101,9 @@ def command(task: Command, port: Port) -> None:
             **{name: getattr(options, name, None) for name in keywords},
         )
     except (Exception, SystemExit) as error:
+        if function is commands.current and isinstance(error.__cause__, ResolutionError):  # it was asked for none
+            unknown = f"the database is at {error.__cause__.argument}, which is not in this history"
+            raise DatabaseUnknownError(unknown, hint="start the image that knows that revision") from error
         raise _meaning(error, config) from error
     if writes:
         data.writelines(f"{each.path}\n" for each in _scripts(made))

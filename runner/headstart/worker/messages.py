@@ -292,12 +292,14 @@ class StatementStarted(_Message, frozen=True, kw_only=True):
     Args:
         backend: pid of the session.
         statement: on one line, cut.
-        alone: for one of a revision that is in no transaction: the next transaction's id before it.
+        alone: for one of a revision that is in no transaction and may write: the next transaction's id before it.
+        certain: that one leaves something wherever it succeeds.
     """
 
     backend: int
     statement: str
     alone: int | None = None
+    certain: bool = False
 
 
 class StatementEnded(_Message, frozen=True, kw_only=True):

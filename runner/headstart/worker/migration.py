@@ -14,7 +14,7 @@ from headstart.errors import (
     HeadstartError,
     VerificationFailedError,
 )
-from headstart.ledger.writer import THERE, Writer
+from headstart.ledger.writer import THERE, Writer, source_of
 from headstart.worker import failure, project, sessions
 from headstart.worker.environment import Environment
 from headstart.worker.failure import Reported
@@ -89,6 +89,7 @@ class _Work:
         self._environment = environment
         self._statements = environment.statements
         self._started = 0.0
+        self._source: bytes | None = None
         self._writer: Writer | None = None
         self.step: RevisionStep | None = None
         self.recorded: set[str] = set()
@@ -134,7 +135,8 @@ class _Work:
         self.step, self._started = step, time.monotonic()
         self._port.send(RevisionStarted(revision=revision))
         path = str(getattr(step.revision, "path", ""))
-        self._statements.begin(revision, path, up=step.is_upgrade, connection=context.connection)
+        self._source = source_of(path)
+        self._statements.begin(revision, path, self._source or b"", up=step.is_upgrade, connection=context.connection)
         yield step
         self._statements.end()
         connection = context.connection
@@ -164,7 +166,7 @@ class _Work:
             "applied" if step.is_upgrade else "reverted",
             str(step.revision.revision),
             follows=step.revision._all_down_revisions,  # noqa: SLF001  (down_revision and depends_on, resolved)
-            path=str(getattr(step.revision, "path", "")),
+            source=self._source,
             seconds=round(time.monotonic() - self._started, 3),
         )
         execute(ctx, statement)

@@ -23,7 +23,7 @@ from sqlalchemy.pool import Pool
 
 from headstart.observe import cut, summary
 from headstart.sqlscript import builds_concurrently
-from headstart.worker import sessions
+from headstart.worker import effects, sessions
 from headstart.worker.messages import Committing, Executed, StatementEnded, StatementStarted
 
 if TYPE_CHECKING:
@@ -34,29 +34,13 @@ if TYPE_CHECKING:
     from headstart.worker.tasks import Port
 
 LISTED = 20
-"""Statements of one revision that are kept: it may have thousands."""
+"""Statements of one revision that name an index, and are kept: it may have thousands."""
 SHOWN = 300
 """Characters of a statement that is shown among others."""
 
-_START = r"\s*(?:--[^\n]*\n\s*|/\*(?:[^*]|\*(?!/))*\*/\s*)*"
-_READS = re.compile(_START + r"(select|show|explain|set|reset|values|table)\b", re.IGNORECASE)
-# No question may come before these: SET TRANSACTION has to be first, and LOCK before the transaction's first snapshot.
-_BEFORE_SNAPSHOT = re.compile(_START + r"(set|show|reset|lock|savepoint)\b", re.IGNORECASE)
-_COMMITS = re.compile(_START + r"(commit|end)\b", re.IGNORECASE)
-_MAY_COMMIT = re.compile(r"\b(commit|end|rollback|abort)\b", re.IGNORECASE)  # somewhere in a script
-_ROLLS_BACK = re.compile(_START + r"(rollback|abort)\b", re.IGNORECASE)
-_SAVEPOINT = re.compile(_START + r"savepoint\s+([^\s;]+)", re.IGNORECASE)
-_RELEASES = re.compile(_START + r"release\s+(?:savepoint\s+)?([^\s;]+)", re.IGNORECASE)
-_ROLLS_BACK_TO = re.compile(_START + r"rollback\s+(?:\w+\s+)?to\s+(?:savepoint\s+)?([^\s;]+)", re.IGNORECASE)
-_IN_STEPS = re.compile(_START + r"(call|do)\b", re.IGNORECASE)  # a procedure may commit before it fails
 _ON_DRIVER = re.compile(rb"\.connection\b|raw_connection|dbapi|cursor")
 _ISOLATES = re.compile(rb"transaction_isolation|set\s+(local\s+)?transaction|isolation_level", re.IGNORECASE)
 _IMPORTED = re.compile(rb"\b(?:from\s+([\w.]+)\s+import|import\s+([\w.]+(?:\s*,\s*[\w.]+)*))")
-_CONTROLS = re.compile(
-    _START + r"(show|set|reset|lock|release|begin|start|commit|end|rollback|abort|vacuum|analyze)\b[^;]*;?\s*",
-    re.IGNORECASE,
-)
-_MAY_WRITE = re.compile(r"\(|\binto\b|\banalyze\b", re.IGNORECASE)
 _KNOWN = sys.stdlib_module_names | {"alembic", "sqlalchemy"}
 
 _XID = "select pg_catalog.pg_current_xact_id()::pg_catalog.text"
@@ -97,9 +81,8 @@ class Statements:
         self._sets_first = False
         self._alone = False  # the statement at work is in no transaction
         self._xid: str | None = None  # of the transaction in which it is, where that was asked
-        self._open: dict[int, list[str]] = {}  # what was executed in the transaction that is open, by backend
+        self._open: dict[int, effects.Executed] = {}  # in the transaction that is open, by backend
         self._writes: dict[int, str | None] = {}  # that it had made when the revision came to it, by backend
-        self._savepoints: list[tuple[int, str, int]] = []  # backend, name, how much had been executed then
         self._lock_timeout: str | None = None
         self.revision: str | None = None
         self.path = ""
@@ -111,12 +94,15 @@ class Statements:
         self.error: BaseException | None = None
         _PRESENT[:] = [self]
 
-    def begin(self, revision: str, path: str, *, up: bool, connection: sqlalchemy.Connection | None) -> None:
+    def begin(
+        self, revision: str, path: str, source: bytes, *, up: bool, connection: sqlalchemy.Connection | None
+    ) -> None:
         """A revision begins.
 
         Args:
             revision: its id.
             path: its file; "" for none.
+            source: of that file.
             up: whether it is applied.
             connection: on which Alembic runs it.
         """
@@ -124,8 +110,7 @@ class Statements:
         self.on_indexes, self.line, self.error = [], None, None
         self._open.clear()
         self._writes.clear()
-        self._savepoints.clear()
-        source = _with_what_it_imports(Path(path).read_bytes()) if path else b""
+        source = _with_what_it_imports(source)
         self.unheard = _ON_DRIVER.search(source) is not None
         self._sets_first = _ISOLATES.search(source) is not None  # nothing may be asked before
         if connection is not None and connection.in_transaction():  # env.py's own, or what a revision has left
@@ -155,24 +140,30 @@ class Statements:
         if self.revision is not None:
             self.line = self._calling_line()
         backend = sessions.backend_of(connection)
-        if backend is not None:
-            told = summary(statement)
-            since = self._placed(connection, backend, statement, told) if self._at_work else None
-            self._alone = since is not None
-            if builds_concurrently(statement):
-                dbapi = connection.connection.dbapi_connection
-                self._lock_timeout = asked(dbapi, _LOCK_TIMEOUT)
-                asked(dbapi, _NO_LOCK_TIMEOUT)
-            self._port.send(StatementStarted(backend=backend, statement=told, alone=since))
+        if backend is None:
+            return
+        bare = effects.without_comments(statement)
+        shown = summary(bare)
+        since = self._placed(connection, backend, bare, shown) if self._at_work else None
+        self._alone = since is not None
+        if builds_concurrently(bare):
+            dbapi = connection.connection.dbapi_connection
+            self._lock_timeout = asked(dbapi, _LOCK_TIMEOUT)
+            asked(dbapi, _NO_LOCK_TIMEOUT)
+        self._port.send(
+            StatementStarted(
+                backend=backend, statement=shown, alone=since, certain=since is not None and effects.defines(bare)
+            )
+        )
 
     @property
     def _at_work(self) -> bool:
         return self.revision is not None and not self.versioned
 
-    def _placed(self, connection: sqlalchemy.Connection, backend: int, statement: str, told: str) -> int | None:
-        """Give a statement to its transaction; if it has none, give the next transaction's id."""
+    def _placed(self, connection: sqlalchemy.Connection, backend: int, statement: str, shown: str) -> int | None:
+        """Give a statement to its transaction; if it has none, and may write, give the next transaction's id."""
         dbapi: Any = connection.connection.dbapi_connection
-        first = _BEFORE_SNAPSHOT.match(statement) is not None
+        first = effects.needs_no_snapshot(statement)
         alone = bool(getattr(dbapi, "autocommit", False))
         if backend in self._open and not sessions.in_transaction(connection):  # ended behind SQLAlchemy's back
             del self._open[backend]
@@ -180,43 +171,20 @@ class Statements:
                 asked(dbapi, "select 1")  # which begins another, by some drivers
                 alone = not sessions.in_transaction(connection)
         if alone:
-            return int(asked(dbapi, _NEXT_XID) or 1)
-        self._executing(backend, told)
+            return int(asked(dbapi, _NEXT_XID) or 1) if effects.may_write(statement) else None
+        self._open.setdefault(backend, effects.Executed()).add(statement, cut(shown, SHOWN))
         self._xid = None
-        if _COMMITS.match(statement):
+        if effects.commits(statement):
             self._committing(connection, backend, _ASSIGNED_XID)
-        elif not first and (self.unheard or _MAY_COMMIT.search(statement)) and not _ROLLS_BACK.match(statement):
+        elif effects.may_commit(statement) or (self.unheard and not first):
             self._committing(connection, backend, _XID)
         return None
-
-    def _executing(self, backend: int, statement: str) -> None:
-        """Note a statement among those of its transaction, if it may write."""
-        executed = self._open.setdefault(backend, [])
-        if (made := _SAVEPOINT.match(statement)) is not None:
-            self._savepoints.append((backend, made[1].lower(), len(executed)))
-        elif (released := _RELEASES.match(statement)) is not None:
-            del self._savepoints[self._savepoint(backend, released[1]) :]
-        elif (taken := _ROLLS_BACK_TO.match(statement)) is not None:
-            at = self._savepoint(backend, taken[1])
-            del self._savepoints[at + 1 :]
-            del executed[self._savepoints[at][2] if at < len(self._savepoints) else len(executed) :]
-        elif _CONTROLS.fullmatch(statement) or (_READS.match(statement) and not _MAY_WRITE.search(statement)):
-            return
-        elif len(executed) < LISTED:
-            executed.append(cut(statement, SHOWN))
-        elif len(executed) == LISTED:
-            executed.append("others after these")
-
-    def _savepoint(self, backend: int, name: str) -> int:
-        """Which of the savepoints is meant: the last of that name."""
-        found = [at for at, each in enumerate(self._savepoints) if each[:2] == (backend, name.lower())]
-        return found[-1] if found else len(self._savepoints)
 
     def _committing(self, connection: sqlalchemy.Connection, backend: int, query: str) -> None:
         """Tell the id of the transaction that is open: it may be committed now."""
         self._xid = asked(connection.connection.dbapi_connection, query)
         if self._xid is not None and sessions.in_transaction(connection):
-            executed = tuple(self._open.get(backend, ()))
+            executed = self._open.get(backend, effects.Executed()).statements
             self._port.send(Committing(xid=self._xid, statements=executed, unheard=self.unheard))
 
     def after(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
@@ -241,18 +209,14 @@ class Statements:
                     up=self.up,
                 )
             )
-        if "index" in statement.lower() and len(self.on_indexes) < LISTED and not _READS.match(statement):
+        if "index" in statement.lower() and len(self.on_indexes) < LISTED:
             self.on_indexes.append(statement)
 
     def failed(self, context: Any) -> None:  # noqa: ANN401  (SQLAlchemy's ExceptionContext)
         """It has failed."""
         self.error = context.sqlalchemy_exception or context.original_exception
         if context.connection is not None and not context.is_disconnect:
-            text = (context.statement or "").strip().rstrip(";")
-            in_steps = _IN_STEPS.match(text)
-            whole = (
-                ";" not in text if in_steps is None else in_steps[1].lower() == "do" and "commit" not in text.lower()
-            )
+            whole = effects.fails_whole(effects.without_comments(context.statement or ""))
             self._ended(context.connection, rolled_back=whole)
 
     def _ended(self, connection: sqlalchemy.Connection, *, rolled_back: bool = False) -> None:

@@ -1,0 +1,122 @@
+"""What a statement may do to the database and to the transaction that it is in, judged by its first words.
+
+It need not be exact where the server is asked afterwards: see `statements`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_COMMENTS = re.compile(r"\A\s*(?:--[^\n]*(?:\n\s*|$)|/\*(?:[^*]|\*(?!/))*\*/\s*)*")
+_COMMITS = re.compile(r"(commit|end)\b", re.IGNORECASE)
+_MAY_COMMIT = re.compile(r"\b(commit|end|rollback|abort)\b", re.IGNORECASE)  # somewhere in a script
+_ROLLS_BACK = re.compile(r"(rollback|abort)\b", re.IGNORECASE)
+# No question may come before these: SET TRANSACTION has to be first, and LOCK before the transaction's first snapshot.
+_BEFORE_SNAPSHOT = re.compile(r"(set|show|reset|lock|savepoint)\b", re.IGNORECASE)
+_IN_STEPS = re.compile(r"(call|do)\b", re.IGNORECASE)  # a procedure may commit before it fails
+_CONTROLS = re.compile(
+    r"(show|set|reset|lock|savepoint|release|begin|start|commit|end|rollback|abort|vacuum|analyze|checkpoint|discard"
+    r"|create\s+(?:local\s+|global\s+)?temp(?:orary)?\b(?!.*\bas\b))\b[^;]*;?\s*",
+    re.IGNORECASE | re.DOTALL,
+)
+_READS = re.compile(
+    r"(select|explain|values|table|with|create\s+(?:local\s+|global\s+)?temp(?:orary)?)\b", re.IGNORECASE
+)
+_CHANGES_ROWS = re.compile(r"\b(into|insert|update|delete|merge)\b", re.IGNORECASE)
+_MAY_WRITE = re.compile(r"\(|\binto\b|\banalyze\b", re.IGNORECASE)
+_SAVEPOINT = re.compile(r"savepoint\s+([^\s;]+)", re.IGNORECASE)
+_RELEASES = re.compile(r"release\s+(?:savepoint\s+)?([^\s;]+)", re.IGNORECASE)
+_ROLLS_BACK_TO = re.compile(r"rollback\s+(?:\w+\s+)?to\s+(?:savepoint\s+)?([^\s;]+)", re.IGNORECASE)
+
+LISTED = 20
+"""Statements of one transaction that are kept: it may have thousands."""
+
+
+def without_comments(statement: str) -> str:
+    """A statement from its first word on. All that is asked here is asked of that."""
+    return _COMMENTS.sub("", statement, count=1)
+
+
+def commits(statement: str) -> bool:
+    """Whether it is COMMIT."""
+    return _COMMITS.match(statement) is not None
+
+
+def may_commit(statement: str) -> bool:
+    """Whether it may hold COMMIT, among others."""
+    return _MAY_COMMIT.search(statement) is not None and _ROLLS_BACK.match(statement) is None
+
+
+def needs_no_snapshot(statement: str) -> bool:
+    """Whether it may have to come before anything that takes a snapshot."""
+    return _BEFORE_SNAPSHOT.match(statement) is not None
+
+
+def fails_whole(statement: str) -> bool:
+    """Whether nothing of it stays when it fails."""
+    text = statement.strip().rstrip(";")
+    in_steps = _IN_STEPS.match(text)
+    return ";" not in text if in_steps is None else in_steps[1].lower() == "do" and "commit" not in text.lower()
+
+
+def may_write(statement: str) -> bool:
+    """Whether it may leave something in the database: a read may call a function that does."""
+    return _CONTROLS.fullmatch(statement) is None and (
+        _READS.match(statement) is None or _MAY_WRITE.search(statement) is not None
+    )
+
+
+def writes(statement: str) -> bool:
+    """Whether it does so for certain, where there is something to write."""
+    return _READS.match(statement) is None or _CHANGES_ROWS.search(statement) is not None
+
+
+def defines(statement: str) -> bool:
+    """Whether it leaves something wherever it succeeds: it changes more than rows, of which there may be none."""
+    return writes(statement) and _CHANGES_ROWS.search(statement) is None
+
+
+class _Savepoint(NamedTuple):
+    name: str
+    executed: int
+
+
+class Executed:
+    """What was executed in one transaction, and may have written. What a savepoint takes back is not in it."""
+
+    def __init__(self) -> None:
+        self._savepoints: list[_Savepoint] = []
+        self._noted: list[tuple[str, bool]] = []  # what is shown, and whether it has written for certain
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """Those that have written for certain; where none has, all that may have."""
+        certain = tuple(shown for shown, certain in self._noted if certain)
+        return certain or tuple(shown for shown, _ in self._noted)
+
+    def add(self, statement: str, shown: str) -> None:
+        """Note one.
+
+        Args:
+            statement: from its first word on.
+            shown: what is kept of it.
+        """
+        if (made := _SAVEPOINT.match(statement)) is not None:
+            self._savepoints.append(_Savepoint(made[1].lower(), len(self._noted)))
+        elif (released := _RELEASES.match(statement)) is not None:
+            del self._savepoints[self._last(released[1]) :]
+        elif (taken := _ROLLS_BACK_TO.match(statement)) is not None:
+            at = self._last(taken[1])
+            if at < len(self._savepoints):
+                del self._noted[self._savepoints[at].executed :]
+            del self._savepoints[at + 1 :]
+        elif may_write(statement):
+            certain = writes(statement)
+            alike = sum(each is certain for _, each in self._noted)
+            if alike <= LISTED:
+                self._noted.append((shown if alike < LISTED else "others after these", certain))
+
+    def _last(self, name: str) -> int:
+        found = [at for at, each in enumerate(self._savepoints) if each.name == name.lower()]
+        return found[-1] if found else len(self._savepoints)
