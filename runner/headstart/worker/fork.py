@@ -9,65 +9,80 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
+from collections import deque
 from typing import TYPE_CHECKING
 
 from headstart.worker.messages import Started, StatementEnded, StatementStarted, decode_message, encode
 
 if TYPE_CHECKING:
-    import socket
-
     from structlog.typing import FilteringBoundLogger
 
     from headstart.worker.messages import Message, More, Task
 
 ENDED = 2.0
 """Seconds that a process gets for what env.py has registered with atexit."""
+PAUSE = 0.005
+"""Seconds between two looks at what may come by the thousand: word of statements, and lines of output.
 
-_LONGEST_LINE = 64 * 1024 * 1024
+To wake a process that waits costs the one that writes to it as much as a small statement takes in the server.
+"""
+
 _LONGEST_OUTPUT = 64 * 1024  # bytes of a line of stdout; the rest is another line
 _MOST_OUTPUT = 4 * 1024 * 1024  # bytes of a fork's stdout and stderr that are logged
 
 
 class Fork:
-    """One fork of the worker: its socket, and what it writes."""
+    """One fork of the worker: its socket, and what it writes.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, output: Output) -> None:
-        self._reader = reader
-        self._writer = writer
+    Args:
+        channel: the socket.
+        output: what it writes.
+    """
+
+    def __init__(self, channel: socket.socket, output: Output) -> None:
+        channel.setblocking(False)
+        self._channel = channel
         self._output = output
+        self._loop = asyncio.get_running_loop()
+        self._rest = bytearray()  # the beginning of a line
+        self._lines: deque[bytearray] = deque()
         self.pid = 0
 
-    @classmethod
-    async def over(cls, channel: socket.socket, out: int, err: int, log: FilteringBoundLogger) -> Fork:
-        """Talk to one that the worker has made.
-
-        Args:
-            channel: the socket.
-            out: the pipe of its stdout.
-            err: the pipe of its stderr.
-            log: gets what it writes.
-        """
-        output = Output({out: "stdout", err: "stderr"}, log)
-        reader, writer = await asyncio.open_connection(sock=channel, limit=_LONGEST_LINE)
-        return cls(reader, writer, output)
-
-    def send(self, message: Task | More) -> None:
+    async def send(self, message: Task | More) -> None:
         """Give it something to do."""
-        self._writer.write(encode(message))
+        with contextlib.suppress(ConnectionError):  # then there is no answer either
+            await self._loop.sock_sendall(self._channel, encode(message))
 
     async def receive(self) -> Message | None:
         """The next message; None when the socket has closed."""
         while True:
-            try:
-                line = await self._reader.readline()
-            except ConnectionError:
-                line = b""
-            message = decode_message(line) if line.endswith(b"\n") else None
-            if not isinstance(message, StatementStarted | StatementEnded):  # nothing is logged of these
+            if not self._lines and not await self._read():
+                self._output.drain()
+                return None
+            if not self._lines:
+                continue
+            message = decode_message(self._lines.popleft())
+            if isinstance(message, StatementStarted | StatementEnded):
+                if not self._lines:
+                    await asyncio.sleep(PAUSE)
+            else:  # what was written before it is logged before it
                 self._output.drain()
             if not isinstance(message, Started):
                 return message
             self.pid = message.pid
+
+    async def _read(self) -> bool:
+        """Whether there was something to read."""
+        try:
+            data = await self._loop.sock_recv(self._channel, 256 * 1024)
+        except ConnectionError:
+            return False
+        self._rest += data
+        if b"\n" in data:
+            *lines, self._rest = self._rest.split(b"\n")
+            self._lines.extend(lines)
+        return bool(data)
 
     def signal(self, signum: signal.Signals) -> None:
         """To the fork, and all that env.py has started."""
@@ -78,15 +93,15 @@ class Fork:
     def leave(self) -> None:
         """There are no more tasks."""
         with contextlib.suppress(OSError):
-            self._writer.write_eof()
+            self._channel.shutdown(socket.SHUT_WR)
 
     async def ended(self) -> None:
         """Wait until it has ended; log what it has written until then."""
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(ENDED):
-                while await self._reader.read(4096):
-                    pass
-        self._writer.close()
+                while await self._read():
+                    self._lines.clear()
+        self._channel.close()
         self._output.close()
 
 
@@ -102,7 +117,7 @@ class Output:
         self._loop = asyncio.get_running_loop()
         for pipe in pipes:
             os.set_blocking(pipe, False)
-            self._loop.add_reader(pipe, self._read, pipe)
+            self._listen(pipe)
 
     def drain(self) -> None:
         """Log what has been written so far."""
@@ -110,21 +125,31 @@ class Output:
             while self._read(pipe):
                 pass
 
-    def _read(self, pipe: int) -> bool:
+    def _listen(self, pipe: int) -> None:
+        if pipe in self._pipes:
+            self._loop.add_reader(pipe, self._readable, pipe)
+
+    def _readable(self, pipe: int) -> None:
+        if self._read(pipe) < _LONGEST_OUTPUT:  # it is no flood
+            self._loop.remove_reader(pipe)
+            self._loop.call_later(PAUSE, self._listen, pipe)
+
+    def _read(self, pipe: int) -> int:
+        """How many bytes there were."""
         try:
             data = os.read(pipe, _LONGEST_OUTPUT)
         except BlockingIOError:
-            return False
+            return 0
         if not data:
             self._end(pipe)
-            return False
+            return 0
         *lines, rest = (self._rest[pipe] + data).split(b"\n")
         if len(rest) >= _LONGEST_OUTPUT:
             lines, rest = [*lines, rest], b""
         self._rest[pipe] = rest
         for line in lines:
             self._line(pipe, line)
-        return True
+        return len(data)
 
     def _line(self, pipe: int, line: bytes) -> None:
         if self._logged > _MOST_OUTPUT:

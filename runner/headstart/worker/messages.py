@@ -440,7 +440,7 @@ def decode_task(line: bytes) -> Task | More:
     return _TASKS.decode(line)
 
 
-def decode_message(line: bytes) -> Message:
+def decode_message(line: bytes | bytearray) -> Message:
     """What the worker has sent."""
     return _MESSAGES.decode(line)
 

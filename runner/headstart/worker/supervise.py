@@ -19,7 +19,7 @@ import asyncpg
 
 from headstart.errors import HeadstartError
 from headstart.process import Finished as EndedProcess
-from headstart.worker.fork import ENDED, Fork
+from headstart.worker.fork import ENDED, Fork, Output
 from headstart.worker.messages import (
     DESCRIPTORS_CLOSED,
     Connected,
@@ -222,14 +222,18 @@ class Process:
         """
         self.backends.clear()
         if self._fork is None:
-            self._fork = await Fork.over(*self._worker.fork(), self._log)
-        self._fork.send(task)
+            self._fork = self._forked()
+        await self._fork.send(task)
         return await self._answer(hear)
+
+    def _forked(self) -> Fork:
+        channel, out, err = self._worker.fork()
+        return Fork(channel, Output({out: "stdout", err: "stderr"}, self._log))
 
     async def more(self, more: More, hear: Hear | None = None) -> Any:  # noqa: ANN401  (as `do`)
         """Go on with an interactive task. As `do`."""
         assert self._fork is not None  # noqa: S101  (it is at work)
-        self._fork.send(more)
+        await self._fork.send(more)
         return await self._answer(hear)
 
     async def _answer(self, hear: Hear | None) -> Any:  # noqa: ANN401  (as `do`)
