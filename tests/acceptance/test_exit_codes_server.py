@@ -101,7 +101,7 @@ def test_20_lost_while_waiting_for_the_lock(
         )
         last = ended(process.finish(), 20)
     assert "while waiting for the migration lock" in last["error"]
-    assert last["sqlstate"] in {"57P01", None}
+    assert last["sqlstate"] in {"57P01", "08003", None}  # the server's word, asyncpg's, or the end of the stream
     assert fingerprint(any_database) == before
 
 
