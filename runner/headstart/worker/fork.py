@@ -57,11 +57,10 @@ class Fork:
     async def receive(self) -> Message | None:
         """The next message; None when the socket has closed."""
         while True:
-            if not self._lines and not await self._read():
-                self._output.drain()
-                return None
-            if not self._lines:
-                continue
+            while not self._lines:
+                if not await self._read():
+                    self._output.drain()
+                    return None
             message = decode_message(self._lines.popleft())
             if isinstance(message, StatementStarted | StatementEnded):
                 if not self._lines:

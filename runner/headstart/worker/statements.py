@@ -38,8 +38,10 @@ LISTED = 20
 SHOWN = 300
 """Characters of a statement that is shown among others."""
 
-_ON_DRIVER = re.compile(rb"\.connection\b|raw_connection|dbapi|cursor")
-_ISOLATES = re.compile(rb"transaction_isolation|set\s+(local\s+)?transaction|isolation_level", re.IGNORECASE)
+# What a revision's source holds, in lower case and with single spaces, where it works on the driver's own connection,
+# or has to have the first word in a transaction.
+_ON_DRIVER = (b".connection", b"raw_connection", b"dbapi", b"cursor")
+_ISOLATES = (b"transaction_isolation", b"isolation_level", b"set transaction", b"set local transaction")
 _IMPORTED = re.compile(rb"\b(?:from\s+([\w.]+)\s+import|import\s+([\w.]+(?:\s*,\s*[\w.]+)*))")
 _KNOWN = sys.stdlib_module_names | {"alembic", "sqlalchemy"}
 
@@ -110,9 +112,9 @@ class Statements:
         self.on_indexes, self.line, self.error = [], None, None
         self._open.clear()
         self._writes.clear()
-        source = _with_what_it_imports(source)
-        self.unheard = _ON_DRIVER.search(source) is not None
-        self._sets_first = _ISOLATES.search(source) is not None  # nothing may be asked before
+        words = b" ".join(_with_what_it_imports(source).lower().split())
+        self.unheard = any(each in words for each in _ON_DRIVER)
+        self._sets_first = any(each in words for each in _ISOLATES)  # nothing may be asked before
         if connection is not None and connection.in_transaction():  # env.py's own, or what a revision has left
             self.begun(connection)
 
