@@ -390,11 +390,11 @@ op.execute("select pg_sleep(60)")""",
 
 def test_beside_what_others_commit(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
     """What may have been committed, or by another session, is not said to be certain; what was, is."""
-    script(any_database, "create table w (a int)")
+    script(any_database, "create table w (a int); insert into w values (2)")
     project.revision(
         "a1",
         body="""with op.get_context().autocommit_block():
-    op.execute("update w set a = 1 from pg_sleep(0.5) where a = 0")
+    op.execute("update w set a = 1 where (select pg_sleep(0.5) is null)")
     op.execute("create table t (a int)")
 op.execute("select 1/0")""",
     )
