@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.dialects import postgresql
 
+from acceptance.checks import ended
 from support.env_files import ENV_FILES, EnvFile, built, left_behind, prepared
 from support.postgres import database_of, psql, script
 from support.process import environment
@@ -76,6 +77,30 @@ def test_down(
     assert left_behind(ours) == left_behind(alembics), done
     assert recorded(ours, f"{env_file.schema}.alembic_version") == ["b2"]
     any_server.drop_database(ours)
+
+
+DRY = """\
+import os
+from alembic import context
+from sqlalchemy import create_engine
+
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg2:")
+with create_engine(url).connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction() as transaction:
+        context.run_migrations()
+        transaction.rollback()
+"""
+
+
+def test_a_dry_run_of_env_py(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """An env.py that takes back what it has run is obeyed, and the run does not call the database ready."""
+    project = built(tmp_path / "project", EnvFile(DRY))
+    before = left_behind(any_database)
+    run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
+    last = ended(run, 80)
+    assert (last["applied"], last["revision_after"], last["pending"]) == ([], "base", ["a1", "b2", "c3"])
+    assert left_behind(any_database) == before
 
 
 WRITES = """\

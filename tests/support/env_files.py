@@ -373,6 +373,90 @@ ENV_FILES: Mapping[str, EnvFile] = {
             migrate(connection, transaction_per_migration=True)
         """
     ),
+    "more in its transaction": _env(
+        """
+        with create_engine(address("psycopg2")).connect() as connection:
+            context.configure(connection=connection)
+            with context.begin_transaction():
+                context.run_migrations()
+                connection.execute(text("insert into account values (3, 'more') on conflict do nothing"))
+        """
+    ),
+    "looks at what it has made": _env(
+        """
+        with create_engine(address("psycopg")).connect() as connection:
+            migrate(connection)
+            print(connection.execute(text("select count(*) from account")).scalar())
+        """
+    ),
+    "SET LOCAL by the driver": _env(
+        """
+        with create_engine(address("psycopg2")).connect() as connection:
+            context.configure(connection=connection, version_table_schema="app")
+            with context.begin_transaction():
+                connection.connection.cursor().execute("set local search_path to app, public")
+                context.run_migrations()
+        """,
+        schema="app",
+    ),
+    "a state that it uses up": _env(
+        """
+        from app.state import schemas
+
+        schema = schemas.pop()
+        options = {"options": f"-csearch_path={schema}"}
+        with create_engine(address("psycopg2"), connect_args=options).connect() as connection:
+            migrate(connection, version_table_schema=schema)
+        """,
+        schema="app",
+        files={"app/__init__.py": "", "app/state.py": 'schemas = ["boot", "app"]\n'},
+    ),
+    "a table of its own in the app's metadata": _env(
+        """
+        import sqlalchemy
+        from app.models import metadata
+
+        sqlalchemy.Table("audit", metadata, sqlalchemy.Column("a", sqlalchemy.Integer))
+        with create_engine(address("psycopg2")).connect() as connection:
+            migrate(connection)
+        """,
+        files={
+            "app/__init__.py": "",
+            "app/models.py": "import sqlalchemy\n\nmetadata = sqlalchemy.MetaData()\n",
+        },
+    ),
+    "a connection class of its own": _env(
+        """
+        import psycopg2.extensions
+
+        class Connection(psycopg2.extensions.connection):
+            pass
+
+        engine = create_engine(address("psycopg2"), connect_args={"connection_factory": Connection})
+        with engine.connect() as connection:
+            migrate(connection)
+        """
+    ),
+    "what it was called for": _env(
+        """
+        import sys
+
+        if "upgrade" in sys.argv:
+            assert context.config.cmd_opts.cmd[0].__name__ == "upgrade"
+            assert "c3" in context.get_revision_argument()
+        with create_engine(address("psycopg2")).connect() as connection:
+            migrate(connection)
+        """
+    ),
+    "sys.exit(0) at its end": _env(
+        """
+        import sys
+
+        with create_engine(address("psycopg2")).connect() as connection:
+            migrate(connection)
+        sys.exit(0)
+        """
+    ),
     "the app's engine": _env(
         """
         from app.database import Base, engine

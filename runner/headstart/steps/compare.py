@@ -19,10 +19,13 @@ from headstart.plan import Plan, decide
 from headstart.run import spell
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headstart.graph import Graph
     from headstart.history import History
     from headstart.readiness import Ready
     from headstart.run import Run
+    from headstart.worker import messages
     from headstart.worker.messages import Access, Place, Planned, Step
     from headstart.worker.supervise import Process, TaskFailedError, WorkerLostError
 
@@ -211,6 +214,7 @@ async def ask(
     up: bool = True,
     strict: bool = True,
     target: str | None = None,
+    place: Place | None = None,
 ) -> Comparison:
     """The same comparison by env.py itself, in the worker.
 
@@ -223,6 +227,7 @@ async def ask(
         up: whether the way goes up.
         strict: refuse a history that does not fit what is recorded.
         target: the run's own when left out; "" to ask for what is recorded alone.
+        place: where env.py had its version table when it was asked before in this run.
 
     Returns:
         Undetermined where env.py insists on writing, and may not.
@@ -232,45 +237,62 @@ async def ask(
         DatabaseUnknownError: as `compare` (72).
         ConfigurationError: env.py cannot be run, or reaches another database (10).
     """
-    from headstart.steps.connect import environ_of
     from headstart.steps.watch import Watch
-    from headstart.worker import messages
     from headstart.worker.supervise import TaskFailedError, WorkerLostError
 
     planned: list[Planned] = []
+    wanted = run.settings.target if target is None else target or None
+    task = _question(run, found, access, wanted if found.graph is None or strict else None, up=up)
+
+    async def again() -> Comparison:
+        return await ask(run, ready, found, process, access, up=up, strict=strict, target=target, place=place)
+
+    watch = Watch(process, ready.connection, patience=0, log=run.log)
+    try:
+        with run.timed("load"):
+            await watch.over(task, _noting(run, planned))
+    except (asyncio.CancelledError, InterruptedMigrationError):
+        await process.stop(ready.connection)
+        raise
+    except TaskFailedError as error:
+        if not process.fresh:  # env.py may not bear to be run twice in one process
+            return await again()
+        if error.failed.error == EnvironmentWritesError.__name__ and access.read_only:
+            return Undetermined(reason=error.failed.message)
+        raise failure(error) from error
+    except WorkerLostError as error:
+        raise _ended(error) from error
+    if len(planned) != 1:
+        raise _ended(None)
+    if not process.fresh and place is not None and not planned[0].place.is_like(place):
+        process.leave()
+        return await again()
+    return await _judged(run, ready, found, planned[0], strict=strict, wanted=wanted)
+
+
+def _noting(run: Run, planned: list[Planned]) -> Callable[[object], None]:
+    from headstart.worker import messages
 
     def hear(message: object) -> None:
         if isinstance(message, messages.Planned):
             planned.append(message)
             run.found(message.recorded)
 
-    wanted = run.settings.target if target is None else target or None
-    task = messages.Plan(
+    return hear
+
+
+def _question(run: Run, found: History, access: Access, target: str | None, *, up: bool) -> messages.Plan:
+    from headstart.steps.connect import environ_of
+    from headstart.worker import messages
+
+    return messages.Plan(
         project=found.project,
         access=access,
         options=run.options,
         environ=environ_of(run),
-        target=None if found.graph is not None and not strict else wanted,
+        target=target,
         up=up,
     )
-    watch = Watch(process, ready.connection, patience=0, log=run.log)
-    with run.timed("load"):
-        try:
-            await watch.over(task, hear)
-        except (asyncio.CancelledError, InterruptedMigrationError):
-            await process.stop(ready.connection)
-            raise
-        except TaskFailedError as error:
-            if planned and strict and found.graph is not None:  # say it in our own words where the files tell
-                await _decided(run, ready, planned[-1].recorded, found.graph, _name(planned[-1].place))
-            if error.failed.error == EnvironmentWritesError.__name__ and access.read_only:
-                return Undetermined(reason=error.failed.message)
-            raise failure(error) from error
-        except WorkerLostError as error:
-            raise _ended(error) from error
-        if len(planned) != 1:
-            raise _ended(None)
-        return await _judged(run, ready, found, planned[0], strict=strict, wanted=wanted)
 
 
 async def _judged(

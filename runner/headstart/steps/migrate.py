@@ -117,6 +117,7 @@ class _Migration:
         self._committed = Committed()
         self._invalid: frozenset[str] = frozenset()
         self._on_indexes: list[str] = []
+        self._begun = False  # a revision, in the present attempt
         self._current: str | None = None
         self._began = 0.0
         self._watch: Watch | None = None
@@ -142,16 +143,20 @@ class _Migration:
             access=self._access,
             options=self._run.options,
             environ=environ_of(self._run),
+            target=self._run.settings.target,
             before=self._before,
+            place=self._plan.place,
             steps=tuple(Wanted(revision=step.revision, up=self._up) for step in self._left),
             one_transaction=bool(self._plan.one_transaction),
             ledger=self._book,
         )
-        self._current, self._committed = None, Committed()
+        self._current, self._committed, self._begun = None, Committed(), False
         try:
             watch = self._watch = self._watching()
             recorded = await watch.over(task, self._hear)
         except TaskFailedError as error:
+            if not (self._process.fresh or self._begun):  # env.py may not bear to be run twice in one process
+                return await self.attempt()
             await self._look()
             raise await self._failed(error) from error
         except (WorkerLostError, InterruptedMigrationError) as error:
@@ -178,6 +183,7 @@ class _Migration:
             case Planned():
                 self._place = message.place
             case RevisionStarted():
+                self._begun = True
                 self._current, self._began = message.revision, time.monotonic()
                 if self._watch is not None:
                     self._watch.revision = message.revision

@@ -40,6 +40,7 @@ class Work:
         self._found = found
         self._process = process
         self._access = proof
+        self._place: Place | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -78,7 +79,10 @@ class Work:
             Undetermined where env.py insists on writing.
         """
         reading = msgspec.structs.replace(self._access, work_key=None, read_only=True)
-        return await ask(self._run, self._ready, self._found, self._process, reading, strict=strict, target=target)
+        found = await ask(self._run, self._ready, self._found, self._process, reading, strict=strict, target=target)
+        if not isinstance(found, Undetermined):
+            self._place = found.place
+        return found
 
     async def plan(self, *, up: bool = True, strict: bool = True, target: str | None = None) -> UpToDate | Pending:
         """What is pending, by env.py's and Alembic's own word; nothing when another runner has done it meanwhile.
@@ -95,7 +99,15 @@ class Work:
         """
         run = self._run
         found = await ask(
-            run, self._ready, self._found, self._process, self._access, up=up, strict=strict, target=target
+            run,
+            self._ready,
+            self._found,
+            self._process,
+            self._access,
+            up=up,
+            strict=strict,
+            target=target,
+            place=self._place,
         )
         assert not isinstance(found, Undetermined)  # noqa: S101  (it may write)
         if isinstance(found, Pending):

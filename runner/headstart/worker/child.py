@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -130,7 +131,8 @@ class _Nursery:
             from headstart.worker.tasks import serve
 
             serve(channel)
-            atexit._run_exitfuncs()  # noqa: SLF001  (what Python itself calls at its end)
+            threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  (as the next: what Python itself calls at its end)
+            atexit._run_exitfuncs()  # noqa: SLF001
         except BaseException:  # noqa: BLE001  (a bug of ours: the supervisor shows it)
             sys.excepthook(*sys.exc_info())
             os._exit(1)

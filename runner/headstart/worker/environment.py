@@ -7,10 +7,13 @@ Context'.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alembic.config import CommandLine
 from alembic.runtime.environment import EnvironmentContext
 
 from headstart.errors import ConfigurationError, VerificationFailedError
@@ -21,7 +24,7 @@ from headstart.worker.messages import Place, Planned
 from headstart.worker.statements import Statements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext, RevisionStep
@@ -38,6 +41,8 @@ from (select pg_catalog.to_regclass({name})::pg_catalog.oid) found (oid)
 left join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) found.oid
 left join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
 """
+
+_SHARES = "env.py executes statements in the transaction in which it runs the migrations, or ends it"
 
 _READ: dict[object, ScriptDirectory] = {}  # by what the revision files may look at; no more than one
 
@@ -62,19 +67,31 @@ class Environment:
         task: says for which project, database and options.
         port: the supervisor.
         work: whether revisions are run.
+        verb: of Alembic's that does the same.
+        target: what it is given.
     """
 
-    def __init__(self, task: Any, port: Port, *, work: bool) -> None:  # noqa: ANN401  (one of the tasks)
+    def __init__(
+        self,
+        task: Any,  # noqa: ANN401  (one of the tasks)
+        port: Port,
+        *,
+        work: bool,
+        verb: str = "upgrade",
+        target: str = "head",
+    ) -> None:
         sessions.begin(task.access, port, work=work)
         dsn = None if task.access is None else task.access.dsn
-        self.config = project.configure(task.project, dsn, task.options)
+        self.config = project.configure(task.project, dsn, {**commanded(verb, target), **task.options})
         self.directory = _directory(task, self.config)
         self.statements = Statements(port, whole=getattr(task, "statements", False))
         self.ran = 0
         self._work = work
+        self._executed = 0  # statements, when the migrations had been run
         self._single = getattr(task, "one_transaction", False)
         self._external = ""
         self._tag = task.options.get("tag")
+        self._verb, self._target = verb, target
 
     def run(
         self,
@@ -90,15 +107,18 @@ class Environment:
             applied: Alembic's `on_version_apply`: called in each step's transaction, before its commit.
             options: for EnvironmentContext: dont_mutate, purge.
         """
-        environment = EnvironmentContext(self.config, self.directory, fn=feed, tag=self._tag, **options)
-        run_migrations = environment.run_migrations
+        sys.argv[1:] = [self._verb, self._target]
+        environment = EnvironmentContext(
+            self.config, self.directory, fn=feed, tag=self._tag, destination_rev=self._target, **options
+        )
+        run_migrations, begin_transaction = environment.run_migrations, environment.begin_transaction
 
         def ours(given: dict[str, Any]) -> dict[str, Any]:
             connection: Any = given.get("connection")
             if hasattr(connection, "in_transaction"):  # Alembic itself refuses an engine
                 sessions.require_ours(connection)
                 self._external = "env.py configures Alembic inside a transaction" if connection.in_transaction() else ""
-            if not self._single:
+            if self._work and not self._single:
                 given["transaction_per_migration"] = True
             given = in_schema(given)
             if applied is not None:
@@ -110,23 +130,14 @@ class Environment:
             return past_ledger(given)
 
         def run(**given: Any) -> None:  # noqa: ANN401  (run_migrations' own)
-            self.ran += 1
-            if self.ran > 1:
-                raise ConfigurationError(
-                    f"{self.directory.dir}/env.py runs context.run_migrations() more than once",
-                    hint="one env.py for one database is supported: give each database a configuration of its own",
-                )
-            context = environment.get_context()
-            if (
-                not self._external
-                and context.connection is not None
-                and self.statements.since_commit(context.connection)
-            ):
-                self._external = "env.py executes statements in the transaction in which it runs the migrations"
+            self._about_to_run(environment.get_context())
             run_migrations(**given)
+            self._executed = self.statements.executed
 
         configured(environment, ours)
         environment.run_migrations = run  # type: ignore[method-assign]  # as in `configured`
+        if not self._work:
+            environment.begin_transaction = lambda: self._transaction(begin_transaction(), environment)  # type: ignore[method-assign]
         with environment:
             self.directory.run_env()
         if not self.ran:
@@ -134,6 +145,33 @@ class Environment:
                 f"{self.directory.dir}/env.py never ran context.run_migrations()",
                 hint="see why env.py skips it, or which exception it swallows",
             )
+
+    def _about_to_run(self, context: MigrationContext) -> None:
+        self.ran += 1
+        if self.ran > 1:
+            raise ConfigurationError(
+                f"{self.directory.dir}/env.py runs context.run_migrations() more than once",
+                hint="one env.py for one database is supported: give each database a configuration of its own",
+            )
+        connection = context.connection
+        if connection is not None and (
+            self.statements.since_commit(connection) or sessions.in_driver_transaction(connection)
+        ):
+            self._external = self._external or _SHARES
+
+    @contextlib.contextmanager
+    def _transaction(
+        self, begun: contextlib.AbstractContextManager[Any], environment: EnvironmentContext
+    ) -> Iterator[Any]:
+        """env.py's own transaction; where nothing is run, see whether more happens in it than the migrations."""
+        with begun as transaction:
+            try:
+                yield transaction
+            finally:
+                connection = environment.get_context().connection
+                ended = transaction is not None and connection is not None and not connection.in_transaction()
+                if self.ran and (ended or self.statements.executed > self._executed):
+                    self._external = self._external or _SHARES
 
     def planned(self, heads: tuple[str, ...], context: MigrationContext, steps: list[RevisionStep]) -> Planned:
         """What is reported before anything is run."""
@@ -149,6 +187,11 @@ class Environment:
     def one_transaction(self) -> str:
         """Why all revisions share one transaction; "" if each may have its own."""
         return self._external
+
+
+def commanded(verb: str, target: str) -> dict[str, Any]:
+    """What Alembic's own command line leaves in `cmd_opts`, without what nobody has given."""
+    return {**vars(CommandLine(prog="alembic").parser.parse_args([verb, "--", target])), "x": None}
 
 
 def configured(environment: EnvironmentContext, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -99,7 +99,9 @@ class Migrate(_Task, frozen=True, kw_only=True):
     """Run env.py, and have Alembic apply or revert these revisions.
 
     Args:
+        target: in Alembic's words.
         before: what has to be recorded when it begins.
+        place: where env.py's version table has to be; None for wherever it is.
         steps: in the order in which they are run.
         one_transaction: leave env.py's own choice of transactions alone.
         ledger: write a row for each revision; None for none.
@@ -107,7 +109,9 @@ class Migrate(_Task, frozen=True, kw_only=True):
         interactive: when the steps are done, ask for more instead of ending.
     """
 
+    target: str = "head"
     before: tuple[str, ...] | None = None
+    place: Place | None = None
     steps: tuple[Wanted, ...] = ()
     one_transaction: bool = False
     ledger: Ledger | None = None
@@ -247,9 +251,13 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     oid: int | None = None
     user: str = ""
 
+    def is_like(self, other: Place) -> bool:
+        """Whether it is the same table, made or not."""
+        return (self.table, self.schema) == (other.table, other.schema)
+
 
 class Planned(_Message, frozen=True, kw_only=True):
-    """What is recorded, where, and what is to be run; sent when env.py calls run_migrations().
+    """What is recorded, where, and what is to be run.
 
     Args:
         recorded: what the version table holds.

@@ -7,6 +7,8 @@ import gc
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from headstart.errors import (
     BrokenHistoryError,
     ConfigurationError,
@@ -18,7 +20,7 @@ from headstart.ledger.writer import THERE, Writer, source_of
 from headstart.worker import failure, project, sessions
 from headstart.worker.environment import Environment
 from headstart.worker.failure import Reported
-from headstart.worker.messages import MOVED, Failed, Idle, More, Place, RevisionApplied, RevisionStarted
+from headstart.worker.messages import MOVED, Failed, Idle, More, Place, Planned, RevisionApplied, RevisionStarted
 from headstart.worker.statements import asked
 
 if TYPE_CHECKING:
@@ -33,21 +35,28 @@ if TYPE_CHECKING:
 
 def plan(task: messages.Plan, port: Port) -> None:
     """Report what is recorded, where, and the way to the target; change nothing."""
-    environment = Environment(task, port, work=False)
+    verb = "upgrade" if task.up else "downgrade"
+    environment = Environment(task, port, work=False, verb=verb, target=task.target or "heads")
+    planned: Planned | None = None
 
     def look(heads: tuple[str, ...], context: MigrationContext) -> list[RevisionStep]:
+        nonlocal planned
         project.read(environment.directory)
         steps: list[RevisionStep] = []
         if task.target is not None:
             _require_known(environment.directory, heads, task.target)
             steps = project.steps_to(environment.directory, task.target, heads, up=task.up)
-        port.send(environment.planned(heads, context, steps))
+        planned = environment.planned(heads, context, steps)
         return []
 
     try:
         environment.run(look, dont_mutate=True)
-    except BaseException as error:
-        raise _reported(error, environment) from error
+    except (Exception, SystemExit) as error:
+        # What follows the migrations in env.py may need what they make.
+        if planned is None or isinstance(error, HeadstartError):
+            raise _reported(error, environment) from error
+    assert planned is not None  # noqa: S101  (env.py has run the migrations)
+    port.send(msgspec.structs.replace(planned, one_transaction=environment.one_transaction))
 
 
 def _require_known(directory: ScriptDirectory, recorded: tuple[str, ...], target: str) -> None:
@@ -69,12 +78,14 @@ def _require_known(directory: ScriptDirectory, recorded: tuple[str, ...], target
 
 def migrate(task: messages.Migrate, port: Port) -> list[str]:
     """Have Alembic run the steps, and report each. Gives what is recorded at the end, by Alembic's own account."""
-    environment = Environment(task, port, work=True)
+    verb = "downgrade" if task.steps and not task.steps[0].up else "upgrade"
+    environment = Environment(task, port, work=True, verb=verb, target=task.target)
     work = _Work(task, port, environment)
     try:
         environment.run(work.feed, applied=work.applied)
     except BaseException as error:
-        raise _reported(error, environment, work) from error
+        if not (work.done and isinstance(error, SystemExit) and not error.code):  # env.py ends as a program does
+            raise _reported(error, environment, work) from error
     if not work.done:
         raise _reported(work.swallowed(), environment, work)
     return sorted(work.recorded)
@@ -108,6 +119,8 @@ class _Work:
         self._writer = _writer(task.ledger, planned.place)
         if task.before is not None and set(heads) != set(task.before):
             raise _moved(f"the database is at {', '.join(sorted(heads)) or 'base'} by now")
+        if task.place is not None and not planned.place.is_like(task.place):
+            raise _moved(f"env.py's version table is {planned.place.table} in schema {planned.place.schema} by now")
         if planned.one_transaction and not task.one_transaction:
             raise _moved(planned.one_transaction)
         for step in steps:
@@ -185,7 +198,9 @@ class _Work:
 
 def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
     """Write the version table as `alembic stamp` does, running nothing; give what it then holds."""
-    environment = Environment(task, port, work=True)
+    environment = Environment(
+        task, port, work=True, verb="stamp", target=task.revisions[0] if task.revisions else "base"
+    )
     found: set[str] = set()
     left = 0
     writer: Writer | None = None

@@ -170,14 +170,24 @@ def in_transaction(connection: sqlalchemy.Connection) -> bool:
     return _in_transaction(connection.connection.dbapi_connection)
 
 
+def in_driver_transaction(connection: sqlalchemy.Connection) -> bool:
+    """Whether the driver is certain that a transaction is open."""
+    return _transaction_of(connection.connection.dbapi_connection) is True
+
+
 def _in_transaction(dbapi: Any) -> bool:  # noqa: ANN401  (of any driver)
+    open_in_driver = _transaction_of(dbapi)
+    return not getattr(dbapi, "autocommit", False) if open_in_driver is None else open_in_driver
+
+
+def _transaction_of(dbapi: Any) -> bool | None:  # noqa: ANN401  (of any driver)
     raw = getattr(dbapi, "driver_connection", dbapi)
     if hasattr(raw, "is_in_transaction"):  # asyncpg
         return bool(raw.is_in_transaction())
     info = getattr(raw, "info", None)
     if info is not None:  # psycopg and psycopg2: libpq's PQTRANS_IDLE is 0
         return bool(int(info.transaction_status) != 0)
-    return not getattr(dbapi, "autocommit", False)
+    return None
 
 
 class _Sessions:
@@ -236,7 +246,7 @@ class _Sessions:
             ConfigurationError: its search path does not begin with the tenant's schema (10).
         """
         raw = getattr(dbapi, "driver_connection", dbapi)
-        if not type(dbapi).__module__.startswith(_POSTGRES):
+        if not any(kind.__module__.startswith(_POSTGRES) for kind in type(dbapi).__mro__):
             return
         access = self.access
         cursor = dbapi.cursor()

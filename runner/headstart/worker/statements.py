@@ -67,6 +67,7 @@ class Statements:
         whole: each statement of a revision is reported as it is, after it was executed.
 
     Attributes:
+        executed: how many statements so far.
         revision: at work now; None between two.
         path: its file.
         up: whether it is being applied.
@@ -86,6 +87,7 @@ class Statements:
         self._open: dict[int, effects.Executed] = {}  # in the transaction that is open, by backend
         self._writes: dict[int, str | None] = {}  # that it had made when the revision came to it, by backend
         self._lock_timeout: str | None = None
+        self.executed = 0
         self.revision: str | None = None
         self.path = ""
         self.up = True
@@ -138,6 +140,7 @@ class Statements:
 
     def before(self, connection: sqlalchemy.Connection, _cursor: object, statement: str, *_: object) -> None:
         """A statement is about to go to the server."""
+        self.executed += 1
         connection.info[_SENT] = self.since_commit(connection) + 1
         if self.revision is not None:
             self.line = self._calling_line()

@@ -177,6 +177,7 @@ class Process:
     """Does one task after the other, in the same fork of the worker as long as that is left clean.
 
     Attributes:
+        fresh: the present task is the first of its fork.
         backends: the sessions that the present fork has opened in our database, by pid.
         statement: at work now; None between two.
         backend: of that statement.
@@ -189,6 +190,7 @@ class Process:
         self._fork: Fork | None = None
         self._ending: list[Fork] = []
         self._reading: asyncio.Task[Any] | None = None
+        self.fresh = True
         self.backends: dict[int, Connected] = {}
         self.statement: str | None = None
         self.backend: int | None = None
@@ -202,7 +204,7 @@ class Process:
     ) -> None:
         if self._reading is not None and not self._reading.done():
             await self.stop(None)
-        self._leave()
+        self.leave()
         for fork in self._ending:
             await fork.ended()
         self._ending.clear()
@@ -221,6 +223,7 @@ class Process:
             WorkerLostError: its process has ended without a word.
         """
         self.backends.clear()
+        self.fresh = self._fork is None
         if self._fork is None:
             self._fork = self._forked()
         await self._fork.send(task)
@@ -247,14 +250,14 @@ class Process:
             message = await fork.receive()
             match message:
                 case None | Ended():
-                    self._leave()
+                    self.leave()
                     raise self._lost(message, fork.pid)
                 case Finished():
                     if not message.reusable:
-                        self._leave()
+                        self.leave()
                     return message.value
                 case Failed():
-                    self._leave()
+                    self.leave()
                     raise TaskFailedError(message)
                 case Idle():
                     return message
@@ -287,8 +290,8 @@ class Process:
         how = _how_it_ended(message, pid) + (f": {said}" if said else "")
         return WorkerLostError(how, by_itself=message is not None and message.code >= 0)
 
-    def _leave(self) -> None:
-        """The fork ends when it reads the end of its socket."""
+    def leave(self) -> None:
+        """The present fork ends, when it reads the end of its socket; the next task gets another."""
         self.statement = None
         if self._fork is not None:
             self._fork.leave()
@@ -322,7 +325,7 @@ class Process:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         fork.signal(signal.SIGKILL)
-        self._leave()
+        self.leave()
         return _failure_of(reading)
 
 

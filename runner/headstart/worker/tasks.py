@@ -38,9 +38,12 @@ class Port:
             os.dup2(nowhere.fileno(), self._channel.fileno())
 
     def send(self, message: msgspec.Struct) -> None:
-        """Report something."""
-        with self._lock:
-            self._channel.sendall(encode(message))
+        """Report something, or end: what nobody hears of must not go on."""
+        try:
+            with self._lock:
+                self._channel.sendall(encode(message))
+        except OSError:
+            os._exit(messages.DESCRIPTORS_CLOSED)
 
     def receive(self) -> Task | More | None:
         """Wait for what comes next; None when the supervisor has no more."""
@@ -67,10 +70,7 @@ def serve(channel: socket.socket) -> None:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # whatever env.py has put in their place
                 stream.flush()
-        try:
-            port.send(answer)
-        except OSError:
-            os._exit(messages.DESCRIPTORS_CLOSED)
+        port.send(answer)
         if not isinstance(answer, Finished) or not answer.reusable:
             return
 
