@@ -1,8 +1,8 @@
 """One run of env.py, as Alembic runs it.
 
-Headstart touches Alembic in two places only, both on the one EnvironmentContext that env.py uses: what it gives to
-`configure`, and the moment in which it calls `run_migrations`. Alembic manual, 'Runtime Objects: The Environment
-Context'.
+Headstart touches Alembic on the one EnvironmentContext that env.py uses: what it gives to `configure`, the moment in
+which it calls `run_migrations`, and, where nothing is run, what else it does within `begin_transaction`. Alembic
+manual, 'Runtime Objects: The Environment Context'.
 """
 
 from __future__ import annotations
