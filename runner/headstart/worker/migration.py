@@ -38,15 +38,20 @@ def plan(task: messages.Plan, port: Port) -> None:
     verb = "upgrade" if task.up else "downgrade"
     environment = Environment(task, port, work=False, verb=verb, target=task.target or "heads")
     planned: Planned | None = None
+    refused: Exception | None = None
 
     def look(heads: tuple[str, ...], context: MigrationContext) -> list[RevisionStep]:
-        nonlocal planned
-        project.read(environment.directory)
-        steps: list[RevisionStep] = []
-        if task.target is not None:
-            _require_known(environment.directory, heads, task.target)
-            steps = project.steps_to(environment.directory, task.target, heads, up=task.up)
-        planned = environment.planned(heads, context, steps)
+        nonlocal planned, refused
+        try:
+            project.read(environment.directory)
+            steps: list[RevisionStep] = []
+            if task.target is not None:
+                _require_known(environment.directory, heads, task.target)
+                steps = project.steps_to(environment.directory, task.target, heads, up=task.up)
+            planned = environment.planned(heads, context, steps)
+        except Exception as error:
+            refused = error
+            raise
         return []
 
     try:
@@ -55,8 +60,10 @@ def plan(task: messages.Plan, port: Port) -> None:
         # What follows the migrations in env.py may need what they make.
         if planned is None or isinstance(error, HeadstartError):
             raise _reported(error, environment) from error
-    assert planned is not None  # noqa: S101  (env.py has run the migrations)
-    port.send(msgspec.structs.replace(planned, one_transaction=environment.one_transaction))
+    if refused is not None:  # and env.py has swallowed it
+        raise _reported(refused, environment)
+    if planned is not None:
+        port.send(msgspec.structs.replace(planned, one_transaction=environment.one_transaction))
 
 
 def _require_known(directory: ScriptDirectory, recorded: tuple[str, ...], target: str) -> None:
