@@ -181,7 +181,7 @@ class Statements:
         self._xid = None
         if effects.commits(statement):
             self._committing(connection, backend, _ASSIGNED_XID)
-        elif effects.may_commit(statement) or (self.unheard and not first):
+        elif not first and (self.unheard or effects.may_commit(statement)):
             self._committing(connection, backend, _XID)
         return None
 
