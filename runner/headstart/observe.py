@@ -41,11 +41,11 @@ from pg_catalog.pg_stat_progress_create_index where pid = $1
 """
 
 
-_PASSWORD = re.compile(r"(password\s+)'(?:[^']|'')*'", re.IGNORECASE)
+_PASSWORD = re.compile(r"(password\s+)'(?:[^']|'')*(?:'|\Z)", re.IGNORECASE)
 
 
 def summary(statement: str, length: int = 500) -> str:
-    """A statement as a message shows it: on one line, cut, and without a role's password."""
+    """A statement, or its beginning, as a message shows it: on one line, cut, and without a role's password."""
     return cut(_PASSWORD.sub(r"\1'***'", " ".join(statement.split())), length)
 
 

@@ -9,14 +9,11 @@ needs one round trip where preparing needs two or three.
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from asyncpg.prepared_stmt import PreparedStatement
 
     from headstart.script_statement import Silent
@@ -38,32 +35,36 @@ class ScriptConnection(asyncpg.Connection):
 
     async def execute(self, *args: Any, **options: Any) -> str:
         """As asyncpg's own. Like the three below, it calls a session that is lost by that name."""
-        with self._named():
+        try:
             return await super().execute(*args, **options)
+        except asyncpg.InternalClientError as error:
+            raise self._lost() from error
 
     async def fetch(self, *args: Any, **options: Any) -> Any:
         """As asyncpg's own."""
-        with self._named():
+        try:
             return await super().fetch(*args, **options)
+        except asyncpg.InternalClientError as error:
+            raise self._lost() from error
 
     async def fetchrow(self, *args: Any, **options: Any) -> Any:
         """As asyncpg's own."""
-        with self._named():
+        try:
             return await super().fetchrow(*args, **options)
+        except asyncpg.InternalClientError as error:
+            raise self._lost() from error
 
     async def fetchval(self, *args: Any, **options: Any) -> Any:
         """As asyncpg's own."""
-        with self._named():
-            return await super().fetchval(*args, **options)
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        """What asyncpg takes for a bug of its own: a session that is ended in the moment in which it is asked."""
         try:
-            yield
+            return await super().fetchval(*args, **options)
         except asyncpg.InternalClientError as error:
-            self.terminate()  # nothing more can be said over it
-            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation") from error
+            raise self._lost() from error
+
+    def _lost(self) -> asyncpg.ConnectionDoesNotExistError:
+        """What asyncpg takes for a bug of its own: a session that is ended in the moment in which it is asked."""
+        self.terminate()  # nothing more can be said over it
+        return asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
     async def prepare(  # type: ignore[override]  # it quacks
         self,

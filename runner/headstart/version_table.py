@@ -32,17 +32,22 @@ with recursive trusted(oid) as (
     select d.datdba from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
 )
 """
-_FIND = f"""
-{_TRUSTED}
+_FIND = """
 select c.oid::pg_catalog.int8 as oid, n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name,
        pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text as owner,
        c.relkind in ('r', 'p') as is_table, c.relhasrules as has_rules,
-       c.relowner in (select o.oid from owner o) as trusted, pg_catalog.pg_has_role(c.relowner, 'member') as member,
-       c.relrowsecurity as has_policies, exists(select from pg_catalog.pg_inherits i where i.inhparent = c.oid)
-       as has_children
+       pg_catalog.pg_get_userbyid(c.relowner) in (session_user, current_user) as ours,
+       pg_catalog.pg_has_role(c.relowner, 'member') as member
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relname = $1::pg_catalog.name and n.nspname = any($2::pg_catalog.text[])
 order by pg_catalog.array_position($2::pg_catalog.text[], n.nspname::pg_catalog.text) limit 1
+"""
+# Of a table that somebody else owns.
+_STRANGE = f"""
+{_TRUSTED}
+select c.relowner in (select o.oid from owner o) as trusted, c.relrowsecurity as has_policies,
+       exists(select from pg_catalog.pg_inherits i where i.inhparent = c.oid) as has_children
+from pg_catalog.pg_class c where c.oid = $1::pg_catalog.oid
 """  # noqa: S608  (constants)
 
 # What the owner of the table, or of a function that somebody has put on it, makes a write to it execute.
@@ -96,14 +101,18 @@ async def find_version_table(connection: ScriptConnection, table: str, schema: s
         row = await connection.fetchrow(_FIND, table, connection.schemas)
     if row is None:
         return None
-    found = VersionTable(row["oid"], row["schema"], row["name"], row["owner"], row["trusted"] or row["member"])
+    found = VersionTable(row["oid"], row["schema"], row["name"], row["owner"], row["ours"] or row["member"])
     if not row["is_table"]:
         raise _refused(found, "is not an ordinary table")
     if row["has_rules"]:
         raise _refused(found, "has rules")
-    if not row["trusted"] and (row["has_policies"] or row["has_children"]):
-        raise _refused(found, f"has {'row security policies' if row['has_policies'] else 'inheritance children'}")
-    return found
+    strange = None if row["ours"] else await connection.fetchrow(_STRANGE, found.oid)
+    if strange is None:
+        return found
+    if not strange["trusted"] and (strange["has_policies"] or strange["has_children"]):
+        has = "row security policies" if strange["has_policies"] else "inheritance children"
+        raise _refused(found, f"has {has}")
+    return msgspec.structs.replace(found, trusted=found.trusted or strange["trusted"])
 
 
 def _refused(found: VersionTable, cause: str) -> RefusedError:
@@ -148,8 +157,8 @@ async def recorded_revisions(connection: ScriptConnection, table: str, schema: s
     return () if found is None else await _read(connection, str(found))
 
 
-async def revisions_in(connection: ScriptConnection, oid: int) -> tuple[str, ...]:
-    """What the version table with this oid holds, sorted; nothing if it is gone.
+async def revisions_in(connection: ScriptConnection, oid: int) -> tuple[str, ...] | None:
+    """What the version table with this oid holds, sorted; None if it is gone.
 
     Raises:
         RefusedError: the role may not read it (21).
@@ -161,7 +170,7 @@ async def revisions_in(connection: ScriptConnection, oid: int) -> tuple[str, ...
         " where c.oid = $1::pg_catalog.oid and c.relkind in ('r', 'p')",
         oid,
     )
-    return () if name is None else await _read(connection, name)
+    return None if name is None else await _read(connection, name)
 
 
 async def _read(connection: ScriptConnection, name: str) -> tuple[str, ...]:

@@ -210,6 +210,15 @@ def test_without_the_privilege(project: Project, headstart: Headstart, any_serve
     assert recorded(any_database) == ["c3"]
 
 
+SYNC = """\
+from alembic import context
+from sqlalchemy import create_engine
+engine = create_engine(context.config.get_main_option("sqlalchemy.url").replace("+headstart", "+{driver}"){more})
+with engine.connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
 TAKES_A_ROLE = {
     "plain": 'op.execute("set role taken")',
     "by a function": "op.execute(\"select set_config('role', 'taken', false)\")",
@@ -239,6 +248,33 @@ def test_a_revision_that_takes_another_role(
     (said,) = run.events("ledger_incomplete")
     assert (said["expected"], said["found"]) == (4, 2)
     assert rows(any_database)[-2:] == ["applied d4", "applied g7"]
+
+
+@pytest.mark.parametrize("more", ["", ", isolation_level='AUTOCOMMIT'"], ids=["", "autocommit"])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+@pytest.mark.parametrize("granted", ["", "grant usage on schema headstart to taken"], ids=["nothing", "usage"])
+def test_by_other_drivers(
+    granted: str,
+    driver: str,
+    more: str,
+    project: Project,
+    headstart: Headstart,
+    any_server: Postgres,
+    any_database: str,
+) -> None:
+    """The same with a synchronous driver, in a transaction or in none; the log says why."""
+    ended(headstart("up"), 0)
+    make_role(any_server, "taken", PASSWORD)
+    script(any_database, f"grant all on alembic_version to taken; grant create on schema public to taken; {granted}")
+    project.env.write_text(SYNC.format(driver=driver, more=more), encoding="utf-8")
+    project.revision("d4", "create table d4 ()", "set role taken")
+    project.revision("e5", "create table e5 ()")
+    run = headstart("up")
+    assert ended(run, 0)["applied"] == ["d4", "e5"]
+    assert {"permission denied" in each["cause"] for each in run.events("ledger_refused")} == {True}
+    (said,) = run.events("ledger_incomplete")
+    assert (said["expected"], said["found"]) == (2, 0)
+    assert psql(any_database, "select count(*) from pg_class where relname in ('d4', 'e5')") == [(2,)]
 
 
 def test_an_environment_that_takes_another_role(

@@ -65,12 +65,12 @@ select c.oid is not null as there,
         where i.indrelid operator(pg_catalog.=) c.oid and x.relname operator(pg_catalog.=) 'ledger_latest'
     ) as indexed,
     pg_catalog.pg_has_role(c.relowner, 'usage') as owned,
-    case when not exists (select from pg_catalog.pg_language l where l.lanname operator(pg_catalog.=) 'plpgsql'
-        and pg_catalog.has_language_privilege(w.role, l.oid, 'usage'))
-    then false
-    when c.oid is not null
+    case when c.oid is not null
     then pg_catalog.has_schema_privilege(w.role, n.oid, 'usage')
         and pg_catalog.has_table_privilege(w.role, c.oid, 'insert')
+    when not exists (select from pg_catalog.pg_language l where l.lanname operator(pg_catalog.=) 'plpgsql'
+        and pg_catalog.has_language_privilege(w.role, l.oid, 'usage'))
+    then false
     when n.oid is not null then pg_catalog.has_schema_privilege(w.role, n.oid, 'usage')
         and pg_catalog.has_schema_privilege(w.role, n.oid, 'create')
     else pg_catalog.has_database_privilege(w.role, pg_catalog.current_database(), 'create') end as writable,

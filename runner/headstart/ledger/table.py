@@ -48,7 +48,7 @@ create table headstart.ledger (
 );
 comment on column headstart.ledger.history is 'The version table of the Alembic project, with its schema if it has one';
 comment on column headstart.ledger.revision is 'Null where the database was stamped as holding none';
-comment on column headstart.ledger.source is 'The revision file as it was applied, compressed with zlib';
+comment on column headstart.ledger.source is 'The revision file as it was applied, in the format of zlib';
 """
 COLUMNS: Final = (
     "id int8 not null identity",
@@ -107,7 +107,7 @@ end;
 
 
 def creating(version_table: int | None) -> str:
-    """PL/pgSQL that makes the table where there is none.
+    """A statement that makes the table where there is none.
 
     Args:
         version_table: OID of the version table, whose owner is to own the ledger as well; the current role owns what is
@@ -115,8 +115,9 @@ def creating(version_table: int | None) -> str:
     """
     owner = "" if version_table is None else _OWNER.format(version_table=version_table)
     make = f"do $make$ begin {_SCHEMA}{_TABLE}{_INDEX}{owner}{_REVOKE} end $make$"
-    # As a text, which the server parses only where it runs it: each revision would pay for it otherwise.
-    return f"if pg_catalog.to_regclass('headstart.ledger') is null then execute $create$ {make} $create$; end if;"
+    # As a text, which the server parses only where it runs it.
+    create = f"if pg_catalog.to_regclass('headstart.ledger') is null then execute $create$ {make} $create$; end if;"
+    return f"do $headstart$ begin {create} end $headstart$;\n"
 
 
 async def create(connection: ScriptConnection, *, version_table: int | None = None) -> None:
@@ -127,7 +128,7 @@ async def create(connection: ScriptConnection, *, version_table: int | None = No
         version_table: as for `creating`.
     """
     with contextlib.suppress(asyncpg.PostgresError):  # another was quicker, or each row will say what it is
-        await connection.execute(f"do $headstart$ begin {creating(version_table)} end $headstart$")
+        await connection.execute(creating(version_table))
 
 
 async def bring_up_to_date(connection: ScriptConnection, *, log: FilteringBoundLogger) -> None:

@@ -1,15 +1,15 @@
-"""What writes the ledger: one statement for each revision, run in that revision's transaction.
+"""What writes the ledger: a row for each revision, in that revision's transaction.
 
-It is run on a connection of env.py's: under any search path, by any driver, as any role. See `ledger.table`.
+It is written on a connection of env.py's: under any search path, by any driver, as any role. See `ledger.table`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import socket
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from headstart import __version__
@@ -26,26 +26,13 @@ if TYPE_CHECKING:
 _INSERT = """insert into headstart.ledger
     (history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)
 values {rows};"""
-THERE: Final = """
-select pg_catalog.count(*)::pg_catalog.text from pg_catalog.pg_class c
-join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
-where n.nspname operator(pg_catalog.=) 'headstart' and c.relname operator(pg_catalog.=) 'ledger'
-"""
-"""Whether there is a ledger: 0 or 1, as a text."""
+SAVEPOINT: Final = "headstart_ledger"
+"""In which the statements are run: whatever keeps a row out must not keep the revision from being applied."""
 _COUNT = "select pg_catalog.count(*) as rows from headstart.ledger where run_id operator(pg_catalog.=) $1"
-# Role and session are the user's by then. Whatever keeps the row out must not keep the revision from being applied.
-_GUARDED = """do ${tag}$
-begin
-{create}
-{insert}
-exception when others then
-    raise warning using message = pg_catalog.concat('headstart.ledger: ', sqlerrm);
-end
-${tag}$"""
 
 
 class Writer:
-    """Makes the statement that records a revision, to be run in that revision's transaction.
+    """Makes what records a revision, to be run in that revision's transaction, in a savepoint.
 
     Args:
         history: `key` of the project.
@@ -55,7 +42,7 @@ class Writer:
         version_table: OID of the version table, if there is one: a ledger that is made belongs to its owner.
 
     Attributes:
-        there: the table is known to exist. Until then each statement makes it where there is none.
+        there: a row has been written. Until then each statement makes the table where there is none.
     """
 
     def __init__(
@@ -63,7 +50,6 @@ class Writer:
     ) -> None:
         common = (history, run_id, socket.gethostname(), __version__, image, backup)
         self._common = ", ".join(map(_text, common))
-        self._tag = f"headstart_{run_id}"  # of the block: no value holds it
         self._create = creating(version_table)
         self.there = False
 
@@ -76,7 +62,7 @@ class Writer:
         source: bytes | None = None,
         seconds: float | None = None,
     ) -> str:
-        """The statement for one revision. It makes the table if there is none.
+        """The statements for one revision.
 
         Args:
             action: applied, reverted, stamped or adopted.
@@ -85,21 +71,20 @@ class Writer:
             source: of its file, as `source_of` gives it.
             seconds: that it took.
         """
-        return self._guarded(self._row(action, revision, follows, source, seconds))
+        return self._insert(self._row(action, revision, follows, source, seconds))
 
     def record_all(self, action: str, revisions: Iterable[Revision]) -> str:
-        """The statement for revisions that are all recorded at once: all of them or, with a warning, none.
+        """The statements for revisions that are all recorded at once.
 
         Args:
             action: stamped or adopted.
             revisions: at least one.
         """
         rows = (self._row(action, each.id, each.down, source_of(each.path), None) for each in revisions)
-        return self._guarded(",\n".join(rows))
+        return self._insert(",\n".join(rows))
 
-    def _guarded(self, rows: str) -> str:
-        create = "" if self.there else self._create
-        return _GUARDED.format(tag=self._tag, create=create, insert=_INSERT.format(rows=rows))
+    def _insert(self, rows: str) -> str:
+        return ("" if self.there else self._create) + _INSERT.format(rows=rows)
 
     def _row(
         self, action: str, revision: str | None, follows: Iterable[str], source: bytes | None, seconds: float | None
@@ -108,7 +93,7 @@ class Writer:
         if source is not None:
             sha256 = f"'{hashlib.sha256(source).hexdigest()}'"
             if len(source) <= LARGEST_SOURCE:
-                compressed = f"pg_catalog.decode('{_compressed(source).hex()}', 'hex')"
+                compressed = f"pg_catalog.decode('{_stored(source).hex()}', 'hex')"
         values = (
             self._common,
             f"'{action}'",
@@ -123,16 +108,18 @@ class Writer:
 
 def source_of(path: str) -> bytes | None:
     """What is recorded of a revision's file; None where it cannot be read, or holds no source."""
-    if path.endswith(".py"):
-        with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: PTH123  (a Path costs as much as the reading)
-            return file.read()
-    return None
+    if not path.endswith(".py"):
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return None
 
 
-def _compressed(data: bytes) -> bytes:
-    """By zlib, with a window that fits: making the usual one of 32 KiB takes longer than filling it."""
-    compressor = zlib.compressobj(wbits=min(max(len(data).bit_length(), 9), zlib.MAX_WBITS), memLevel=4)
-    return compressor.compress(data) + compressor.flush()
+def _stored(source: bytes) -> bytes:
+    """In the format of zlib, not compressed: the server does that with what is long."""
+    form = zlib.compressobj(level=0, wbits=9, memLevel=1)  # the usual window takes longer to make than to fill
+    return form.compress(source) + form.flush()
 
 
 def _text(value: str | None) -> str:

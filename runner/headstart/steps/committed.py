@@ -8,12 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from headstart.observe import cut, summary
 from headstart.worker.messages import Committing, RevisionApplied, StatementEnded, StatementStarted
 
 if TYPE_CHECKING:
     import asyncpg
 
     from headstart.worker.messages import Message
+
+SHOWN = 300
+"""Characters of a statement that is shown among others."""
 
 _ON_DRIVER = "whatever it has executed on the driver's own connection before a commit there"
 
@@ -82,10 +86,10 @@ class Committed:
         found: list[str] = []
         for xid, statements in self._transactions.items():
             if await connection.fetchval(_COMMITTED, xid):
-                found += statements
+                found += (cut(summary(each), SHOWN) for each in statements)
         for each in self._alone:
             [(committed, ids)] = await connection.fetch(_COMMITTED_BETWEEN, each.since, each.until)
             if committed:
                 certain = ids == 1 or (each.certain and each.until is not None)
-                found.append(each.statement if certain else f"{_PERHAPS}{each.statement}")
+                found.append(f"{'' if certain else _PERHAPS}{summary(each.statement)}")
         return found

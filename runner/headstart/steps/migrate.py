@@ -16,6 +16,7 @@ from headstart.observe import invalid_indexes
 from headstart.readiness import wait_until_ready
 from headstart.run import AppliedRevision
 from headstart.steps.committed import Committed
+from headstart.steps.compare import UpToDate
 from headstart.steps.connect import environ_of
 from headstart.steps.explain import LostRaceError, explain, partly, refuse_useless, too_late
 from headstart.steps.verify import read
@@ -48,7 +49,7 @@ async def migrate(
     *,
     up: bool = True,
     book: Ledger | None = None,
-) -> tuple[str, ...]:
+) -> UpToDate:
     """Run the plan; a revision that loses a race for its locks is tried again, with what follows it.
 
     Args:
@@ -62,7 +63,7 @@ async def migrate(
         book: what the ledger's rows say; None for none.
 
     Returns:
-        What the version table has to hold now, by Alembic's account.
+        What the version table has to hold now, by Alembic's account, and where it is.
 
     Raises:
         MigrationFailedError: a revision failed and was rolled back (60).
@@ -85,11 +86,16 @@ async def migrate(
         except LostRaceError as error:
             raise work.locks_not_obtained(error) from error
         await work.refuse_useless_indexes()
-    return recorded
+    return UpToDate(recorded=recorded, place=work.place)
 
 
 class _Migration:
-    """One migration, and how far it has got."""
+    """One migration, and how far it has got.
+
+    Attributes:
+        done: how many steps have been committed.
+        place: the version table, as env.py's own session has seen it last.
+    """
 
     def __init__(
         self,
@@ -110,10 +116,10 @@ class _Migration:
         self._access = access
         self._plan = plan
         self._revisions = plan.revisions
+        self._descriptions = {step.revision: step.description for step in plan.steps}
         self._up = up
         self._book = book
         self._before = plan.recorded
-        self._place = plan.place
         self._committed = Committed()
         self._invalid: frozenset[str] = frozenset()
         self._on_indexes: list[str] = []
@@ -123,6 +129,7 @@ class _Migration:
         self._watch: Watch | None = None
         self._first_loss = (0, 0.0)  # how many revisions were done then, and when it was
         self.done = 0
+        self.place = plan.place
 
     @property
     def _left(self) -> tuple[Step, ...]:
@@ -169,7 +176,7 @@ class _Migration:
                 await self._look(patience=LAST_LOOK)
             await self._note_leftovers()
             raise
-        self._settle(await read(self._ready.connection, self._place))
+        self._settle(await read(self._ready.connection, self.place))
         return tuple(sorted(recorded))
 
     def _watching(self) -> Watch:
@@ -181,7 +188,7 @@ class _Migration:
         self._committed.hear(message)
         match message:
             case Planned():
-                self._place = message.place
+                self.place = message.place
             case RevisionStarted():
                 self._begun = True
                 self._current, self._began = message.revision, time.monotonic()
@@ -199,7 +206,7 @@ class _Migration:
                 run.log.info(
                     event if message.committed else "revision_run",
                     revision=message.revision,
-                    description=message.description,
+                    description=self._descriptions.get(message.revision, ""),
                     applied_seconds=message.seconds,
                     **({"done": self.done} if message.committed else {}),
                     of=len(self._plan.steps),
@@ -236,7 +243,7 @@ class _Migration:
             async with self._session_for_looking(patience) as connection:
                 if not await gone(connection, list(self._process.backends), timeout=patience):
                     raise InterruptedMigrationError("the worker's session is still there")
-                recorded = await read(connection, self._place)
+                recorded = await read(connection, self.place)
         except (HeadstartError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as unknown:
             run.log.warning(
                 "revision_unknown", cause=str(unknown), hint="`headstart status` says where the database is"

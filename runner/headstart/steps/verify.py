@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 async def read(connection: Any, place: Place) -> tuple[str, ...]:  # noqa: ANN401  (a ScriptConnection)
     """What is recorded where env.py's session has found, or made, the version table."""
-    if place.oid is not None:
-        return await version_table.revisions_in(connection, place.oid)
+    if place.oid is not None and (found := await version_table.revisions_in(connection, place.oid)) is not None:
+        return found
     return await version_table.recorded_revisions(connection, place.table, place.schema)
 
 

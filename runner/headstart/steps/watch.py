@@ -13,7 +13,7 @@ import asyncpg
 
 from headstart import remedies
 from headstart.errors import InterruptedMigrationError
-from headstart.observe import SPEAK, Blocker, blockers, progress_of
+from headstart.observe import SPEAK, Blocker, blockers, progress_of, summary
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -167,7 +167,7 @@ class Watch:
         self._log.info(
             "statement_running",
             revision=self.revision,
-            statement=statement,
+            statement=summary(statement),
             running_seconds=seconds,
             blockers=[str(each) for each in self.blockers],
             progress=progress,

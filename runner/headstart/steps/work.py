@@ -62,7 +62,7 @@ class Work:
             found: the project.
             worker: that is at work.
             proof: what the worker's sessions are proven by; this database as a whole when left out.
-            ledger: whether the ledger can be written; asked, and seen to afterwards, when left out.
+            ledger: whether there is one that can be written; asked, and seen to afterwards, when left out.
         """
         async with worker.process(run.log) as process:
             proof = proof or await access(run, ready, work_key=WORK)
@@ -151,7 +151,7 @@ class Work:
         """
         run = self._run
         book = await self._book(plan.place)
-        recorded = await migrate(run, self._ready, self._found, self._process, self._access, plan, up=up, book=book)
+        done = await migrate(run, self._ready, self._found, self._process, self._access, plan, up=up, book=book)
         if book is not None and self._ledger is None:
             await complete(
                 self._ready.connection,
@@ -160,7 +160,7 @@ class Work:
                 log=run.log,
                 version_table=book.history,
             )
-        return UpToDate(recorded=recorded, place=plan.place)
+        return done
 
     async def verify(self, plan: UpToDate | Pending) -> None:
         """Read the recorded revision once more, and compare it with where we meant to go.
@@ -229,4 +229,5 @@ class Work:
             )
         if not writes:
             return None
-        return Ledger(history=name, run_id=run.run_id, image=run.settings.image, backup=run.backup)
+        there = self._ledger is True
+        return Ledger(history=name, run_id=run.run_id, image=run.settings.image, backup=run.backup, there=there)

@@ -35,7 +35,8 @@ LISTED = 20
 
 def without_comments(statement: str) -> str:
     """A statement from its first word on. All that is asked here is asked of that."""
-    return _COMMENTS.sub("", statement, count=1)
+    before = _COMMENTS.match(statement)
+    return statement if before is None else statement[before.end() :]
 
 
 def commits(statement: str) -> bool:
@@ -45,7 +46,7 @@ def commits(statement: str) -> bool:
 
 def may_commit(statement: str) -> bool:
     """Whether it may hold COMMIT, among others."""
-    return _MAY_COMMIT.search(statement) is not None and _ROLLS_BACK.match(statement) is None
+    return ";" in statement and _MAY_COMMIT.search(statement) is not None and _ROLLS_BACK.match(statement) is None
 
 
 def needs_no_snapshot(statement: str) -> bool:

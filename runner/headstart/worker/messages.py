@@ -52,12 +52,21 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What each row of the ledger says, whatever the revision. As `ledger.writer.Writer` takes it."""
+    """What each row of the ledger says, whatever the revision. As `ledger.writer.Writer` takes it.
+
+    Args:
+        history: `key` of the project.
+        run_id: of the run.
+        image: what this image calls itself.
+        backup: the folder of the backup that was taken before.
+        there: the table is known to exist.
+    """
 
     history: str
     run_id: str
     image: str | None = None
     backup: str | None = None
+    there: bool = False
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -222,7 +231,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         down: what has to be applied before it: down_revision and depends_on.
         description: the first line of its message.
         path: its file.
-        sha256: of that file.
+        sha256: of that file, in a lineage.
         up: whether it is applied.
     """
 
@@ -262,7 +271,7 @@ class Planned(_Message, frozen=True, kw_only=True):
     Args:
         recorded: what the version table holds.
         place: the version table.
-        steps: the way to the target, or what was asked for.
+        steps: the way to the target; none where the task has given it.
         heads: of the history.
         one_transaction: why all revisions share one transaction; "" if each has its own.
     """
@@ -285,7 +294,7 @@ class Committing(_Message, frozen=True, kw_only=True):
 
     Args:
         xid: of the transaction; the server knows what becomes of it.
-        statements: that the revision has executed in it, each on one line, cut; None if it has written nothing.
+        statements: that the revision has executed in it, or their beginnings; None if it has written nothing.
         unheard: it may have executed others, on the driver's own connection.
     """
 
@@ -299,7 +308,7 @@ class StatementStarted(_Message, frozen=True, kw_only=True):
 
     Args:
         backend: pid of the session.
-        statement: on one line, cut.
+        statement: from its first word on, or the beginning of that.
         alone: for one of a revision that is in no transaction and may write: the next transaction's id before it.
         certain: that one leaves something wherever it succeeds.
     """
@@ -339,7 +348,6 @@ class RevisionApplied(_Message, frozen=True, kw_only=True):
     Args:
         revision: its id.
         up: whether it was applied; otherwise reverted.
-        description: the first line of its message.
         seconds: that it took.
         committed: whether its transaction has been committed; otherwise env.py's own decides.
         on_indexes: its statements that name an index.
@@ -347,7 +355,6 @@ class RevisionApplied(_Message, frozen=True, kw_only=True):
 
     revision: str
     up: bool
-    description: str
     seconds: float
     committed: bool
     on_indexes: tuple[str, ...] = ()

@@ -16,12 +16,21 @@ from headstart.errors import (
     HeadstartError,
     VerificationFailedError,
 )
-from headstart.ledger.writer import THERE, Writer, source_of
+from headstart.ledger.writer import SAVEPOINT, Writer, source_of
 from headstart.worker import failure, project, sessions
 from headstart.worker.environment import Environment
 from headstart.worker.failure import Reported
-from headstart.worker.messages import MOVED, Failed, Idle, More, Place, Planned, RevisionApplied, RevisionStarted
-from headstart.worker.statements import asked
+from headstart.worker.messages import (
+    MOVED,
+    Failed,
+    Idle,
+    Logged,
+    More,
+    Place,
+    Planned,
+    RevisionApplied,
+    RevisionStarted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +130,7 @@ class _Work:
         self.recorded = set(heads)
         steps = [project.step_of(directory, wanted) for wanted in task.steps]
         gc.freeze()  # the history stays: the collector need not look at it again and again
-        planned = self._environment.planned(heads, context, steps)
+        planned = self._environment.planned(heads, context, [])
         self._port.send(planned)
         self._writer = _writer(task.ledger, planned.place)
         if task.before is not None and set(heads) != set(task.before):
@@ -169,7 +178,6 @@ class _Work:
             RevisionApplied(
                 revision=revision,
                 up=step.is_upgrade,
-                description=step.doc or "",
                 seconds=round(time.monotonic() - self._started, 3),
                 committed=not self._task.one_transaction,
                 on_indexes=tuple(self._statements.on_indexes),
@@ -182,16 +190,14 @@ class _Work:
         step, self._statements.versioned = self.step, True
         if self._writer is None or step is None or ctx.connection is None:
             return
-        statement = self._writer.record(
+        rows = self._writer.record(
             "applied" if step.is_upgrade else "reverted",
             str(step.revision.revision),
             follows=step.revision._all_down_revisions,  # noqa: SLF001  (down_revision and depends_on, resolved)
             source=self._source,
             seconds=round(time.monotonic() - self._started, 3),
         )
-        execute(ctx, statement)
-        if not self._writer.there:  # a role of the revision's may not have been able to make it
-            self._writer.there = asked(ctx.connection.connection.dbapi_connection, THERE) == "1"
+        self._writer.there = record(ctx, rows, self._port) or self._writer.there
 
     def swallowed(self) -> BaseException:
         """What env.py must have passed over: it has ended, and not all was run."""
@@ -226,7 +232,7 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
         left = len(steps)
         yield from steps
         if not steps:  # the version table says so already
-            record(context)
+            write(context)
             if context.connection is not None and not environment.one_transaction:
                 context.connection.commit()
 
@@ -235,19 +241,19 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
         found = set(heads)
         left -= 1
         if left == 0:
-            record(ctx)
+            write(ctx)
 
-    def record(context: MigrationContext) -> None:
+    def write(context: MigrationContext) -> None:
         if writer is None:
             return
         held = project.lineage(environment.directory, sorted(found)) if found else []
         meant = [each for each in held if task.known.get(each.revision) != each.sha256 or each.revision in found]
-        execute(
-            context,
+        rows = (
             writer.record_all(task.action, [_of_ledger(each) for each in meant])
             if meant
-            else writer.record(task.action, None),
+            else writer.record(task.action, None)
         )
+        record(context, rows, port)
 
     try:
         environment.run(feed, applied=applied, purge=task.purge)
@@ -259,7 +265,9 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
 def _writer(given: messages.Ledger | None, place: Place) -> Writer | None:
     if given is None:
         return None
-    return Writer(given.history, run_id=given.run_id, image=given.image, backup=given.backup, version_table=place.oid)
+    writer = Writer(given.history, run_id=given.run_id, image=given.image, backup=given.backup, version_table=place.oid)
+    writer.there = given.there
+    return writer
 
 
 def _of_ledger(step: messages.Step) -> Any:  # noqa: ANN401  (a Revision)
@@ -268,8 +276,25 @@ def _of_ledger(step: messages.Step) -> Any:  # noqa: ANN401  (a Revision)
     return Revision(id=step.revision, down=step.down, path=step.path, sha256=step.sha256)
 
 
+def record(context: MigrationContext, rows: str, port: Port) -> bool:
+    """Write to the ledger in the transaction that Alembic has open; give whether it could be done.
+
+    Role and session are the user's by then: they may keep the rows out.
+    """
+    assert context.connection is not None  # noqa: S101  (online)
+    inside = sessions.in_transaction(context.connection)
+    try:
+        execute(context, f"savepoint {SAVEPOINT};\n{rows}\nrelease savepoint {SAVEPOINT}" if inside else rows)
+    except Exception as error:  # noqa: BLE001  (any driver's)
+        if inside:
+            execute(context, f"rollback to savepoint {SAVEPOINT}; release savepoint {SAVEPOINT}")
+        port.send(Logged(level="info", event="ledger_refused", fields={"cause": failure.first_line(error)}))
+        return False
+    return True
+
+
 def execute(context: MigrationContext, statement: str) -> None:
-    """Run a statement of ours in the transaction that Alembic has open, beside SQLAlchemy."""
+    """Run statements of ours in the transaction that Alembic has open, beside SQLAlchemy."""
     assert context.connection is not None  # noqa: S101  (online)
     dbapi: Any = context.connection.connection.dbapi_connection
     if hasattr(dbapi, "run_async"):  # an asynchronous driver's: past the cursor that SQLAlchemy puts before it

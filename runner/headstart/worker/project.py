@@ -141,22 +141,25 @@ def described(step: RevisionStep) -> Step:
     return _described(step.revision, up=step.is_upgrade)
 
 
-def _described(script: Any, *, up: bool = True) -> Step:  # noqa: ANN401  (Alembic's Script)
-    path = str(getattr(script, "path", ""))
+def _described(script: Any, *, up: bool = True, sha256: str = "") -> Step:  # noqa: ANN401  (Alembic's Script)
     return Step(
         revision=script.revision,
         down=tuple(script._all_down_revisions),  # noqa: SLF001  (down_revision and depends_on, resolved)
         description=script.doc or "",
-        path=path,
-        sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest() if path.endswith(".py") else "",
+        path=str(getattr(script, "path", "")),
+        sha256=sha256,
         up=up,
     )
 
 
 def lineage(directory: ScriptDirectory, revisions: Sequence[str]) -> list[Step]:
-    """Revisions and all that has to be applied before them, that first."""
+    """Revisions and all that has to be applied before them, that first, each with what its file holds."""
     found = directory.revision_map.iterate_revisions(tuple(revisions), "base", inclusive=True)
-    return [_described(each) for each in found if isinstance(each, Script)][::-1]
+    return [_described(each, sha256=_sha256(each.path)) for each in found if isinstance(each, Script)][::-1]
+
+
+def _sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path.endswith(".py") else ""
 
 
 def knows(directory: ScriptDirectory, revision: str) -> bool:

@@ -50,12 +50,13 @@ select pg_catalog.pg_backend_pid(), (current_user)::pg_catalog.text, pg_catalog.
 from (select case when pg_catalog.pg_try_advisory_lock_shared('{token}'::pg_catalog.int8)
     then not pg_catalog.pg_advisory_unlock_shared('{token}'::pg_catalog.int8) else true end) seen (ours)
 """
-# What env.py has set itself, by an argument of the connection or in the session, stays.
+# What env.py has set itself, by an argument of the connection or in the session, stays. An older server lacks some.
 _SETTINGS = """
 select pg_catalog.set_config(wanted.name, wanted.value, false)
 from (values {wanted}) wanted (name, value)
-join pg_catalog.pg_settings s on s.name operator(pg_catalog.=) wanted.name
-where s.source operator(pg_catalog.<>) 'client' and s.source operator(pg_catalog.<>) 'session'
+where pg_catalog.current_setting(wanted.name, true) is not null and wanted.name operator(pg_catalog.<>) all (
+    select s.name from pg_catalog.pg_show_all_settings() s
+    where s.source operator(pg_catalog.=) 'client' or s.source operator(pg_catalog.=) 'session')
 """
 
 

@@ -21,7 +21,6 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 
-from headstart.observe import cut, summary
 from headstart.sqlscript import builds_concurrently
 from headstart.worker import effects, sessions
 from headstart.worker.messages import Committing, Executed, StatementEnded, StatementStarted
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
 
 LISTED = 20
 """Statements of one revision that name an index, and are kept: it may have thousands."""
-SHOWN = 300
-"""Characters of a statement that is shown among others."""
+BEGINNING = 2_000
+"""Characters of a statement that are reported: nobody is shown more."""
 
 # What a revision's source holds, in lower case and with single spaces, where it works on the driver's own connection,
 # or has to have the first word in a transaction.
@@ -73,7 +72,7 @@ class Statements:
         up: whether it is being applied.
         versioned: the version table says so already: what follows is the commit.
         on_indexes: those that name an index.
-        line: of the revision's file that executed the last statement.
+        line: of the revision's file that executed the last statement that has failed.
         unheard: the revision, or what it imports, works on the driver's own connection, and may commit there.
         error: the last that a statement raised, and who swallows it has to answer for it.
     """
@@ -142,14 +141,11 @@ class Statements:
         """A statement is about to go to the server."""
         self.executed += 1
         connection.info[_SENT] = self.since_commit(connection) + 1
-        if self.revision is not None:
-            self.line = self._calling_line()
         backend = sessions.backend_of(connection)
         if backend is None:
             return
         bare = effects.without_comments(statement)
-        shown = summary(bare)
-        since = self._placed(connection, backend, bare, shown) if self._at_work else None
+        since = self._placed(connection, backend, bare) if self._at_work else None
         self._alone = since is not None
         if builds_concurrently(bare):
             dbapi = connection.connection.dbapi_connection
@@ -157,7 +153,10 @@ class Statements:
             asked(dbapi, _NO_LOCK_TIMEOUT)
         self._port.send(
             StatementStarted(
-                backend=backend, statement=shown, alone=since, certain=since is not None and effects.defines(bare)
+                backend=backend,
+                statement=bare[:BEGINNING],
+                alone=since,
+                certain=since is not None and effects.defines(bare),
             )
         )
 
@@ -165,7 +164,7 @@ class Statements:
     def _at_work(self) -> bool:
         return self.revision is not None and not self.versioned
 
-    def _placed(self, connection: sqlalchemy.Connection, backend: int, statement: str, shown: str) -> int | None:
+    def _placed(self, connection: sqlalchemy.Connection, backend: int, statement: str) -> int | None:
         """Give a statement to its transaction; if it has none, and may write, give the next transaction's id."""
         dbapi: Any = connection.connection.dbapi_connection
         first = effects.needs_no_snapshot(statement)
@@ -177,7 +176,7 @@ class Statements:
                 alone = not sessions.in_transaction(connection)
         if alone:
             return int(asked(dbapi, _NEXT_XID) or 1) if effects.may_write(statement) else None
-        self._open.setdefault(backend, effects.Executed()).add(statement, cut(shown, SHOWN))
+        self._open.setdefault(backend, effects.Executed()).add(statement, statement[:BEGINNING])
         self._xid = None
         if effects.commits(statement):
             self._committing(connection, backend, _ASSIGNED_XID)
@@ -209,7 +208,7 @@ class Statements:
                     revision=self.revision,
                     text=statement,
                     path=self.path,
-                    line=self.line,
+                    line=self._calling_line(),
                     in_transaction=inside,
                     up=self.up,
                 )
@@ -220,6 +219,7 @@ class Statements:
     def failed(self, context: Any) -> None:  # noqa: ANN401  (SQLAlchemy's ExceptionContext)
         """It has failed."""
         self.error = context.sqlalchemy_exception or context.original_exception
+        self.line = self._calling_line()
         if context.connection is not None and not context.is_disconnect:
             whole = effects.fails_whole(effects.without_comments(context.statement or ""))
             self._ended(context.connection, rolled_back=whole)
@@ -256,7 +256,7 @@ class Statements:
 
     def _calling_line(self) -> int | None:
         """The line of the revision's file that executes a statement."""
-        frame: FrameType | None = sys._getframe(3)  # noqa: SLF001  (inspect.stack reads source files)
+        frame: FrameType | None = sys._getframe()  # noqa: SLF001  (inspect.stack reads source files)
         while frame is not None and frame.f_code.co_filename != self.path:
             frame = frame.f_back
         return frame.f_lineno if frame is not None else None
@@ -284,7 +284,7 @@ def _with_what_it_imports(source: bytes) -> bytes:
     """The text of a revision and of the modules that it imports, the libraries' apart."""
     named = {
         name.strip().decode()
-        for one, several in _IMPORTED.findall(source)
+        for one, several in _IMPORTED.findall(b"\n".join(each for each in source.splitlines() if b"import" in each))
         for name in (one or several).split(b",")
         if name.strip().partition(b".")[0].decode() not in _KNOWN
     }
