@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import asyncpg
+from headstart.settings.dsn import Dsn
+from headstart.postgres.embedded import Embedded, installations
 
-from headstart.dsn import Dsn
-from headstart.embedded import Embedded, installations
 from headstart.errors import HeadstartError
 from market_data import HALF_WAY, count_rows, load
 

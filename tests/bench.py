@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import bench_schema
 import bench_tenants
 import bench_testing
-from headstart.embedded import Embedded, installations
+from headstart.postgres.embedded import Embedded, installations
 from support.engine import BASE, STOCK, Engine
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from headstart.embedded import Installation, installations
+from headstart.postgres.embedded import Installation, installations
 from support import engine as engines
 from support import postgres
 from support.process import Headstart, Run, environment

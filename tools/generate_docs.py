@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstart import rules
-from headstart.exits import Exit
-from headstart.settings import SETTINGS
+from headstart.errors.exits import Exit
+from headstart.settings.settings import SETTINGS
+from headstart.sql import rules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,39 +17,37 @@ And in a service whose migration runs elsewhere:
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from headstart.settings.version import __version__
 
 if TYPE_CHECKING:
-    from headstart.engine import engine_from, session_factory  # noqa: TC004
-    from headstart.errors import ConfigurationError, HeadstartError  # noqa: TC004
-    from headstart.exits import Exit  # noqa: TC004
-    from headstart.program import (  # noqa: TC004  (`_Package` imports them when used)
+    from headstart.commands.program import (
         current,
         downgrade,
         settings_from,
         up,
         wait_for_head,
     )
-    from headstart.run import Outcome  # noqa: TC004
-    from headstart.settings import Settings  # noqa: TC004
+    from headstart.engine import engine_from, session_factory
+    from headstart.errors import ConfigurationError, HeadstartError
+    from headstart.errors.exits import Exit
+    from headstart.settings.settings import Settings
+    from headstart.steps.run import Outcome
 
 _FROM = {
     "ConfigurationError": "errors",
-    "Exit": "exits",
+    "Exit": "errors.exits",
     "HeadstartError": "errors",
-    "up": "program",
-    "current": "program",
-    "downgrade": "program",
-    "wait_for_head": "program",
-    "settings_from": "program",
+    "up": "commands.program",
+    "current": "commands.program",
+    "downgrade": "commands.program",
+    "wait_for_head": "commands.program",
+    "settings_from": "commands.program",
     "engine_from": "engine",
     "session_factory": "engine",
-    "Outcome": "run",
-    "Settings": "settings",
+    "Outcome": "steps.run",
+    "Settings": "settings.settings",
 }
 
 __all__ = [
@@ -69,23 +67,10 @@ __all__ = [
 ]
 
 
-class _Package(ModuleType):
-    """`import headstart` costs nothing: its names come when they are used (PEP 562).
+def __getattr__(name: str) -> Any:  # noqa: ANN401  (whatever the name stands for)
+    """`import headstart` costs nothing: its names come when they are used (PEP 562)."""
+    if name not in _FROM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-    The room `headstart.up` is named after the function in it. Python binds a room's name in its package when it is
-    first imported; here the function keeps the name, and `from headstart.up import ...` finds the room all the same.
-    """
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever the name stands for)
-        if name not in _FROM:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        return getattr(import_module(f"headstart.{_FROM[name]}"), name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name not in _FROM:
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+    return getattr(import_module(f"headstart.{_FROM[name]}"), name)

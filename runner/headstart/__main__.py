@@ -8,12 +8,12 @@ import sys
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    from headstart.signals import Interrupt
+    from headstart.cli.signals import Interrupt
 
     interrupt = Interrupt()
     interrupt.install()
 
-    from headstart.cli import main as run
+    from headstart.cli.main import main as run
 
     if sys.stdout is None:  # closed by whoever started us: nobody wants the data
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  (pathlib is not on the no-op path)

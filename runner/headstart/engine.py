@@ -14,10 +14,10 @@ import asyncpg
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from headstart.program import settings_from
+from headstart.commands.program import settings_from
 
 if TYPE_CHECKING:
-    from headstart.dsn import Dsn
+    from headstart.settings.dsn import Dsn
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds to connect in, where the URL has no `connect_timeout`: with asyncpg's own minute a request would hang."""

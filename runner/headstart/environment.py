@@ -25,13 +25,13 @@ from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from headstart import postgres
+from headstart.commands.program import settings_from
 from headstart.errors import ConfigurationError
 from headstart.ledger import SCHEMA
-from headstart.program import settings_from
+from headstart.postgres.server import open_connection
 
 if TYPE_CHECKING:
-    from headstart.script_connection import ScriptConnection
+    from headstart.postgres.connection import ScriptConnection
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds to connect in, where the URL has no `connect_timeout`."""
@@ -58,7 +58,7 @@ def configure(metadata: sa.MetaData, **options: Any) -> None:  # noqa: ANN401  (
     A program may hand its own Connection, Engine or AsyncEngine in, as `config.attributes["connection"]`. The pool of
     an AsyncEngine is emptied at the end, since its connections belong to an event loop that ends too. One `op.execute`
     then takes several statements if the engine was made by `headstart.engine_from(..., connect_args={
-    "connection_class": ScriptConnection})` (`headstart.script_connection`).
+    "connection_class": ScriptConnection})` (`headstart.postgres.connection`).
 
     Each revision has a transaction of its own. Autogenerate compares the schemas that the metadata has tables in, CHECK
     constraints included where the installed Alembic can; partitions, what extensions made, and Headstart's own ledger
@@ -114,7 +114,7 @@ async def _connect(**_: object) -> ScriptConnection:
     dsn = settings_from(address, {"HEADSTART_BACKUP": "off"}).dsn
     if len(dsn.hosts) > 1:
         dsn = msgspec.structs.replace(dsn, params={"target_session_attrs": "read-write", **dsn.params})
-    return await postgres.open_connection(dsn, timeout=CONNECT_TIMEOUT, application_name="alembic")
+    return await open_connection(dsn, timeout=CONNECT_TIMEOUT, application_name="alembic")
 
 
 async def _connected(engine: AsyncEngine, metadata: sa.MetaData, options: Mapping[str, Any]) -> None:

@@ -26,22 +26,22 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from headstart import history
-from headstart import log as logs
+from headstart.commands.program import settings_from
 from headstart.engine import engine_from
 from headstart.errors import HeadstartError
-from headstart.plan import decide
-from headstart.program import settings_from
-from headstart.replay import replay
-from headstart.run import Outcome, Run, conduct
-from headstart.scratch import Scratch, scratch_server
-from headstart.secret import Redactor
+from headstart.history.plan import decide
+from headstart.log import logger as logs
+from headstart.log.secret import Redactor
+from headstart.postgres.scratch import Scratch, scratch_server
+from headstart.steps.replay import replay
+from headstart.steps.run import Outcome, Run, conduct
 from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from headstart.dsn import Dsn
-    from headstart.settings import Settings
+    from headstart.settings.dsn import Dsn
+    from headstart.settings.settings import Settings
 
 _T = TypeVar("_T")
 

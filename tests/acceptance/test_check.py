@@ -188,7 +188,7 @@ class TestClean:
 
     def test_without_any_postgres(self, project: Project, run_headstart: Callable[..., Run], tmp_path: Path) -> None:
         """Where there is no Postgres the error says what to install, or what to set."""
-        code = "import headstart.embedded\nheadstart.embedded.installations = lambda *_: []\n"
+        code = "import headstart.postgres.embedded\nheadstart.postgres.embedded.installations = lambda *_: []\n"
         done = run_headstart("check", env=planted(tmp_path, code))
         hint = ended(done, 10)["hint"]
         assert "headstart[embedded]" in hint

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from acceptance.checks import Session, ended, make_role, with_password
-from headstart.lock import GATE
+from headstart.postgres.lock import GATE
 from support.postgres import identifier, psql, script
 from support.project import fingerprint, recorded
 from support.waiting import eventually

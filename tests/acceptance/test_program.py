@@ -19,7 +19,7 @@ import pytest
 import headstart
 from acceptance.checks import path_of
 from headstart.errors import ConfigurationError
-from headstart.exits import Exit
+from headstart.errors.exits import Exit
 from support.postgres import psql, query
 from support.process import environment
 from support.project import Project, fingerprint, recorded

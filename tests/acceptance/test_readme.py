@@ -9,7 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from headstart.arguments import VERBS
+from headstart.cli.arguments import VERBS
 from support.project import Project, recorded
 
 README = Path(__file__).resolve().parents[2] / "README.md"

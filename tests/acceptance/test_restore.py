@@ -12,7 +12,7 @@ import pytest
 
 from acceptance.checks import LIKE_ANYBODY, Session, ended, make_role, planted, with_password
 from headstart.backup.restoring.beside import MARK
-from headstart.lock import GATE
+from headstart.postgres.lock import GATE
 from support.postgres import database_of, identifier, psql, script
 from support.project import fingerprint, recorded
 from support.restoring import SIGNAL, STUCK, VERSION_TABLE, beside, drop_all, told

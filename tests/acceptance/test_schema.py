@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from acceptance.checks import ended
-from headstart.catalog import differences, read
-from headstart.embedded import installations
+from headstart.postgres.catalog import differences, read
+from headstart.postgres.embedded import installations
 from support.objects import OBJECTS
 from support.postgres import psql, script
 from support.project import Project, fingerprint, recorded
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import RunHeadstart, StartHeadstart
-    from headstart.embedded import Installation
+    from headstart.postgres.embedded import Installation
     from support.postgres import Postgres
     from support.process import Run
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from acceptance.checks import BUG, Session, ended, leaks_nothing, make_role, path_of, planted, spellings, with_password
-from headstart.lock import GATE
+from headstart.postgres.lock import GATE
 from support.postgres import script
 
 if TYPE_CHECKING:

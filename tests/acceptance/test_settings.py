@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from acceptance.checks import Session, ended, make_role, with_password
-from headstart.lock import GATE
+from headstart.postgres.lock import GATE
 from support.postgres import psql, script
 from support.project import recorded
 

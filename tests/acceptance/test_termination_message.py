@@ -17,10 +17,10 @@ from support.project import Project
 PROGRAM = """
 import os, sys
 from pathlib import Path
-import headstart.cli
-from headstart.signals import Interrupt
-headstart.cli.TERMINATION_LOG = Path(sys.argv[1])
-sys.exit(headstart.cli.main(["up"], os.environ, Interrupt()))
+import headstart.cli.main
+from headstart.cli.signals import Interrupt
+headstart.cli.main.TERMINATION_LOG = Path(sys.argv[1])
+sys.exit(headstart.cli.main.main(["up"], os.environ, Interrupt()))
 """
 
 

@@ -156,7 +156,8 @@ def test_two_heads(run_pytest: RunPytest, project: Project) -> None:
 def test_without_a_server(run_pytest: RunPytest, project: Project, tmp_path: Path) -> None:
     """A machine without Postgres fails the tests, and says what to install; nothing is skipped."""
     env = planted(
-        tmp_path, "import headstart.embedded.installation as where\nwhere._candidates = lambda path: iter(())\n"
+        tmp_path,
+        "import headstart.postgres.embedded.installation as where\nwhere._candidates = lambda path: iter(())\n",
     )
     done = run_pytest(tests=WRITES, env=env, given_server=False)
     assert done.returncode == 1

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from acceptance.checks import Session, ended, path_of, planted
-from headstart.arguments import VERBS
-from headstart.lock import GATE
-from headstart.settings import SETTINGS
+from headstart.cli.arguments import VERBS
+from headstart.postgres.lock import GATE
+from headstart.settings.settings import SETTINGS
 from support.postgres import psql, script
 from support.project import fingerprint, recorded
 

@@ -147,6 +147,20 @@ def test_what_env_py_does_after_the_migrations(
     assert "nothing was changed" not in f"{last['error']} {last['hint']}"
 
 
+def test_what_an_app_does_at_its_exit(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """What env.py has registered with atexit gets its time, such as an app's last report to its monitoring."""
+    project.revision("a1", "create table a (id int)")
+    project.in_env(
+        "import atexit, pathlib, time\n"
+        "def report():\n    time.sleep(3)\n    pathlib.Path('reported').touch()\n"
+        "atexit.register(report)"
+    )
+    run = headstart("up", url=any_database, env=OFF)
+    ended(run, 0)
+    assert (project.folder / "reported").exists()
+    assert not run.events("env_cut_short")
+
+
 def test_an_app_configures_its_logging(
     project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headstart.lock import GATE
+from headstart.postgres.lock import GATE
 from support.faults import (
     PSYCOPG2,
     PYTHON,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headstart.lock import GATE
+from headstart.postgres.lock import GATE
 from support.faults import (
     PYTHON,
     STATEMENTS,

@@ -23,8 +23,8 @@ from headstart import backup
 from headstart.backup import dump as dumps
 from headstart.backup import folder as folders
 from headstart.backup.clients import Client, best_compression, find_client
-from headstart.dsn import Dsn
 from headstart.errors import BackupFailedError, UnsuitableServerError
+from headstart.settings.dsn import Dsn
 from support.postgres import database_of, psql, script
 from support.waiting import soon
 

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from headstart.catalog import Difference, differences, read
-from headstart.embedded import installations
+from headstart.postgres.catalog import Difference, differences, read
+from headstart.postgres.embedded import installations
 from support.objects import OBJECTS
 from support.postgres import psql, script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from headstart.embedded import Installation
+    from headstart.postgres.embedded import Installation
     from support.postgres import Postgres
 
 INSTALLATIONS = installations()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from headstart import catalog
+from headstart.postgres import catalog
 from support.postgres import script
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from headstart.embedded import Embedded, EmbeddedServerError, Installation, installations
+from headstart.postgres.embedded import Embedded, EmbeddedServerError, Installation, installations
 from support.postgres import Postgres, psql, query, script
 from support.process import RUNNER
 from support.waiting import eventually
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HOLDER = """
 import sys, time
-from headstart.embedded import Embedded, installations
+from headstart.postgres.embedded import Embedded, installations
 server = Embedded.start(installations()[0])
 print(server.pid, server.folder, flush=True)
 if sys.argv[1:] == ["return"]:
@@ -62,7 +62,7 @@ def test_its_files_are_in_memory_where_there_is_room(said: str) -> None:
         pytest.skip("this machine has no such file system")
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(RUNNER)}
     environ |= {"TMPDIR": "/var/tmp"} if said else {}  # noqa: S108
-    code = "from headstart.embedded import server as s; print(next(s._places()))"
+    code = "from headstart.postgres.embedded import server as s; print(next(s._places()))"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ("/var/tmp" if said else "/dev/shm")  # noqa: S108
 

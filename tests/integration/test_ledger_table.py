@@ -14,13 +14,13 @@ from structlog.testing import capture_logs
 
 from acceptance.checks import make_role, with_password
 from headstart import ledger
-from headstart.graph import Revision
+from headstart.history.graph import Revision
 from headstart.ledger import source, state
 from headstart.ledger.source import as_applied, require_unedited
 from headstart.ledger.state import examine, prepare
 from headstart.ledger.table import bring_up_to_date, create
 from headstart.ledger.writer import Writer, complete
-from headstart.script_connection import ScriptConnection
+from headstart.postgres.connection import ScriptConnection
 from support.postgres import psql, script
 
 if TYPE_CHECKING:

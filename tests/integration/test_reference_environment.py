@@ -15,7 +15,7 @@ from alembic.config import Config
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import headstart
-from headstart.script_connection import ScriptConnection
+from headstart.postgres.connection import ScriptConnection
 from support.postgres import database_of, psql, script
 from support.project import Project, recorded
 from support.reference import COMPARES_CHECKS, INI, ROOT, clone, history

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headstart import catalog
-from headstart import log as logs
+from headstart.commands.program import settings_from
 from headstart.errors import ConfigurationError, MigrationFailedError, VerificationFailedError
-from headstart.program import settings_from
-from headstart.replay import Replay, replay
-from headstart.run import Run
-from headstart.scratch import scratch_server
+from headstart.log import logger as logs
+from headstart.postgres import catalog
+from headstart.postgres.scratch import scratch_server
+from headstart.steps.replay import Replay, replay
+from headstart.steps.run import Run
 from headstart.worker.supervise import Worker
 from support.postgres import psql
 from support.project import Project, fingerprint

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from headstart.rules import RULES
-from headstart.rules.columns import read_type
-from headstart.rules.model import SHOP
-from headstart.rules.reader import Reader
-from headstart.rules.rewrites import _STEADY, is_loosened
-from headstart.sqltokens import tokens
+from headstart.sql.rules import RULES
+from headstart.sql.rules.columns import read_type
+from headstart.sql.rules.model import SHOP
+from headstart.sql.rules.reader import Reader
+from headstart.sql.rules.rewrites import _STEADY, is_loosened
+from headstart.sql.tokens import tokens
 from support.examples import Step, given_steps, steps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from headstart.rules import Rule
+    from headstart.sql.rules import Rule
     from support.postgres import Postgres
 
 # PostgreSQL manual, 'Explicit Locking', the weakest first.

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headstart import log as logs
+from headstart.commands.program import settings_from
 from headstart.errors import InterruptedMigrationError, LockNotObtainedError, MigrationFailedError
-from headstart.lock import migration_lock
-from headstart.program import settings_from
-from headstart.run import Run
-from headstart.schema_file import AtHand, SchemaFile, load
+from headstart.log import logger as logs
+from headstart.postgres.lock import migration_lock
 from headstart.steps.connect import connected, locked
+from headstart.steps.run import Run
+from headstart.steps.schema_file import AtHand, SchemaFile, load
 from support.postgres import psql
 from support.waiting import soon
 

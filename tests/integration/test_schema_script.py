@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headstart.schema.parts import parts
-from headstart.schema.script import PREAMBLE, Entry, normalised, parse, unlike, written
+from headstart.commands.schema.parts import parts
+from headstart.commands.schema.script import PREAMBLE, Entry, normalised, parse, unlike, written
 
 DUMP = """\
 --

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from acceptance.checks import make_role, with_password
-from headstart import log as logs
-from headstart.dsn import Dsn
+from headstart.commands.program import settings_from
 from headstart.errors import ConfigurationError
-from headstart.program import settings_from
-from headstart.scratch import PREFIX, scratch_server
+from headstart.log import logger as logs
+from headstart.postgres.scratch import PREFIX, scratch_server
+from headstart.settings.dsn import Dsn
 from support.postgres import psql
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from headstart.settings import Settings
+    from headstart.settings.settings import Settings
     from support.postgres import Postgres
 
 

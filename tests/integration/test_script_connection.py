@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
-from headstart.script_connection import ScriptConnection
-from headstart.script_run import ONE_BY_ONE, failure_of
-from headstart.sqlscript import ScriptError
+from headstart.postgres.connection import ScriptConnection
+from headstart.postgres.script_run import ONE_BY_ONE, failure_of
+from headstart.sql.script import ScriptError
 from support.postgres import psql
 from support.scripts import autocommit, rows, script_engine, session_of, under_way
 from support.waiting import soon

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headstart.embedded import installations
+from headstart.postgres.embedded import installations
 from support.postgres import script
 from support.scripts import script_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headstart.embedded import Installation
+    from headstart.postgres.embedded import Installation
     from support.postgres import Postgres
 
 CLIENTS = installations()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from headstart.script_run import ONE_BY_ONE
+from headstart.postgres.script_run import ONE_BY_ONE
 from support.scripts import autocommit, rows, script_engine, session_of
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from headstart.script_connection import ScriptConnection
+    from headstart.postgres.connection import ScriptConnection
 
 MANY = ONE_BY_ONE + 50
 

@@ -11,9 +11,18 @@ import pytest
 import sqlalchemy as sa
 
 import headstart
-from headstart import catalog, lock, observe, postgres, readiness, version_table
-from headstart import log as logs
 from headstart.backup import database as backup_database
+from headstart.log import logger as logs
+from headstart.postgres import activity, catalog, lock, readiness, version_table
+from headstart.postgres.server import (
+    SEARCH_PATH,
+    close,
+    connect,
+    holds_user_tables,
+    identify,
+    prepare_session,
+    read_schemas,
+)
 from headstart.worker import autogenerate
 from support.postgres import script
 from support.project import Project
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from conftest import RunHeadstart
-    from headstart.readiness import Ready
+    from headstart.postgres.readiness import Ready
     from support.postgres import Postgres
 
 
@@ -44,7 +53,7 @@ async def ready(database: str, log: FilteringBoundLogger) -> AsyncIterator[Ready
     dsn = headstart.settings_from({"DATABASE_URL": database}).dsn
     ready = await readiness.wait_until_ready(dsn, timeout=10, application_name="headstart test", log=log)
     yield ready
-    await postgres.close(ready.connection)
+    await close(ready.connection)
 
 
 async def test_the_impostors_leave_traces(database: str) -> None:
@@ -72,9 +81,9 @@ async def test_none_is_used(ready: Ready, database: str, log: FilteringBoundLogg
     """Looking, locking, watching and reading the catalog use Postgres' own names."""
     connection = ready.connection
     assert connection.schemas == (SCHEMA, "pg_catalog", "public")
-    await postgres.identify(connection)
-    await postgres.prepare_session(connection, lock_timeout=1, statement_timeout=0, log=log)
-    await postgres.holds_user_tables(connection, "alembic_version")
+    await identify(connection)
+    await prepare_session(connection, lock_timeout=1, statement_timeout=0, log=log)
+    await holds_user_tables(connection, "alembic_version")
     await version_table.recorded_revisions(connection, "alembic_version", None)
     await version_table.require_write_privilege(connection, ready.server.user, "alembic_version", None)
     found = await version_table.find_version_table(connection, "alembic_version", "public")
@@ -82,8 +91,8 @@ async def test_none_is_used(ready: Ready, database: str, log: FilteringBoundLogg
     await version_table.revisions_in(connection, found.oid)
     async with lock.migration_lock(connection, timeout=5, log=log):
         assert await lock.holders(connection)
-    await observe.blockers(connection, connection.get_server_pid())
-    await observe.invalid_indexes(connection)
+    await activity.blockers(connection, connection.get_server_pid())
+    await activity.invalid_indexes(connection)
     await catalog.read(connection, grants=True, order=True)
     facts = await backup_database.look(connection)
     await backup_database.standing(connection, list(facts.tables))
@@ -113,18 +122,18 @@ async def test_a_path_that_is_given(any_database: str) -> None:
     script(any_database, "create schema app; create schema later")
     url = f"{any_database}?options=-csearch_path%3Dapp,none,later,public"
     dsn = headstart.settings_from({"DATABASE_URL": url}).dsn
-    connection = await postgres.connect(dsn, timeout=10, application_name="headstart test")
+    connection = await connect(dsn, timeout=10, application_name="headstart test")
     seen = []
     try:
         seen.append((list(connection.schemas), await connection.fetchval("show search_path")))
         script(any_database, "create schema none")
-        await postgres.read_schemas(connection)
+        await read_schemas(connection)
         seen.append((list(connection.schemas), await connection.fetchval("show search_path")))
     finally:
-        await postgres.close(connection)
+        await close(connection)
     assert seen == [
-        (["pg_catalog", "app", "later", "public"], postgres.SEARCH_PATH),
-        (["pg_catalog", "app", "none", "later", "public"], postgres.SEARCH_PATH),
+        (["pg_catalog", "app", "later", "public"], SEARCH_PATH),
+        (["pg_catalog", "app", "none", "later", "public"], SEARCH_PATH),
     ]
 
 

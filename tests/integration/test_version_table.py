@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import headstart
-from headstart import postgres, version_table
 from headstart.errors import RefusedError
+from headstart.postgres import version_table
+from headstart.postgres.server import close, connect, holds_user_tables
 from support.postgres import database_of, identifier, psql, script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from headstart.script_connection import ScriptConnection
+    from headstart.postgres.connection import ScriptConnection
     from support.postgres import Postgres
 
 PASSWORD = "not a secret"
@@ -48,11 +49,11 @@ async def session(url: str, user: str | None = None) -> AsyncIterator[ScriptConn
         host, port = dsn.hosts[0]
         address = f"postgresql://{user}:{PASSWORD.replace(' ', '%20')}@{host}:{port}/{dsn.database}"
         dsn = headstart.settings_from({"DATABASE_URL": address}).dsn
-    connection = await postgres.connect(dsn, timeout=10, application_name="headstart test")
+    connection = await connect(dsn, timeout=10, application_name="headstart test")
     try:
         yield connection
     finally:
-        await postgres.close(connection)
+        await close(connection)
 
 
 @pytest.fixture
@@ -226,4 +227,4 @@ async def test_what_there_is_to_lose(any_database: str, sql: str, expected: bool
     """Functions, views and types are worth a backup too; the version table, the ledger and extensions are not."""
     script(any_database, f"drop extension plpgsql; {sql}" if "extension" in sql else sql)
     async with session(any_database) as connection:
-        assert await postgres.holds_user_tables(connection, "alembic_version") is expected
+        assert await holds_user_tables(connection, "alembic_version") is expected

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import headstart
-from headstart.exits import Exit
+from headstart.errors.exits import Exit
 from support.postgres import psql
 from support.project import Project, fingerprint
 

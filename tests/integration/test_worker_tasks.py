@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headstart
-from headstart import history, readiness
-from headstart import log as logs
-from headstart.lock import WORK
+from headstart import history
+from headstart.log import logger as logs
+from headstart.postgres import readiness
+from headstart.postgres.lock import WORK
 from headstart.worker.messages import Access, Compare, Format, Name, Parse
 from headstart.worker.supervise import TaskFailedError, Worker
 from support.postgres import script

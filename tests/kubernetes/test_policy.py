@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from headstart.durations import parse_duration
-from headstart.exits import Exit
-from headstart.settings import SETTINGS
+from headstart.errors.exits import Exit
+from headstart.settings.durations import parse_duration
+from headstart.settings.settings import SETTINGS
 from support.kustomize import Object, containers, pod_spec, render
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"

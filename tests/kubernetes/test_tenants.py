@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headstart.durations import parse_duration
+from headstart.settings.durations import parse_duration
 from kubernetes.conftest import MANIFESTS
 from support.kustomize import Object, containers, pod_spec, render
 from support.project import recorded

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from headstart.rules.model import SHOP
-from headstart.sqlscript import split
+from headstart.sql.rules.model import SHOP
+from headstart.sql.script import split
 
 if TYPE_CHECKING:
-    from headstart.rules import Rule
+    from headstart.sql.rules import Rule
 
 
 class Step(NamedTuple):

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
-from headstart.embedded import Embedded
+from headstart.postgres.embedded import Embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -18,7 +18,7 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from headstart import catalog
+from headstart.postgres import catalog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from headstart.script_connection import ScriptConnection
+from headstart.postgres.connection import ScriptConnection
 from support.postgres import psql
 from support.waiting import soon
 

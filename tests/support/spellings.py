@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import strategies as st
 
-from headstart.dsn import Dsn, DsnError
+from headstart.settings.dsn import Dsn, DsnError
 
 NASTY = "p@ss:/w%"
 AWKWARD = "@:/?#%&=+,;'\"\\[]{}()<>|*~!$^` \tä€🐘aZ09"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from headstart import arguments
-from headstart.check import CHECKS
+from headstart.cli import arguments
+from headstart.commands.check import CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ROOT / "deploy" / "github" / "migrations.yml"

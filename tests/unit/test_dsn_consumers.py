@@ -17,8 +17,8 @@ from hypothesis import example, given
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.engine import make_url
 
-from headstart.dsn import without_libpq_variables
 from headstart.errors import ConfigurationError
+from headstart.settings.dsn import without_libpq_variables
 from support.spellings import NASTY, names, parse, passwords, places, problems, q, spellings, words
 
 relaxed = hypothesis.settings(deadline=None)  # a busy machine is not a slow parser

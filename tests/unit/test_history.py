@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from headstart.errors import BrokenHistoryError, ConfigurationError
 from headstart.history import Project, broken_source, check_sources, read_graph, revision_files
-from headstart.plan import decide
+from headstart.history.plan import decide
 from support.revisions import no_tree, project, revision_text, temporary_folder, write
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def test_a_large_file_is_read_whole(tmp_path: Path) -> None:
 def test_reading_imports_nothing_heavy() -> None:
     """Neither Alembic nor SQLAlchemy is imported for the graph, nor is a TOML parser."""
     code = (
-        "import sys, headstart.history, headstart.plan;"
+        "import sys, headstart.history, headstart.history.plan;"
         "print({'alembic', 'sqlalchemy', 'tomllib', 'configparser', 'asyncio'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.errors import DatabaseAheadError, DatabaseUnknownError
+from headstart.history.plan import Entry, Graph, Revision, build_graph, decide
 from headstart.ledger import key
 from headstart.ledger.fingerprint import fingerprint
-from headstart.plan import Entry, Graph, Revision, build_graph, decide
 
 REVISIONS = sorted((Path(__file__).resolve().parents[2] / "migrations" / "versions").glob("*.py"))
 

@@ -1,4 +1,4 @@
-"""`headstart.plan` and `headstart.graph` against Alembic's own RevisionMap, on histories drawn at random."""
+"""`history.plan` and `history.graph` against Alembic's own RevisionMap, on histories drawn at random."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseUnknownError
-from headstart.plan import Graph, Plan, Revision, build_graph, decide
+from headstart.history.plan import Graph, Plan, Revision, build_graph, decide
 
 
 def rev(

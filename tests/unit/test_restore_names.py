@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headstart.backup.restoring.beside import LONGEST, is_ours, key, names
 from headstart.backup.restoring.shape import Property, Shape, elements, read
-from headstart.postgres import literal
+from headstart.postgres.server import literal
 
 MOMENT = datetime(2026, 1, 31, 12, 0, 0, 999999, tzinfo=UTC)
 DATABASES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).filter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.retention import Held, Policy, decide
+from headstart.backup.retention import Held, Policy, decide
 
 REVISIONS = st.sampled_from([(), ("a",), ("b",), ("a", "b")])
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.rules import RULES, Allowance, Finding, allowed, as_markdown, judge, problems_of
-from headstart.rules.recognise import acts
-from headstart.sqlscript import Statement
+from headstart.sql.rules import RULES, Allowance, Finding, allowed, as_markdown, judge, problems_of
+from headstart.sql.rules.recognise import acts
+from headstart.sql.script import Statement
 from support.examples import Step, given_steps, shop_steps, steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headstart.rules import Rule
+    from headstart.sql.rules import Rule
 
 
 def found(*statements: str, before: Sequence[str] = (), in_transaction: bool = True) -> set[str]:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headstart.secret import Redactor, Secret
+from headstart.log.secret import Redactor, Secret
 
 relaxed = hypothesis.settings(deadline=None)  # a busy machine is not slow code
 AWKWARD = "@:/?#%&=+,;'\"\\[]{}()<>|*~!$^` \t\nä€🐘aZ09.-_"

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headstart.dsn import Secret
 from headstart.errors import ConfigurationError
-from headstart.settings import SETTINGS, Settings, format_duration, load, parse_duration
+from headstart.settings.dsn import Secret
+from headstart.settings.settings import SETTINGS, Settings, format_duration, load, parse_duration
 
 relaxed = hypothesis.settings(deadline=None)  # a busy machine is not slow code
 URL = "postgresql://app:pw@db/app"
@@ -351,7 +351,7 @@ class TestDurations:
 def test_nothing_heavy_is_imported() -> None:
     """Settings and the Dsn, which every start pays for, import nothing but msgspec and small parts of the library."""
     code = (
-        "import sys; import headstart.settings, headstart.dsn, headstart.resolve;"
+        "import sys; import headstart.settings.settings, headstart.settings.dsn, headstart.settings.resolve;"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

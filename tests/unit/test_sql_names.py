@@ -12,8 +12,7 @@ import headstart
 
 ROOT = Path(headstart.__file__).parent
 # It is run with a search_path of its own (`catalog.queries.SESSION`), on which what it renders depends as well.
-WITH_ITS_OWN_PATH = {"catalog/queries.py"}
-# It goes when the worker comes.
+WITH_ITS_OWN_PATH = {"postgres/catalog/queries.py"}
 # What people are told to type.
 HINTS = ("select pg_terminate_backend(pid)",)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headstart.sqlcopy import Copy, read_copy
-from headstart.sqlscript import (
+from headstart.sql.copy import Copy, read_copy
+from headstart.sql.script import (
     ScriptError,
     builds_concurrently,
     has_parameters,
@@ -16,7 +16,7 @@ from headstart.sqlscript import (
     returns_rows,
     split,
 )
-from headstart.sqltokens import tokens
+from headstart.sql.tokens import tokens
 
 
 def texts(script: str, *, standard_conforming: bool = True) -> list[str]:

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.baseline import read_baseline
+from headstart.commands.squash.cut import Cut, decide_cut
+from headstart.commands.squash.files import Move, exchange, recover
+from headstart.commands.squash.text import baseline_text
 from headstart.errors import BrokenHistoryError, ConfigurationError, HeadstartError
-from headstart.graph import Graph, Revision, build_graph
 from headstart.history import History, read
+from headstart.history.baseline import read_baseline
+from headstart.history.graph import Graph, Revision, build_graph
 from headstart.history.squashed import JOURNAL
-from headstart.squash.cut import Cut, decide_cut
-from headstart.squash.files import Move, exchange, recover
-from headstart.squash.text import baseline_text
 from support.process import RUNNER
 from support.project import Project
 from support.revisions import project as project_in
@@ -209,7 +209,7 @@ def test_a_file_that_changes_meanwhile_is_not_archived(project: Project) -> None
 KILLED = """
 import json, os, sys
 from pathlib import Path
-from headstart.squash.files import Move, exchange
+from headstart.commands.squash.files import Move, exchange
 folder, digests, left = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
 move = Move(baseline="b2_baseline.py", archive="../archive/b2", files={name: name for name in digests})
 def before(event, arguments):

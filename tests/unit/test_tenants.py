@@ -9,11 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.dsn import Dsn, Secret
-from headstart.errors import ConfigurationError
-from headstart.settings_table import SETTINGS
-from headstart.tenants.lock import gate_of, work_of
-from headstart.tenants.targets import (
+from headstart.commands.tenants.lock import gate_of, work_of
+from headstart.commands.tenants.targets import (
     Entry,
     Target,
     read_lines,
@@ -22,6 +19,9 @@ from headstart.tenants.targets import (
     variables_of,
     with_search_path,
 )
+from headstart.errors import ConfigurationError
+from headstart.settings.dsn import Dsn, Secret
+from headstart.settings.table import SETTINGS
 
 relaxed = hypothesis.settings(deadline=None)  # a busy machine is not slow code
 DSN = Dsn(hosts=(("db", 5432),), user="app", password=Secret("ZqX"), database="app", params={"sslmode": "prefer"})

@@ -2,7 +2,7 @@
 
 `take` is the story; the rooms around it are `clients` (which pg_dump), `dump` (how it is run), `database` (what is
 asked of it), `folder` (where the dump goes), `verify` (what proves it whole), `progress`, and `manifest` (what is
-written down). What is deleted afterwards is decided in `headstart.retention`.
+written down). What is deleted afterwards is decided in `headstart.backup.retention`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from headstart import __version__, retention
 from headstart.backup import database as databases
 from headstart.backup import dump as dumps
 from headstart.backup import folder as folders
 from headstart.backup import manifest as manifests
+from headstart.backup import retention
 from headstart.backup import verify as proofs
 from headstart.backup.clients import Client, best_compression, find_client
 from headstart.backup.folder import Listing, list_backups, sweep
 from headstart.backup.manifest import Backup, Broken, FileSum, Manifest, Proof
 from headstart.backup.progress import Progress, Stage
+from headstart.backup.retention import Decision
 from headstart.backup.verify import Verdict, verify
 from headstart.errors import BackupFailedError
-from headstart.retention import Decision
+from headstart.settings.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import asyncpg
     from structlog.typing import FilteringBoundLogger
 
-    from headstart.dsn import Dsn
+    from headstart.settings.dsn import Dsn
 
 __all__ = [
     "Backup",

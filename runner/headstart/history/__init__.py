@@ -11,8 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from headstart.errors import BrokenHistoryError
-from headstart.graph import Graph
 from headstart.history.files import check_sources, read_graph, revision_files
+from headstart.history.graph import Graph
 from headstart.history.project import Project, locate
 from headstart.history.source import broken_source
 

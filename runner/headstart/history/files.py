@@ -9,7 +9,7 @@ from hashlib import sha256
 import msgspec
 
 from headstart.errors import BrokenHistoryError, ConfigurationError
-from headstart.graph import Graph, Revision, build_graph
+from headstart.history.graph import Graph, Revision, build_graph
 from headstart.history.project import Project
 from headstart.history.source import OnlyAlembicKnowsError, compiled, read_revision
 

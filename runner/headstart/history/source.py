@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from headstart.errors import BrokenHistoryError
-from headstart.graph import Revision
+from headstart.history.graph import Revision
 
 if TYPE_CHECKING:
     import ast

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from headstart.baseline import read_baseline
 from headstart.errors import BrokenHistoryError, DatabaseUnknownError
-from headstart.graph import named
+from headstart.history.baseline import read_baseline
+from headstart.history.graph import named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headstart.graph import Graph
+    from headstart.history.graph import Graph
     from headstart.history.project import Project
 
 JOURNAL: Final = ".headstart-squash.json"

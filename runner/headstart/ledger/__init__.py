@@ -15,15 +15,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from headstart.plan import Entry, lineage
+from headstart.history.plan import Entry, lineage
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     import asyncpg
 
-    from headstart.graph import Graph
-    from headstart.script_connection import ScriptConnection
+    from headstart.history.graph import Graph
+    from headstart.postgres.connection import ScriptConnection
 
 SCHEMA = "headstart"
 """Autogenerate, and the question whether a database holds anything of the user's, pass over it."""

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstart.baseline import read_baseline
 from headstart.errors import RevisionEditedError
+from headstart.history.baseline import read_baseline
 from headstart.ledger import LARGEST_SOURCE, VersionTable, fetch
 from headstart.ledger.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from headstart.script_connection import ScriptConnection
+    from headstart.postgres.connection import ScriptConnection
 
 _SOURCES = f"""
 select distinct on (revision) revision,

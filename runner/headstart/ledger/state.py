@@ -13,7 +13,7 @@ from headstart.ledger.table import COLUMNS, bring_up_to_date
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from headstart.script_connection import ScriptConnection
+    from headstart.postgres.connection import ScriptConnection
 
 _SCHEMAS_PUBLISHED_SINCE: Final = 15
 

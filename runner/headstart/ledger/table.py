@@ -14,7 +14,7 @@ import asyncpg
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from headstart.script_connection import ScriptConnection
+    from headstart.postgres.connection import ScriptConnection
 
 LOCK_TIMEOUT: Final = "2s"
 """How long bringing it up to date may wait: nothing that a run needs hangs on it."""

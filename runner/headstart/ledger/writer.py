@@ -12,16 +12,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from headstart import __version__
 from headstart.ledger import LARGEST_SOURCE, VersionTable, fetch
 from headstart.ledger.table import creating
-from headstart.postgres import literal
+from headstart.postgres.server import literal
+from headstart.settings.version import __version__
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from headstart.graph import Revision
-    from headstart.script_connection import ScriptConnection
+    from headstart.history.graph import Revision
+    from headstart.postgres.connection import ScriptConnection
 
 _INSERT = """insert into headstart.ledger
     (history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)

@@ -6,11 +6,11 @@ import datetime
 from typing import TYPE_CHECKING
 
 from headstart import backup
-from headstart.lock import kept
+from headstart.postgres.lock import kept
 
 if TYPE_CHECKING:
-    from headstart.readiness import Ready
-    from headstart.run import Run
+    from headstart.postgres.readiness import Ready
+    from headstart.steps.run import Run
 
 
 async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: tuple[str, ...]) -> None:

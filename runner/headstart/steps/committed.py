@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from headstart.observe import cut, summary
+from headstart.postgres.activity import cut, summary
 from headstart.worker.messages import Committing, RevisionApplied, StatementEnded, StatementStarted
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headstart import ledger, version_table
+from headstart import ledger
 from headstart.errors import (
     ConfigurationError,
     EnvironmentWritesError,
@@ -15,16 +15,17 @@ from headstart.errors import (
     InterruptedMigrationError,
     named,
 )
-from headstart.plan import Plan, decide
-from headstart.run import spell
+from headstart.history.graph import spell
+from headstart.history.plan import Plan, decide
+from headstart.postgres import version_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headstart.graph import Graph
     from headstart.history import History
-    from headstart.readiness import Ready
-    from headstart.run import Run
+    from headstart.history.graph import Graph
+    from headstart.postgres.readiness import Ready
+    from headstart.steps.run import Run
     from headstart.worker import messages
     from headstart.worker.messages import Access, Place, Planned, Step
     from headstart.worker.supervise import Process, TaskFailedError, WorkerLostError

@@ -6,14 +6,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from headstart import history, postgres
-from headstart.lock import WORK, migration_lock
-from headstart.readiness import wait_until_ready
+from headstart import history
+from headstart.postgres.lock import WORK, migration_lock
+from headstart.postgres.readiness import wait_until_ready
+from headstart.postgres.server import close, prepare_session, refuse_transaction_pooler
 
 if TYPE_CHECKING:
     from headstart.history import History
-    from headstart.readiness import Ready
-    from headstart.run import Run
+    from headstart.postgres.readiness import Ready
+    from headstart.steps.run import Run
     from headstart.worker.messages import Access
     from headstart.worker.supervise import Worker
 
@@ -39,7 +40,7 @@ async def connected(run: Run) -> AsyncIterator[Ready]:
     try:
         yield ready
     finally:
-        await postgres.close(ready.connection)
+        await close(ready.connection)
 
 
 @contextlib.asynccontextmanager
@@ -56,10 +57,8 @@ async def locked(run: Run, ready: Ready) -> AsyncIterator[None]:
 
 async def prepare(run: Run, ready: Ready) -> None:
     """Make the session fit to hold a lock, or refuse what cannot be."""
-    await postgres.refuse_transaction_pooler(
-        ready.connection, ready.server, ready.dsn, application_name=run.application_name
-    )
-    await postgres.prepare_session(
+    await refuse_transaction_pooler(ready.connection, ready.server, ready.dsn, application_name=run.application_name)
+    await prepare_session(
         ready.connection,
         lock_timeout=run.settings.table_lock_timeout,
         statement_timeout=run.settings.statement_timeout,

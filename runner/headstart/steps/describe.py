@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headstart.errors import BrokenHistoryError
-from headstart.graph import Revision
-from headstart.log import quiet
+from headstart.history.graph import Revision
+from headstart.log.logger import quiet
 from headstart.steps.compare import failure
 from headstart.worker.messages import Describe, Name, Step
 from headstart.worker.supervise import TaskFailedError, WorkerLostError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from headstart.history import Project
-    from headstart.run import Run
+    from headstart.steps.run import Run
     from headstart.worker.supervise import Worker
 
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import tenacity
 
-from headstart import postgres
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
-from headstart.observe import invalid_indexes
-from headstart.readiness import wait_until_ready
-from headstart.run import AppliedRevision
+from headstart.postgres.activity import invalid_indexes
+from headstart.postgres.readiness import wait_until_ready
+from headstart.postgres.server import close
 from headstart.steps.committed import Committed
 from headstart.steps.compare import UpToDate
 from headstart.steps.connect import environ_of
 from headstart.steps.explain import LostRaceError, explain, partly, refuse_useless, too_late
+from headstart.steps.run import AppliedRevision
 from headstart.steps.verify import read
 from headstart.steps.watch import Watch
 from headstart.worker.messages import Ledger, Migrate, Planned, RevisionApplied, RevisionStarted, Wanted
@@ -27,9 +27,9 @@ from headstart.worker.supervise import TaskFailedError, WorkerLostError, gone
 if TYPE_CHECKING:
     from headstart.errors import TableLocksNotObtainedError
     from headstart.history import History
-    from headstart.readiness import Ready
-    from headstart.run import Run
+    from headstart.postgres.readiness import Ready
     from headstart.steps.compare import Pending
+    from headstart.steps.run import Run
     from headstart.worker.messages import Access, Message, Step
     from headstart.worker.supervise import Process
 
@@ -272,7 +272,7 @@ class _Migration:
         try:
             yield again.connection
         finally:
-            await postgres.close(again.connection)
+            await close(again.connection)
 
     async def _leftovers(self) -> list[str]:
         """What the failed revision has committed all the same: statements, and indexes that stayed INVALID."""

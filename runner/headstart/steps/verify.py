@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headstart import version_table
 from headstart.errors import VerificationFailedError
-from headstart.run import spell
+from headstart.history.graph import spell
+from headstart.postgres import version_table
 
 if TYPE_CHECKING:
-    from headstart.readiness import Ready
-    from headstart.run import Run
+    from headstart.postgres.readiness import Ready
+    from headstart.steps.run import Run
     from headstart.worker.messages import Place
 
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from headstart import remedies
-from headstart.errors import InterruptedMigrationError
-from headstart.observe import SPEAK, Blocker, blockers, progress_of, summary
+from headstart.errors import InterruptedMigrationError, remedies
+from headstart.postgres.activity import SPEAK, Blocker, blockers, progress_of, summary
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from headstart import ledger, postgres, version_table
+from headstart import ledger
+from headstart.history.graph import spell
 from headstart.ledger.state import prepare
 from headstart.ledger.writer import complete
-from headstart.lock import WORK
-from headstart.run import spell
+from headstart.postgres import version_table
+from headstart.postgres.lock import WORK
+from headstart.postgres.server import holds_user_tables
 from headstart.steps import backup
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, ask, failure
 from headstart.steps.connect import access, environ_of
@@ -23,8 +25,8 @@ from headstart.worker.supervise import Process, TaskFailedError, Worker
 
 if TYPE_CHECKING:
     from headstart.history import History
-    from headstart.readiness import Ready
-    from headstart.run import Run
+    from headstart.postgres.readiness import Ready
+    from headstart.steps.run import Run
     from headstart.worker.messages import Message
 
 
@@ -135,7 +137,7 @@ class Work:
         if settings.backup == "off":
             run.log.info("backup_skipped", reason="HEADSTART_BACKUP=off")
             return
-        if settings.backup == "auto" and not await postgres.holds_user_tables(self._ready.connection, plan.place.table):
+        if settings.backup == "auto" and not await holds_user_tables(self._ready.connection, plan.place.table):
             run.log.info("backup_skipped", reason="the database holds no tables yet")
             return
         last = plan.steps[-1]

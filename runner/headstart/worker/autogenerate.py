@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import MetaData
 
 from headstart.errors import ConfigurationError, VerificationFailedError
+from headstart.history.graph import spell
 from headstart.ledger import SCHEMA
-from headstart.run import spell
 from headstart.worker.messages import Logged
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy import Connection, Table
 
-    from headstart.worker.tasks import Port
+    from headstart.worker.port import Port
 
 LISTED = 10
 """Names in one cause: the rest is counted."""

@@ -23,8 +23,8 @@ from headstart.errors import (
     HeadstartError,
     VerificationFailedError,
 )
-from headstart.graph import Revision, build_graph
-from headstart.plan import decide
+from headstart.history.graph import Revision, build_graph
+from headstart.history.plan import decide
 from headstart.worker import failure, project, sessions
 from headstart.worker.autogenerate import explained
 from headstart.worker.environment import configured, past_ledger
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
     from headstart.worker.messages import Command, Parse
-    from headstart.worker.tasks import Port
+    from headstart.worker.port import Port
 
 _NOT_AT_HEAD: tuple[type[Exception], ...] = tuple(
     kind for name, kind in vars(util).items() if name == "DatabaseNotAtHead"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
 
     from headstart.worker.messages import Compare
-    from headstart.worker.tasks import Port
+    from headstart.worker.port import Port
 
 _OPTIONS: Mapping[str, Any] = {
     "message": None,

@@ -18,7 +18,7 @@ from alembic.runtime.environment import EnvironmentContext
 
 from headstart.errors import ConfigurationError, VerificationFailedError
 from headstart.ledger import SCHEMA
-from headstart.postgres import literal, quote
+from headstart.postgres.server import literal, quote
 from headstart.worker import project, sessions
 from headstart.worker.messages import Place, Planned
 from headstart.worker.statements import Statements
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep
     from alembic.script import ScriptDirectory
 
-    from headstart.worker.tasks import Port
+    from headstart.worker.port import Port
 
 # Run by env.py's own session, in whose search path nothing of ours may be looked up.
 _PLACE = """

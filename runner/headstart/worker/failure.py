@@ -11,11 +11,10 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from headstart import remedies
-from headstart.errors import BrokenHistoryError, ConfigurationError, EnvironmentWritesError, HeadstartError
-from headstart.observe import summary
-from headstart.script_run import failure_of
-from headstart.sqlscript import ScriptError, split
+from headstart.errors import BrokenHistoryError, ConfigurationError, EnvironmentWritesError, HeadstartError, remedies
+from headstart.postgres.activity import summary
+from headstart.postgres.script_run import failure_of
+from headstart.sql.script import ScriptError, split
 
 if TYPE_CHECKING:
     from headstart.worker.messages import Failed

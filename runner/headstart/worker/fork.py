@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from headstart.worker.messages import Message, More, Task
 
-ENDED = 2.0
+AT_EXIT = 10.0
 """Seconds that a process gets for what env.py has registered with atexit."""
 PAUSE = 0.005
 """Seconds between two looks at what may come by the thousand: word of statements, and lines of output.
@@ -96,10 +96,12 @@ class Fork:
 
     async def ended(self) -> None:
         """Wait until it has ended; log what it has written until then."""
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(ENDED):
+        try:
+            async with asyncio.timeout(AT_EXIT):
                 while await self._read():
                     self._lines.clear()
+        except TimeoutError:
+            self._output.log.warning("env_cut_short", hint="what env.py has registered with atexit takes too long")
         self._channel.close()
         self._output.close()
 
@@ -109,7 +111,7 @@ class Output:
 
     def __init__(self, pipes: dict[int, str], log: FilteringBoundLogger) -> None:
         self._pipes = pipes
-        self._log = log
+        self.log = log
         self._rest = dict.fromkeys(pipes, b"")
         self._logged = 0
         self._dropped = 0
@@ -157,11 +159,9 @@ class Output:
         self._logged += len(line) + 1
         text = line.decode("utf-8", "replace").rstrip("\r")
         if text.strip():
-            self._log.info("script_output", source=self._pipes[pipe], message=text)
+            self.log.info("script_output", source=self._pipes[pipe], message=text)
         if self._logged > _MOST_OUTPUT:
-            self._log.warning(
-                "script_output_dropped", logged_bytes=self._logged, hint="it writes too much to be logged"
-            )
+            self.log.warning("script_output_dropped", logged_bytes=self._logged, hint="it writes too much to be logged")
 
     def _end(self, pipe: int) -> None:
         rest = self._rest.pop(pipe)
@@ -177,5 +177,5 @@ class Output:
         for pipe in tuple(self._pipes):
             self._end(pipe)
         if self._dropped:
-            self._log.warning("script_output_dropped", dropped_bytes=self._dropped)
+            self.log.warning("script_output_dropped", dropped_bytes=self._dropped)
             self._dropped = 0

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from headstart.dsn import Dsn
 from headstart.history.project import Project
-from headstart.secret import Secret
+from headstart.log.secret import Secret
+from headstart.settings.dsn import Dsn
 
 DESCRIPTORS_CLOSED = 120
 """Exit status of a fork whose socket env.py has closed."""

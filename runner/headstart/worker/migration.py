@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
     from headstart.worker import messages
-    from headstart.worker.tasks import Port
+    from headstart.worker.port import Port
 
 
 def plan(task: messages.Plan, port: Port) -> None:
@@ -271,7 +271,7 @@ def _writer(given: messages.Ledger | None, place: Place) -> Writer | None:
 
 
 def _of_ledger(step: messages.Step) -> Any:  # noqa: ANN401  (a Revision)
-    from headstart.graph import Revision
+    from headstart.history.graph import Revision
 
     return Revision(id=step.revision, down=step.down, path=step.path, sha256=step.sha256)
 
@@ -358,7 +358,7 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
 
 
 def _remedy(error: BaseException, environment: Environment) -> str | None:
-    from headstart import remedies
+    from headstart.errors import remedies
 
     if environment.one_transaction and isinstance(error, AssertionError):  # out of Alembic's autocommit_block
         return (

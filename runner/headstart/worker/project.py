@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from alembic.runtime.migration import RevisionStep
 
-    from headstart.dsn import Dsn
     from headstart.history.project import Project
+    from headstart.settings.dsn import Dsn
     from headstart.worker.messages import Describe, Wanted
-    from headstart.worker.tasks import Port
+    from headstart.worker.port import Port
 
 _PLACEHOLDER = "driver://user:pass@localhost/dbname"  # what `alembic init` writes
 

@@ -22,19 +22,19 @@ from sqlalchemy.dialects import postgresql, registry
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 
-from headstart.diagnosis import POOLER_HINT
 from headstart.errors import ConfigurationError, UnsuitableServerError
-from headstart.lock import TENANTS
-from headstart.postgres import literal, milliseconds
-from headstart.script_connection import ScriptConnection
+from headstart.postgres.connection import ScriptConnection
+from headstart.postgres.diagnosis import POOLER_HINT
+from headstart.postgres.lock import TENANTS
+from headstart.postgres.server import literal, milliseconds
 from headstart.worker.messages import Connected
 
 if TYPE_CHECKING:
     import sqlalchemy
 
-    from headstart.dsn import Dsn
+    from headstart.settings.dsn import Dsn
     from headstart.worker.messages import Access
-    from headstart.worker.tasks import Port
+    from headstart.worker.port import Port
 
 DRIVER = "headstart"
 """The name by which `sqlalchemy.url` asks for whatever driver fits the engine: `postgresql+headstart://`."""

@@ -21,7 +21,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 
-from headstart.sqlscript import builds_concurrently
+from headstart.sql.script import builds_concurrently
 from headstart.worker import effects, sessions
 from headstart.worker.messages import Committing, Executed, StatementEnded, StatementStarted
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy
 
-    from headstart.worker.tasks import Port
+    from headstart.worker.port import Port
 
 LISTED = 20
 """Statements of one revision that name an index, and are kept: it may have thousands."""

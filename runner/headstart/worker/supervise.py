@@ -19,7 +19,7 @@ import asyncpg
 
 from headstart.errors import HeadstartError
 from headstart.process import Finished as EndedProcess
-from headstart.worker.fork import ENDED, Fork, Output
+from headstart.worker.fork import Fork, Output
 from headstart.worker.messages import (
     DESCRIPTORS_CLOSED,
     Connected,
@@ -46,6 +46,8 @@ CANCELLED = 1.0
 """Seconds that a cancelled statement, and the code above it, get to end by themselves."""
 TERMINATED = 0.3
 """Seconds that a process gets after SIGTERM."""
+ENDED = 2.0
+"""Seconds that the worker gets to end what it has forked, and what that has started."""
 GONE = 30.0
 """Seconds that the server gets to end the sessions of a process that is gone."""
 HELD = 3.0
@@ -161,9 +163,7 @@ class Worker:
             self._control.close()
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(
-                    ENDED if self._forked else 0
-                )  # it ends what it has forked, and what that has started
+                self._process.wait(ENDED if self._forked else 0)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -6,56 +6,12 @@ import contextlib
 import os
 import socket
 import sys
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headstart.errors import HeadstartError
 from headstart.worker import messages, sessions
-from headstart.worker.messages import Failed, Finished, decode_task, encode
-
-if TYPE_CHECKING:
-    import msgspec
-
-    from headstart.worker.messages import More, Task
-
-
-class Port:
-    """The supervisor, as a task sees it.
-
-    Args:
-        channel: the socket between the two.
-    """
-
-    def __init__(self, channel: socket.socket) -> None:
-        self._channel = channel
-        self._lines = channel.makefile("rb")
-        self._lock = threading.Lock()  # env.py may run its migrations in a thread
-        os.register_at_fork(after_in_child=self._abandon)
-
-    def _abandon(self) -> None:
-        """A process that env.py has forked is none of ours: it neither hears nor reports."""
-        with open(os.devnull, "r+b", buffering=0) as nowhere:  # noqa: PTH123  (a descriptor is wanted)
-            os.dup2(nowhere.fileno(), self._channel.fileno())
-
-    def send(self, message: msgspec.Struct) -> None:
-        """Report something, or end: what nobody hears of must not go on."""
-        try:
-            with self._lock:
-                self._channel.sendall(encode(message))
-        except OSError:
-            os._exit(messages.DESCRIPTORS_CLOSED)
-
-    def receive(self) -> Task | More | None:
-        """Wait for what comes next; None when the supervisor has no more."""
-        line = self._lines.readline()
-        return decode_task(line) if line else None
-
-    def closing(self) -> bool:
-        """Whether the supervisor has closed its end while a task is at work: it wants nothing new to begin."""
-        try:
-            return not self._channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
+from headstart.worker.messages import Failed, Finished
+from headstart.worker.port import Port
 
 
 def serve(channel: socket.socket) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headstart import __version__
-from headstart.arguments import VERBS
+from headstart.cli.arguments import VERBS
 from support.engine import ROOT
 
 if TYPE_CHECKING:

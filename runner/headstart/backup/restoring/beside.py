@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
-from headstart import postgres, version_table
 from headstart.backup.restoring.pg_restore import APPLICATION
 from headstart.errors import RefusedError, RestoreFailedError
-from headstart.postgres import literal, quote
+from headstart.postgres import version_table
+from headstart.postgres.server import first_line, literal, quote
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from headstart.backup.manifest import Manifest
     from headstart.backup.restoring.shape import Property, Shape
-    from headstart.script_connection import ScriptConnection
+    from headstart.postgres.connection import ScriptConnection
 
 #: Postgres cuts a name at this many bytes (NAMEDATALEN - 1).
 LONGEST = 63
@@ -175,9 +175,7 @@ async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger)
                 log.warning("orphaned_restore_ended", pid=orphan["pid"], database=name)
             await conn.execute(f"drop database if exists {quote(name)}")
         except asyncpg.PostgresError as error:
-            log.warning(
-                "partial_database_kept", database=name, cause=postgres.first_line(error), sqlstate=error.sqlstate
-            )
+            log.warning("partial_database_kept", database=name, cause=first_line(error), sqlstate=error.sqlstate)
         else:
             log.info("partial_database_dropped", database=name)
 
@@ -196,7 +194,7 @@ async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str
         raise _refused(error) from error
     except asyncpg.PostgresError as error:
         raise RestoreFailedError(
-            f"the database {name} could not be created: {postgres.first_line(error)}",
+            f"the database {name} could not be created: {first_line(error)}",
             hint="correct what the server says, then restore again",
             sqlstate=error.sqlstate,
         ) from error
@@ -206,9 +204,9 @@ async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str
 
 
 def _refused(error: asyncpg.PostgresError) -> RefusedError:
-    role = re.search(r'role "(.+?)"$', postgres.first_line(error))
+    role = re.search(r'role "(.+?)"$', first_line(error))
     hint = f"grant {quote(role[1])} to the role of DATABASE_URL" if role else "grant what is missing, or be a superuser"
-    return RefusedError(f"the server refused: {postgres.first_line(error)}", hint=hint, sqlstate=error.sqlstate)
+    return RefusedError(f"the server refused: {first_line(error)}", hint=hint, sqlstate=error.sqlstate)
 
 
 async def finish(conn: ScriptConnection, found: Names, shape: Shape, *, log: FilteringBoundLogger) -> list[str]:

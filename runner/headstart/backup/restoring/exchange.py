@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
-from headstart import postgres
 from headstart.errors import RefusedError, RestoreFailedError
-from headstart.postgres import quote
+from headstart.postgres.server import close, first_line, quote
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
-    from headstart.dsn import Dsn
-    from headstart.script_connection import ScriptConnection
+    from headstart.postgres.connection import ScriptConnection
+    from headstart.settings.dsn import Dsn
 
 #: Seconds that a session which is just ending may take before it counts as connected.
 PATIENCE = 2.0
@@ -154,7 +153,7 @@ async def exchange(
         if end_sessions:
             await _end(watcher, live, ours, log=log)
         await refuse_others(watcher, live, ours, remedy=not end_sessions)
-        await postgres.close(holder)
+        await close(holder)
         await renaming
     except asyncpg.PostgresError as error:
         await _give_up(conn, renaming)
@@ -216,7 +215,7 @@ async def _end(watcher: ScriptConnection, live: str, ours: Sequence[int], *, log
             await watcher.fetchval("select pg_catalog.pg_terminate_backend($1)", each.pid)
         except asyncpg.InsufficientPrivilegeError as error:
             raise RefusedError(
-                f"the role may not end the session {each}: {postgres.first_line(error)}",
+                f"the role may not end the session {each}: {first_line(error)}",
                 hint="grant pg_signal_backend to the role of DATABASE_URL (a superuser's session only a superuser may"
                 " end), or stop what is connected",
                 sqlstate=error.sqlstate,
@@ -244,12 +243,12 @@ def _explained(error: asyncpg.PostgresError, live: str) -> RefusedError | Restor
     detail = f" ({error.detail})" if error.detail else ""
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return RefusedError(
-            f"the role may not rename the databases: {postgres.first_line(error)}",
+            f"the role may not rename the databases: {first_line(error)}",
             hint=f"grant it the role that owns {live}, and createdb (alter role ... createdb)",
             sqlstate=error.sqlstate,
         )
     return RestoreFailedError(
-        f"the databases could not be exchanged: {postgres.first_line(error)}{detail}",
+        f"the databases could not be exchanged: {first_line(error)}{detail}",
         hint="see that nobody is connected to either, then restore again",
         sqlstate=error.sqlstate,
     )

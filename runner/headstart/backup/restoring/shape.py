@@ -15,7 +15,7 @@ import msgspec
 
 from headstart import process
 from headstart.backup import folder as folders
-from headstart.postgres import literal, quote
+from headstart.postgres.server import literal, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -213,7 +213,7 @@ def read(text: str, database: str) -> Shape:
         text: SQL, with psql's commands between.
         database: the name that it has there.
     """
-    from headstart.sqlscript import ScriptError, split
+    from headstart.sql.script import ScriptError, split
 
     shape = Shape(options="template template0")
     properties: list[Property] = []

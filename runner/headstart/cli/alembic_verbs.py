@@ -1,0 +1,143 @@
+"""Alembic's own verbs: the worker reads their options and runs them, and what they print is data for stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headstart.errors import ConfigurationError, EnvironmentWritesError, UsageError
+from headstart.postgres.lock import WORK
+from headstart.steps.compare import failure
+from headstart.steps.connect import access, connected, environ_of, find, locked, working
+from headstart.worker.messages import Access, Command, Data, Parse
+from headstart.worker.supervise import TaskFailedError, WorkerLostError
+
+if TYPE_CHECKING:
+    import asyncpg
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.cli.arguments import Asked
+    from headstart.steps.run import Run
+    from headstart.worker.messages import Message
+    from headstart.worker.supervise import Process, Worker
+
+_RUN_ENVIRONMENT = frozenset({"revision", "merge", "history"})
+"""What runs env.py where the project says `revision_environment = true`."""
+
+
+def read(asked: Asked, worker: Worker, log: FilteringBoundLogger) -> Asked:
+    """Have the verb's own options read. `--help` prints and leaves through SystemExit.
+
+    Args:
+        asked: the command line, as far as it is ours.
+        worker: stays, for the verb itself.
+        log: gets what goes wrong with it.
+
+    Raises:
+        UsageError: the options are not Alembic's (2).
+        ConfigurationError: the worker cannot be started (10).
+    """
+
+    async def parse() -> dict[str, Any]:
+        async with worker.process(log) as process:
+            found: dict[str, Any] = await process.do(Parse(verb=asked.verb.name, arguments=asked.arguments))
+            return found
+
+    try:
+        found = asyncio.run(parse())
+    except WorkerLostError as error:
+        raise ConfigurationError(
+            f"Alembic cannot be started: {error.message}", hint="see whether `python -m alembic --version` works there"
+        ) from error
+    if "options" not in found:
+        sys.stdout.write(found["stdout"])
+        if found["exit"]:
+            cause = found["stderr"].strip().rpartition("error: ")[2]
+            raise UsageError(cause, hint=f"`headstart {asked.verb.name} --help` lists what there is")
+        raise SystemExit(0)
+    alembic = found["options"]
+    tag = {"tag": alembic["tag"]} if alembic.get("tag") else {}
+    return msgspec.structs.replace(asked, alembic=alembic, options={**asked.options, **tag})
+
+
+async def alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bool) -> None:
+    """Run one of Alembic's reading verbs, one with `--sql`, or `revision` and `merge`, which write files.
+
+    Args:
+        run: this run.
+        verb: Alembic's.
+        arguments: its own.
+        database: whether it needs one.
+
+    Raises:
+        VerificationFailedError: `current --check-heads` or `revision --autogenerate` found the database elsewhere (80).
+        BrokenHistoryError: there are several heads and one is asked for (70).
+        ConfigurationError: Alembic refused, or env.py failed (10).
+    """
+    project = find(run).project
+    if project.revision_environment and verb in _RUN_ENVIRONMENT and run.settings.dsn_source:
+        database = True
+    async with working(run) as worker, worker.process(run.log) as process:
+        task = Command(
+            project=project,
+            options=run.options,
+            environ=environ_of(run),
+            verb=verb,
+            arguments=tuple(arguments),
+        )
+        if not database:
+            await _done(process, task)
+            return
+        async with connected(run) as ready:
+            try:
+                await _done(process, _within(task, await access(run, ready, work_key=None)), ready.connection)
+            except EnvironmentWritesError as error:
+                run.log.info("env_writes", reason=error.message)
+                async with locked(run, ready):  # as `up` would run it
+                    await _done(process, _within(task, await access(run, ready, work_key=WORK)), ready.connection)
+
+
+def _within(task: Command, proof: Access) -> Command:
+    return msgspec.structs.replace(task, access=proof)
+
+
+async def _done(process: Process, task: Command, connection: asyncpg.Connection[Any] | None = None) -> None:
+    """Have it done, and write its data to stdout; whatever it had printed before it failed is data too."""
+    data: list[str] = []
+
+    def hear(message: Message) -> None:
+        if isinstance(message, Data):
+            data.append(message.text)
+
+    try:
+        await process.do(task, hear)
+    except asyncio.CancelledError:
+        await process.stop(connection)
+        raise
+    except TaskFailedError as error:
+        found = failure(error)
+        if not isinstance(found, EnvironmentWritesError):
+            _write("".join(data))
+        raise found from error
+    except WorkerLostError as error:
+        raise ConfigurationError(
+            f"`{task.verb}` did not end: {error.message}", hint="see what env.py and the revisions do when imported"
+        ) from error
+    _write("".join(data))
+
+
+def _write(text: str) -> None:
+    """Write to stdout, whatever its encoding lacks. Whoever reads it may have gone: `headstart history | head`."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    except OSError as error:
+        raise ConfigurationError(
+            f"stdout cannot be written: {error.strerror}", hint="make room where stdout leads to, or send it elsewhere"
+        ) from error

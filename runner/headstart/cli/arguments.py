@@ -1,0 +1,283 @@
+"""What the command line asks for: the verb, the settings it overrides, and the verb's own options.
+
+Alembic's verbs take its words and options: what is not ours is left for Alembic's own parser, which the worker runs.
+`headstart up` without arguments, which every start of a container runs, is read without argparse.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headstart.errors import UsageError
+from headstart.settings.settings import SETTINGS
+from headstart.settings.version import __version__
+
+if TYPE_CHECKING:
+    import argparse
+
+
+class Verb(msgspec.Struct, frozen=True):
+    """A verb of the command line.
+
+    Args:
+        name: as it is typed.
+        summary: one line for `--help`.
+        changes: whether it does something to a database or waits for one, and so logs a run from start to finish.
+        alembic: whether Alembic's parser reads its options.
+        room: whether a module of its own in `headstart.cli.verbs` adds its options and does it.
+    """
+
+    name: str
+    summary: str
+    changes: bool = True
+    alembic: bool = False
+    room: bool = False
+
+    def module(self) -> Any:  # noqa: ANN401  (a module)
+        """The verb's own module."""
+        from importlib import import_module
+
+        return import_module(f"headstart.cli.verbs.{self.name}")
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb("up", "wait, lock, back up, upgrade to the target, verify; then exec CMD, if given after --"),
+        Verb("wait", "wait until the server answers (--for server) or the database is at head (--for head)"),
+        Verb("status", "where the database is, what is pending, who holds the lock, the backups", changes=False),
+        Verb("doctor", "check every precondition, one line each, with its remedy", changes=False),
+        Verb("backup", "take a backup now"),
+        Verb("backups", "list, verify or prune the backups", changes=False),
+        Verb("restore", "restore a backup into a new database beside this one, or with --swap in its place"),
+        Verb("upgrade", "upgrade to a revision, with the lock, backup and log of `up`", alembic=True),
+        Verb("downgrade", "revert to a revision, with the same care", alembic=True),
+        Verb("stamp", "record a revision without running anything", alembic=True),
+        Verb("current", "show the recorded revision", changes=False, alembic=True),
+        Verb("history", "list the revisions", changes=False, alembic=True),
+        Verb("heads", "show the head revisions", changes=False, alembic=True),
+        Verb("show", "show one revision", changes=False, alembic=True),
+        Verb("revision", "write a new revision file", changes=False, alembic=True),
+        Verb("merge", "write a revision that merges two heads", changes=False, alembic=True),
+        Verb("sql", "print the SQL of an upgrade ([FROM:]TO, head by default) instead of running it", changes=False),
+        Verb("check", "what CI should refuse: heads, round trip, drift, edits, risky SQL", changes=False, room=True),
+        Verb("schema", "the schema at head as files: dump, load, split", room=True),
+        Verb("squash", "replace the revisions up to one by a single baseline, proven equal", room=True),
+        Verb("adopt", "take over a database without a version: compare its schema, then stamp it", room=True),
+        Verb("tenants", "the same for many databases or schemas: up, status, list", room=True),
+    )
+}
+
+_MOVES = frozenset({"upgrade", "downgrade"})
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """One command line, read.
+
+    Args:
+        verb: what is asked for.
+        flags: settings, by the names of their variables.
+        options: for env.py: `x`, `tag`, and `name` of the ini's section.
+        own: the verb's own options, as argparse gives them.
+        arguments: of an Alembic verb, what Alembic has to read.
+        alembic: what it has read; None for another verb, and before it has.
+        command: what `up` is to become.
+        version: ours.
+    """
+
+    verb: Verb
+    flags: Mapping[str, str | None] = {}
+    options: Mapping[str, Any] = {}
+    own: Any = None
+    arguments: tuple[str, ...] = ()
+    alembic: Mapping[str, Any] | None = None
+    command: tuple[str, ...] = ()
+    version: str = __version__
+
+    @property
+    def target(self) -> str | None:
+        """The revision that the verb itself names, which goes before HEADSTART_TARGET."""
+        return self.alembic["revision"] if self.alembic is not None and self.verb.name in _MOVES else None
+
+    @property
+    def needs_database(self) -> bool:
+        """Whether the verb cannot do without a database."""
+        name, alembic = self.verb.name, self.alembic
+        if name in {"sql", "backups"}:
+            return False
+        if self.verb.room:
+            return bool(self.verb.module().needs_database(self.own))
+        if name == "history" and (self.own.ledger or self.own.source is not None):
+            return True
+        return alembic is None or _asks_database(name, alembic)
+
+
+def _asks_database(name: str, alembic: Mapping[str, Any]) -> bool:
+    """Whether a verb of Alembic's runs env.py on a database."""
+    asked: dict[str, Any] = {
+        "heads": False,
+        "history": alembic.get("indicate_current") or "current" in (alembic.get("rev_range") or ""),
+        "merge": False,
+        "revision": alembic.get("autogenerate"),
+        "show": alembic.get("rev") == "current",
+    }
+    return not alembic.get("sql") and bool(asked.get(name, True))
+
+
+def read(argv: Sequence[str]) -> Asked:
+    """Read the command line. `--help` and `--version` print and leave through SystemExit, as do argparse's complaints.
+
+    Raises:
+        UsageError: there is no such verb, or none at all.
+    """
+    words, command = _split(argv)
+    if words == ["up"]:
+        return Asked(verb=VERBS["up"], command=command)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        _print_help(to_stderr=not words)
+        raise SystemExit(0 if words else 2)
+    if words[0] in {"-V", "--version", "version"}:
+        sys.stdout.write(f"headstart {__version__}\n")
+        raise SystemExit(0)
+    name, *rest = words
+    if name not in VERBS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, VERBS, 1)
+        raise UsageError(
+            f"there is no verb {name!r}" + (f": did you mean {near[0]}?" if near else ""),
+            hint="`headstart --help` lists the verbs",
+        )
+    if command and name != "up":
+        raise UsageError(f"only `up` takes a command after --, not {name!r}", hint="headstart up -- CMD ARGUMENTS")
+    return _read_verb(VERBS[name], rest, command)
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Part the words at the first `--`."""
+    words = list(argv)
+    if "--" not in words:
+        return words, ()
+    at = words.index("--")
+    return words[:at], tuple(words[at + 1 :])
+
+
+def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Asked:
+    parser = _parser(verb)
+    arguments: list[str] = []
+    with _heard(verb):
+        if verb.alembic:
+            own, arguments = parser.parse_known_args(rest)
+        else:
+            own = parser.parse_args(rest)
+    if verb.alembic and {"-h", "--help"} & set(arguments):
+        parser.print_help()
+        sys.stdout.write("\nAlembic's own options:\n\n")
+    if verb.name == "sql":
+        arguments = [own.revision, "--sql"]  # of `upgrade`
+    flags = {setting.name: getattr(own, setting.name) for setting in SETTINGS if setting.flag is not None}
+    options = {"x": own.x, "name": own.name}
+    return Asked(verb=verb, flags=flags, options=options, own=own, arguments=tuple(arguments), command=command)
+
+
+@contextlib.contextmanager
+def _heard(verb: Verb) -> Iterator[None]:
+    """Turn argparse's complaint, which would go past the log, into an error like any other; `--help` stays."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+        cause = said.getvalue().strip().rpartition("error: ")[2]
+        raise UsageError(cause, hint=f"`headstart {verb.name} --help` lists what there is") from None
+
+
+def _parser(verb: Verb) -> argparse.ArgumentParser:
+    import argparse
+
+    usage = f"headstart {verb.name} [options]" + (" [-- CMD ...]" if verb.name == "up" else "")
+    if verb.alembic:
+        usage += " [Alembic's options]"
+    parser = argparse.ArgumentParser(
+        prog=f"headstart {verb.name}",
+        usage=None if verb.room or verb.name in {"backups", "restore", "sql"} else usage,
+        description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
+        add_help=not verb.alembic,
+        allow_abbrev=False,
+        epilog="The database comes from DATABASE_URL, DATABASE_URL_FILE or PG* variables, never from an argument.",
+    )
+    _add_own(parser, verb)
+    group = parser.add_argument_group("settings (each also an environment variable)")
+    for setting in SETTINGS:
+        if setting.flag is None:
+            continue
+        names = ("-c", setting.flag) if setting.name == "ALEMBIC_CONFIG" else (setting.flag,)
+        help_text = f"{setting.meaning} [{setting.name}; default {setting.default}]".replace("%", "%%")
+        group.add_argument(*names, dest=setting.name, metavar=setting.kind, help=help_text)
+    group = parser.add_argument_group("for env.py")
+    group.add_argument("-n", "--name", metavar="SECTION", help="section of the ini file to use [default alembic]")
+    group.add_argument(
+        "-x", action="append", metavar="KEY=VALUE", help="argument that env.py reads with get_x_argument()"
+    )
+    return parser
+
+
+def _add_own(parser: argparse.ArgumentParser, verb: Verb) -> None:
+    if verb.room:
+        verb.module().add(parser)
+    elif verb.name == "wait":
+        what = ("server", "head")
+        parser.add_argument(
+            "--for", dest="wait_for", choices=what, default="server", help="what to wait for [default server]"
+        )
+    elif verb.name == "status":
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--exit-code", action="store_true", help="exit with 3 when revisions are pending")
+    elif verb.name == "doctor":
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+    elif verb.name == "backups":
+        parser.add_argument(
+            "action", choices=("list", "verify", "prune"), nargs="?", default="list", help="[default list]"
+        )
+        parser.add_argument("backup", nargs="*", help="for verify: names of backups; all when none is given")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        parser.add_argument("--all", action="store_true", help="of every database, not only that of DATABASE_URL")
+    elif verb.name == "restore":
+        parser.add_argument("backup", help="a backup's name, a path, or `latest`: the newest whole one")
+        parser.add_argument(
+            "--swap",
+            action="store_true",
+            help="let it take the live database's name; the old one is kept under another",
+        )
+        parser.add_argument(
+            "--end-sessions", action="store_true", help="with --swap: end the sessions of others instead of refusing"
+        )
+    elif verb.name == "history":
+        parser.add_argument("--ledger", action="store_true", help="what was done to the database: when, by whom")
+        parser.add_argument("--source", metavar="REVISION", help="print a revision's file as it was applied")
+    elif verb.name == "sql":
+        parser.add_argument("revision", nargs="?", default="head", help="[FROM:]TO [default head]")
+
+
+def _print_help(*, to_stderr: bool) -> None:
+    width = max(len(name) for name in VERBS)
+    lines = [
+        "usage: headstart VERB [options]",
+        "",
+        "Brings Postgres to head before the app starts: waits for it, backs it up, runs the Alembic revisions.",
+        "",
+        "verbs:",
+        *(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values()),
+        "",
+        "`headstart VERB --help` lists a verb's options, each with its environment variable. The database comes from",
+        "DATABASE_URL (or DATABASE_URL_FILE, or libpq's PG* variables). Exit codes: docs/exit-codes.md.",
+    ]
+    (sys.stderr if to_stderr else sys.stdout).write("\n".join(lines) + "\n")

@@ -1,0 +1,228 @@
+"""The edge: verbs -> settings -> use case -> rendering -> exit code. The only place where an error becomes an exit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec.structs import replace
+
+from headstart.cli import arguments
+from headstart.cli.arguments import Asked
+from headstart.commands.program import settings_from
+from headstart.errors import ConfigurationError, HeadstartError, UsageError
+from headstart.errors.exits import Exit
+from headstart.log import logger as log
+from headstart.log.secret import Redactor
+from headstart.settings.settings import Settings
+from headstart.steps.run import Outcome, Run, conduct
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.cli.signals import Interrupt
+    from headstart.worker.supervise import Worker
+
+TERMINATION_LOG = Path("/dev/termination-log")
+"""Where Kubernetes looks for the reason of a container's end ('Determine the Reason for Pod Failure')."""
+
+
+class Edge(NamedTuple):
+    """What a verb's function needs besides its Run."""
+
+    asked: Asked
+    run: Run
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) -> int:
+    """Do what the command line asks for.
+
+    Args:
+        argv: without the program's name.
+        environ: the process's environment.
+        interrupt: already listening for signals.
+
+    Returns:
+        The exit code. `up -- CMD` does not return when it succeeds.
+    """
+    stderr = log.stderr()
+    run_id = os.urandom(4).hex()
+    redact: Callable[[str], str] = str
+    speak = log.build(
+        stderr, json=log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr), run_id=run_id, redact=redact
+    )
+    try:
+        asked, worker = arguments.read(argv), None
+        cwd = _here()
+        if asked.verb.alembic:
+            asked, worker = _by_alembic(asked, environ, cwd, speak)
+        settings = _settings(asked, environ)
+    except (UsageError, ConfigurationError) as error:
+        return _refused(error, speak)
+    redact = Redactor(settings.secrets())
+    json = log.wants_json(settings.log, stderr)
+    speak = log.build(
+        stderr, json=json, run_id=run_id, redact=redact, colors=stderr.isatty() and "NO_COLOR" not in environ
+    )
+    run = Run(
+        settings,
+        speak,
+        run_id,
+        environ=environ,
+        cwd=cwd,
+        redact=redact,
+        interrupted=lambda: interrupt.signum,
+        options=asked.options,
+        worker=worker,
+    )
+    if settings.dsn.ignored:
+        speak.warning("parameters_ignored", source=settings.dsn_source, parameters=list(settings.dsn.ignored))
+    if asked.verb.changes:
+        database = settings.dsn.display() if settings.dsn_source else None  # some verbs do without
+        speak.info("run_started", verb=asked.verb.name, database=database, version=asked.version)
+    try:
+        outcome = asyncio.run(_bound(Edge(asked, run), interrupt))
+    except Exception as error:  # noqa: BLE001  (here, and only here, a bug becomes exit 99 with its report)
+        return _bug(error, run)
+    finally:
+        interrupt.finished()
+    return _leave(outcome, Edge(asked, run), interrupt)
+
+
+def _by_alembic(
+    asked: Asked, environ: Mapping[str, str], cwd: str, speak: FilteringBoundLogger
+) -> tuple[Asked, Worker]:
+    """Have Alembic read what is left of the command line, in the worker that then does the verb."""
+    from headstart.cli import alembic_verbs  # off the no-op path
+    from headstart.worker.supervise import Worker
+
+    worker = Worker(cwd=cwd, environ=environ)
+    return alembic_verbs.read(asked, worker, speak), worker
+
+
+def _settings(asked: Asked, environ: Mapping[str, str]) -> Settings:
+    settings = settings_from(environ, asked.flags, require_database=asked.needs_database)
+    return settings if asked.target is None else replace(settings, target=asked.target)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109  (pathlib is not on the no-op path)
+    except OSError as error:
+        cause = f"the working directory cannot be used: {error.strerror}"
+        raise ConfigurationError(cause, hint="start headstart in a folder that exists and may be entered") from error
+
+
+async def _bound(edge: Edge, interrupt: Interrupt) -> Outcome:
+    """Run the verb in a task that a signal can cancel."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  (a coroutine runs in a task)
+
+    def last_words(signum: int) -> None:
+        from headstart.errors import InterruptedRunError
+        from headstart.process import kill_remaining
+
+        kill_remaining()
+        edge.run.finish(InterruptedRunError(signum))
+
+    def end() -> None:
+        edge.run.log.warning("signal_received", signal=signal.Signals(interrupt.signum or 0).name, stage=edge.run.stage)
+        task.cancel()
+
+    def cancel() -> None:
+        loop.call_soon_threadsafe(end)
+
+    interrupt.bind(cancel, last_words)
+    job = _job(edge)
+    return await conduct(edge.run, _delivered(job), quiet=not edge.asked.verb.changes)
+
+
+def _delivered(job: Callable[[Run], Awaitable[None]]) -> Callable[[Run], Awaitable[None]]:
+    """The same job, which has failed if what it printed could not be written."""
+
+    async def deliver(run: Run) -> None:
+        await job(run)
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            return  # `headstart history | head -1`: __main__ sees to it
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
+            cause = f"stdout cannot be written: {error.strerror}"
+            raise ConfigurationError(cause, hint="make room where stdout leads to, or send it elsewhere") from error
+
+    return deliver
+
+
+def _job(edge: Edge) -> Callable[[Run], Awaitable[None]]:
+    """The verb's use case, imported when it is needed."""
+    if edge.asked.verb.name == "up":
+        from headstart.commands.up import up
+
+        return up
+    from headstart.cli import verbs  # off the no-op path
+
+    return verbs.job(edge.asked)
+
+
+def _refused(error: HeadstartError, speak: Any) -> int:  # noqa: ANN401  (a structlog logger)
+    fields: dict[str, Any] = {"outcome": error.exit.outcome, "exit_code": int(error.exit), "error": error.message}
+    if isinstance(error, ConfigurationError):
+        fields["problems"] = list(error.problems)
+    fields["hint"] = error.hint
+    speak.error("run_finished", **fields)
+    _tell_kubernetes(fields)
+    return int(error.exit)
+
+
+def _bug(error: Exception, run: Run) -> int:
+    """Exit 99: the traceback is the report. What it quotes is redacted like everything else."""
+    run.log.error("bug", error=type(error).__name__, exc_info=error)
+    run.finish(HeadstartError(f"{type(error).__name__}: {error}", hint="please report this with the traceback above"))
+    _tell_kubernetes(run.last_line)
+    return int(Exit.BUG)
+
+
+def _leave(outcome: Outcome, edge: Edge, interrupt: Interrupt) -> int:
+    if not outcome.ok:
+        _tell_kubernetes(edge.run.last_line)
+        return int(outcome.exit)
+    if edge.asked.command:
+        return _take_over(edge, interrupt)
+    return int(edge.run.exit)
+
+
+def _take_over(edge: Edge, interrupt: Interrupt) -> int:
+    """Become CMD: no process of ours stays above it. 126 and 127 mean what they mean to a shell."""
+    command = edge.asked.command
+    interrupt.restore()
+    if interrupt.signum is not None:
+        return 128 + interrupt.signum
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvpe(command[0], list(command), dict(edge.run.environ))  # noqa: S606  (no shell, on purpose)
+    except (OSError, ValueError) as error:  # ValueError: CMD is an empty word
+        edge.run.log.error(  # noqa: TRY400  (a typo needs no traceback)
+            "command_failed", command=command[0], error=getattr(error, "strerror", None) or str(error)
+        )
+        return 127 if isinstance(error, FileNotFoundError | ValueError) else 126
+
+
+def _tell_kubernetes(fields: Mapping[str, object]) -> None:
+    """Leave the last line where `kubectl describe pod` shows it, if there is such a place."""
+    import msgspec
+
+    try:
+        with TERMINATION_LOG.open("r+b") as file:
+            file.truncate()
+            file.write(msgspec.json.encode(fields, enc_hook=str)[:4096])
+    except OSError:
+        return

@@ -1,0 +1,96 @@
+"""`headstart check`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from headstart.cli.verbs import print_json
+from headstart.errors import UsageError, VerificationFailedError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from headstart.commands.check import Options
+    from headstart.steps.run import Run
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's own options."""
+    parser.add_argument("--only", metavar="A,B", help="run these checks alone")
+    parser.add_argument("--skip", metavar="A,B", help="run all checks but these")
+    parser.add_argument(
+        "--since",
+        metavar="REF",
+        help="a git branch, tag or commit: the revisions in it must not change, others are new",
+    )
+    parser.add_argument(
+        "--database", action="store_true", help="compare the database of DATABASE_URL with the revision it records, too"
+    )
+    parser.add_argument(
+        "--format", choices=("text", "json", "github"), default="text", help="of what is printed [default text]"
+    )
+    parser.add_argument(
+        "--baseline", metavar="FILE", help="findings to accept [default headstart-baseline.json beside alembic.ini]"
+    )
+    parser.add_argument("--write-baseline", action="store_true", help="accept all that is found, and write it there")
+    parser.add_argument("--rules", action="store_true", help="print the catalogue of risky SQL, and check nothing")
+
+
+def needs_database(own: Any) -> bool:  # noqa: ANN401  (an argparse namespace)
+    """Whether the verb cannot do without DATABASE_URL."""
+    return not own.rules and (own.database or "drift" in _split(own.only))
+
+
+async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+    """Check, print what was found, and refuse it.
+
+    Raises:
+        UsageError: there is no such check (2).
+        VerificationFailedError: something was found (80).
+    """
+    if own.rules:
+        from headstart.sql.rules import as_markdown
+
+        sys.stdout.write(as_markdown())
+        return
+    from headstart.commands.check import check, shown
+
+    options = _options(own)
+    report = await check(run, options)
+    if own.format == "json":
+        print_json(shown.as_data(report, cwd=run.cwd))
+    else:
+        render = shown.as_annotations if own.format == "github" else shown.as_text
+        sys.stdout.write(render(report, cwd=run.cwd))
+    if report.refused:
+        raise VerificationFailedError(
+            f"`check` found something: {shown.summary(report)}",
+            hint="correct it; `--write-baseline` accepts what an old project has to live with",
+            findings=[each.key for each in report.refused],
+        )
+
+
+def _options(own: Any) -> Options:  # noqa: ANN401  (an argparse namespace)
+    from headstart.commands.check import CHECKS, Options
+
+    only, skip = _split(own.only), _split(own.skip)
+    unknown = [each for each in (*only, *skip) if each not in CHECKS]
+    if unknown:
+        raise UsageError(f"there is no check {', '.join(unknown)}", hint=f"there are {', '.join(CHECKS)}")
+    if "edited" in only and own.since is None:
+        raise UsageError("the check `edited` needs a git base", hint="name it: --since origin/main")
+    chosen = only or [each for each in CHECKS if each != "drift"]
+    wanted = {*chosen, *(["drift"] if own.database else [])} - set(skip)
+    if not only and own.since is None:
+        wanted.discard("edited")
+    return Options(
+        checks=tuple(each for each in CHECKS if each in wanted),
+        since=own.since,
+        baseline=own.baseline,
+        write_baseline=own.write_baseline,
+    )
+
+
+def _split(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]

@@ -1,0 +1,159 @@
+"""`headstart tenants up|status|list`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from headstart.commands import tenants
+from headstart.errors import TenantsFailedError
+from headstart.errors.exits import Exit
+from headstart.history.graph import spell
+
+if TYPE_CHECKING:
+    import argparse
+
+    from headstart.commands.tenants import Tenant
+    from headstart.steps.run import Run
+
+_NAMED = 10
+"""Failed tenants that the last line names."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's own options."""
+    parser.add_argument(
+        "action",
+        choices=("up", "status", "list"),
+        help="bring each tenant to the target; show where each stands; or print the names",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--exit-code", action="store_true", help="for status: exit with 3 when revisions are pending")
+
+
+def needs_database(own: Any) -> bool:  # noqa: ANN401, ARG001  (an argparse namespace)
+    """Whether the verb cannot do without DATABASE_URL: that depends on the list."""
+    return False
+
+
+async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+    """Do it, and print a line for each tenant.
+
+    Raises:
+        TenantsFailedError: some are not at the target; the exit code is that of the first of them in the list.
+    """
+    if own.action == "list":
+        found = await tenants.find(run)
+        if own.json:
+            _print_json(run, {"tenants": [{"tenant": each.name, "database": each.dsn.display()} for each in found]})
+        else:
+            sys.stdout.writelines(f"{each.name}\n" for each in found)
+        return
+    made: list[Tenant] = []
+    try:
+        await tenants.work(run, own.action, made)
+    except BaseException:
+        if any(tenant.outcome is not None for tenant in made):
+            _tell(run, own, made)
+        raise
+    _tell(run, own, made)
+    _judge(run, own, made)
+
+
+def _judge(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401  (an argparse namespace)
+    failed = [tenant for tenant in made if tenant.failed]
+    if not failed:
+        if own.action == "status" and own.exit_code and _counts(made)["pending"]:
+            run.exit = Exit.PENDING
+        return
+    named = ", ".join(f"{each.target.name} ({int(_exit(each))})" for each in failed[:_NAMED])
+    more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+    first = failed[0].outcome
+    assert first is not None  # noqa: S101  (`failed`)
+    raise TenantsFailedError(
+        f"{len(failed)} of {len(made)} tenants failed: {named}{more}; the first: {first.error}",
+        exit=first.exit,
+        hint=first.hint or first.exit.advice,
+    )
+
+
+def _exit(tenant: Tenant) -> Exit:
+    return tenant.outcome.exit if tenant.outcome is not None else Exit.DONE
+
+
+def _counts(made: Sequence[Tenant]) -> dict[str, int]:
+    done = [tenant.outcome for tenant in made if tenant.outcome is not None]
+    return {
+        "tenants": len(made),
+        "at_target": sum(each.ok and not each.pending for each in done),
+        "changed": sum(bool(each.applied) for each in done),
+        "pending": sum(each.ok and bool(each.pending) for each in done),
+        "failed": sum(not each.ok for each in done),
+        "not_begun": len(made) - len(done),
+    }
+
+
+def _tell(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401  (an argparse namespace)
+    _print(run, own, made)
+    run.counts = _counts(made)
+
+
+def _print(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401  (an argparse namespace)
+    rows = [_row(tenant) for tenant in made]
+    if own.json:
+        _print_json(run, {"tenants": rows, "counts": _counts(made)})
+        return
+    table: list[tuple[str, ...]] = [("TENANT", "OUTCOME", "REVISION", "APPLIED", "PENDING", "SECONDS", "ERROR")]
+    for row in rows:
+        revision = row["revision_after"]
+        error = f"{row['exit_code']}: {row['error']}" if row["error"] else ""
+        text = (
+            row["tenant"],
+            row["outcome"],
+            ",".join(revision) if isinstance(revision, list) else revision or "",
+            str(len(row["applied"])),
+            str(len(row["pending"])),
+            f"{row['seconds']:.2f}",
+            error,
+        )
+        table.append(tuple(map(_on_one_line, text)))
+    widths = [max(len(line[at]) for line in table) for at in range(len(table[0]))]
+    for line in table:
+        padded = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        sys.stdout.write(run.redact(padded.rstrip()) + "\n")
+
+
+def _row(tenant: Tenant) -> dict[str, Any]:
+    outcome = tenant.outcome
+    row: dict[str, Any] = {"tenant": tenant.target.name, "outcome": "not_begun", "exit_code": None}
+    row |= {"revision_before": None, "revision_after": None, "applied": [], "pending": [], "failed": None}
+    row |= {"backup": None, "seconds": 0.0, "error": None, "hint": None}
+    if outcome is None:
+        return row
+    pending = outcome.ok and outcome.pending
+    return {
+        **row,
+        "outcome": Exit.PENDING.outcome if pending else outcome.exit.outcome,
+        "exit_code": int(outcome.exit),
+        "revision_before": spell(outcome.revision_before),
+        "revision_after": spell(outcome.revision_after),
+        "applied": [each.revision for each in outcome.applied],
+        "pending": list(outcome.pending),
+        "failed": outcome.failed,
+        "backup": outcome.backup,
+        "seconds": outcome.seconds.get("total", 0.0),
+        "error": outcome.error,
+        "hint": outcome.hint,
+    }
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _print_json(run: Run, data: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
+    from headstart.cli.verbs import print_json
+    from headstart.log.logger import clean
+
+    print_json(clean(data, run.redact))

@@ -1,0 +1,67 @@
+"""The baseline: findings that a project has decided to live with, so that an old one can begin today."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headstart.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from headstart.commands.check.finding import Finding
+    from headstart.history import Project
+    from headstart.steps.run import Run
+
+NAME = "headstart-baseline.json"
+
+
+def place(run: Run, project: Project | None, asked: str | None) -> Path:
+    """Where the baseline is: the file that was asked for, or the usual one beside alembic.ini."""
+    if asked is not None:
+        return Path(run.cwd, asked)
+    beside = (project.ini or project.toml) if project is not None else None
+    return Path(beside).parent / NAME if beside else Path(run.cwd, NAME)
+
+
+def read(path: Path, *, needed: bool) -> dict[str, str]:
+    """The accepted findings: what was told, by key. None where there is no file.
+
+    Args:
+        path: from `place`.
+        needed: somebody has named it, so it has to be there.
+
+    Raises:
+        ConfigurationError: it is missing, or is no baseline (10).
+    """
+    hint = "`headstart check --write-baseline` writes it"
+    try:
+        held = json.loads(path.read_bytes())["accepted"]
+        return {str(each["key"]): str(each.get("told", "")) for each in held}
+    except FileNotFoundError:
+        if needed:
+            raise ConfigurationError(f"there is no baseline {path}", hint=hint) from None
+        return {}
+    except OSError as error:
+        raise ConfigurationError(f"the baseline {path} cannot be read: {error.strerror}", hint=hint) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"{path} is no baseline: {error!r}", hint=hint) from error
+
+
+def write(path: Path, findings: Iterable[Finding], kept: Mapping[str, str]) -> None:
+    """Accept these findings; whole or not at all.
+
+    Args:
+        path: from `place`.
+        findings: to be accepted.
+        kept: entries of checks that were not run, and so stay.
+
+    Raises:
+        ConfigurationError: it cannot be written (10).
+    """
+    from headstart.commands.schema import files  # comes with much else
+
+    told = dict(sorted({**kept, **{each.key: each.told for each in findings}}.items()))
+    text = json.dumps({"accepted": [{"key": key, "told": words} for key, words in told.items()]}, indent=2)
+    files.write(path, text + "\n")

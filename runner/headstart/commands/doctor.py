@@ -1,0 +1,145 @@
+"""Every precondition of the main job, looked at without changing anything: one line each, with its remedy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+
+from headstart import history
+from headstart.backup import find_client
+from headstart.commands.operate import standing
+from headstart.errors import BackupFailedError, HeadstartError
+from headstart.errors.exits import Exit
+from headstart.history.graph import spell
+from headstart.postgres import lock, version_table
+from headstart.postgres.activity import invalid_indexes
+from headstart.postgres.server import refuse_transaction_pooler
+from headstart.steps.compare import Pending
+from headstart.steps.connect import connected, find
+from headstart.steps.run import Run
+
+if TYPE_CHECKING:
+    from headstart.postgres.readiness import Ready
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One precondition: whether it holds, what was found, and what to do if it does not."""
+
+    what: str
+    ok: bool
+    found: str
+    remedy: str | None = None
+    exit: Exit = Exit.DONE
+
+
+async def examine(run: Run) -> list[Finding]:
+    """Look at settings, history, server, privileges, revision, lock, indexes, pg_dump and the backup folder.
+
+    Every finding that does not hold carries the exit code that `up` would end with; nothing raises but a bug.
+    """
+    findings = [Finding(what="settings", ok=True, found=f"{run.settings.dsn_source}: {run.settings.dsn.display()}")]
+
+    async def check(what: str, look: Callable[[], Awaitable[str]]) -> bool:
+        try:
+            findings.append(Finding(what=what, ok=True, found=await look()))
+        except HeadstartError as error:
+            findings.append(_failed(what, error, run.redact))
+            return False
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            findings.append(
+                Finding(
+                    what=what, ok=False, found=run.redact(str(error)), remedy="see the server's log", exit=Exit.REFUSED
+                )
+            )
+            return False
+        return True
+
+    readable = await check("history", lambda: _history(run))
+    try:
+        async with connected(run) as ready:
+            version, address = ready.server.version, ready.dsn.display()
+            findings.append(Finding(what="server", ok=True, found=f"PostgreSQL {version} at {address}, a primary"))
+            await check("pooler", lambda: _pooler(run, ready))
+            if readable:
+                await check("revision", lambda: _revision(run, ready))
+            await check("privileges", lambda: _privileges(run, ready))
+            await check("lock", lambda: _lock(ready))
+            await check("indexes", lambda: _indexes(ready))
+            if run.settings.backup != "off":
+                await check("pg_dump", lambda: _pg_dump(run, ready))
+    except HeadstartError as error:
+        findings.append(_failed("server", error, run.redact))
+    if run.settings.backup != "off":
+        await check("backups", lambda: _folder(run))
+    return findings
+
+
+def _failed(what: str, error: HeadstartError, redact: Callable[[str], str]) -> Finding:
+    return Finding(what=what, ok=False, found=redact(error.message), remedy=redact(error.hint), exit=error.exit)
+
+
+async def _history(run: Run) -> str:
+    found = find(run)
+    project, graph = found
+    history.check_sources(project)
+    if found.empty:
+        return project.why
+    if graph is None:
+        return f"{project.script_location}: only Alembic can read it ({project.why or 'unusual revision files'})"
+    if not project.conclusive:
+        return f"{len(graph.revisions)} revisions, head {', '.join(graph.heads)}; env.py has to be run: {project.why}"
+    return f"{len(graph.revisions)} revisions, head {', '.join(graph.heads)}"
+
+
+async def _pooler(run: Run, ready: Ready) -> str:
+    await refuse_transaction_pooler(ready.connection, ready.server, ready.dsn, application_name=run.application_name)
+    return "the connection is direct" if ready.server.direct else "through a pooler that keeps sessions"
+
+
+async def _revision(run: Run, ready: Ready) -> str:
+    state = await standing(run, ready, find(run))
+    pending = f"{len(state.steps)} pending" if isinstance(state, Pending) else f"at {run.settings.target}"
+    return f"{spell(state.recorded)}, {pending}"
+
+
+async def _privileges(run: Run, ready: Ready) -> str:
+    project = find(run).project
+    await version_table.require_write_privilege(
+        ready.connection, ready.server.user, project.version_table, project.version_schema
+    )
+    return f"the role {ready.server.user} may write the version table"
+
+
+async def _lock(ready: Ready) -> str:
+    holders = await lock.holders(ready.connection)
+    return f"held by {'; '.join(map(str, holders))}: `up` would wait" if holders else "free"
+
+
+async def _indexes(ready: Ready) -> str:
+    invalid = sorted(await invalid_indexes(ready.connection))
+    return f"INVALID: {', '.join(invalid)} (reindex index concurrently)" if invalid else "none is INVALID"
+
+
+async def _pg_dump(run: Run, ready: Ready) -> str:
+    client = await find_client(ready.server.version_num, path=run.environ.get("PATH", ""))
+    return f"{client.pg_dump} {client.version}"
+
+
+async def _folder(run: Run) -> str:
+    folder = run.settings.backup_dir
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise BackupFailedError(f"{there} is not a folder", hint="set HEADSTART_BACKUP_DIR to a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BackupFailedError(
+            f"{there} cannot be written by user {os.getuid()}",
+            hint="give it to that user, mount a volume there, or set HEADSTART_BACKUP_DIR",
+        )
+    free = shutil.disk_usage(there).free
+    missing = "" if there == folder.absolute() else " (it will be made)"
+    return f"{folder}{missing}, {free // 1024 // 1024} MiB free"

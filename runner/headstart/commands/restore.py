@@ -1,0 +1,347 @@
+"""A backup restored: into a new database beside the live one, and with `swap` in its place.
+
+`restore` reads from top to bottom as what is done: find the backup, reach the server, check every file, restore beside,
+compare, and exchange the names. Until the last step the live database is not touched, and in none is it dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from headstart.backup import dump as dumps
+from headstart.backup import manifest as manifests
+from headstart.backup.clients import Client, find_restorer
+from headstart.backup.manifest import Backup
+from headstart.backup.restoring import beside, choose, exchange, pg_restore, room, shape
+from headstart.errors import BackupFailedError, LockNotObtainedError, RefusedError, RestoreFailedError
+from headstart.history.graph import spell
+from headstart.postgres.lock import ALONE, kept
+from headstart.postgres.readiness import Ready, wait_until_ready
+from headstart.postgres.server import close, connect, prepare_session, refuse_transaction_pooler
+from headstart.steps.connect import locked
+from headstart.steps.run import Run
+
+if TYPE_CHECKING:
+    from headstart.backup.restoring.beside import Names, VersionTable
+
+DESKS = ("postgres", "template1")
+"""Where we connect to in order to create and rename other databases; a database cannot rename itself."""
+
+Beat = Callable[[], Awaitable[dict[str, object]]]
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a restore has made: commands are for a shell, and hold no password."""
+
+    backup: str
+    database: str
+    kept: str | None
+    revision: str | list[str] | None
+    go_back: str | None
+    remove: str | None
+    not_restored: tuple[str, ...] = ()
+
+
+class _Job(NamedTuple):
+    """What every step needs."""
+
+    run: Run
+    desk: Ready
+    live: str
+    backup: Backup
+    client: Client
+
+
+async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> Restored:
+    """Restore a backup beside the database of DATABASE_URL, and put it in its place if asked to.
+
+    Args:
+        run: this run.
+        wanted: a backup's name, a path, or `latest`.
+        swap: exchange it with the live database by renaming; the old one stays under a dated name.
+        end_sessions: end the sessions of others when it is exchanged, instead of refusing.
+
+    Raises:
+        ConfigurationError: there is no such backup (10).
+        RefusedError: the role may not do that (21).
+        UnsuitableServerError: there is no pg_restore that can read the dump (22).
+        LockNotObtainedError: another restore or migration is at work (30).
+        RestoreFailedError: the backup is damaged, it could not be restored, or others are connected (41).
+    """
+    settings, live = run.settings, run.settings.dsn.database
+    with _as_restore():
+        found = choose.candidates(settings.backup_dir, live, wanted, cwd=Path(run.cwd))
+    async with _desk(run, live) as desk:
+        job = await _prepared(run, desk, live, choose.newest(found, await _identifier(desk)))
+        there = await beside.require_privileges(desk.connection, live)
+        with run.timed("check"), _as_restore():
+            await pg_restore.check(job.backup, jobs=settings.backup_jobs, log=run.log)
+        async with _alone(job), _guarded(job, there=there and swap) as holder:
+            if holder is not None:
+                await exchange.refuse_prepared(desk.connection, live)
+                if not end_sessions:
+                    await exchange.refuse_others(desk.connection, live, [holder.connection.get_server_pid()])
+            names = await beside.free_names(desk.connection, live, _now())
+            table, missing = await _restored(job, names, holder, there=there)
+            run.restored = names.restored
+            if swap:
+                await _exchange(job, names, holder, table, end_sessions=end_sessions)
+            made = _made(job, names, table, missing, swap=swap, there=there)
+            if swap:
+                run.log.info(
+                    "databases_exchanged",
+                    database=made.database,
+                    restored=names.restored,
+                    kept=made.kept,
+                    go_back=made.go_back,
+                    remove=made.remove,
+                )
+            pg_restore.prove(job.backup, manifests.timestamp(_now()), log=run.log)
+    return made
+
+
+# -- the steps --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def _desk(run: Run, live: str) -> AsyncIterator[Ready]:
+    """A session in another database of the server, fit to create and rename databases."""
+    with run.timed("wait"):
+        desk = await _reach(run, live)
+    try:
+        await refuse_transaction_pooler(desk.connection, desk.server, desk.dsn, application_name=run.application_name)
+        await prepare_session(desk.connection, lock_timeout=10, statement_timeout=0, log=run.log)
+        # If we are ended while a database is being dropped, the server is to go on with that by itself.
+        await desk.connection.execute("set client_connection_check_interval = 0")
+        yield desk
+    finally:
+        await close(desk.connection)
+
+
+async def _reach(run: Run, live: str) -> Ready:
+    refusal: RefusedError | None = None
+    for name in DESKS:
+        if name == live:
+            continue
+        dsn = run.settings.dsn.with_database(name)
+        try:
+            return await wait_until_ready(
+                dsn, timeout=run.settings.wait_timeout, application_name=run.application_name, log=run.log
+            )
+        except RefusedError as error:
+            refusal = refusal or error
+    assert refusal is not None  # noqa: S101  (one of two names differs from the live one)
+    raise RefusedError(
+        f"neither {' nor '.join(DESKS)} can be connected to, and a restore has to create a database from one of them:"
+        f" {refusal.message}",
+        hint=refusal.hint,
+        **refusal.context,
+    )
+
+
+async def _identifier(desk: Ready) -> str:
+    import asyncpg
+
+    try:
+        return str(await desk.connection.fetchval("select system_identifier from pg_catalog.pg_control_system()"))
+    except asyncpg.InsufficientPrivilegeError:
+        return ""
+
+
+async def _prepared(run: Run, desk: Ready, live: str, one: Backup) -> _Job:
+    """Name the backup, and see that there is a pg_restore for it and room on the server."""
+    manifest = one.manifest
+    run.backup = str(one.path)
+    client = await find_restorer(desk.server.version_num, manifest.client_version, path=run.environ.get("PATH", ""))
+    if manifest.database != live:
+        run.log.warning("backup_of_another_database", path=str(one.path), database=manifest.database, into=live)
+    if pg_restore.written_by_newer(one, desk.server.version_num):
+        run.log.warning(
+            "backup_of_newer_server", server_version=desk.server.version, backup_server_version=manifest.server_version
+        )
+    await room.require(desk.connection, manifest.database_bytes, log=run.log)
+    return _Job(run, desk, live, one, client)
+
+
+@contextlib.asynccontextmanager
+async def _alone(job: _Job) -> AsyncIterator[None]:
+    """Be the only one that restores beside this database, and remove what killed ones have left."""
+    conn, key = job.desk.connection, beside.key(job.live)
+    if not await conn.fetchval(ALONE, key):
+        raise LockNotObtainedError(
+            f"another restore of {job.live} is at work", hint="wait until it has ended, then restore again"
+        )
+    await beside.sweep(conn, job.live, log=job.run.log)
+    yield  # the lock ends with the session
+
+
+@contextlib.asynccontextmanager
+async def _guarded(job: _Job, *, there: bool) -> AsyncIterator[Ready | None]:
+    """Hold the migration lock of the live database, where there is one that is to be exchanged."""
+    if not there:
+        yield None
+        return
+    run = job.run
+    with run.timed("wait"):
+        live = await wait_until_ready(
+            job.desk.dsn.with_database(job.live),
+            timeout=run.settings.wait_timeout,
+            application_name=run.application_name,
+            log=run.log,
+        )
+    try:
+        async with locked(run, live):
+            yield live
+    finally:
+        await close(live.connection)
+
+
+async def _restored(
+    job: _Job, names: Names, holder: Ready | None, *, there: bool
+) -> tuple[VersionTable | None, list[str]]:
+    """Make the new database, whole and compared; nothing of it stays if that fails."""
+    run, conn, client = job.run, job.desk.connection, job.client
+    env = dumps.bare(run.environ)
+    with run.timed("restore"):
+        async with contextlib.AsyncExitStack() as stack:
+            beat: Beat | None = None
+            if holder is not None:
+                beat = await stack.enter_async_context(kept(holder.connection, RestoreFailedError))
+            try:
+                like = (
+                    await shape.of_live(conn, job.live) if there else await shape.of_dump(client, job.backup, env=env)
+                )
+                run.log.info(
+                    "restore_started",
+                    backup=str(job.backup.path),
+                    database=names.restoring,
+                    expected_bytes=job.backup.manifest.database_bytes,
+                    tables=job.backup.manifest.tables,
+                    client_version=client.version,
+                    jobs=pg_restore.jobs_for(job.backup, run.settings.backup_jobs),
+                )
+                await beside.create(conn, names.restoring, like, run_id=run.run_id, log=run.log)
+                table = await _filled(job, names.restoring, beat)
+                missing = await beside.finish(conn, names, like, log=run.log)
+            except BaseException:
+                await _discard(job, names.restoring)
+                raise
+    run.log.info(
+        "restore_done",
+        database=names.restored,
+        backup=str(job.backup.path),
+        revision=spell(table.revisions if table else ()),
+        tables=job.backup.manifest.tables,
+        not_restored=missing,
+    )
+    return table, missing
+
+
+async def _filled(job: _Job, database: str, beat: Beat | None) -> VersionTable | None:
+    """Run pg_restore and ANALYZE, and compare what is there with the manifest."""
+    run, desk, backup = job.run, job.desk, job.backup
+    dsn, stage = desk.dsn.with_database(database), "restore"
+
+    async def look() -> dict[str, object]:
+        if beat is not None:
+            await beat()
+        size = await desk.connection.fetchval("select pg_catalog.pg_database_size($1::pg_catalog.name)", database)
+        return {"stage": stage, "restored_bytes": size, "expected_bytes": backup.manifest.database_bytes}
+
+    async with pg_restore.speaking(look, log=run.log):
+        await pg_restore.run(
+            job.client,
+            backup,
+            server_version_num=desk.server.version_num,
+            jobs=pg_restore.jobs_for(backup, run.settings.backup_jobs),
+            env=pg_restore.environment(dsn.libpq_env(), run.environ, run_id=run.run_id),
+            log=run.log,
+            redact=run.redact,
+        )
+        stage = "analyze"
+        conn = await connect(dsn, timeout=10, application_name=run.application_name)
+        try:
+            await prepare_session(conn, lock_timeout=0, statement_timeout=0, log=run.log)
+            await conn.execute("analyze")
+            return await beside.compare(conn, backup.manifest)
+        finally:
+            await close(conn)
+
+
+async def _discard(job: _Job, database: str) -> None:
+    conn = job.desk.connection
+    if not conn.is_closed():
+        await beside.discard(conn, database, log=job.run.log)
+
+
+async def _exchange(
+    job: _Job, names: Names, holder: Ready | None, table: VersionTable | None, *, end_sessions: bool
+) -> None:
+    """Let the restored database take the live one's name."""
+    run, conn = job.run, job.desk.connection
+    with run.timed("exchange"):
+        try:
+            if holder is None:
+                await exchange.take_place(conn, live=job.live, restored=names.restored)
+            else:
+                if table is not None:
+                    run.found(await beside.recorded(holder.connection, table))
+                watcher = await connect(job.desk.dsn, timeout=10, application_name=run.application_name)
+                try:
+                    await exchange.exchange(
+                        conn,
+                        watcher,
+                        live=job.live,
+                        restored=names.restored,
+                        before=names.before,
+                        holder=holder.connection,
+                        end_sessions=end_sessions,
+                        log=run.log,
+                    )
+                finally:
+                    await close(watcher)
+        except (RestoreFailedError, RefusedError) as error:
+            renames = (job.live, names.before), (names.restored, job.live)
+            error.context["exchange_command"] = exchange.command(job.desk.dsn, *renames)
+            raise
+    run.restored = job.live
+    run.found(table.revisions if table else ())
+
+
+# -- in words ---------------------------------------------------------------------------------------------------------
+
+
+def _made(
+    job: _Job, names: Names, table: VersionTable | None, missing: list[str], *, swap: bool, there: bool
+) -> Restored:
+    database = job.live if swap else names.restored
+    old = names.before if swap and there else None
+    removable = old if swap else database
+    return Restored(
+        backup=str(job.backup.path),
+        database=database,
+        kept=old,
+        revision=spell(table.revisions if table else ()),
+        go_back=None if old is None else exchange.command(job.desk.dsn, (job.live, names.restored), (old, job.live)),
+        remove=None if removable is None else exchange.drop_command(job.desk.dsn, removable),
+        not_restored=tuple(missing),
+    )
+
+
+@contextlib.contextmanager
+def _as_restore() -> Iterator[None]:
+    """What is wrong with a backup folder is a failed backup elsewhere, and a failed restore here."""
+    try:
+        yield
+    except BackupFailedError as error:
+        raise RestoreFailedError(error.message, hint=error.hint, **error.context) from error
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

@@ -1,0 +1,114 @@
+"""The text of a baseline: an ordinary revision file that holds its SQL, for Headstart and for Alembic alone."""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import json
+from collections.abc import Iterable, Sequence
+
+from headstart.history.baseline import DIGITS
+
+_FILE = '''"""{message}
+
+Revision ID: {revision}
+Revises:
+Create Date: {moment}
+
+The schema that {count} files made one after the other, up to {revision}. They are kept in
+{archive}.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+# revision identifiers, used by Alembic.
+revision = {ident}
+down_revision = None
+branch_labels = {labels}
+depends_on = None
+
+# What this file replaces, with the beginnings of each file's SHA-256 and fingerprint: a database that was built by
+# those very files has all of this already. `headstart up` reads it; it is not to be edited.
+archive = {place}
+squashed = (
+{squashed}
+)
+
+
+def upgrade() -> None:
+    for statement in STATEMENTS:
+        op.execute(sa.DDL(statement.replace("%", "%%")))
+
+
+def downgrade() -> None:
+    raise NotImplementedError("a baseline cannot be reverted: what it has replaced is in " + archive)
+
+
+STATEMENTS = (
+{statements}
+)
+'''
+
+
+def baseline_text(
+    revision: str,
+    *,
+    message: str,
+    labels: Sequence[str],
+    archive: str,
+    squashed: Iterable[tuple[str, ...]],
+    statements: Iterable[str],
+    count: int,
+    moment: datetime.datetime,
+) -> str:
+    """The file.
+
+    Args:
+        revision: the id of the last revision that it replaces, which becomes its own.
+        message: its first line.
+        labels: names of the branch that starts here.
+        archive: where the old files are kept, for people.
+        squashed: of each file that it replaces, the revision and its digests.
+        statements: the SQL, in order.
+        count: how many files it replaces.
+        moment: now.
+    """
+    lines = [_tuple(one, *(digest[:DIGITS] for digest in digests)) for one, *digests in squashed]
+    return _FILE.format(
+        message=message.replace("\\", "/").replace('"', "'"),
+        revision=revision,
+        ident=_plain(revision),
+        labels=_tuple(*labels) if labels else None,
+        archive=archive,
+        place=_plain(archive),
+        squashed="\n".join(f"    {line}," for line in lines),
+        statements="\n".join(f"    {_quoted(statement)}," for statement in statements),
+        count=count,
+        moment=moment,
+    )
+
+
+def _tuple(*texts: str) -> str:
+    return f"({', '.join(map(_plain, texts))}{',' if len(texts) == 1 else ''})"
+
+
+def _plain(text: str) -> str:
+    """As formatters have it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _quoted(text: str) -> str:
+    """A Python string, as readable as its content allows."""
+    for mark in ('"""', "'''"):
+        quoted = f"r{mark}{text}{mark}"
+        if "\r" not in text and _means(quoted, text):
+            return quoted
+    return repr(text)
+
+
+def _means(quoted: str, text: str) -> bool:
+    try:
+        return bool(ast.literal_eval(quoted) == text)
+    except (SyntaxError, ValueError):
+        return False

@@ -1,0 +1,133 @@
+"""The supervisor's session on a database whose schemas are tenants: one for all of them, however many are worked on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import msgspec
+
+from headstart.commands.tenants.lock import share, work_of
+from headstart.postgres.readiness import wait_until_ready
+from headstart.postgres.server import close
+from headstart.steps.connect import access, prepare
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from headstart.commands.tenants.targets import Target
+    from headstart.postgres.connection import ScriptConnection
+    from headstart.postgres.readiness import Ready
+    from headstart.steps.run import Run
+    from headstart.worker.messages import Access
+
+
+class Session:
+    """Holds the database's gate, shared, from `lock` on. When it is lost it is opened again for the tenants to come.
+
+    Args:
+        run: of all tenants.
+        ready: the session to begin with, whose owner closes it.
+    """
+
+    def __init__(self, run: Run, ready: Ready) -> None:
+        self._run = run
+        self._ready = ready
+        self._access: Access | None = None
+        self._locks = False
+        self._opening = asyncio.Lock()
+        self._opened = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._opened.aclose()
+
+    async def lock(self) -> None:
+        """Have no `up`, backup or restore of the whole database begin before the end.
+
+        Raises:
+            LockNotObtainedError: another runner holds the migration lock for too long (30).
+        """
+        async with self._opening:
+            self._locks = True
+            await self._lock(await self._alive())
+
+    async def connection(self) -> ScriptConnection:
+        """The connection, which may be another than before."""
+        async with self._opening:
+            return (await self._alive()).connection
+
+    async def for_tenant(self, own: Run, target: Target) -> tuple[Ready, Access]:
+        """The session as one tenant's run is to use it, and what the worker's sessions are proven by.
+
+        Args:
+            own: the tenant's run.
+            target: the tenant.
+        """
+        async with self._opening:
+            ready = await self._alive()
+            if self._access is None:
+                self._access = await access(self._run, ready, work_key=None)
+        assert target.schema is not None  # noqa: S101  (a schema)
+        dsn = msgspec.structs.replace(ready.dsn, params=target.dsn.params)
+        proof = msgspec.structs.replace(
+            self._access,
+            dsn=dsn,
+            schema=target.schema,
+            work_key=work_of(target.schema),
+            read_only=False,
+            application_name=own.application_name,
+        )
+        return ready._replace(dsn=dsn), proof
+
+    async def _alive(self) -> Ready:
+        if self._ready.connection.is_closed():
+            run, self._access = self._run, None
+            again = await wait_until_ready(
+                run.settings.dsn, timeout=run.settings.wait_timeout, application_name=run.application_name, log=run.log
+            )
+            self._opened.push_async_callback(close, again.connection)
+            if self._locks:
+                await self._lock(again)
+            self._ready = again
+        if not isinstance(self._ready.connection, _InTurn):
+            self._ready = self._ready._replace(connection=cast("ScriptConnection", _InTurn(self._ready.connection)))
+        return self._ready
+
+    async def _lock(self, ready: Ready) -> None:
+        run = self._run
+        with run.timed("lock"):
+            await prepare(run, ready)
+            await share(ready.connection, timeout=run.settings.lock_timeout, log=run.log)
+
+
+class _InTurn:
+    """A connection that several tasks use: each statement has it to itself."""
+
+    def __init__(self, connection: ScriptConnection) -> None:
+        self._connection = connection
+        self._turn = asyncio.Lock()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a connection has)
+        return getattr(self._connection, name)
+
+    async def execute(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401  (asyncpg's own)
+        async with self._turn:
+            return await self._connection.execute(*args, **named)
+
+    async def fetch(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401  (asyncpg's own)
+        async with self._turn:
+            return await self._connection.fetch(*args, **named)
+
+    async def fetchrow(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401  (asyncpg's own)
+        async with self._turn:
+            return await self._connection.fetchrow(*args, **named)
+
+    async def fetchval(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401  (asyncpg's own)
+        async with self._turn:
+            return await self._connection.fetchval(*args, **named)

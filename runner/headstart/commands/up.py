@@ -1,0 +1,79 @@
+"""The main job, and its way back. `up` reads from top to bottom as the story of the product."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from headstart.steps.compare import Pending, Undetermined, UpToDate, compare
+from headstart.steps.connect import connected, find, locked, working
+
+if TYPE_CHECKING:
+    from headstart.history import History
+    from headstart.postgres.readiness import Ready
+    from headstart.steps.compare import Comparison
+    from headstart.steps.run import Run
+    from headstart.steps.work import Work
+    from headstart.worker.supervise import Worker
+
+
+async def up(run: Run, *, found: History | None = None, worker: Worker | None = None) -> None:
+    """Bring the database to the target: wait, compare, lock, compare again, guard, back up, upgrade, verify, record.
+
+    Nothing pending takes no lock, writes nothing and imports no Alembic.
+
+    Args:
+        run: this run.
+        found: the project, if it has been read.
+        worker: one that several runs share; one of its own when left out.
+    """
+    found = found or find(run)
+    async with connected(run) as ready, contextlib.AsyncExitStack() as stack:  # wait
+        state = await compare(run, ready, found)
+        if isinstance(state, UpToDate):
+            return
+        work = await stack.enter_async_context(at_work(run, ready, found, worker))
+        if isinstance(state, Undetermined) and isinstance(await work.look(), UpToDate):
+            return
+        async with locked(run, ready):
+            state = await compare(run, ready, found)  # again: another runner may have been quicker
+            if isinstance(state, UpToDate):
+                return
+            if run.settings.schema_file is not None and await load_schema_file(run, ready, found, state):
+                return
+            plan = await work.plan()  # by env.py itself
+            if isinstance(plan, Pending):
+                await work.guard(plan)
+                await work.back_up(plan)
+                plan = await work.migrate(plan)
+            await work.verify(plan)
+
+
+async def downgrade(run: Run) -> None:
+    """Take the database down to the target, with the same lock, backup and care."""
+    found = find(run)
+    async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
+        plan = await work.plan(up=False)
+        if isinstance(plan, Pending):
+            await work.guard(plan)
+            await work.back_up(plan)
+            plan = await work.migrate(plan, up=False)
+        await work.verify(plan)
+
+
+@contextlib.asynccontextmanager
+async def at_work(run: Run, ready: Ready, found: History, shared: Worker | None = None) -> AsyncIterator[Work]:
+    """What has to be done under the lock, with a worker for it."""
+    async with working(run, shared) as worker:
+        from headstart.steps.work import Work  # while the worker imports Alembic
+
+        async with Work.opened(run, ready, found, worker) as work:
+            yield work
+
+
+async def load_schema_file(run: Run, ready: Ready, found: History, state: Comparison) -> bool:
+    """Bring an empty database to the target in one go, if the schema file is provably the target's."""
+    from headstart.steps.schema_file import load_instead
+
+    return await load_instead(run, ready, found, state)

@@ -1,0 +1,110 @@
+"""A connection of asyncpg that takes whole scripts where one statement is expected.
+
+asyncpg prepares whatever SQLAlchemy hands it, and the extended protocol takes one statement at a time (PostgreSQL
+manual, 'Message Flow'). `connection_class` is asyncpg's public way in: this class looks at the text in `prepare`, and
+answers for a script with an object that behaves as a prepared statement does. SQLAlchemy's BEGIN, its locks and its
+mapping of errors stay as they are. Statements that give no rows back take the same way, because the simple protocol
+needs one round trip where preparing needs two or three.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from asyncpg.prepared_stmt import PreparedStatement
+
+    from headstart.postgres.script_statement import Silent
+    from headstart.sql.script import Statement
+
+
+class ScriptConnection(asyncpg.Connection):
+    """What to give to `asyncpg.connect(connection_class=...)`.
+
+    Attributes:
+        progress: (number of the statement now at work, how many there are) while a script runs; else None.
+        schemas: the session's own search path, as the role, the database or the URL give it, where ours is another.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.progress: tuple[int, int] | None = None
+        self.schemas: tuple[str, ...] = ()
+
+    async def execute(self, *args: Any, **options: Any) -> str:
+        """As asyncpg's own. Like the three below, it calls a session that is lost by that name."""
+        try:
+            return await super().execute(*args, **options)
+        except asyncpg.InternalClientError as error:
+            raise self._lost() from error
+
+    async def fetch(self, *args: Any, **options: Any) -> Any:
+        """As asyncpg's own."""
+        try:
+            return await super().fetch(*args, **options)
+        except asyncpg.InternalClientError as error:
+            raise self._lost() from error
+
+    async def fetchrow(self, *args: Any, **options: Any) -> Any:
+        """As asyncpg's own."""
+        try:
+            return await super().fetchrow(*args, **options)
+        except asyncpg.InternalClientError as error:
+            raise self._lost() from error
+
+    async def fetchval(self, *args: Any, **options: Any) -> Any:
+        """As asyncpg's own."""
+        try:
+            return await super().fetchval(*args, **options)
+        except asyncpg.InternalClientError as error:
+            raise self._lost() from error
+
+    def _lost(self) -> asyncpg.ConnectionDoesNotExistError:
+        """What asyncpg takes for a bug of its own: a session that is ended in the moment in which it is asked."""
+        self.terminate()  # nothing more can be said over it
+        return asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    async def prepare(  # type: ignore[override]  # it quacks
+        self,
+        query: str,
+        **options: Any,
+    ) -> Silent | PreparedStatement[Any]:
+        """As asyncpg's own, for scripts too.
+
+        Args:
+            query: one statement or many.
+            options: asyncpg's: name, timeout, record_class.
+
+        Raises:
+            ScriptError: the text holds what no revision can run.
+        """
+        # The lexer's expressions take longer to compile than a whole no-op, which prepares nothing.
+        from headstart.postgres.script_statement import Script, Silent
+        from headstart.sql.script import has_parameters, is_single, returns_rows
+
+        if not is_single(query):
+            statements = self.parse(query)
+            if len(statements) != 1 or statements[0].kind in {"copy_in", "copy_out"}:
+                return Script(self, query, statements, self._run_script)
+            query = statements[0].text if "\\" in query else query
+        if not returns_rows(query) and not has_parameters(query):
+            return Silent(self, query)
+        prepared: PreparedStatement[Any] = await super().prepare(query, **options)
+        return prepared
+
+    async def _run_script(self, query: str, statements: list[Statement] | None) -> str:
+        from headstart.postgres import script_run
+
+        def note(progress: tuple[int, int] | None) -> None:
+            self.progress = progress
+
+        return await script_run.run(self, query, statements or self.parse(query), note)
+
+    def parse(self, query: str) -> list[Statement]:
+        """Splits by the session's own `standard_conforming_strings`."""
+        from headstart.sql.script import split
+
+        conforming = getattr(self.get_settings(), "standard_conforming_strings", "on") == "on"
+        return split(query, standard_conforming=conforming)

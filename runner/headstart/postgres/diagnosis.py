@@ -1,0 +1,185 @@
+"""What a failure to connect means: whether it may pass by itself, and what the user is told if it does not.
+
+The table of what waiting meets, by SQLSTATE and by exception. PostgreSQL manual, 'PostgreSQL Error Codes'.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from enum import Enum
+from typing import NamedTuple
+
+import asyncpg
+
+from headstart.errors import (
+    ConfigurationError,
+    HeadstartError,
+    NotReadyError,
+    RefusedError,
+    UnsuitableServerError,
+)
+from headstart.settings.dsn import Dsn
+
+POOLER_HINT = "set DATABASE_DIRECT_URL to the server itself: the migration lock does not hold through a pooler"
+
+
+class Verdict(Enum):
+    """Whether a failure to connect may pass by itself."""
+
+    AGAIN = "again"
+    GRACE = "grace"
+    STOP = "stop"
+
+
+class Diagnosis(NamedTuple):
+    """What a failure to connect means."""
+
+    verdict: Verdict
+    error: type[HeadstartError]
+    cause: str
+    hint: str | None = None
+    sqlstate: str | None = None
+
+
+class NotYet(Exception):  # noqa: N818  (a state, not an error)
+    """A query was answered, but not yet by the server that we are waiting for."""
+
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        super().__init__(diagnosis.cause)
+        self.diagnosis = diagnosis
+
+
+_AGAIN_STATES = {
+    "57P03": "the server is starting up or shutting down",
+    "57P01": "the server is shutting down",
+    "57P02": "the server is restarting after a crash",
+    "53300": "the server has no connection slot free",
+    "08003": "the connection was closed while it was made",
+    "08006": "the connection was lost while it was made",
+}
+_STOP_STATES: dict[str, tuple[type[HeadstartError], str, str]] = {
+    "28P01": (
+        RefusedError,
+        "the password is wrong or missing",
+        "correct the password in DATABASE_URL, its _FILE or the passfile",
+    ),
+    "28000": (RefusedError, "the role does not exist or pg_hba.conf does not admit it", "correct role or pg_hba.conf"),
+    "42501": (
+        RefusedError,
+        "the role may not connect to the database",
+        "grant connect on database {database} to {user}",
+    ),
+    "55000": (
+        RefusedError,
+        "the database does not accept connections",
+        "alter database {database} allow_connections true",
+    ),
+    "08P01": (UnsuitableServerError, "a pooler refused a start-up parameter", POOLER_HINT),
+}
+
+
+def diagnose(error: BaseException, dsn: Dsn) -> Diagnosis:
+    """Say what a failure to connect means.
+
+    Args:
+        error: what asyncpg, ssl, the socket layer or `require_primary` raised; anything else is raised again.
+        dsn: for the names in the hints.
+    """
+    if isinstance(error, NotYet):
+        return error.diagnosis
+    if isinstance(error, HeadstartError):
+        return Diagnosis(Verdict.STOP, type(error), error.message, error.hint)
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    state = getattr(error, "sqlstate", None)
+    found = _by_state(state, text, dsn) if state else None
+    return found or _by_kind(error, state, text, dsn)
+
+
+def _by_state(state: str, text: str, dsn: Dsn) -> Diagnosis | None:
+    where = dsn.display()
+    if state == "3D000":
+        hint = f"create it (create database {dsn.database}) or correct the name"
+        return Diagnosis(Verdict.GRACE, RefusedError, f"there is no database {dsn.database!r} at {where}", hint, state)
+    if state in _STOP_STATES:
+        kind, cause, hint = _STOP_STATES[state]
+        hint = hint.format(database=dsn.database, user=dsn.user)
+        return Diagnosis(Verdict.STOP, kind, f"{cause} ({where}: {text})", hint, state)
+    if state in _AGAIN_STATES:
+        return Diagnosis(Verdict.AGAIN, NotReadyError, f"{_AGAIN_STATES[state]} ({where})", sqlstate=state)
+    return None
+
+
+def _by_kind(error: BaseException, state: str | None, text: str, dsn: Dsn) -> Diagnosis:
+    """By the exception's class, the most special first: a certificate's error is an OSError too."""
+    where = dsn.display()
+    kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], Diagnosis]] = [
+        (
+            ssl.SSLCertVerificationError,
+            Diagnosis(
+                Verdict.STOP,
+                RefusedError,
+                f"the server's certificate is not accepted ({where}: {text})",
+                "give the right sslrootcert in the URL, or the host name that the certificate bears",
+            ),
+        ),
+        (
+            ssl.SSLError,
+            Diagnosis(
+                Verdict.STOP,
+                RefusedError,
+                f"TLS could not be agreed on ({where}: {text})",
+                "compare sslmode, sslcert and sslkey in the URL with the server's TLS settings",
+            ),
+        ),
+        (
+            asyncpg.TargetServerAttributeNotMatched,
+            _again(f"no host has the role that target_session_attrs asks for ({where})"),
+        ),
+        (socket.gaierror, _again(f"the host name is not known (yet): {where}")),
+        (TimeoutError, _again(f"no answer from {where} in time")),
+        (OSError, _again(f"no connection to {where}: {getattr(error, 'strerror', None) or text}")),
+        (
+            (asyncpg.ClientConfigurationError, ValueError),
+            Diagnosis(Verdict.STOP, ConfigurationError, f"the connection settings are not usable: {text}"),
+        ),
+    ]
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in text:
+        hint = "switch TLS on in the server, or set sslmode=prefer or sslmode=disable in the URL"
+        return Diagnosis(
+            Verdict.STOP, RefusedError, f"the URL asks for TLS, and the server offers none ({where})", hint
+        )
+    for kind, diagnosis in kinds:
+        if isinstance(error, kind):
+            return diagnosis
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+        if state is None or state[:2] in {"08", "53", "57"}:
+            return _again(f"the connection was lost while it was made ({where}: {text})", state)
+        return Diagnosis(
+            Verdict.STOP, RefusedError, f"the server refused the connection ({where}: {text})", sqlstate=state
+        )
+    raise error
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether a session that was at work has ended: reset, silent, terminated, or the server stopped."""
+    state = getattr(error, "sqlstate", None) or ""
+    return isinstance(error, OSError | asyncpg.InterfaceError) or state.startswith(("08", "57P0"))
+
+
+def lost(error: BaseException, when: str) -> NotReadyError:
+    """The error for a session that has ended before anything was changed.
+
+    Args:
+        error: for which `is_lost` is true.
+        when: what it was needed for, e.g. "while waiting for the migration lock".
+    """
+    state = getattr(error, "sqlstate", None)
+    text = _AGAIN_STATES.get(state or "") or str(error).partition("\n")[0] or type(error).__name__
+    return NotReadyError(
+        f"the connection was lost {when}: {text}", hint="see why the server ended it, then run again", sqlstate=state
+    )
+
+
+def _again(cause: str, sqlstate: str | None = None) -> Diagnosis:
+    return Diagnosis(Verdict.AGAIN, NotReadyError, cause, sqlstate=sqlstate)

@@ -1,0 +1,332 @@
+"""One throw-away server: made, started, shut down, removed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlencode
+
+from headstart.postgres.embedded.installation import EmbeddedServerError, Installation, readable, unprivileged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+SUPERUSER = "postgres"
+HOST = "127.0.0.1"
+
+# Durability is worth nothing here, and costs most of the time. The rest is as Postgres ships it: what is seen is real.
+SETTINGS: Mapping[str, str] = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "logging_collector": "off",
+    "log_min_messages": "warning",
+    "cluster_name": "headstart-embedded",
+}
+
+MEMORY = Path("/dev/shm")  # noqa: S108  (mkdtemp makes it safe)
+"""A file system in memory: a database is made there in some twenty milliseconds, and on a slow disk in a second."""
+_ROOM = 2 * 1024**3
+
+# A socket's path may have 107 bytes (unix(7)); ours adds "/headstart-pg-12345678/.s.PGSQL.65535.lock".
+_LONGEST_PARENT = 60
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+_POLL_SECONDS = 0.01
+_PORT_TRIES = 5
+
+# $1: the server's folder. A line on stdin means that all is done; the end of stdin, that our process is gone.
+_WATCHDOG = """
+read -r goodbye && exit 0
+for try in 1 2 3 4 5; do
+    pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
+    if [ -n "$pid" ]; then
+        kill -QUIT "$pid"
+        kill -CONT "$pid"
+        for tick in $(seq 200); do [ -e "$1/data/postmaster.pid" ] && kill -0 "$pid" || break; sleep 0.05; done
+    fi
+    rm -rf "$1"
+    [ -e "$1" ] || exit 0
+    sleep 0.5
+done
+"""
+
+
+class Embedded:
+    """A Postgres server of our own, in a folder of its own: made by `start`, gone after `stop` or the `with` block.
+
+    It listens on 127.0.0.1, on a port that the system gave, and on a Unix socket; both want the superuser's password
+    (scram-sha-256). As root it runs as `nobody`, since Postgres refuses to run as root.
+    """
+
+    def __init__(self, installation: Installation, *, settings: Mapping[str, str]) -> None:
+        self.installation = installation
+        self.major = installation.major
+        self.bindir = installation.bindir
+        self.host = HOST
+        self.port = 0
+        self.superuser = SUPERUSER
+        self.password = secrets.token_hex(12)
+        self.settings = {**SETTINGS, **settings}
+        self.tls_ca: Path | None = None
+        self._as_user = unprivileged()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.folder = _workspace(self._as_user)
+        self._watchdog = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCHDOG, "headstart-watchdog", str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a terminal's ^C, or a signal to our group, is not for it
+            cwd="/",
+        )
+
+    @classmethod
+    def start(cls, installation: Installation, *, settings: Mapping[str, str] | None = None, tls: bool = False) -> Self:
+        """Make a new, empty server and wait until it takes connections: about a second, most of it initdb.
+
+        Args:
+            installation: one of `installations()`.
+            settings: parameters for postgresql.conf, over those of `SETTINGS`.
+            tls: offer TLS, with a certificate for `localhost` and 127.0.0.1 that is its own authority (`tls_ca`).
+
+        Raises:
+            EmbeddedServerError: with the last lines of the server's own log.
+        """
+        server = cls(installation, settings=settings or {})
+        try:
+            server._initialise(tls=tls)
+            server.start_up()
+        except BaseException:
+            server.stop()
+            raise
+        return server
+
+    # -- where it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def data_dir(self) -> Path:
+        """The data folder: pg_hba.conf and postgresql.conf may be changed there, see `reload`."""
+        return self.folder / "data"
+
+    @property
+    def socket_dir(self) -> Path:
+        """The folder of the Unix socket."""
+        return self.folder
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the postmaster, None while it is shut down."""
+        return None if self._process is None else self._process.pid
+
+    def url(
+        self, database: str = "postgres", *, user: str | None = None, password: str | None = None, unix: bool = False
+    ) -> str:
+        """The libpq URL of one of its databases.
+
+        Args:
+            database: its name, unquoted.
+            user: the superuser when left out.
+            password: the superuser's when left out.
+            unix: over the Unix socket instead of TCP.
+        """
+        account = f"{quote(user or self.superuser, safe='')}:{quote(password or self.password, safe='')}"
+        if unix:
+            query = urlencode({"host": str(self.socket_dir), "port": self.port})
+            return f"postgresql://{account}@/{quote(database, safe='')}?{query}"
+        return f"postgresql://{account}@{self.host}:{self.port}/{quote(database, safe='')}"
+
+    def log_text(self) -> str:
+        """Everything that the server has logged so far."""
+        log = self.folder / "log"
+        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
+    # -- what can be done with it -------------------------------------------------------------------------------------
+
+    def start_up(self) -> None:
+        """Start it (again), on the port that it had, and wait until it takes connections.
+
+        Raises:
+            EmbeddedServerError: with the last lines of the server's own log.
+        """
+        chosen = self.port == 0
+        for _ in range(_PORT_TRIES):
+            if chosen:
+                self.port = _free_port()
+            before = len(self.log_text())
+            self._launch()
+            if self._await_ready():
+                return
+            self._process = None
+            if not chosen or "in use" not in self.log_text()[before:]:
+                break  # another program was quicker to take the port: only then is there a point in going on
+        raise EmbeddedServerError(f"Postgres {self.major} did not start: {self.log_text()[-2000:]}")
+
+    def shut_down(self, signum: signal.Signals = signal.SIGINT) -> None:
+        """Shut it down, and keep its data for `start_up`.
+
+        Args:
+            signum: SIGTERM (smart), SIGINT (fast), SIGQUIT (immediate): PostgreSQL manual, "Shutting Down the Server".
+        """
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(signum)
+            process.send_signal(signal.SIGCONT)  # a test may have stopped it
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._process = None
+
+    def become_standby(self) -> None:
+        """Restart it as a hot standby of nobody: in recovery, read-only, for good."""
+        self.shut_down()
+        (self.data_dir / "standby.signal").touch()
+        self.start_up()
+
+    def reload(self) -> None:
+        """Read pg_hba.conf and postgresql.conf again (soon: the postmaster does it when it gets to it)."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
+    def stop(self) -> None:
+        """End it at once and remove everything of it. May be called again."""
+        if not self.folder.exists() and self._watchdog.returncode is not None:
+            return
+        self.shut_down(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._watchdog.communicate(b"goodbye\n", timeout=_STOP_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- how it is made -----------------------------------------------------------------------------------------------
+
+    def _initialise(self, *, tls: bool) -> None:
+        self.bindir = readable(self.installation, self._as_user, self.folder / "postgres")
+        password_file = self.folder / "password"
+        password_file.write_text(self.password + "\n", encoding="utf-8")
+        self._hand_over(password_file)
+        accounts = [f"--username={SUPERUSER}", f"--pwfile={password_file}", "--auth=scram-sha-256"]
+        language = ["--encoding=UTF8", "--locale=C.UTF-8"]
+        quick = ["--no-sync", "--no-instructions"]
+        self._run([self.bindir / "initdb", f"--pgdata={self.data_dir}", *accounts, *language, *quick])
+        password_file.unlink()
+        own = {"listen_addresses": HOST, "unix_socket_directories": str(self.socket_dir)}
+        own |= self._certificate() if tls else {}
+        with (self.data_dir / "postgresql.conf").open("a", encoding="utf-8") as file:
+            for name, value in (own | self.settings).items():
+                file.write("{} = '{}'\n".format(name, value.replace("'", "''")))
+
+    def _certificate(self) -> dict[str, str]:
+        certificate, key = self.folder / "server.crt", self.folder / "server.key"
+        what = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        use = ["-addext", "keyUsage=critical,digitalSignature,keyCertSign", "-days", "2", "-nodes"]
+        make = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", str(key), "-out", str(certificate)]
+        self._run(["openssl", "req", "-x509", *what, *use, *make])
+        key.chmod(0o600)
+        self.tls_ca = certificate
+        return {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
+
+    def _launch(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.bindir / "postgres", "-D", self.data_dir, "-p", str(self.port)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=_environment(),
+                start_new_session=True,
+                **self._as_user,
+            )
+
+    def _await_ready(self) -> bool:
+        """Whether it became ready: the eighth line of the postmaster's pid file says so, where pg_ctl looks too."""
+        deadline = time.monotonic() + _START_SECONDS
+        pid_file = self.data_dir / "postmaster.pid"
+        while self._process is not None and time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                return False
+            lines = pid_file.read_text(encoding="utf-8").splitlines() if pid_file.exists() else []
+            if lines[:1] == [str(self._process.pid)] and lines[7:8] and lines[7].strip() in {"ready", "standby"}:
+                return True
+            time.sleep(_POLL_SECONDS)
+        self.shut_down(signal.SIGQUIT)
+        return False
+
+    def _hand_over(self, path: Path) -> None:
+        if self._as_user:
+            os.chown(path, self._as_user["user"], self._as_user["group"])
+
+    def _run(self, argv: Sequence[str | Path]) -> None:
+        try:
+            subprocess.run(
+                argv,
+                check=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=self.folder,
+                env=_environment(),
+                **self._as_user,
+            )
+        except FileNotFoundError as error:
+            raise EmbeddedServerError(f"{argv[0]} is needed for this and is not installed") from error
+        except subprocess.CalledProcessError as error:
+            raise EmbeddedServerError(f"{argv[0]} failed: {error.stdout[-2000:]}") from error
+
+
+def _environment() -> dict[str, str]:
+    """What a server's programs see of ours: nothing of PG*, no language, no time zone."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def _workspace(as_user: Mapping[str, Any]) -> Path:
+    """A new folder that is the server's own, in a place that it can reach, with a path that is short enough."""
+    for parent in _places():
+        reachable = not as_user or all(folder.stat().st_mode & 0o001 for folder in (parent, *parent.parents))
+        if len(os.fsencode(parent)) <= _LONGEST_PARENT and reachable:
+            folder = Path(tempfile.mkdtemp(prefix="headstart-pg-", dir=parent))
+            if as_user:
+                os.chown(folder, as_user["user"], as_user["group"])
+            return folder
+    raise EmbeddedServerError("there is no temporary folder with a short path that an unprivileged user can reach")
+
+
+def _places() -> Iterator[Path]:
+    """Where a server's folder may be: in memory first, unless somebody says where (TMPDIR)."""
+    if not any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")):
+        with contextlib.suppress(OSError):
+            found = os.statvfs(MEMORY)
+            # Containers have 64 MB there, and no program can be run from it.
+            if found.f_bavail * found.f_frsize >= _ROOM and not found.f_flag & os.ST_NOEXEC:
+                yield MEMORY
+    yield from map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp"))  # noqa: S108  (likewise)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

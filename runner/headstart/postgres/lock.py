@@ -1,0 +1,246 @@
+"""The migration lock: session advisory locks, polled, never awaited inside the server.
+
+Two keys. The *gate* is held by the session that migrates, from before the backup until the end; in nearly every run
+that is the session which does the work, so that lock and work die together. Where a user's env.py works on a
+connection of its own, that session holds the *work* key, shared. Whoever gets the gate then waits until nobody holds
+the work key: a runner whose gate session died, while a working session of it lives on, keeps everybody out until that
+one has gone too.
+
+Polling, because a session that waits inside `pg_advisory_lock` holds a snapshot that CREATE INDEX CONCURRENTLY waits
+for.
+
+An operator finds the holder by hand with `HOLDER` below. PostgreSQL manual, 'Advisory Locks' and 'pg_locks'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import asyncpg
+import msgspec
+
+from headstart.errors import HeadstartError, InterruptedMigrationError, LockNotObtainedError
+from headstart.postgres.diagnosis import is_lost, lost
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.postgres.connection import ScriptConnection
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+GATE = _key("headstart migration lock")
+WORK = _key("headstart migration lock, work")
+TENANTS = _key("headstart migration lock, work on a tenant")
+"""Fixed keys: an advisory lock belongs to one database already, and two projects in one database, each with a version
+table of its own, must not migrate at once either, or one would dump while the other migrates."""
+
+HOLDER = """
+select a.pid, a.application_name, a.client_addr::pg_catalog.text as client_addr, a.usename::pg_catalog.text as user,
+       a.state, a.xact_start,
+       extract(epoch from pg_catalog.clock_timestamp() - a.backend_start)::pg_catalog.float8 as connected_seconds
+from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a using (pid)
+where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+  and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+  and (l.classid::pg_catalog.int8 << 32 | l.objid::pg_catalog.int8) = any ($1::pg_catalog.int8[])
+order by a.backend_start
+"""
+
+ALONE = "select pg_catalog.pg_try_advisory_lock($1::pg_catalog.int8)"
+UNLOCK = "select pg_catalog.pg_advisory_unlock($1::pg_catalog.int8)"
+
+BEATS_MISSED = 3
+"""Signs of life that may stay away in a row before an idle lock connection counts as lost."""
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """The session that holds the migration lock."""
+
+    pid: int
+    application_name: str
+    client_addr: str | None
+    user: str | None
+    connected_seconds: float
+
+    def __str__(self) -> str:
+        where = f" from {self.client_addr}" if self.client_addr else ""
+        who = self.application_name or "a session without a name"
+        return f"{who} (pid {self.pid}, user {self.user}{where}, connected for {self.connected_seconds:.0f} s)"
+
+
+async def holders(connection: asyncpg.Connection, keys: Sequence[int] = (GATE, WORK, TENANTS)) -> list[Holder]:
+    """Who holds the migration lock of this database now, or what other keys are asked for."""
+    rows = await connection.fetch(HOLDER, list(keys))
+    found = {
+        row["pid"]: Holder(
+            pid=row["pid"],
+            application_name=row["application_name"] or "",
+            client_addr=row["client_addr"],
+            user=row["user"],
+            connected_seconds=row["connected_seconds"] or 0.0,
+        )
+        for row in rows
+    }
+    return list(found.values())
+
+
+@contextlib.asynccontextmanager
+async def migration_lock(
+    connection: ScriptConnection, *, timeout: float, log: FilteringBoundLogger
+) -> AsyncIterator[None]:
+    """Hold the migration lock on `connection`, which is to do the work too.
+
+    Args:
+        connection: outside a transaction, so that a waiter holds no snapshot.
+        timeout: seconds that another runner may still hold it.
+        log: told who holds it, at once and then every ten seconds.
+
+    Raises:
+        LockNotObtainedError: the time ran out; the line names the holder (exit 30).
+        NotReadyError: the connection was lost meanwhile (exit 20).
+    """
+    started = time.monotonic()
+    await poll(connection, ALONE, GATE, started + timeout, log)
+    try:
+        # The gate is ours. Nobody can take a work key anew now: wait for what a dead runner may have left working.
+        for key in (WORK, TENANTS):
+            await poll(connection, ALONE, key, started + timeout, log)
+            await connection.fetchval(UNLOCK, key)
+        log.info("lock_obtained", waited_seconds=time.monotonic() - started)
+        yield
+    finally:
+        await _release(connection)
+
+
+async def poll(connection: ScriptConnection, query: str, key: int, deadline: float, log: FilteringBoundLogger) -> None:
+    """Ask for a key again and again, in sessions' own time and never inside the server.
+
+    Args:
+        connection: outside a transaction.
+        query: tries to take `$1`, and says whether it did.
+        key: what it takes.
+        deadline: until when, by the monotonic clock.
+        log: told who holds it.
+
+    Raises:
+        LockNotObtainedError: it is held until then (30).
+        NotReadyError: the connection was lost meanwhile (20).
+    """
+    try:
+        if not await connection.fetchval(query, key):
+            await _persist(connection, query, key, deadline, log)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if not is_lost(error):
+            raise
+        raise lost(error, "while waiting for the migration lock") from error
+
+
+async def _persist(
+    connection: ScriptConnection, query: str, key: int, deadline: float, log: FilteringBoundLogger
+) -> None:
+    import tenacity  # 45 ms that a lock which is free does not cost
+
+    keys = (GATE, WORK, TENANTS) if key in {GATE, WORK, TENANTS} else (key,)
+    spoke = float("-inf")
+
+    async def speak(_: tenacity.RetryCallState) -> None:
+        nonlocal spoke
+        now = time.monotonic()
+        if now - spoke >= 10:  # noqa: PLR2004  (seconds: long work speaks at least this often)
+            spoke = now
+            for holder in await holders(connection, keys):
+                log.info("lock_waiting", holder=str(holder), holder_pid=holder.pid, left_seconds=deadline - now)
+
+    jitter = tenacity.wait_random_exponential(multiplier=0.05, max=1, min=0.02)
+    retrying = tenacity.AsyncRetrying(
+        stop=tenacity.stop_after_delay(max(deadline - time.monotonic(), 0.0)),
+        wait=lambda state: min(jitter(state), max(deadline - time.monotonic(), 0.0)),  # and once more at the deadline
+        retry=tenacity.retry_if_result(lambda taken: not taken),
+        before_sleep=speak,
+    )
+    try:
+        await retrying(connection.fetchval, query, key)
+    except tenacity.RetryError:
+        named = "; ".join(map(str, await holders(connection, keys))) or "a session that has just left"
+        raise LockNotObtainedError(
+            f"the migration lock is held by {named}",
+            hint="wait for it or end it (select pg_terminate_backend(pid)), or raise HEADSTART_LOCK_TIMEOUT",
+        ) from None
+
+
+async def _release(connection: ScriptConnection) -> None:
+    """Unlock; if the session cannot be asked any more, end it, since its lock ends with it."""
+    if connection.is_closed():
+        return
+    try:
+        async with asyncio.timeout(5):
+            if connection.is_in_transaction():
+                await connection.execute("rollback")
+            await connection.fetchval(UNLOCK, GATE)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
+
+
+@contextlib.asynccontextmanager
+async def kept(
+    connection: ScriptConnection, error: type[HeadstartError] = InterruptedMigrationError
+) -> AsyncIterator[Callable[[], Awaitable[dict[str, object]]]]:
+    """Run the block only as long as the lock's connection lives; end it at once with an error when that dies.
+
+    For work that the lock guards but that does not run on its connection: the dump. The block is given a function
+    to call every few seconds, when nothing else uses the connection; it notices a server that is gone without a
+    word.
+
+    Args:
+        connection: that holds the lock.
+        error: what a lost connection means to the block.
+
+    Raises:
+        HeadstartError: of that class: the connection was lost.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  (a coroutine runs in a task)
+    lost, missed = False, 0
+
+    def give_up(*_: object) -> None:
+        nonlocal lost
+        if not lost:
+            lost = True
+            task.cancel()
+
+    async def beat() -> dict[str, object]:
+        nonlocal missed
+        try:
+            async with asyncio.timeout(1):
+                await connection.fetchval("select 1")
+            missed = 0
+        except TimeoutError:
+            missed += 1
+            if missed == BEATS_MISSED:
+                give_up()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            give_up()
+        return {}
+
+    connection.add_termination_listener(give_up)
+    try:
+        yield beat
+    except asyncio.CancelledError:
+        if not lost:
+            raise
+        task.uncancel()
+        raise error(
+            "the session that holds the migration lock was lost; nothing was changed",
+            hint="see why the server ended it (its log says), then run again",
+        ) from None
+    finally:
+        if not connection.is_closed():
+            connection.remove_termination_listener(give_up)

@@ -1,0 +1,330 @@
+"""How a script is run on one connection, and what is remembered of it when it fails.
+
+Inside of a transaction its statements share it; outside of one, each is on its own, as with psql. A whole pg_dump file
+is such a script: what it sets for the session (PostgreSQL manual, 'pg_dump', says why) is put back after it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import re
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import asyncpg
+import msgspec
+
+from headstart.sql.script import ScriptError, builds_concurrently, line_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from headstart.sql.script import Statement
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Progress = Callable[[tuple[int, int] | None], None]
+
+# Up to here each statement is sent by itself, so that a failure names it without further ado.
+ONE_BY_ONE = 200
+# Beyond, they are sent together in portions, each under a savepoint: large enough for round trips not to matter, small
+# enough for the server to parse a portion at once without noticeable memory, and for few savepoints.
+_PORTION_STATEMENTS = 5_000
+_PORTION_CHARACTERS = 1_000_000
+_COPY_PIECE = 262_144
+_SAVEPOINT = "headstart_script"
+_BETWEEN = "\n;\n"  # on a line of its own: the statement before may end in a comment
+
+# What pg_dump sets for the whole session at the top of its output.
+_DUMP_SETTINGS = (
+    "search_path",
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "transaction_timeout",
+    "client_min_messages",
+    "check_function_bodies",
+    "row_security",
+    "default_tablespace",
+    "default_table_access_method",
+    "xmloption",
+    "standard_conforming_strings",
+)
+_TRANSACTION_TIMEOUT_SINCE = 17
+_SET_TRANSACTION_TIMEOUT = re.compile(r"SET\s+(?:(?:SESSION|LOCAL)\s+)?transaction_timeout\b", re.IGNORECASE)
+_SET_CLIENT_ENCODING = re.compile(r"SET\s+(?:(?:SESSION|LOCAL)\s+)?client_encoding\b", re.IGNORECASE)
+# Not to be sent together with others: the first is refused under a savepoint, the second changes how the rest is read.
+_ALONE = re.compile(
+    r"SET\s+(?:(?:SESSION|LOCAL)\s+)?(?:TRANSACTION\b|CHARACTERISTICS\b|standard_conforming_strings\b)", re.IGNORECASE
+)
+# Classes of SQLSTATE in which the moment is at fault, not the statement: to run it again would hide what happened.
+_OF_THE_MOMENT = ("08", "25", "40", "53", "55", "57", "58", "XX")
+_DIGITS = re.compile(r"\d+")
+
+
+class ScriptFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a script failed.
+
+    Args:
+        statement: text of the statement at fault.
+        index: its number in the script, counted from 1.
+        count: how many statements the script has.
+        line: the line of the script in which it begins, counted from 1.
+        position: where in `statement` the server points to, in characters counted from 1; None if it does not say.
+        exact: False if the fault lies in this statement or in one of those sent together with it, up to `last`.
+        last: number of the last statement that may be at fault: `index`, if it is exact.
+    """
+
+    statement: str
+    index: int = 1
+    count: int = 1
+    line: int = 1
+    position: int | None = None
+    exact: bool = True
+    last: int = 1
+
+
+def failure_of(error: BaseException | None) -> ScriptFailure | None:
+    """Where a script failed, if an error came from one."""
+    return getattr(error, "script", None)
+
+
+_LOCK_TIMEOUT = "select pg_catalog.current_setting('lock_timeout')"
+
+
+@contextlib.asynccontextmanager
+async def _patient(connection: Connection, statement: str) -> AsyncIterator[None]:
+    """No `lock_timeout` while a statement builds CONCURRENTLY: given up half-way, it leaves an INVALID index."""
+    if connection.is_in_transaction() or not builds_concurrently(statement):
+        yield
+        return
+    before = await connection.fetchval(_LOCK_TIMEOUT)
+    await connection.execute("set lock_timeout = 0")
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await connection.execute(f"set lock_timeout = {_quoted(before)}")
+
+
+async def run(connection: Connection, source: str, statements: list[Statement], progress: Progress) -> str:
+    """Runs a script.
+
+    Args:
+        connection: where; inside of a transaction or not.
+        source: the text.
+        statements: what `split` made of it.
+        progress: gets (number of the statement now at work, how many there are), and None at the end.
+
+    Returns:
+        the command tag of its last statement, "" if several were sent together last.
+
+    Raises:
+        ScriptError: it holds what cannot be run; nothing has been sent.
+        asyncpg.PostgresError: as the server raised it; `failure_of` names the statement.
+    """
+    inside = connection.is_in_transaction()
+    _refuse_impossible(source, statements, inside=inside)
+    wanted = [one for one in statements if not _unwanted(one, connection)]
+    work = _Run(connection, source, statements, progress)
+    before = await _session(connection) if any(map(_touches_search_path, wanted)) else {}
+    try:
+        status = await (work.together(wanted) if inside else work.apart(wanted))
+        if not inside and connection.is_in_transaction():
+            _refuse("the script begins a transaction and does not end it", "end it with COMMIT, or leave BEGIN out")
+    except Exception:
+        if not inside and not connection.is_closed():
+            if connection.is_in_transaction():
+                await connection.execute("ROLLBACK")
+            await _restore(connection, before)
+        raise
+    finally:
+        progress(None)
+    await _restore(connection, before)
+    return status
+
+
+class _Run:
+    """One script on its way."""
+
+    def __init__(self, connection: Connection, source: str, statements: list[Statement], progress: Progress) -> None:
+        self.connection = connection
+        self.progress = progress
+        self.source = source
+        self.numbers = {one.start: number for number, one in enumerate(statements, 1)}
+
+    async def together(self, statements: list[Statement]) -> str:
+        """Inside of a transaction: long stretches of plain statements in portions, everything else by itself."""
+        status = ""
+        for plain, group in groupby(statements, key=_may_share):
+            stretch = list(group)
+            if plain and len(stretch) > ONE_BY_ONE:
+                for portion in _portions(stretch):
+                    await self.portion(portion)
+                status = ""
+            else:
+                status = await self.apart(stretch)
+        return status
+
+    async def apart(self, statements: list[Statement]) -> str:
+        """One by one."""
+        status = ""
+        for one in statements:
+            self.progress((self.numbers[one.start], len(self.numbers)))
+            try:
+                if one.kind == "copy_in":
+                    status = await self.copy(one)
+                else:
+                    async with _patient(self.connection, one.text):
+                        status = await self.connection.execute(one.text)
+            except Exception as error:
+                self.note(one, error, position=_position(error))
+                raise
+        return status
+
+    async def portion(self, statements: list[Statement]) -> None:
+        """Many at once. If they fail without a position, again from the savepoint, to see which one it is."""
+        self.progress((self.numbers[statements[0].start], len(self.numbers)))
+        pieces = [f"SAVEPOINT {_SAVEPOINT}", *(one.text for one in statements), f"RELEASE SAVEPOINT {_SAVEPOINT}"]
+        try:
+            await self.connection.execute(_BETWEEN.join(pieces))
+        except asyncpg.PostgresError as error:
+            if not await self.explained(statements, pieces, error):
+                raise
+        except Exception as error:
+            self.note(statements[0], error, last=statements[-1])
+            raise
+
+    async def explained(self, statements: list[Statement], pieces: list[str], error: asyncpg.PostgresError) -> bool:
+        """Finds the statement at fault. True if there is none: run by themselves, they all succeeded."""
+        if (position := _position(error)) is not None:
+            offsets = [0]
+            for piece in pieces[:-1]:
+                offsets.append(offsets[-1] + len(piece) + len(_BETWEEN))
+            at = bisect.bisect_right(offsets, position - 1) - 1
+            if 1 <= at <= len(statements):
+                self.note(statements[at - 1], error, position=position - offsets[at])
+                return False
+        self.note(statements[0], error, last=statements[-1])
+        if str(error.sqlstate).startswith(_OF_THE_MOMENT):
+            return False
+        try:
+            await self.connection.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}")
+        except asyncpg.PostgresError:  # the server did not get as far as the savepoint
+            return False
+        await self.apart(statements)
+        return True
+
+    async def copy(self, statement: Statement) -> str:
+        """Sends the rows of a COPY. They are text already, so they go as UTF-8, whatever the script says."""
+        copy, data = statement.copy, statement.data
+        if copy is None or data is None:
+            raise AssertionError(statement.text)  # refused before
+        options: dict[str, Any] = {**copy.options, "encoding": "UTF8"}
+        return str(
+            await self.connection.copy_to_table(
+                copy.table,
+                source=_in_pieces(data),
+                schema_name=copy.schema,
+                columns=copy.columns,
+                **options,
+            )
+        )
+
+    def note(
+        self, one: Statement, error: Exception, *, position: int | None = None, last: Statement | None = None
+    ) -> None:
+        number = self.numbers[one.start]
+        error.script = ScriptFailure(  # type: ignore[attr-defined]  # travels with it, whoever wraps it
+            statement=one.text,
+            index=number,
+            count=len(self.numbers),
+            line=line_of(self.source, one.start),
+            position=position,
+            exact=last is None,
+            last=number if last is None else self.numbers[last.start],
+        )
+
+
+def _refuse_impossible(source: str, statements: list[Statement], *, inside: bool) -> None:
+    """Looks at everything before anything is sent."""
+    for one in statements:
+        if one.kind == "transaction_control" and inside and len(statements) > 1:
+            cause, hint = (
+                "would end or replace the transaction of the revision",
+                "leave it out: each revision has its own",
+            )
+        elif one.kind == "copy_out":
+            cause, hint = "TO stdout has nowhere to send its rows", "COPY to a file on the server, or leave it out"
+        elif one.kind == "copy_in" and one.data is None:
+            cause = "FROM stdin comes without its data"
+            hint = "its rows begin on the line after it, and end with a line that holds \\. alone"
+        else:
+            continue
+        _refuse(f"{one.keyword} in line {line_of(source, one.start)} of the script {cause}", hint)
+
+
+def _refuse(cause: str, hint: str) -> NoReturn:
+    raise ScriptError(cause, hint=hint)
+
+
+def _unwanted(one: Statement, connection: Connection) -> bool:
+    """Settings of pg_dump's that would do harm: unknown to this server, or about bytes where we have text."""
+    if one.keyword != "SET":
+        return False
+    if _SET_TRANSACTION_TIMEOUT.match(one.text):
+        return bool(connection.get_server_version().major < _TRANSACTION_TIMEOUT_SINCE)
+    return _SET_CLIENT_ENCODING.match(one.text) is not None
+
+
+def _may_share(one: Statement) -> bool:
+    return one.kind == "plain" and not (one.keyword == "SET" and _ALONE.match(one.text))
+
+
+def _portions(statements: list[Statement]) -> Iterator[list[Statement]]:
+    portion: list[Statement] = []
+    size = 0
+    for one in statements:
+        if portion and (len(portion) >= _PORTION_STATEMENTS or size + len(one.text) > _PORTION_CHARACTERS):
+            yield portion
+            portion, size = [], 0
+        portion.append(one)
+        size += len(one.text)
+    if portion:
+        yield portion
+
+
+async def _in_pieces(data: str) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), _COPY_PIECE):
+        yield data[start : start + _COPY_PIECE].encode()
+
+
+def _touches_search_path(one: Statement) -> bool:
+    return one.keyword in {"SET", "SELECT"} and "search_path" in one.text.lower()
+
+
+async def _session(connection: Connection) -> dict[str, str]:
+    names = ", ".join(map(_quoted, _DUMP_SETTINGS))
+    rows = await connection.fetch(
+        f"SELECT name, pg_catalog.current_setting(name, true) FROM pg_catalog.unnest(ARRAY[{names}]) AS name"  # noqa: S608
+    )
+    return {name: value for name, value in rows if value is not None}
+
+
+async def _restore(connection: Connection, before: dict[str, str]) -> None:
+    """Puts back what the script changed, if it left search_path empty as pg_dump's do."""
+    if not before or (now := await _session(connection))["search_path"].strip('" '):
+        return
+    changed = [(name, value) for name, value in before.items() if now.get(name) != value]
+    if changed:
+        calls = ", ".join(f"pg_catalog.set_config({_quoted(name)}, {_quoted(value)}, false)" for name, value in changed)
+        await connection.execute(f"SELECT {calls}")
+
+
+def _position(error: BaseException) -> int | None:
+    value = str(getattr(error, "position", None) or "")
+    return int(value) if _DIGITS.fullmatch(value) else None
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,273 @@
+"""A mapping becomes frozen `Settings`, or every problem at once.
+
+What there is stands in one table, `settings_table.py`.
+Nothing here reads the process's environment or a file by itself: both come in as arguments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from headstart.errors import ConfigurationError
+from headstart.settings.conninfo import EXAMPLE, is_text, read
+from headstart.settings.dsn import Dsn, DsnError, Secret, names_a_server, without_libpq_variables
+from headstart.settings.durations import format_duration, parse_duration
+from headstart.settings.table import SETTINGS, Setting
+
+__all__ = ["SETTINGS", "Setting", "Settings", "format_duration", "load", "parse_duration"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How one run is to go. Durations are seconds.
+
+    Args:
+        dsn: the database.
+        dsn_source: the name that the database was given under: a variable, `PG*`, or `` when nothing gave one.
+        wait_timeout: how long the server may take to become ready.
+        lock_timeout: how long another runner may hold the migration lock.
+        table_lock_timeout: Postgres' `lock_timeout` for each statement, 0 for none.
+        table_lock_retry: how long a revision that lost that race is tried again.
+        statement_timeout: Postgres' `statement_timeout`, 0 for none.
+        deadline: for the whole run, None for none.
+        target: the revision to reach, in Alembic's words.
+        ahead: what to do when the database is newer than this history.
+        backup: when to take one.
+        backup_dir: the folder that holds a folder for each database.
+        backup_keep: how many to keep for each database.
+        backup_jobs: how many tables to dump at once.
+        schema_file: what to bring an empty database to the target with; None to run the revisions.
+        tenants_file: lists the tenants.
+        tenants_query: or gives them.
+        tenants_kind: what a tenant is.
+        tenants_search_path: what follows a tenant's schema in its search_path.
+        tenants_parallel: how many are worked on at once.
+        tenants_canary: how many go first, or which one.
+        tenants_on_failure: whether others are begun after one has failed.
+        tenants_share: which share of the list (None: JOB_COMPLETION_INDEX says), of how many.
+        ledger: whether to keep one; `auto` passes where a publication would replicate it.
+        image: what the ledger calls this image.
+        log: the form of the log.
+        config: Alembic's configuration file.
+        config_explicit: whether somebody named that file.
+        other_secrets: secrets in the environment that the connection does not use, but a log must not show either.
+        scratch: a server on which databases may be made and dropped at will; None for one of our own.
+    """
+
+    dsn: Dsn
+    dsn_source: str = ""
+    wait_timeout: float = 60.0
+    lock_timeout: float = 600.0
+    table_lock_timeout: float = 5.0
+    table_lock_retry: float = 300.0
+    statement_timeout: float = 0.0
+    deadline: float | None = None
+    target: str = "head"
+    ahead: Literal["fail", "allow"] = "fail"
+    backup: Literal["auto", "always", "off"] = "auto"
+    backup_dir: Path = Path("backups")
+    backup_keep: int = 7
+    backup_jobs: int = 1
+    schema_file: str | None = None
+    tenants_file: str | None = None
+    tenants_query: str | None = None
+    tenants_kind: Literal["schema", "database"] = "schema"
+    tenants_search_path: tuple[str, ...] | None = None
+    tenants_parallel: int = 4
+    tenants_canary: str | None = None
+    tenants_on_failure: Literal["continue", "stop"] = "continue"
+    tenants_share: tuple[int | None, int] | None = None
+    ledger: Literal["auto", "off"] = "auto"
+    image: str | None = None
+    log: Literal["auto", "json", "console"] = "auto"
+    config: str = "alembic.ini"
+    config_explicit: bool = False
+    other_secrets: tuple[Secret, ...] = ()
+    scratch: Dsn | None = None
+
+    def secrets(self) -> tuple[str, ...]:
+        """Give every value that must not be shown, for a `Redactor`."""
+        scratch = () if self.scratch is None else self.scratch.secrets()
+        return (*self.dsn.secrets(), *scratch, *(secret.reveal() for secret in self.other_secrets))
+
+
+# A Kubernetes Service whose name begins with "headstart" puts these into every pod beside it.
+_SERVICE_LINK: Final = re.compile(
+    r"HEADSTART_(?:\w+_)?(?:SERVICE_(?:HOST|PORT)(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)\w*)?)"
+)
+
+
+def load(
+    environ: Mapping[str, str],
+    flags: Mapping[str, str | None] | None = None,
+    *,
+    read_file: Callable[[str], str],
+    in_image: bool,
+    cores: int,
+    default_user: str,
+    require_database: bool = True,
+) -> Settings:
+    """Read the settings: flag over variable over default.
+
+    Args:
+        environ: the variables.
+        flags: by the variable's name what the command line says, None for what it does not say.
+        read_file: gives a file's text or raises OSError.
+        in_image: whether this is Headstart's image, where backups have a folder of their own.
+        cores: how many this machine has for us.
+        default_user: the operating system's user, whom libpq takes when nobody is named.
+        require_database: False for verbs that can do without: libpq's defaults then stand in, with no `dsn_source`.
+
+    Raises:
+        ConfigurationError: with every problem at once, each naming what to set, none holding a secret.
+    """
+    problems: list[str] = []
+    dsn, source, secrets = _database(environ, problems, read_file, default_user, required=require_database)
+    values: dict[str, object] = {
+        "backup_dir": Path("/backups" if in_image else "backups"),
+        "backup_jobs": max(1, min(cores, 4)),
+    }
+    for setting in SETTINGS:
+        text, name = environ.get(setting.name), setting.name
+        if setting.flag is not None and (given := (flags or {}).get(setting.name)) is not None:
+            text, name = given, setting.flag
+        if text is None or setting.file_too:  # connections: read apart
+            continue
+        if not text.strip():
+            remedy = f"write for example {setting.example}, or leave it out for {setting.default}"
+            problems.append(f"{name}: it is set but empty: {remedy}")
+            continue
+        if not is_text(text):
+            problems.append(f"{name}: it is not UTF-8 text: give it a {setting.kind.lower()} such as {setting.example}")
+            continue
+        try:
+            values[setting.field] = setting.parse(text)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    problems += _unknown(environ)
+    scratch = _scratch(environ, problems, read_file, default_user)
+    if dsn is not None and dsn.sslpassword is not None and values.get("backup") != "off":
+        problems.append(
+            f"{source}: sslpassword: pg_dump takes no key's password from its environment: "
+            "give an sslkey that is not encrypted, or set HEADSTART_BACKUP=off",
+        )
+    if problems or dsn is None:
+        raise ConfigurationError(*problems)
+    values |= {"dsn": dsn, "dsn_source": source, "config_explicit": "config" in values, "other_secrets": secrets}
+    values["scratch"] = scratch
+    # Not convert(): each parser has given its field's very type, and convert would ask for a decoder of Secret.
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _database(
+    environ: Mapping[str, str],
+    problems: list[str],
+    read_file: Callable[[str], str],
+    default_user: str,
+    *,
+    required: bool,
+) -> tuple[Dsn | None, str, tuple[Secret, ...]]:
+    """Find the one URL that counts, or `PG*`, and whatever else in the environment is a secret."""
+    before = len(problems)
+    direct = _text("DATABASE_DIRECT_URL", environ, problems, read_file)
+    usual_wanted = direct is None or any(environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE"))
+    usual = _text("DATABASE_URL", environ, problems, read_file) if usual_wanted else None
+    if len(problems) > before:
+        return None, "", ()
+    chosen = direct or usual
+    if chosen is None and required and not names_a_server(environ):
+        problems.append(
+            f"DATABASE_URL: it is not set: write for example DATABASE_URL={EXAMPLE}, or set PGHOST and PGDATABASE"
+        )
+        return None, "", ()
+    url, source = chosen or (None, "PG*" if names_a_server(environ) else "")
+    try:
+        dsn = Dsn.parse(url, environ, read_file=read_file, default_user=default_user, source=source or "PG*")
+    except DsnError as error:
+        problems.extend(error.problems)
+        return None, "", ()
+    unused = [environ["PGPASSWORD"]] if environ.get("PGPASSWORD") else []
+    if direct is not None and usual is not None:  # nobody connects by it: it may hold what we would not understand
+        said = read(*usual).values
+        unused += [said[key] for key in ("password", "sslpassword") if key in said]
+    secrets = tuple(Secret(value) for value in dict.fromkeys(unused) if value not in dsn.secrets())
+    return dsn, source, secrets
+
+
+def _scratch(
+    environ: Mapping[str, str], problems: list[str], read_file: Callable[[str], str], default_user: str
+) -> Dsn | None:
+    """The server for scratch databases, by its URL alone: `PG*` speak of the database that matters."""
+    found = _text("HEADSTART_SCRATCH_URL", environ, problems, read_file)
+    if found is None:
+        return None
+    url, source = found
+    others = without_libpq_variables(environ)
+    try:
+        return Dsn.parse(url, others, read_file=read_file, default_user=default_user, source=source)
+    except DsnError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def _text(
+    name: str,
+    environ: Mapping[str, str],
+    problems: list[str],
+    read_file: Callable[[str], str],
+) -> tuple[str, str] | None:
+    """Give the value of NAME or the text of the file that NAME_FILE names, and which of the two it was."""
+    value, path = environ.get(name), environ.get(f"{name}_FILE")
+    if value is not None and path is not None:
+        problems.append(f"{name}: {name}_FILE is set too: leave one of the two out")
+        return None
+    if path is not None:
+        return _file_text(f"{name}_FILE", path, problems, read_file)
+    if value is not None and not value.strip():
+        problems.append(f"{name}: it is set but empty: write for example {name}={EXAMPLE}, or leave it out")
+        return None
+    return None if value is None else (value, name)
+
+
+def _file_text(name: str, path: str, problems: list[str], read_file: Callable[[str], str]) -> tuple[str, str] | None:
+    if not path.strip():
+        problems.append(
+            f"{name}: it is set but empty: write for example {name}=/run/secrets/database_url, or leave it out"
+        )
+        return None
+    try:
+        text = read_file(path)
+    except UnicodeError:
+        problems.append(f"{name}: {path} is not UTF-8 text: write one line such as {EXAMPLE} into it")
+        return None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        problems.append(f"{name}: cannot read {path!r} ({reason}): mount the secret there, readable to this user")
+        return None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text.strip():
+        problems.append(f"{name}: {path} is empty: write one line such as {EXAMPLE} into it")
+        return None
+    return text, name
+
+
+def _unknown(environ: Mapping[str, str]) -> list[str]:
+    known = {setting.name for setting in SETTINGS} | {f"{each.name}_FILE" for each in SETTINGS if each.file_too}
+    unknown = [name for name in environ if name.startswith("HEADSTART_") and name not in known]
+    problems = []
+    for name in sorted(unknown):
+        if _SERVICE_LINK.fullmatch(name):
+            continue
+        from difflib import get_close_matches
+
+        ours = [each.removeprefix("HEADSTART_") for each in known if each.startswith("HEADSTART_")]
+        near = get_close_matches(name.removeprefix("HEADSTART_"), sorted(ours), 1, 0.6)
+        advice = (
+            f"did you mean HEADSTART_{near[0]}?" if near else "leave it out; `headstart --help` lists what there is"
+        )
+        problems.append(f"{name} is not known: {advice}")
+    return problems

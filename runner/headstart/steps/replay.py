@@ -1,0 +1,436 @@
+"""The project's revisions on a scratch database, up and down, by the same worker as `up`.
+
+No lock, no backup, no ledger, and a log of warnings alone. Wherever env.py thinks that it connects to, it is led to the
+scratch database: its engines by the worker, and what reads the environment by the variables of the worker's process.
+
+env.py is run once, and then fed the revisions one after the other. After a failure it is run again for the next one.
+An env.py that wants one transaction for all would keep what is done to itself, so it is run for each call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from headstart import history
+from headstart.errors import (
+    ConfigurationError,
+    InterruptedMigrationError,
+    MigrationFailedError,
+    VerificationFailedError,
+)
+from headstart.history.graph import spell
+from headstart.log.logger import quiet
+from headstart.postgres.activity import invalid_indexes
+from headstart.postgres.readiness import wait_until_ready
+from headstart.postgres.server import close, prepare_session
+from headstart.settings.dsn import without_libpq_variables
+from headstart.sql.script import ScriptError, is_single, split
+from headstart.steps.committed import Committed
+from headstart.steps.compare import failure
+from headstart.steps.connect import access
+from headstart.steps.describe import describe
+from headstart.steps.explain import LostRaceError, explain, refuse_useless, too_late
+from headstart.steps.verify import read
+from headstart.worker.messages import (
+    Compare,
+    Executed,
+    Format,
+    Migrate,
+    More,
+    Plan,
+    Planned,
+    RevisionApplied,
+    RevisionStarted,
+    Stamp,
+    Wanted,
+)
+from headstart.worker.supervise import TaskFailedError, WorkerLostError, gone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
+
+    from headstart.history import Project
+    from headstart.history.graph import Revision
+    from headstart.postgres.connection import ScriptConnection
+    from headstart.settings.dsn import Dsn
+    from headstart.steps.describe import Description
+    from headstart.steps.run import Run
+    from headstart.worker.messages import Failed, Idle, Message, Place
+    from headstart.worker.supervise import Hear, Process, Worker
+
+_OTHER_URLS = ("DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """A statement that a revision has executed.
+
+    Args:
+        revision: its id.
+        text: the statement, without a `;`; scripts are taken apart.
+        path: the revision's file.
+        line: of the call in that file, counted from 1; None where it is not to be seen.
+        in_transaction: whether a transaction was open.
+        direction: of the revision.
+    """
+
+    revision: str
+    text: str
+    path: str
+    line: int | None
+    in_transaction: bool
+    direction: Literal["upgrade", "downgrade"]
+
+
+class Replay:
+    """Revisions that are run at will on one scratch database. Made by `replay`.
+
+    Args:
+        connection: to the scratch database.
+        worker: runs env.py.
+        process: of the worker, for the revisions.
+        given: what each task is given: project, access, options, environ.
+        described: the history.
+        log: for warnings.
+
+    Attributes:
+        connection: to the scratch database; free while nothing is being run.
+        recorded: what the version table holds now.
+        statements: every statement that was executed, but those on the version table.
+    """
+
+    def __init__(
+        self,
+        connection: ScriptConnection,
+        worker: Worker,
+        process: Process,
+        given: Mapping[str, Any],
+        described: Description,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._worker = worker
+        self._process = process
+        self._given = given
+        self._described = described
+        self._log = log
+        self._planned: Planned | None = None
+        self._waiting = False  # env.py is at run_migrations(), and takes the next revision
+        self._at_work: str | None = None
+        self._committed = Committed()
+        self._on_indexes: list[str] = []
+        self._invalid: frozenset[str] = frozenset()
+        self.connection = connection
+        self.recorded: tuple[str, ...] = ()
+        self.statements: list[Statement] = []
+
+    @property
+    def place(self) -> Place:
+        """The version table."""
+        return self._where.place
+
+    @property
+    def version_table(self) -> str:
+        """The version table's name."""
+        return self.place.table
+
+    @property
+    def version_schema(self) -> str | None:
+        """Its schema, where env.py gives one to Alembic."""
+        return self.place.configured
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """The ids of the whole history, in the order in which it is applied to an empty database."""
+        return tuple(step.revision for step in self._described.steps)
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The absolute paths of the revisions' files, by id."""
+        return {step.revision: step.path for step in self._described.steps}
+
+    @property
+    def applied(self) -> list[Revision]:
+        """The revisions that are applied now, in order."""
+        return self._described.below(self.recorded)
+
+    async def begin(self) -> None:
+        """Run env.py up to where it waits for the first revision.
+
+        Raises:
+            ConfigurationError: it fails, or reaches another database (10).
+        """
+        self._invalid = await invalid_indexes(self.connection)
+        try:
+            await self._open()
+        except MigrationFailedError:
+            if not self._single:  # if so, nothing was run, and each call is a run of its own
+                raise
+            self.recorded = self._where.recorded
+
+    async def end(self) -> None:
+        """Let env.py come to its end, and its sessions too: the database can be copied afterwards.
+
+        Raises:
+            ConfigurationError: it fails there (10).
+        """
+        if self._waiting:
+            await self._answer(self._process, self._process.more(More()))
+            await gone(self.connection, list(self._process.backends))
+
+    async def up(self, target: str = "head") -> tuple[str, ...]:
+        """Upgrade as `alembic upgrade` does; give the ids of what was applied.
+
+        Raises:
+            MigrationFailedError: a revision failed (60); those before it are applied, unless env.py has one transaction
+                for all.
+            ConfigurationError: there is no way to `target` (10).
+        """
+        heads = self._described.heads
+        if target == "heads" or (target == "head" and len(heads) == 1):
+            wanted = heads
+        elif target in self.files:
+            wanted = (target,)
+        else:
+            return await self._run(await self._way(target, up=True))
+        missing = {each.id for each in self._described.below(wanted)} - {each.id for each in self.applied}
+        return await self._run([Wanted(revision=each) for each in self.revisions if each in missing])
+
+    async def down(self, target: str) -> tuple[str, ...]:
+        """Downgrade as `alembic downgrade` does; give the ids of what was reverted. Errors as for `up`."""
+        return await self._run(await self._way(target, up=False))
+
+    async def apply(self, revision: str) -> None:
+        """Apply this one revision, whose parents are applied, wherever it is in a branched history."""
+        await self._run([Wanted(revision=revision)])
+
+    async def revert(self, revision: str) -> None:
+        """Revert this one revision, which nothing that is applied follows."""
+        await self._run([Wanted(revision=revision, up=False)])
+
+    async def stamp(self, revisions: Sequence[str]) -> None:
+        """Let the version table hold these revisions, running nothing."""
+        if self._single:
+            self.recorded = tuple(await self._ask(Stamp(**self._given, revisions=tuple(revisions))))
+        else:
+            await self._feed(More(stamp=tuple(revisions)))
+
+    async def compare(self) -> list[dict[str, str]] | None:
+        """What `alembic revision --autogenerate` would write now; None where env.py gives no `target_metadata`.
+
+        Returns:
+            Of each change its `operation`, `what` it is about, and a line for people (`told`).
+        """
+        found: list[dict[str, str]] | None = await self._ask(Compare(**self._given))
+        return found
+
+    async def format(self, path: Path) -> None:
+        """Let the project's post-write hooks at a file, those too that env.py registers.
+
+        Raises:
+            ConfigurationError: a hook is not set up rightly, or its program is not there (10).
+        """
+        await self._ask(Format(**self._given, path=str(path)))
+
+    @property
+    def _where(self) -> Planned:
+        assert self._planned is not None  # noqa: S101  (`begin`)
+        return self._planned
+
+    @property
+    def _single(self) -> bool:
+        """Whether all that one run of env.py does shares one transaction."""
+        return self._planned is not None and bool(self._planned.one_transaction)
+
+    async def _way(self, target: str, *, up: bool) -> list[Wanted]:
+        """What leads to a target, by Alembic's own word."""
+        found: list[Wanted] = []
+
+        def hear(message: Message) -> None:
+            if isinstance(message, Planned):
+                found.extend(Wanted(revision=step.revision, up=up) for step in message.steps)
+
+        await self._ask(Plan(**self._given, target=target, up=up), hear)
+        return found
+
+    async def _ask(self, task: Plan | Stamp | Compare | Format, hear: Hear | None = None) -> Any:  # noqa: ANN401  (plain data)
+        """Have a process of its own do something, while the other one waits for the next revision."""
+        async with self._worker.process(self._log) as process:
+            return await self._answer(process, process.do(task, hear))
+
+    async def _run(self, steps: Sequence[Wanted]) -> tuple[str, ...]:
+        if not steps:
+            return ()
+        self._on_indexes = []
+        if self._single:
+            await self._at_once(steps)
+        else:
+            for step in steps:
+                await self._feed(More(steps=(step,)))
+        before, self._invalid = self._invalid, await invalid_indexes(self.connection)
+        refuse_useless(self._invalid, before, self._on_indexes)
+        return tuple(step.revision for step in steps)
+
+    async def _open(self) -> None:
+        """Run env.py, if it does not wait already."""
+        if not self._waiting:
+            before = None if self._planned is None else self.recorded
+            task = Migrate(**self._given, before=before, statements=True, interactive=True)
+            await self._settle(self._process.do(task, self._hear))
+
+    async def _feed(self, more: More) -> None:
+        await self._open()
+        self._waiting = False
+        await self._settle(self._process.more(more, self._hear))
+
+    async def _settle(self, answering: Awaitable[Idle]) -> None:
+        idle: Idle = await self._answer(self._process, answering)
+        self._waiting, self.recorded = True, idle.recorded
+
+    async def _at_once(self, steps: Sequence[Wanted]) -> None:
+        """Run env.py for these steps alone: it commits them together, or should."""
+        task = Migrate(**self._given, before=self.recorded, steps=tuple(steps), one_transaction=True, statements=True)
+        async with self._worker.process(self._log) as process:
+            expected = await self._answer(process, process.do(task, self._hear))
+        self.recorded = await read(self.connection, self.place)
+        if set(self.recorded) != set(expected):
+            raise VerificationFailedError(
+                f"the database is at {spell(self.recorded)} instead of {spell(tuple(expected))}",
+                hint="see whether env.py commits its own transaction, or what else writes the version table",
+            )
+
+    async def _answer(self, process: Process, answering: Awaitable[Any]) -> Any:  # noqa: ANN401  (what a task gives)
+        """What the worker answers; a failure in the words of `up`."""
+        self._at_work, self._committed = None, Committed()
+        try:
+            return await answering
+        except TaskFailedError as error:
+            if error.failed.revision is None:
+                raise failure(error) from error
+            raise await self._explained(error.failed, process) from error
+        except WorkerLostError as error:
+            if self._at_work is None:
+                raise ConfigurationError(
+                    f"env.py was not run to its end: {error.message}", hint="see what env.py does"
+                ) from error
+            raise MigrationFailedError(
+                f"revision {self._at_work} failed: {error.message}", revision=self._at_work
+            ) from error
+
+    async def _explained(self, failed: Failed, process: Process) -> MigrationFailedError:
+        if failed.lost:
+            return InterruptedMigrationError(f"interrupted in revision {failed.revision}: {failed.message}")
+        await gone(self.connection, list(process.backends))  # what it had locked is free then
+        before, self._invalid = self._invalid, await invalid_indexes(self.connection)
+        found = explain(
+            failed,
+            [
+                *await self._committed.leftovers(self.connection),
+                *(f"INVALID index {name}: drop index concurrently {name};" for name in sorted(self._invalid - before)),
+            ],
+        )
+        return too_late(found, []) if isinstance(found, LostRaceError) else found
+
+    def _hear(self, message: Message) -> None:
+        self._committed.hear(message)
+        match message:
+            case Planned():
+                self._planned = message
+            case RevisionStarted():
+                self._at_work = message.revision
+            case RevisionApplied():
+                self._at_work = None
+                self._on_indexes += message.on_indexes
+            case Executed():
+                self._executed(message)
+            case _:
+                pass
+
+    def _executed(self, one: Executed) -> None:
+        if one.line is None and self.version_table in one.text:
+            return  # Alembic's own
+        self.statements += (
+            Statement(
+                revision=one.revision,
+                text=text,
+                path=one.path,
+                line=one.line,
+                in_transaction=one.in_transaction,
+                direction="upgrade" if one.up else "downgrade",
+            )
+            for text in _taken_apart(one.text)
+        )
+
+
+@contextlib.asynccontextmanager
+async def replay(run: Run, dsn: Dsn, worker: Worker, *, project: Project | None = None) -> AsyncIterator[Replay]:
+    """Load the project for a scratch database. The run's own database is neither needed nor touched.
+
+    Args:
+        run: whose settings, working directory and options say which project.
+        dsn: the scratch database, from `scratch`.
+        worker: whose processes run env.py, with `DATABASE_URL` and libpq's variables leading to the scratch database.
+        project: the run's own when left out.
+
+    Raises:
+        BrokenHistoryError: the files are no history (70).
+        ConfigurationError: there is no project, or its env.py fails (10).
+    """
+    settings = run.settings
+    worker.start()
+    if project is None:
+        explicit = settings.config_explicit
+        project = history.read(settings.config, cwd=run.cwd, explicit=explicit, section=run.section).project
+    log = quiet(run.log)
+    ready = await wait_until_ready(dsn, timeout=settings.wait_timeout, application_name=run.application_name, log=log)
+    try:
+        await prepare_session(
+            ready.connection,
+            lock_timeout=settings.table_lock_timeout,
+            statement_timeout=settings.statement_timeout,
+            log=log,
+        )
+        proof = await access(run, ready, work_key=None)
+        environ = _leading_to(ready.dsn, run.environ)
+        given = {
+            "project": project,
+            "access": msgspec.structs.replace(proof, everywhere=True, read_only=False),
+            "options": run.options,
+            "environ": environ,
+        }
+        described = await describe(run, worker, project, target="heads", environ=environ)
+        async with worker.process(log) as process:
+            made = Replay(ready.connection, worker, process, given, described, log)
+            try:
+                await made.begin()
+                yield made
+                await made.end()
+            finally:
+                await process.stop(ready.connection)
+    finally:
+        await close(ready.connection)
+
+
+def _leading_to(dsn: Dsn, environ: Mapping[str, str]) -> dict[str, str | None]:
+    """Variables with which a process speaks of this database: env.py reads them, and a revision may."""
+    scheme, found, _ = environ.get("DATABASE_URL", "").partition("://")
+    user, _, place = dsn.sqlalchemy_url().partition("://")[2].partition("@")
+    password = "" if dsn.password is None else f":{quote(dsn.password.reveal(), safe='')}"
+    after = dsn.libpq_env(without_libpq_variables(environ))
+    after["DATABASE_URL"] = f"{scheme if found else 'postgresql'}://{user}{password}@{place}"
+    for name in _OTHER_URLS:
+        after.pop(name, None)
+    return {name: after.get(name) for name in environ.keys() | after.keys() if environ.get(name) != after.get(name)}
+
+
+def _taken_apart(text: str) -> list[str]:
+    if is_single(text):
+        return [text]
+    with contextlib.suppress(ScriptError):
+        return [each.text for each in split(text)]
+    return [text]
