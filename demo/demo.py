@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import asyncpg
-from headstart.settings.dsn import Dsn
-from headstart.postgres.embedded import Embedded, installations
 
 from headstart.errors import HeadstartError
+from headstart.postgres.embedded import Embedded, installations
+from headstart.settings.dsn import Dsn
 from market_data import HALF_WAY, count_rows, load
 
 if TYPE_CHECKING:
