@@ -82,6 +82,31 @@ def test_60_python(project: Project, headstart: Callable[..., Run], standing: st
     assert fingerprint(standing) == before
 
 
+def test_60_all_that_was_said(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """An error of several lines is reported whole, with the calls that lead to it."""
+    helper = project.versions.parent / "helper.py"
+    helper.write_text("def look():\n    raise ValueError('2 mistakes\\nhost: missing\\nport: no number')\n", "utf-8")
+    importing = f"import sys\nsys.path.append({str(helper.parent)!r})\nimport helper\nhelper.look()"
+    path = project.revision("b2", body=importing)
+    last = ended(headstart("up", url=standing), 60)
+    assert (last["detail"], last["raised"]) == ("host: missing\nport: no number", "ValueError")
+    assert last["location"].startswith(f"{path}:")
+    assert last["calls"][-1] == f"{helper}:2 in look"
+
+
+def test_60_the_server_s_hint(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """What the server says beside its error is reported."""
+    project.revision("b2", body="op.execute(\"do $$ begin raise 'no' using hint = 'ask the owner'; end $$\")")
+    assert ended(headstart("up", url=standing), 60)["server_hint"] == "ask the owner"
+
+
+def test_60_position_in_what_is_shown(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """The position counts in the statement as it is shown, on one line."""
+    project.revision("b2", body='op.execute("""\n    select   id,\n\n        nme\n    from a\n""")')
+    last = ended(headstart("up", url=standing), 60)
+    assert (last["statement"], last["position"]) == ("select id, nme from a", len("select id, ") + 1)
+
+
 @pytest.mark.parametrize("code", [0, 3])
 def test_60_sys_exit(code: int, project: Project, headstart: Callable[..., Run], standing: str) -> None:
     """A revision that calls sys.exit, even with 0, has failed: the app must not start on a half-migrated database."""

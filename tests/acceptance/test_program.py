@@ -10,6 +10,8 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,7 @@ import headstart
 from acceptance.checks import path_of
 from headstart.errors import ConfigurationError
 from headstart.errors.exits import Exit
-from support.postgres import psql, query
+from support.postgres import psql, query, script
 from support.process import environment
 from support.project import Project, fingerprint, recorded
 
@@ -213,6 +215,18 @@ async def test_beside_many_open_files(settings: headstart.Settings, any_database
     outcome = await headstart.up(settings)
     assert outcome.ok, outcome
     assert recorded(any_database) == ["b2"]
+
+
+async def test_beside_a_busy_thread_pool(settings: headstart.Settings, any_database: str) -> None:
+    """A program all of whose loop's threads wait for the migration gets it, with its backup."""
+    script(any_database, "create table kept (id int)")
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    migrated = threading.Event()
+    waiting = asyncio.ensure_future(asyncio.to_thread(migrated.wait))
+    outcome = await headstart.up(settings)
+    migrated.set()
+    assert await waiting
+    assert (outcome.ok, outcome.backup is None) == (True, False)
 
 
 def test_settings_problems() -> None:

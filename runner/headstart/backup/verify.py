@@ -63,18 +63,16 @@ async def checksum(
     Raises:
         OSError: a file cannot be read or made durable.
     """
-    stop = threading.Event()
-
-    def work() -> dict[str, FileSum]:
-        wanted = list(paths)
-        with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="checksum") as pool:
-            sums = list(pool.map(lambda path: _hash(path, sync=sync, stop=stop, on_bytes=on_bytes), wanted))
-        return {path.relative_to(folder).as_posix(): one for path, one in zip(wanted, sums, strict=True)}
-
+    stop, wanted = threading.Event(), list(paths)
+    # Threads of our own: a program that waits for us may keep all of its loop's busy.
+    pool = ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="checksum")
     try:
-        return await asyncio.to_thread(work)
+        hashing = [pool.submit(_hash, path, sync=sync, stop=stop, on_bytes=on_bytes) for path in wanted]
+        sums = await asyncio.gather(*map(asyncio.wrap_future, hashing))
     finally:
         stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+    return {path.relative_to(folder).as_posix(): one for path, one in zip(wanted, sums, strict=True)}
 
 
 def _hash(path: Path, *, sync: bool, stop: threading.Event, on_bytes: Callable[[int], None]) -> FileSum:

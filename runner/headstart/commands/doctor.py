@@ -17,7 +17,7 @@ from headstart.errors import BackupFailedError, HeadstartError
 from headstart.errors.exits import Exit
 from headstart.history.graph import spell
 from headstart.postgres import lock, version_table
-from headstart.postgres.activity import invalid_indexes
+from headstart.postgres.activity import REBUILD, invalid_indexes
 from headstart.postgres.server import refuse_transaction_pooler
 from headstart.steps.compare import Pending
 from headstart.steps.connect import connected, find
@@ -122,7 +122,7 @@ async def _lock(ready: Ready) -> str:
 
 async def _indexes(ready: Ready) -> str:
     invalid = sorted(await invalid_indexes(ready.connection))
-    return f"INVALID: {', '.join(invalid)} (reindex index concurrently)" if invalid else "none is INVALID"
+    return f"INVALID: {', '.join(invalid)} ({REBUILD.format(index='...')})" if invalid else "none is INVALID"
 
 
 async def _pg_dump(run: Run, ready: Ready) -> str:

@@ -19,9 +19,8 @@ def of_failure(error: BaseException, sqlstate: str | None) -> str | None:
     """
     if sqlstate in _THERE_ALREADY:
         return (
-            "the database has it already: its state and the recorded revision disagree; `headstart adopt` compares"
-            " them, `headstart status` and `headstart history --ledger` say what was run: look before you `headstart"
-            " stamp`"
+            "the database has it already: its state and the recorded revision disagree; `headstart check --only drift`"
+            " names each difference, `headstart history --ledger` says what was run: look before you `headstart stamp`"
         )
     if isinstance(error, FileNotFoundError) and error.filename:
         return (

@@ -29,14 +29,14 @@ def renderer(*, colors: bool) -> Callable[[Any, str, MutableMapping[str, Any]], 
 
     def process(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401  (structlog's)
         clock = event["timestamp"][11:19]
-        if event["event"] == "run_finished":
+        if event["event"] in {"run_finished", "tenant_finished"}:
             return f"{paint('dim', clock)}  " + f"\n{' ' * 10}".join(_end(event, paint))
         sentence = _SENTENCES.get(event["event"])
         if sentence is None or "exc_info" in event or "exception" in event:
             event["timestamp"] = clock
             return plain(logger, method, {key: value for key, value in event.items() if value not in (None, [])})
         colour, tell = sentence
-        text = tell(event)
+        text = f"{event['tenant']}: {tell(event)}" if "tenant" in event else tell(event)
         return f"{paint('dim', clock)}  {paint(colour, text) if colour else text}"
 
     return process
@@ -44,15 +44,16 @@ def renderer(*, colors: bool) -> Callable[[Any, str, MutableMapping[str, Any]], 
 
 def _end(event: Event, paint: Callable[[str, str], str]) -> list[str]:
     applied = event.get("applied") or []
+    of = f"{event['tenant']}: " if "tenant" in event else ""
     if event["exit_code"] == 0:
         parts = [f"at {_named(event.get('revision_after'))}"] if event.get("revision_after") is not None else []
         parts += [f"{len(applied)} applied"] if applied else []
         parts += [f"in {event['total_seconds']:.2f} s"] if "total_seconds" in event else []
-        return [paint("good", "done") + "  " + ", ".join(parts)]
-    lines = [paint("bad", f"failed (exit {event['exit_code']}, {event['outcome']})") + f"  {event.get('error')}"]
+        return [f"{of}{paint('good', 'done')}  {', '.join(parts)}"]
+    lines = [of + paint("bad", f"failed (exit {event['exit_code']}, {event['outcome']})") + f"  {event.get('error')}"]
     problems = event.get("problems") or []
     lines += [f"- {problem}" for problem in problems] if len(problems) > 1 else []
-    lines += [f"{label}: {event[key]}" for key, label in _DETAILS if event.get(key)]
+    lines += [f"{label}: {_on_lines(event[key])}" for key, label in _DETAILS if event.get(key)]
     if event.get("revision_after") is not None:
         lines.append(f"the database is at {_named(event['revision_after'])}; {len(applied)} applied in this run")
     if event.get("backup"):
@@ -60,7 +61,17 @@ def _end(event: Event, paint: Callable[[str, str], str]) -> list[str]:
     return [*lines, f"-> {event['hint']}"]
 
 
-_DETAILS = (("statement", "statement"), ("detail", "detail"), ("position", "position"))
+_DETAILS = (
+    ("statement", "statement"),
+    ("detail", "detail"),
+    ("position", "position"),
+    ("server_hint", "the server's hint"),
+    ("calls", "called"),
+)
+
+
+def _on_lines(value: Any) -> str:  # noqa: ANN401  (a text, a number or several texts)
+    return ("".join(f"\n  {each}" for each in value)) if isinstance(value, list) else str(value)
 
 
 def _named(revisions: Any) -> str:  # noqa: ANN401  (one, several or none)
@@ -75,6 +86,13 @@ def _mebibytes(count: int) -> str:
     return f"{count / 1024 / 1024:.1f} MiB"
 
 
+def _plan(event: Event) -> str:
+    at, steps = _named(event["revision"]), _named(event["pending"])
+    if event.get("direction") == "down":
+        return f"{len(event['pending'])} to be reverted from {at}: {steps}"
+    return f"{len(event['pending'])} pending after {at}: {steps}"
+
+
 _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
     "run_started": ("dim", lambda e: f"headstart {e['version']}: {e['verb']} {e['database'] or ''}".rstrip()),
     "server_not_ready": ("wait", lambda e: f"waiting, {e['left_seconds']:.0f} s left: {e['cause']}"),
@@ -83,7 +101,8 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
     "alembic_decides": ("dim", lambda e: f"Alembic is asked, since {e['reason']}"),
     "lock_waiting": ("wait", lambda e: f"waiting for the migration lock, held by {e['holder']}"),
     "lock_obtained": ("", lambda e: f"migration lock obtained after {e['waited_seconds']:.2f} s"),
-    "plan": ("", lambda e: f"{len(e['pending'])} pending after {_named(e['revision'])}: {_named(e['pending'])}"),
+    "plan": ("", _plan),
+    "tenants_found": ("", lambda e: f"{e['tenants']} tenants are listed, {e['share']} of them in this share"),
     "backup_skipped": ("dim", lambda e: f"no backup: {e['reason']}"),
     "backup_started": (
         "",
@@ -96,6 +115,7 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
         "wait",
         lambda e: f"backing up: {_mebibytes(e['written_bytes'])} after {e['elapsed_seconds']:.0f} s",
     ),
+    "backup_deleted": ("dim", lambda e: f"deleted the backup {e['path']}: {e['reason']}"),
     "backup_taken": ("", lambda e: f"backup is whole: {e['path']} ({_mebibytes(e['total_bytes'])})"),
     "restore_started": (
         "",

@@ -11,6 +11,8 @@ from typing import Any
 import asyncpg
 import msgspec
 
+REBUILD = "reindex index concurrently {index}; or, if its revision is still pending, drop index concurrently {index}"
+"""What to do about an INVALID index."""
 SPEAK = 10.0
 """Seconds after which long work says that it is still at it."""
 

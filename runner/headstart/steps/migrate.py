@@ -11,7 +11,7 @@ import asyncpg
 import tenacity
 
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
-from headstart.postgres.activity import invalid_indexes
+from headstart.postgres.activity import REBUILD, invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close
 from headstart.steps.committed import Committed
@@ -373,7 +373,7 @@ class _Migration:
         now = await invalid_indexes(self._ready.connection, self._access.schema)
         refuse_useless(now, self._invalid, self._on_indexes)
         if now:
-            hint = "reindex index concurrently, or drop them"
+            hint = REBUILD.format(index="...")
             self._run.log.warning("invalid_indexes_found", indexes=sorted(now), hint=hint)
 
     def _blockers(self) -> list[str]:

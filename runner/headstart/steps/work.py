@@ -113,7 +113,8 @@ class Work:
         )
         assert not isinstance(found, Undetermined)  # noqa: S101  (it may write)
         if isinstance(found, Pending):
-            run.log.info("plan", revision=spell(found.recorded), pending=list(found.revisions))
+            direction = {} if up else {"direction": "down"}
+            run.log.info("plan", revision=spell(found.recorded), pending=list(found.revisions), **direction)
         return found
 
     async def guard(self, plan: UpToDate | Pending) -> None:

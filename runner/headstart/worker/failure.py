@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sysconfig
 import traceback
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -11,8 +13,15 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from headstart.errors import BrokenHistoryError, ConfigurationError, EnvironmentWritesError, HeadstartError, remedies
-from headstart.postgres.activity import summary
+from headstart.errors import (
+    BrokenHistoryError,
+    ConfigurationError,
+    EnvironmentWritesError,
+    HeadstartError,
+    RefusedError,
+    remedies,
+)
+from headstart.postgres.activity import cut, summary
 from headstart.postgres.script_run import failure_of
 from headstart.sql.script import ScriptError, split
 
@@ -24,6 +33,11 @@ if TYPE_CHECKING:
 _LOST_CLASSES = ("08", "53", "57P", "58", "XX")
 _ENDED_SESSIONS = frozenset({"25P03", "25P04"})  # idle in a transaction, or the transaction, for too long
 CANCELED = "57014"
+
+_LONGEST = 2_000
+_MOST_CALLS = 10
+_LIBRARIES = frozenset({"alembic", "asyncpg", "greenlet", "headstart", "psycopg", "psycopg2", "pg8000", "sqlalchemy"})
+_PYTHON_S = (sysconfig.get_path("stdlib"), str(PurePath(__file__).parents[1]))
 
 
 class Reported(Exception):  # noqa: N818  (carries a message to the supervisor)
@@ -86,6 +100,10 @@ def of_environment(error: BaseException, directory: str) -> HeadstartError:
     text = first_line(error)
     if sqlstate_of(error) == "25006":
         return EnvironmentWritesError(f"env.py writes to the database: {text}")
+    if sqlstate_of(error) == "42501":
+        said = find(error)
+        cause = str(said.orig) if said is not None else text
+        return RefusedError(f"the role of env.py's connection may not do what it has to: {cause}", hint=_GRANT)
     if isinstance(error, CommandError | RevisionError):
         return BrokenHistoryError(f"Alembic cannot go on: {text}")
     hint = "correct env.py; nothing was changed"
@@ -94,9 +112,12 @@ def of_environment(error: BaseException, directory: str) -> HeadstartError:
     if isinstance(error, SystemExit):
         text = f"it called sys.exit({error.code!r})"
         return ConfigurationError(f"env.py failed: {text} ({place(error, directory)})", hint=hint)
-    return ConfigurationError(f"env.py failed: {type(error).__name__}: {text} ({place(error, directory)})", hint=hint)
+    more = {"detail": _below_first_line(error), "calls": _calls(error, f"{directory}/env.py")}
+    cause = f"env.py failed: {type(error).__name__}: {text} ({place(error, directory)})"
+    return ConfigurationError(cause, hint=hint, **{name: value for name, value in more.items() if value})
 
 
+_GRANT = "grant it to that role; the version table needs select, insert, update and delete"
 _PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "pg8000": "pg8000", "asyncpg": "asyncpg"}
 
 
@@ -132,6 +153,27 @@ def first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else ""
 
 
+def _below_first_line(error: BaseException) -> str | None:
+    """The rest of an error's text."""
+    return cut("\n".join(str(error).splitlines()[1:]), _LONGEST) or None
+
+
+def _calls(error: BaseException, path: str) -> list[str] | None:
+    """Where an error was raised, from a file on through the app's own code; None if it was in that file itself."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = next((at for at, frame in enumerate(frames) if frame.filename == path), len(frames))
+    shown = [f"{each.filename}:{each.lineno} in {each.name}" for each in frames[ours:] if _is_the_app_s(each.filename)]
+    return shown[-_MOST_CALLS:] if any(not each.startswith(f"{path}:") for each in shown) else None
+
+
+def _is_the_app_s(filename: str) -> bool:
+    """Whether it is neither Python's nor a library's that has to do with the database."""
+    _, installed, below = filename.rpartition("/site-packages/")
+    if installed:
+        return PurePath(below).parts[0] not in _LIBRARIES
+    return not filename.startswith((*_PYTHON_S, "<"))
+
+
 def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[str, object]:
     """What is reported of a failed revision: cause, sqlstate, statement, position, location, detail; or what it raised.
 
@@ -152,7 +194,13 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
             cause = f"the version table was changed by the revision itself, or beside this run: {text}"
             return {"cause": cause, "location": location}
         name = type(error).__name__
-        return {"cause": f"{name}: {text}".rstrip(": "), "location": location, "raised": name}
+        return {
+            "cause": f"{name}: {text}".rstrip(": "),
+            "location": location,
+            "raised": name,
+            "detail": _below_first_line(error),
+            "calls": _calls(error, path),
+        }
     server = getattr(original, "__cause__", None) or original
     diagnostics = getattr(original, "diag", None)
     position = getattr(server, "position", None) or getattr(diagnostics, "statement_position", None)
@@ -167,10 +215,18 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
         "cause": (str(cause).strip().splitlines() or [type(error).__name__])[0],
         "sqlstate": sqlstate_of(error),
         "statement": summary(statement) if statement else None,
-        "position": int(position) if position else None,
+        "position": _position_in_summary(statement, int(position)) if statement and position else None,
         "location": location,
         "detail": getattr(server, "detail", None) or getattr(diagnostics, "message_detail", None),
+        "server_hint": getattr(server, "hint", None) or getattr(diagnostics, "message_hint", None),
+        "calls": _calls(error, path),
     }
+
+
+def _position_in_summary(statement: str, position: int) -> int | None:
+    """Where a character of a statement is in what is shown of it; None if it is not shown, or not where it was."""
+    before = " ".join(f"{statement[: position - 1]}|".split())
+    return len(before) if summary(statement).startswith(before[:-1]) else None
 
 
 def _of_several(text: str, position: int) -> tuple[str, int]:

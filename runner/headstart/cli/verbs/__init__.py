@@ -11,6 +11,7 @@ import msgspec
 from headstart.commands import operate
 from headstart.errors import UsageError
 from headstart.errors.exits import Exit
+from headstart.postgres.activity import REBUILD
 
 if TYPE_CHECKING:
     from headstart.cli.arguments import Asked
@@ -78,7 +79,7 @@ def _print_status(found: dict[str, Any]) -> None:
         + (f" (at {found['target']})" if found["at_target"] else f", {len(found['pending'])} pending"),
         *(f"pending   {each}" for each in found["pending"]),
         *(f"lock      held by {each['application_name']} (pid {each['pid']})" for each in found["lock_holders"]),
-        *(f"invalid   index {each}: reindex index concurrently {each}" for each in found["invalid_indexes"]),
+        *(f"invalid   index {each}: {REBUILD.format(index=each)}" for each in found["invalid_indexes"]),
     ]
     if not found["lock_holders"]:
         lines.append("lock      free")
