@@ -1,15 +1,18 @@
-"""Writes what the documentation takes from the code: the settings, the exit codes, the rules for risky SQL.
+"""Writes what the documentation takes from the code: the settings, the exit codes, the rules for risky SQL, the rooms.
 
-python tools/generate_docs.py            writes docs/{configuration,exit-codes,rules}.md and README.md's two tables
+python tools/generate_docs.py            writes docs/{configuration,exit-codes,rules}.md and the tables in README.md
+                                         and docs/architecture.md
 python tools/generate_docs.py --check    writes nothing; ends with 1 and names the files that are out of date
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,14 +86,35 @@ def exits_table() -> str:
     return _table(("code", "outcome", "the database", "what to do"), rows)
 
 
+def rooms_table() -> str:
+    """The rooms of the package, top floor first, each with its door's first sentence and its modules."""
+    package = ROOT / "runner/headstart"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    floors = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    rows = []
+    for floor, rooms in zip(range(len(floors) - 1, -1, -1), floors, strict=True):
+        for room in re.findall(r"\w+", rooms):
+            door = package / room / "__init__.py"
+            module = door if door.exists() else package / f"{room}.py"
+            inside = sorted(
+                each.stem if each.suffix else f"{each.name}/"
+                for each in (door.parent.iterdir() if door.exists() else ())
+                if not each.name.startswith("_")
+            )
+            doc = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+            rows.append((str(floor), f"`{room}`", " ".join(doc.partition("\n\n")[0].split()), ", ".join(inside)))
+    return _table(("floor", "room", "", "modules"), rows)
+
+
 def documents() -> dict[Path, str]:
     """Every file that holds something generated, with the text that it should have."""
     configuration = int(Exit.CONFIGURATION)
-    readme = ROOT / "README.md"
+    readme, architecture = ROOT / "README.md", ROOT / "docs/architecture.md"
     text = readme.read_text(encoding="utf-8")
     for name, table in (("settings", settings_table()), ("exit-codes", exits_table())):
         text = _between(name, table, text)
     return {
+        architecture: _between("rooms", rooms_table(), architecture.read_text(encoding="utf-8")),
         ROOT / "docs/configuration.md": CONFIGURATION.format(
             generated=NOTE, settings=settings_table(), configuration=configuration
         ),
@@ -142,7 +166,7 @@ def _between(name: str, table: str, text: str) -> str:
     pattern = re.compile(re.escape(start) + r".*?" + re.escape(end), re.DOTALL)
     changed, count = pattern.subn(lambda _: f"{start}\n{table}\n{end}", text)
     if count != 1:
-        raise SystemExit(f"README.md should hold {start} ... {end} once, and holds it {count} times")
+        raise SystemExit(f"it should hold {start} ... {end} once, and holds it {count} times")
     return changed
 
 

@@ -56,6 +56,16 @@ def test_generated_documents_are_what_the_code_says() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_where_leads_to_what_there_is() -> None:
+    """Each path of docs/where.md exists, and each room of the package is in it."""
+    text = (ROOT / "docs/where.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`([\w./-]+(?:/|\.py|Dockerfile))`", text.partition("| --- | --- |")[2])
+    below = [path for path in paths if not (ROOT / path).exists()]
+    assert [path for path in below if not (ROOT / "runner/headstart" / path).exists()] == []
+    rooms = {each.name for each in (ROOT / "runner/headstart").iterdir() if (each / "__init__.py").exists()}
+    assert rooms - {path.partition("/")[0] for path in paths} == set()
+
+
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_names_no_host(lock: str) -> None:
     """A lock file installs from whatever index a machine has: it holds no URL, path or index option."""
