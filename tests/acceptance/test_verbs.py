@@ -114,6 +114,25 @@ def test_stdout_is_full(
     assert "No space left" in run.last["error"]
 
 
+def test_status_of_a_database_that_does_not_fit(
+    project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """What is recorded, and why `up` would refuse it, are shown as data as well; the exit code says which it is."""
+    project.revision("a1", "create table a (id int)")
+    ended(headstart("up", url=any_database, env={"HEADSTART_BACKUP": "off"}), 0)
+    path = project.versions / "a1.py"
+    path.write_text(path.read_text(encoding="utf-8").replace("id int", "id bigint"), encoding="utf-8")
+    run = headstart("status", "--json", url=any_database)
+    last = ended(run, 73)
+    found = json.loads(run.stdout)
+    assert (found["revision"], found["pending"], found["at_target"]) == ("a1", None, False)
+    assert found["problem"] == last["error"]
+    script(any_database, "update alembic_version set version_num = 'f00'")
+    run = headstart("status", url=any_database)
+    ended(run, 72)
+    assert "revision  f00, ? pending" in run.stdout
+
+
 def test_status_names_a_folder_that_cannot_be_read(
     project: Project, headstart: Callable[..., Run], at_a: str, tmp_path: Path
 ) -> None:

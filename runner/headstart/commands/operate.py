@@ -13,7 +13,16 @@ import asyncpg
 
 from headstart import ledger
 from headstart.commands.up import at_work
-from headstart.errors import BackupFailedError, BrokenHistoryError, ConfigurationError, NotReadyError
+from headstart.errors import (
+    BackupFailedError,
+    BrokenHistoryError,
+    ConfigurationError,
+    DatabaseAheadError,
+    DatabaseUnknownError,
+    HeadstartError,
+    NotReadyError,
+    RevisionEditedError,
+)
 from headstart.history.graph import spell
 from headstart.postgres import lock, version_table
 from headstart.postgres.readiness import wait_until_ready
@@ -113,18 +122,29 @@ async def _looked(
     return await by_name(run, ready, history, strict=strict) if isinstance(state, Undetermined) else state
 
 
-async def status(run: Run) -> dict[str, Any]:
-    """Where the database is, what is pending, who holds the lock, and which backups there are."""
+async def status(run: Run) -> tuple[dict[str, Any], HeadstartError | None]:
+    """Where the database is, what is pending, who holds the lock, and which backups there are.
+
+    Returns:
+        All that could be found out, and why `up` would refuse this database, if it would: what is recorded does not fit
+        the history (71, 72, 73). What is pending is not known then.
+    """
     history = find(run)
     found: dict[str, Any] = {}
+    refused: HeadstartError | None = None
+    plan: UpToDate | Pending | None = None
     async with connected(run) as ready:
-        plan = await standing(run, ready, history)
+        try:
+            plan = await standing(run, ready, history)
+        except (DatabaseAheadError, DatabaseUnknownError, RevisionEditedError) as error:
+            refused = error
         found["server"] = {"version": ready.server.version, "address": ready.dsn.display()}
         found["database"] = ready.server.database
-        found["revision"] = spell(plan.recorded)
+        found["revision"] = spell(run.after if plan is None else plan.recorded)
         found["target"] = run.settings.target
-        found["pending"] = list(plan.revisions) if isinstance(plan, Pending) else []
+        found["pending"] = None if plan is None else list(plan.revisions) if isinstance(plan, Pending) else []
         found["at_target"] = isinstance(plan, UpToDate)
+        found["problem"] = None if refused is None else refused.message
         found["lock_holders"] = [
             {"pid": each.pid, "application_name": each.application_name, "client_addr": each.client_addr}
             for each in await lock.holders(ready.connection)
@@ -139,7 +159,7 @@ async def status(run: Run) -> dict[str, Any]:
         found["backups"] = [shown(each) for each in backups(run, ready.server.database)]
     except BackupFailedError as error:  # a status without a readable backup folder is still a status
         found["backups"], found["backups_problem"] = [], error.message
-    return found
+    return found, refused
 
 
 async def _last_run(ready: Ready, name: str) -> dict[str, Any] | None:

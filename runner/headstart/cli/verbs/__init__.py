@@ -61,23 +61,27 @@ def print_json(data: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
 
 
 async def _status(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
-    found = await operate.status(run)
+    found, refused = await operate.status(run)
     if own.json:
         print_json(found)
     else:
         _print_status(found)
+    if refused is not None:
+        raise refused
     if own.exit_code and not found["at_target"]:
         run.exit = Exit.PENDING
 
 
 def _print_status(found: dict[str, Any]) -> None:
     revision = found["revision"]
+    pending = "?" if found["pending"] is None else len(found["pending"])
     lines = [
         f"server    PostgreSQL {found['server']['version']} at {found['server']['address']}",
         f"database  {found['database']}",
         f"revision  {', '.join(revision) if isinstance(revision, list) else revision}"
-        + (f" (at {found['target']})" if found["at_target"] else f", {len(found['pending'])} pending"),
-        *(f"pending   {each}" for each in found["pending"]),
+        + (f" (at {found['target']})" if found["at_target"] else f", {pending} pending"),
+        *([f"problem   {found['problem']}"] if found["problem"] else []),
+        *(f"pending   {each}" for each in found["pending"] or ()),
         *(f"lock      held by {each['application_name']} (pid {each['pid']})" for each in found["lock_holders"]),
         *(f"invalid   index {each}: {REBUILD.format(index=each)}" for each in found["invalid_indexes"]),
     ]
