@@ -98,6 +98,8 @@ def test_71_ahead(project: Project, headstart: Headstart, any_database: str) -> 
     assert "it is at c3, applied by app:v2" in last["error"]
     assert "HEADSTART_AHEAD=allow" in last["hint"]
     assert last["ahead"] == ["b2", "c3"]
+    for verb in ("status", "current"):
+        assert ended(headstart(verb), 71)["error"] == last["error"]
     allowed = headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_AHEAD": "allow"})
     assert ended(allowed, 0)["applied"] == []
     assert allowed.events("database_ahead")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headstart.errors import ConfigurationError, EnvironmentWritesError, UsageError
+from headstart.errors import ConfigurationError, DatabaseUnknownError, EnvironmentWritesError, UsageError
 from headstart.postgres.lock import WORK
-from headstart.steps.compare import failure
+from headstart.steps.compare import compare, failure
 from headstart.steps.connect import access, connected, environ_of, find, locked, working
 from headstart.worker.messages import Access, Command, Data, Parse
 from headstart.worker.supervise import TaskFailedError, WorkerLostError
@@ -77,9 +77,12 @@ async def alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bo
     Raises:
         VerificationFailedError: `current --check-heads` or `revision --autogenerate` found the database elsewhere (80).
         BrokenHistoryError: there are several heads and one is asked for (70).
+        DatabaseAheadError: the recorded revision is newer than all of the history (71).
+        DatabaseUnknownError: the recorded revision is not in it (72).
         ConfigurationError: Alembic refused, or env.py failed (10).
     """
-    project = find(run).project
+    found = find(run)
+    project = found.project
     if project.revision_environment and verb in _RUN_ENVIRONMENT and run.settings.dsn_source:
         database = True
     async with working(run) as worker, worker.process(run.log) as process:
@@ -100,6 +103,9 @@ async def alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bo
                 run.log.info("env_writes", reason=error.message)
                 async with locked(run, ready):  # as `up` would run it
                     await _done(process, _within(task, await access(run, ready, work_key=WORK)), ready.connection)
+            except DatabaseUnknownError:
+                await compare(run, ready, found)  # the ledger may know more
+                raise
 
 
 def _within(task: Command, proof: Access) -> Command:
