@@ -34,7 +34,7 @@ NO_OP_ROOMS = {
     *{"log.secret", "postgres", "postgres.connection", "postgres.diagnosis", "postgres.lock", "postgres.readiness"},
     *{"postgres.server", "postgres.version_table", "settings", "settings.conninfo", "settings.dsn"},
     *{"settings.durations", "settings.resolve", "settings.settings", "settings.table", "settings.tls"},
-    *{"settings.version", "steps", "steps.compare", "steps.connect", "steps.run"},
+    *{"settings.version", "steps", "steps.begin", "steps.compare", "steps.connect", "steps.run"},
 }
 NO_OP_MODULES = 300
 NOTE_MODULES = """\

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headstart import ledger
-from headstart.commands.up import at_work
 from headstart.errors import ConfigurationError, VerificationFailedError
 from headstart.history.graph import spell
 from headstart.postgres import catalog
 from headstart.postgres.lock import kept
 from headstart.postgres.scratch import scratch_server
 from headstart.postgres.server import holds_user_tables
+from headstart.steps.begin import at_work
 from headstart.steps.connect import connected, find, locked
 from headstart.steps.replay import replay
 from headstart.worker.supervise import Worker

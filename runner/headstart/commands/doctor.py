@@ -12,7 +12,6 @@ import msgspec
 
 from headstart import history
 from headstart.backup import find_client
-from headstart.commands.operate import standing
 from headstart.errors import BackupFailedError, HeadstartError
 from headstart.errors.exits import Exit
 from headstart.history.graph import spell
@@ -22,6 +21,7 @@ from headstart.postgres.server import refuse_transaction_pooler
 from headstart.steps.compare import Pending
 from headstart.steps.connect import connected, find
 from headstart.steps.run import Run
+from headstart.steps.standing import standing
 
 if TYPE_CHECKING:
     from headstart.postgres.readiness import Ready

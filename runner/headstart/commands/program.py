@@ -86,7 +86,7 @@ async def current(settings: Settings, *, log: FilteringBoundLogger | None = None
     async def look(run: Run) -> None:
         nonlocal found
         run.log = logs.quiet(run.log)
-        from headstart.commands.operate import recorded  # off the no-op path
+        from headstart.commands.history import current as recorded  # off the no-op path
 
         found = await recorded(run)
 
@@ -111,7 +111,7 @@ async def wait_for_head(settings: Settings, *, log: FilteringBoundLogger | None 
         `ok` once it is there; otherwise `exit` is 20 and `context["pending"]` says what is missing, or another exit
         says why waiting would not help.
     """
-    from headstart.commands.operate import wait_for_head as look_for_head  # off the no-op path
+    from headstart.commands.wait import wait_for_head as look_for_head  # off the no-op path
 
     return await _conduct(settings, look_for_head, log)
 

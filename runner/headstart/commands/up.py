@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from headstart.steps.begin import at_work
 from headstart.steps.compare import Pending, Undetermined, UpToDate, compare
-from headstart.steps.connect import connected, find, locked, working
+from headstart.steps.connect import connected, find, locked
 
 if TYPE_CHECKING:
     from headstart.history import History
     from headstart.postgres.readiness import Ready
     from headstart.steps.compare import Comparison
     from headstart.steps.run import Run
-    from headstart.steps.work import Work
     from headstart.worker.supervise import Worker
 
 
@@ -60,16 +59,6 @@ async def downgrade(run: Run) -> None:
             await work.back_up(plan)
             plan = await work.migrate(plan, up=False)
         await work.verify(plan)
-
-
-@contextlib.asynccontextmanager
-async def at_work(run: Run, ready: Ready, found: History, shared: Worker | None = None) -> AsyncIterator[Work]:
-    """What has to be done under the lock, with a worker for it."""
-    async with working(run, shared) as worker:
-        from headstart.steps.work import Work  # while the worker imports Alembic
-
-        async with Work.opened(run, ready, found, worker) as work:
-            yield work
 
 
 async def load_schema_file(run: Run, ready: Ready, found: History, state: Comparison) -> bool:

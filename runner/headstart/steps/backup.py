@@ -1,11 +1,12 @@
-"""A backup under the migration lock: before anything pending is run, and for the verb `backup`."""
+"""A backup under the migration lock, before anything pending is run or for the verb `backup`; and those there are."""
 
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headstart import backup
+from headstart.history.graph import spell
 from headstart.postgres.lock import kept
 
 if TYPE_CHECKING:
@@ -46,3 +47,29 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
                 watch=beat,
             )
     run.backup = str(taken.path)
+
+
+def backups(run: Run, database: str | None) -> tuple[backup.Backup, ...]:
+    """The whole backups in the folder, newest first, of one database or of all; says which are not whole."""
+    listing = backup.list_backups(run.settings.backup_dir, database)
+    for broken in listing.broken:
+        run.log.warning("backup_broken", path=str(broken.path), problem=broken.problem)
+    return listing.backups
+
+
+def shown(one: backup.Backup) -> dict[str, Any]:
+    """A backup as `status` and `backups list` give it."""
+    manifest = one.manifest
+    return {
+        "path": str(one.path),
+        "database": manifest.database,
+        "started": manifest.started,
+        "revision_before": spell(manifest.revision_before),
+        "revision_intended": spell(manifest.revision_intended),
+        "bytes": manifest.bytes,
+        "seconds": manifest.seconds,
+        "server_version": manifest.server_version,
+        "proofs": [proof.kind for proof in manifest.proofs],
+        "pinned": manifest.pinned,
+        "damage": list(manifest.damage),
+    }

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headstart.commands import operate
+from headstart.commands import backups, history, stamp, status, wait
 from headstart.errors import UsageError
 from headstart.errors.exits import Exit
 from headstart.postgres.activity import REBUILD
+from headstart.steps.backup import backups as listed
+from headstart.steps.backup import shown
 
 if TYPE_CHECKING:
     from headstart.cli.arguments import Asked
@@ -35,10 +37,10 @@ def job(asked: Asked) -> Job:
         theirs = "upgrade" if name == "sql" else name
         return lambda run: alembic(run, theirs, asked.arguments, database=asked.needs_database)
     own: dict[str, Job] = {
-        "wait": operate.wait_for_head if getattr(asked.own, "wait_for", None) == "head" else operate.wait_for_server,
+        "wait": wait.wait_for_head if getattr(asked.own, "wait_for", None) == "head" else wait.wait_for_server,
         "status": lambda run: _status(run, asked.own),
         "doctor": lambda run: _doctor(run, asked.own),
-        "backup": operate.back_up,
+        "backup": backups.back_up,
         "backups": lambda run: _backups(run, asked.own),
         "restore": lambda run: _restore(run, asked.own),
     }
@@ -52,7 +54,7 @@ def _changing(name: str, alembic: Mapping[str, Any]) -> Job:
         return up
     if name == "downgrade":
         return downgrade
-    return lambda run: operate.stamp(run, alembic["revisions"], purge=alembic["purge"])
+    return lambda run: stamp.stamp(run, alembic["revisions"], purge=alembic["purge"])
 
 
 def print_json(data: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
@@ -61,7 +63,7 @@ def print_json(data: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
 
 
 async def _status(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
-    found, refused = await operate.status(run)
+    found, refused = await status.status(run)
     if own.json:
         print_json(found)
     else:
@@ -125,9 +127,9 @@ async def _backups(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse na
         await _prune(run, own, database)
         return
     if own.action == "verify":
-        found = await operate.verify_backups(run, database, own.backup)
+        found = await backups.verify_backups(run, database, own.backup)
     else:
-        found = [operate.shown(each) for each in operate.backups(run, database)]
+        found = [shown(each) for each in listed(run, database)]
     if own.json:
         print_json(found)
         return
@@ -140,9 +142,7 @@ async def _backups(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse na
 async def _prune(run: Run, own: Any, database: str | None) -> None:  # noqa: ANN401  (an argparse namespace)
     from headstart.backup import prune
 
-    names = (
-        [database] if database is not None else sorted({each.manifest.database for each in operate.backups(run, None)})
-    )
+    names = [database] if database is not None else sorted({each.manifest.database for each in listed(run, None)})
     decisions = {name: prune(run.settings.backup_dir, name, run.settings.backup_keep, log=run.log) for name in names}
     if own.json:
         print_json({name: {"keep": list(each.keep), "delete": dict(each.delete)} for name, each in decisions.items()})
@@ -155,9 +155,9 @@ async def _prune(run: Run, own: Any, database: str | None) -> None:  # noqa: ANN
 async def _ledger(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
     if own.source is not None:
         sys.stdout.flush()
-        sys.stdout.buffer.write(await operate.source(run, own.source))
+        sys.stdout.buffer.write(await history.source(run, own.source))
         return
-    for row in await operate.applied(run):
+    for row in await history.applied(run):
         seconds = "" if row.seconds is None else f"  {row.seconds:.2f} s"
         by = f"{row.role}@{row.host}  {row.image or f'headstart {row.headstart}'}  run {row.run_id}"
         sys.stdout.write(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
-from headstart.commands.operate import standing
 from headstart.commands.tenants import targets as lists
 from headstart.commands.tenants.schema import Schemas
 from headstart.commands.tenants.session import Session
@@ -34,6 +33,7 @@ from headstart.steps.backup import back_up
 from headstart.steps.connect import connected, locked
 from headstart.steps.connect import find as find_history
 from headstart.steps.run import Outcome, Run, attempt, out_of_time
+from headstart.steps.standing import standing
 from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:

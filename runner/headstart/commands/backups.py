@@ -1,0 +1,85 @@
+"""Take a backup now, or read those that there are again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.errors import BackupFailedError, BrokenHistoryError, ConfigurationError
+from headstart.postgres import version_table
+from headstart.steps.backup import shown
+from headstart.steps.connect import connected, find, locked
+from headstart.steps.standing import recorded
+
+if TYPE_CHECKING:
+    from headstart.postgres.readiness import Ready
+    from headstart.steps.run import Run
+
+
+async def back_up(run: Run) -> None:
+    """Take a backup now, under the migration lock, so that it never sees a half-migrated database.
+
+    Raises:
+        BackupFailedError: it is not whole (40).
+    """
+    from headstart.steps.backup import back_up as take
+
+    async with connected(run) as ready, locked(run, ready):
+        at = await _recorded(run, ready)
+        run.found(at)
+        await take(run, ready, before=at, intended=at)
+
+
+async def _recorded(run: Run, ready: Ready) -> tuple[str, ...]:
+    """What the backup's manifest is to say; a backup needs no Alembic project, and none that is in order."""
+    try:
+        history = find(run)
+    except (ConfigurationError, BrokenHistoryError) as error:
+        run.log.info("project_not_readable", cause=error.message)
+        return await version_table.recorded_revisions(ready.connection, "alembic_version", None)
+    return await recorded(run, ready, history)
+
+
+async def verify_backups(run: Run, database: str | None, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Read backups again: checksums, sizes, `pg_restore --list`.
+
+    Args:
+        run: this run.
+        database: whose; None for all.
+        names: folder names or paths; none means every backup.
+
+    Raises:
+        ConfigurationError: there is none of that name (10).
+        BackupFailedError: one is damaged (40).
+    """
+    from headstart.backup import find_client, list_backups
+    from headstart.backup.verify import verify
+
+    listing = list_backups(run.settings.backup_dir, database)
+    known = listing.backups
+    wanted = {Path(name).name for name in names}
+    broken = [one for one in listing.broken if not wanted or one.path.name in wanted]
+    chosen = [each for each in known if not wanted or each.path.name in wanted]
+    missing = wanted - {each.path.name for each in chosen} - {one.path.name for one in broken}
+    if missing:
+        raise ConfigurationError(
+            f"there is no backup {', '.join(sorted(missing))} in {run.settings.backup_dir}",
+            hint="`headstart backups list` shows what there is",
+        )
+    results: list[dict[str, Any]] = [
+        {"path": str(one.path), "whole": False, "problems": [one.problem]} for one in broken
+    ]
+    for each in chosen:
+        number = int(each.manifest.server_version.split(".")[0].split()[0]) * 10000
+        client = await find_client(number, path=run.environ.get("PATH", ""))
+        verdict = await verify(each, client, log=run.log, jobs=run.settings.backup_jobs)
+        results.append({**shown(verdict.backup), "whole": verdict.whole, "problems": list(verdict.problems)})
+    damaged = [result["path"] for result in results if not result["whole"]]
+    if damaged:
+        raise BackupFailedError(
+            f"damaged: {', '.join(damaged)}",
+            hint="take a new one (headstart backup), then remove the damaged",
+            backups=results,
+        )
+    return results

@@ -1,0 +1,64 @@
+"""What the database records, and what the ledger says of how it came about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headstart import ledger
+from headstart.errors import ConfigurationError
+from headstart.steps.connect import connected, find
+from headstart.steps.standing import ledger_name, recorded
+
+if TYPE_CHECKING:
+    from headstart.postgres.readiness import Ready
+    from headstart.steps.run import Run
+
+
+async def current(run: Run) -> tuple[str, ...]:
+    """What the database records. No lock, no write."""
+    history = find(run)
+    async with connected(run) as ready:
+        return await recorded(run, ready, history)
+
+
+async def applied(run: Run) -> list[ledger.Row]:
+    """What was done to the database, oldest first."""
+    history = find(run)
+    async with connected(run) as ready:
+        name = await ledger_name(run, ready, history)
+        await _say_if_unreadable(run, ready, name)
+        return await ledger.rows(ready.connection, name)
+
+
+async def _say_if_unreadable(run: Run, ready: Ready, name: str) -> None:
+    reason = await ledger.unreadable(ready.connection, version_table=name)
+    if reason:
+        run.log.warning("ledger_not_read", cause=reason)
+
+
+async def source(run: Run, revision: str) -> bytes:
+    """A revision's file as it was when it was applied.
+
+    Raises:
+        ConfigurationError: the ledger does not have it, or not whole (10).
+    """
+    from headstart.ledger.source import as_applied
+
+    history = find(run)
+    async with connected(run) as ready:
+        name = await ledger_name(run, ready, history)
+        await _say_if_unreadable(run, ready, name)
+        found = await as_applied(ready.connection, name, [revision])
+    if revision not in found:
+        raise ConfigurationError(
+            f"the ledger does not have the source of revision {revision!r}",
+            hint="`headstart history --ledger` lists what was applied; ids are not abbreviated here",
+        )
+    source = found[revision]
+    if source is None:
+        raise ConfigurationError(
+            f"the source of revision {revision!r} in the ledger cannot be read: it is not compressed with zlib, or is"
+            " larger than 16 MiB",
+            hint="see what has written the column source of headstart.ledger",
+        )
+    return source

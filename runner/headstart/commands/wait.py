@@ -1,0 +1,73 @@
+"""Wait until the server answers, or until the database is at this image's head."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import asyncpg
+
+from headstart.errors import NotReadyError
+from headstart.history.graph import spell
+from headstart.postgres.readiness import wait_until_ready
+from headstart.postgres.server import close
+from headstart.steps.compare import UpToDate
+from headstart.steps.connect import connected, find
+from headstart.steps.run import Run
+from headstart.steps.standing import standing
+
+PAUSE = 1.0
+"""Seconds between two looks at the recorded revision while waiting for it."""
+
+
+async def wait_for_server(run: Run) -> None:
+    """Wait until a query is answered on the target database, by a primary that stays."""
+    async with connected(run):
+        pass
+
+
+async def wait_for_head(run: Run) -> None:
+    """Wait until the database is at this image's head: what an app's pod waits for. No lock, no write.
+
+    Raises:
+        NotReadyError: it is not there in time (20).
+    """
+    found = find(run)
+    deadline = time.monotonic() + run.settings.wait_timeout
+    spoke = float("-inf")
+    async with connected(run) as ready, contextlib.AsyncExitStack() as reopened:
+        connection = ready.connection
+        with run.timed("wait"):
+            while True:
+                try:
+                    plan = await standing(run, ready._replace(connection=connection), found)
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                    run.log.info("server_lost", error=type(error).__name__)
+                    left = max(deadline - time.monotonic(), 0.1)
+                    again = await wait_until_ready(
+                        run.settings.dsn, timeout=left, application_name=run.application_name, log=run.log
+                    )
+                    connection = again.connection
+                    reopened.push_async_callback(close, connection)
+                    continue
+                if isinstance(plan, UpToDate):
+                    break
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise NotReadyError(
+                        f"the database is at {spell(plan.recorded)}, not at {run.settings.target}:"
+                        f" {len(plan.steps)} revision(s) are pending",
+                        hint="see whether the migration runs or has failed, or raise HEADSTART_WAIT_TIMEOUT",
+                        pending=list(plan.revisions),
+                    )
+                if time.monotonic() - spoke >= 10:  # noqa: PLR2004  (seconds: long work speaks at least this often)
+                    spoke = time.monotonic()
+                    run.log.info(
+                        "revision_waiting",
+                        revision=spell(plan.recorded),
+                        pending=list(plan.revisions),
+                        left_seconds=left,
+                    )
+                await asyncio.sleep(min(PAUSE, left))
+    run.log.info("at_target", revision=spell(run.after))

@@ -1,0 +1,65 @@
+"""Where a database stands, asked without a lock and without a write: by the files, or else by env.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headstart import ledger
+from headstart.postgres import version_table
+from headstart.steps.compare import Pending, Undetermined, UpToDate, by_name, compare
+from headstart.steps.connect import working
+
+if TYPE_CHECKING:
+    from headstart.history import History
+    from headstart.postgres.readiness import Ready
+    from headstart.steps.run import Run
+    from headstart.worker.supervise import Worker
+
+
+async def standing(run: Run, ready: Ready, history: History, *, worker: Worker | None = None) -> UpToDate | Pending:
+    """Where the database stands: by the files where that is certain, else by env.py; nothing is changed.
+
+    Args:
+        run: this run.
+        ready: the supervisor's session.
+        history: the project.
+        worker: one that several runs share; one of its own when left out.
+
+    Raises:
+        ConfigurationError: env.py writes before it can be asked, and computes where its version table is (10).
+    """
+    state = await compare(run, ready, history)
+    if isinstance(state, Undetermined):
+        state = await looked(run, ready, history, worker=worker)
+    return state
+
+
+async def looked(
+    run: Run, ready: Ready, history: History, *, strict: bool = True, worker: Worker | None = None
+) -> UpToDate | Pending:
+    """Let env.py say what is recorded; the target does not matter where it is not strict."""
+    from headstart.steps.work import Work  # the worker comes with it
+
+    async with working(run, worker) as started, Work.opened(run, ready, history, started) as work:
+        state = await work.look(strict=strict, target=None if strict else "")
+    return await by_name(run, ready, history, strict=strict) if isinstance(state, Undetermined) else state
+
+
+async def recorded(run: Run, ready: Ready, history: History) -> tuple[str, ...]:
+    """What the database records, whatever the target is."""
+    project = history.project
+    if not project.conclusive:
+        await looked(run, ready, history, strict=False)
+        return run.after or ()
+    return await version_table.recorded_revisions(ready.connection, project.version_table, project.version_schema)
+
+
+async def ledger_name(run: Run, ready: Ready, history: History, state: UpToDate | Pending | None = None) -> str:
+    """What the ledger calls this project."""
+    project = history.project
+    if project.conclusive:
+        return ledger.key(project.version_table, project.version_schema)
+    state = state or await looked(run, ready, history, strict=False)
+    place = state.place
+    assert place is not None  # noqa: S101  (env.py has said so)
+    return ledger.key(place.table, place.configured)
