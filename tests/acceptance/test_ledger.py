@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.checks import ended, make_role, with_password
+from acceptance.checks import Session, ended, make_role, with_password
 from support.postgres import psql, script
 from support.project import Project, fingerprint, recorded
 
@@ -429,3 +429,72 @@ def test_a_database_with_a_ledger_alone_is_empty(project: Project, headstart: He
     run = headstart("up", env={})
     assert ended(run, 0)["backup"] is None
     assert run.events("backup_skipped")
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", ""])
+def test_what_a_revision_reads_of_its_session(
+    driver: str, project: Project, headstart: Headstart, any_database: str
+) -> None:
+    """A row leaves nothing behind in the session that the next revision could see, such as lastval()."""
+    if driver:
+        project.env.write_text(SYNC.format(driver=driver, more=""), encoding="utf-8")
+    project.revision("d4", "create sequence s start 500", "create table seen (last bigint)", "select nextval('s')")
+    project.revision("e5", "insert into seen values (lastval())")
+    ended(headstart("up"), 0)
+    assert psql(any_database, "select last from seen") == [(500,)]
+    assert len(rows(any_database)) == 5
+
+
+@pytest.mark.parametrize("verb", [("up",), ("stamp", "head")], ids=" ".join)
+def test_a_driver_that_prepares_everything(
+    verb: tuple[str, ...], project: Project, headstart: Headstart, any_database: str
+) -> None:
+    """What writes a row is one statement at a time: a prepared one can be no more."""
+    more = ", connect_args={'prepare_threshold': 0}"
+    project.env.write_text(SYNC.format(driver="psycopg", more=more), encoding="utf-8")
+    ended(headstart(*verb), 0)
+    assert len(rows(any_database)) == 3
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    ["add unique (host) deferrable initially deferred", "add check (false) not valid", "add unique (run_id)"],
+)
+def test_constraints_of_others(constraint: str, project: Project, headstart: Headstart, any_database: str) -> None:
+    """A constraint that somebody has put on the ledger keeps no revision from being applied, at its commit neither."""
+    ended(headstart("up", "--target", "a1"), 0)
+    script(any_database, f"alter table headstart.ledger {constraint}")
+    assert ended(headstart("up"), 0)["applied"] == ["b2", "c3"]
+
+
+def test_a_ledger_that_is_locked(project: Project, headstart: Headstart, any_database: str) -> None:
+    """A session that holds the ledger locked keeps nothing waiting for long; the log says that it is not read."""
+    ended(headstart("up"), 0)
+    with Session(any_database) as somebody:
+        somebody.execute("begin; lock table headstart.ledger in access exclusive mode")
+        assert headstart("up").last["exit_code"] == 0
+        run = headstart("status", "--json")
+        assert run.code == 0
+        assert json.loads(run.stdout)["revision"] == "c3"
+        project.revision("d4", "create table d4 ()")
+        run = headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_TABLE_LOCK_TIMEOUT": "300ms"})
+        assert ended(run, 0)["applied"] == ["d4"]
+        assert {"ledger_not_read", "ledger_not_written"} <= {each["event"] for each in run.log}
+
+
+def test_an_environment_that_commits_by_itself(
+    project: Project, headstart: Headstart, any_server: Postgres, any_database: str
+) -> None:
+    """A callback of env.py's that commits each revision: the row gets a transaction of its own, or none."""
+    ended(headstart("up"), 0)
+    make_role(any_server, "taken", PASSWORD)
+    script(any_database, "grant all on alembic_version to taken; grant create on schema public to taken")
+    commits = "on_version_apply=lambda **each: each['ctx'].connection.commit(), connection=connection"
+    project.env.write_text(
+        SYNC.format(driver="psycopg2", more="").replace("connection=connection", commits), encoding="utf-8"
+    )
+    project.revision("d4", "create table d4 ()", "set role taken")
+    project.revision("e5", "create table e5 ()", "reset role")
+    project.revision("f6", "create table f6 ()")
+    assert ended(headstart("up"), 0)["applied"] == ["d4", "e5", "f6"]
+    assert rows(any_database)[3:] == ["applied e5", "applied f6"]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from conftest import StartServer
     from support.process import Headstart, Run
     from support.project import Project
 
@@ -49,6 +50,7 @@ def isolate(op):
 """
 BEFORE = """
 create function "make table t "() returns void language sql as 'create table t (a int)';
+create procedure p() language plpgsql as 'begin create table t (a int); commit; perform 1/0; end';
 create table alembic_version (version_num varchar(32) not null constraint alembic_version_pkc primary key)
 """
 DRIVERS = ("asyncpg", "psycopg", "psycopg2")
@@ -165,6 +167,51 @@ BODIES: dict[str, tuple[str, tuple[str, ...], str]] = {
         """,
         DRIVERS,
         "t",
+    ),
+    "savepoints and more in a script": (
+        """
+        op.execute("savepoint a; create table t (a int); release savepoint a")
+        op.execute("commit")
+        """,
+        LIBPQ,
+        "t",
+    ),
+    "a script that begins with COMMIT": ('op.execute("commit; create table t (a int)")', LIBPQ, "t"),
+    "a script that begins with ROLLBACK": ('op.execute("rollback; create table t (a int)")', LIBPQ, "t"),
+    "a script that rolls back, begins and commits": (
+        'op.execute("rollback; begin; create table t (a int); commit")',
+        LIBPQ,
+        "t",
+    ),
+    "a script that goes back to a savepoint": (
+        """
+        op.execute("savepoint a")
+        op.execute("create table t (a int)")
+        op.execute("rollback to a; create table u (a int)")
+        op.execute("commit")
+        """,
+        LIBPQ,
+        "u",
+    ),
+    "a procedure that commits, in a block": (
+        """
+        with op.get_context().autocommit_block():
+            op.execute("do $$ begin call p(); end $$")
+        """,
+        DRIVERS,
+        "t",
+    ),
+    "quoted savepoints": (
+        """
+        op.execute('savepoint "my 1"')
+        op.execute("create table t (a int)")
+        op.execute('savepoint "my 2"')
+        op.execute('rollback to "my 1"')
+        op.execute("create table u (a int)")
+        op.execute("commit")
+        """,
+        DRIVERS,
+        "u",
     ),
     "the driver's rollback": (
         """
@@ -436,5 +483,68 @@ def _named(leftovers: list[str]) -> str:
     """The tables that these statements make."""
     leftovers = [each for each in leftovers if "the driver's own connection" not in each]
     made = [[name for name in "tu" if f"table {name} " in each or f"into {name}" in each] for each in leftovers]
+    made = [["t"] if each == "do '...'" else names for each, names in zip(leftovers, made, strict=True)]  # a constant
     assert all(made), f"each of {leftovers} makes a table"
     return "".join(sorted({name for names in made for name in names}))
+
+
+FIRST = {
+    "begin in a script": 'op.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; create table t (a int); COMMIT;")',
+    "BEGIN after COMMIT": """
+        op.execute("create table u (a int)")
+        op.execute("COMMIT")
+        op.execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
+        op.execute("create table t (a int)")
+    """,
+    "first after a script": """
+        op.execute("create table u (a int); commit; begin")
+        op.execute("set transaction isolation level serializable")
+        op.execute("create table t (a int)")
+    """,
+    "autocommit": """
+        raw = op.get_bind().connection.dbapi_connection
+        raw.autocommit = True
+        cursor = raw.cursor()
+        cursor.execute("vacuum pg_class")
+        cursor.close()
+        raw.autocommit = False
+        op.execute("create table t (a int)")
+    """,
+}
+
+
+@pytest.mark.parametrize("driver", LIBPQ)
+@pytest.mark.parametrize("name", FIRST)
+def test_what_has_to_come_first(
+    name: str, driver: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """What is asked of the session beside a revision is never before what has to be first in its transaction."""
+    _with_driver(project, driver)
+    project.env.write_text(
+        project.env.read_text(encoding="utf-8").replace(
+            "connection=connection", "connection=connection, transaction_per_migration=True"
+        ),
+        encoding="utf-8",
+    )
+    project.revision("a1", "select 1")
+    project.revision("b2", body=dedent(FIRST[name]))
+    ended(headstart("up", url=any_database), 0)
+    assert "t" in _tables(any_database)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_transaction_that_stays_prepared(
+    driver: str, project: Project, headstart: Callable[..., Run], start_server: StartServer
+) -> None:
+    """A transaction that the failed revision has prepared is named: it keeps its locks until somebody ends it."""
+    url = start_server(settings={"max_prepared_transactions": "2"}).url()
+    _with_driver(project, driver)
+    two_phases = """
+        op.execute("create table t (a int)")
+        op.execute("prepare transaction 'g1'")
+        op.execute("select 1/0")
+    """
+    project.revision("a1", body=dedent(two_phases))
+    last = ended(headstart("up", url=url), 61)
+    assert last["leftovers"] == ["prepared transaction 'g1': rollback prepared 'g1'"]
+    psql(url, "rollback prepared 'g1'")

@@ -243,3 +243,30 @@ def wrapped(folder: Path, server: Postgres, text: str) -> Path:
         program.write_text(text.format(notes=folder / name, real=real, name=name), encoding="utf-8")
         program.chmod(0o755)
     return programs
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["'{}'", "E'{}'", "U&'{}'", "$${}$$", "/* c */ '{}'", "-- c\n '{}'", "'abc'\n'{}'"],
+)
+def test_a_constant_of_a_statement(
+    password: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """A string constant of a statement is not shown, however it is written."""
+    statement = f"create role postgres password {password.format('S3cretOfARole')}"
+    project.revision("a1", body=f"op.execute({statement!r})")
+    run = headstart("up", url=any_database, env={"HEADSTART_BACKUP": "off"})
+    last = ended(run, 60, secrets=["S3cretOfARole"])
+    assert last["statement"].endswith("'...'")
+
+
+def test_a_constant_of_another_session(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """Nor is one of a session that is in the way."""
+    script(any_database, "create table busy (a int)")
+    project.revision("a1", "alter table busy add column b int")
+    patience = {"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms", "HEADSTART_TABLE_LOCK_RETRY": "1s", "HEADSTART_BACKUP": "off"}
+    with Session(any_database) as somebody:
+        somebody.execute("begin; lock table busy; do $$ begin perform 'S3cretOfARole'; end $$")
+        run = headstart("up", url=any_database, env=patience)
+    last = ended(run, 62, secrets=["S3cretOfARole"])
+    assert "do '...'" in last["hint"]

@@ -190,3 +190,34 @@ def test_a_branch_by_its_label(any_database: str, tmp_path: Path, run_headstart:
     assert tables(any_database) == ["side1", "side2"]
     nothing_to_do(run_headstart, any_database, project.folder, env=env)
     at_head(run_headstart, any_database, project.folder, ["core1", "side2"], env={"HEADSTART_TARGET": "heads"})
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg2"])
+def test_a_revision_that_renames_the_version_table(
+    driver: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """A revision that makes another version table under the old name: that one is Alembic's from then on."""
+    project = Project(tmp_path)
+    if driver == "psycopg2":
+        project.env.write_text(
+            "import os\nfrom alembic import context\nfrom sqlalchemy import create_engine\n"
+            "url = os.environ['DATABASE_URL'].replace('postgresql:', 'postgresql+psycopg2:')\n"
+            "with create_engine(url).connect() as connection:\n"
+            "    context.configure(connection=connection)\n"
+            "    with context.begin_transaction():\n        context.run_migrations()\n",
+            encoding="utf-8",
+        )
+    project.revision("a1", "create table a (id int)")
+    project.revision(
+        "b2",
+        "alter table alembic_version rename to was_here",
+        "create table alembic_version (like was_here)",
+        "insert into alembic_version select * from was_here",
+    )
+    project.revision("c3", "create table c (id int)")
+    run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
+    assert (run.code, run.last["revision_after"]) == (0, "c3"), str(run)
+    assert recorded(any_database) == ["c3"]
+    project.revision("d4", "select 1/0")
+    run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
+    assert (run.code, run.last["revision_after"]) == (60, "c3"), str(run)

@@ -62,10 +62,11 @@ def writer(**named: Any) -> Writer:
     return Writer(HISTORY, run_id="ab12", **{"image": NAME, "backup": NAME, **named})
 
 
-def by_psycopg2(url: str, *statements: str) -> list[str]:
+def by_psycopg2(url: str, *statements: str | tuple[str, ...]) -> list[str]:
     """Run statements in one transaction as SQLAlchemy does, with and without parameters; what the server noted."""
     with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-        for at, statement in enumerate(statements):
+        flat = [one for each in statements for one in ([each] if isinstance(each, str) else each)]
+        for at, statement in enumerate(flat):
             cursor.execute(statement, *([()] if at % 2 else []))
     connection.close()
     return list(connection.notices)
@@ -110,12 +111,12 @@ class TestWriting:
         connection = await connect(database)
         async with connection.transaction():
             for action in ("applied", "reverted"):
-                await connection.execute(writer().record(action, "a1"))
+                await connection.execute(";".join(writer().record(action, "a1")))
         assert rows(database) == [("applied", "a1", [], NAME), ("reverted", "a1", [], NAME)]
 
     def test_no_percent_sign(self) -> None:
         """A driver that formats statements finds nothing to format."""
-        assert "%" not in writer(version_table=1).record("applied", NAME, follows=[NAME])
+        assert "%" not in "".join(writer(version_table=1).record("applied", NAME, follows=[NAME]))
 
     def test_all_at_once(self, any_database: str) -> None:
         """One row for each of several revisions."""
@@ -205,7 +206,7 @@ class TestSearchPath:
         )
         statement = writer(version_table=oid).record("applied", "a1", follows=[NAME])
         queries = [state._FACTS, ledger._OURS, ledger._UNREADABLE, source._SOURCES]
-        called = set(re.findall(r"(\w+)\(", "".join([statement, *queries]))) - {"concat"}
+        called = set(re.findall(r"(\w+)\(", "".join([*statement, *queries]))) - {"concat"}
         assert len(called) > 20, called
         script(database, SHADOWS.replace("%s", ",".join(sorted(called)), 1))
         path = "set search_path = evil, pg_catalog"
@@ -307,7 +308,7 @@ class TestOlder:
 
     async def test_it_gets_its_index(self, database: str, connect: Connect) -> None:
         """Once, by whoever owns it; what it holds stays."""
-        script(database, f"{OLDER}; {writer().record('applied', 'a1')}")
+        script(database, f"{OLDER}; {'; '.join(writer().record('applied', 'a1'))}")
         connection = await ours(connect, database)
         found = await examine(connection, mode="auto")
         assert (found.writes, found.older) == (True, True)
@@ -522,9 +523,9 @@ class TestReading:
         """Applied, reverted and applied again: what came last is so."""
         connection = await ours(connect, database)
         for action, revision in (("applied", "a1"), ("applied", "b2"), ("reverted", "b2"), ("stamped", None)):
-            await connection.execute(writer().record(action, revision))
+            await connection.execute(";".join(writer().record(action, revision)))
         assert set(await ledger.entries(connection, HISTORY)) == {"a1"}
-        await connection.execute(writer().record("applied", "b2"))
+        await connection.execute(";".join(writer().record("applied", "b2")))
         assert set(await ledger.entries(connection, HISTORY)) == {"a1", "b2"}
 
     @pytest.mark.parametrize(
@@ -540,7 +541,7 @@ class TestReading:
     ) -> None:
         """Nothing is claimed of it, least of all an edit."""
         connection = await ours(connect, any_database)
-        await connection.execute(writer().record("applied", "a1"))
+        await connection.execute(";".join(writer().record("applied", "a1")))
         psql(any_database, "update headstart.ledger set source = $1, sha256 = 'other'", source)
         assert await as_applied(connection, HISTORY, ["a1"]) == {"a1": None}
         path = tmp_path / "a1.py"

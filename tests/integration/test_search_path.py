@@ -88,7 +88,7 @@ async def test_none_is_used(ready: Ready, database: str, log: FilteringBoundLogg
     await version_table.require_write_privilege(connection, ready.server.user, "alembic_version", None)
     found = await version_table.find_version_table(connection, "alembic_version", "public")
     assert found is not None
-    await version_table.revisions_in(connection, found.oid)
+    await version_table.revisions_in(connection, found.oid, "alembic_version", "public")
     async with lock.migration_lock(connection, timeout=5, log=log):
         assert await lock.holders(connection)
     await activity.blockers(connection, connection.get_server_pid())

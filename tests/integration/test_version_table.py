@@ -189,11 +189,11 @@ async def test_by_oid(url: str) -> None:
     async with session(url) as connection:
         found = await version_table.find_version_table(connection, "alembic_version", None)
         assert found is not None
-        assert await version_table.revisions_in(connection, found.oid) == ("a1", "b2")
+        assert await version_table.revisions_in(connection, found.oid, "alembic_version", "public") == ("a1", "b2")
         script(url, "alter table alembic_version rename to was_here; alter table was_here set schema low")
-        assert await version_table.revisions_in(connection, found.oid) == ("a1", "b2")
+        assert await version_table.revisions_in(connection, found.oid, "alembic_version", "public") == ("a1", "b2")
         script(url, "drop table low.was_here")
-        assert await version_table.revisions_in(connection, found.oid) is None
+        assert await version_table.revisions_in(connection, found.oid, "alembic_version", "public") is None
 
 
 async def test_the_first_of_the_search_path(url: str) -> None:

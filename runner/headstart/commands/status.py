@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
+
 from headstart import ledger
 from headstart.errors import (
     BackupFailedError,
@@ -56,7 +58,10 @@ async def status(run: Run) -> tuple[dict[str, Any], HeadstartError | None]:
         found["invalid_indexes"] = sorted(await invalid_indexes(ready.connection))
         found["last_run"] = None
         if run.settings.ledger != "off":
-            found["last_run"] = await _last_run(ready, await ledger_name(run, ready, history, plan))
+            try:
+                found["last_run"] = await _last_run(ready, await ledger_name(run, ready, history, plan))
+            except (ledger.LedgerLockedError, asyncpg.PostgresError) as error:  # a status without it is still a status
+                run.log.warning("ledger_not_read", cause=str(error))
     try:
         found["backups"] = [shown(each) for each in backups(run, ready.server.database)]
     except BackupFailedError as error:  # a status without a readable backup folder is still a status

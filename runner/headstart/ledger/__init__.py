@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+import asyncpg
+
+from headstart.errors import NotReadyError
 from headstart.history.plan import Entry, lineage
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    import asyncpg
 
     from headstart.history.graph import Graph
     from headstart.postgres.connection import ScriptConnection
@@ -100,8 +101,15 @@ from headstart.ledger where history operator(pg_catalog.=) $1 order by id
 """
 
 
+LOCKED = 5.0
+"""Seconds that a read may take: it is small, and takes longer only where another session has locked the table."""
+
 VersionTable: TypeAlias = int | str | None
 """The project's version table, whose owner is trusted too: its OID, or `key` of it."""
+
+
+class LedgerLockedError(NotReadyError):
+    """Another session holds the ledger locked: what it says is not known now. No migration needs it."""
 
 
 class Row(NamedTuple):
@@ -198,10 +206,19 @@ async def fetch(
         query: of headstart.ledger.
         arguments: of the query.
         version_table: of the project.
+
+    Raises:
+        LedgerLockedError: it cannot be read now.
     """
     if await unreadable(connection, version_table=version_table) != "":
         return []
-    return list(await connection.fetch(query, *arguments))
+    try:
+        return list(await connection.fetch(query, *arguments, timeout=LOCKED))
+    except (TimeoutError, asyncpg.LockNotAvailableError) as error:
+        raise LedgerLockedError(
+            "another session holds headstart.ledger locked",
+            hint="see who, by pg_locks and pg_stat_activity, and run again when it has ended",
+        ) from error
 
 
 async def unreadable(connection: ScriptConnection, *, version_table: VersionTable = None) -> str | None:

@@ -35,6 +35,9 @@ select c.oid is not null as there,
         when exists (select from pg_catalog.pg_trigger t
             where t.tgrelid operator(pg_catalog.=) c.oid and not t.tgisinternal)
         then 'headstart.ledger has triggers'
+        when exists (select from pg_catalog.pg_constraint k where k.conrelid operator(pg_catalog.=) c.oid
+            and (k.condeferrable or k.contype operator(pg_catalog.<>) all (array['p', 'c', 'n']::pg_catalog."char"[])))
+        then 'headstart.ledger has constraints that are not ours'
         when exists (select from pg_catalog.pg_depend own join pg_catalog.pg_depend used
             on used.classid operator(pg_catalog.=) own.classid and used.objid operator(pg_catalog.=) own.objid
             where own.refclassid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass

@@ -117,7 +117,7 @@ def creating(version_table: int | None) -> str:
     make = f"do $make$ begin {_SCHEMA}{_TABLE}{_INDEX}{owner}{_REVOKE} end $make$"
     # As a text, which the server parses only where it runs it.
     create = f"if pg_catalog.to_regclass('headstart.ledger') is null then execute $create$ {make} $create$; end if;"
-    return f"do $headstart$ begin {create} end $headstart$;\n"
+    return f"do $headstart$ begin {create} end $headstart$"
 
 
 async def create(connection: ScriptConnection, *, version_table: int | None = None) -> None:

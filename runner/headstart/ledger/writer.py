@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from headstart.ledger import LARGEST_SOURCE, VersionTable, fetch
+from headstart.ledger import LARGEST_SOURCE, LedgerLockedError, VersionTable, fetch
 from headstart.ledger.table import creating
 from headstart.postgres.server import literal
 from headstart.settings.version import __version__
@@ -23,9 +23,16 @@ if TYPE_CHECKING:
     from headstart.history.graph import Revision
     from headstart.postgres.connection import ScriptConnection
 
+# The id is given here, since the column's own sequence would change what a revision gets from lastval(). It grows with
+# the server's clock, and two sessions differ in their pids.
+_ID = (
+    "((extract(epoch from pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000000)::pg_catalog.int8"
+    " operator(pg_catalog.+) {number}) operator(pg_catalog.*) 1000"
+    " operator(pg_catalog.+) pg_catalog.mod(pg_catalog.pg_backend_pid(), 1000)"
+)
 _INSERT = """insert into headstart.ledger
-    (history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)
-values {rows};"""
+    (id, history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)
+overriding system value values {rows}"""
 SAVEPOINT: Final = "headstart_ledger"
 """In which the statements are run: whatever keeps a row out must not keep the revision from being applied."""
 _COUNT = "select pg_catalog.count(*) as rows from headstart.ledger where run_id operator(pg_catalog.=) $1"
@@ -61,8 +68,8 @@ class Writer:
         follows: Iterable[str] = (),
         source: bytes | None = None,
         seconds: float | None = None,
-    ) -> str:
-        """The statements for one revision.
+    ) -> tuple[str, ...]:
+        """The statements for one revision, to be run in this order.
 
         Args:
             action: applied, reverted, stamped or adopted.
@@ -73,21 +80,32 @@ class Writer:
         """
         return self._insert(self._row(action, revision, follows, source, seconds))
 
-    def record_all(self, action: str, revisions: Iterable[Revision]) -> str:
+    def record_all(self, action: str, revisions: Iterable[Revision]) -> tuple[str, ...]:
         """The statements for revisions that are all recorded at once.
 
         Args:
             action: stamped or adopted.
             revisions: at least one.
         """
-        rows = (self._row(action, each.id, each.down, source_of(each.path), None) for each in revisions)
+        rows = (
+            self._row(action, each.id, each.down, source_of(each.path), None, number=number)
+            for number, each in enumerate(revisions)
+        )
         return self._insert(",\n".join(rows))
 
-    def _insert(self, rows: str) -> str:
-        return ("" if self.there else self._create) + _INSERT.format(rows=rows)
+    def _insert(self, rows: str) -> tuple[str, ...]:
+        insert = _INSERT.format(rows=rows)
+        return (insert,) if self.there else (self._create, insert)
 
     def _row(
-        self, action: str, revision: str | None, follows: Iterable[str], source: bytes | None, seconds: float | None
+        self,
+        action: str,
+        revision: str | None,
+        follows: Iterable[str],
+        source: bytes | None,
+        seconds: float | None,
+        *,
+        number: int = 0,
     ) -> str:
         sha256 = compressed = "null"
         if source is not None:
@@ -95,6 +113,7 @@ class Writer:
             if len(source) <= LARGEST_SOURCE:
                 compressed = f"pg_catalog.decode('{_stored(source).hex()}', 'hex')"
         values = (
+            _ID.format(number=number),
             self._common,
             f"'{action}'",
             _text(revision),
@@ -150,7 +169,11 @@ async def complete(
         log: told how many are missing.
         version_table: of the project.
     """
-    found = await fetch(connection, _COUNT, run_id, version_table=version_table)
+    try:
+        found = await fetch(connection, _COUNT, run_id, version_table=version_table)
+    except LedgerLockedError as error:
+        log.warning("ledger_not_read", cause=str(error))
+        return
     there = found[0]["rows"] if found else 0
     if there < expected:
         log.warning(

@@ -5,11 +5,12 @@ PostgreSQL manual: 'pg_blocking_pids', 'Progress Reporting', 'Building Indexes C
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import asyncpg
 import msgspec
+
+from headstart.sql.tokens import tokens
 
 REBUILD = "reindex index concurrently {index}; or, if its revision is still pending, drop index concurrently {index}"
 """What to do about an INVALID index."""
@@ -43,12 +44,20 @@ from pg_catalog.pg_stat_progress_create_index where pid = $1
 """
 
 
-_PASSWORD = re.compile(r"(password\s+)'(?:[^']|'')*(?:'|\Z)", re.IGNORECASE)
+_LOOKED_AT = 20_000  # characters of a statement, which may have millions
 
 
 def summary(statement: str, length: int = 500) -> str:
-    """A statement, or its beginning, as a message shows it: on one line, cut, and without a role's password."""
-    return cut(_PASSWORD.sub(r"\1'***'", " ".join(statement.split())), length)
+    """A statement, or its beginning, as a message shows it: on one line, cut, without comments and string constants.
+
+    A constant may be a password, or a person's data.
+    """
+    text, shown, end = statement[:_LOOKED_AT], "", 0
+    for token in tokens(text):
+        shown += " " if token.start > end and shown else ""
+        shown += "'...'" if token.kind == "string" else token.text
+        end = token.start + len(token.text)
+    return cut(shown, length)
 
 
 def cut(text: str, length: int) -> str:
@@ -72,7 +81,7 @@ class Blocker(msgspec.Struct, frozen=True, kw_only=True):
             f", in a transaction for {self.transaction_seconds:.0f} s" if self.transaction_seconds is not None else ""
         )
         name = f" {self.application_name}" if self.application_name else ""
-        return f"pid {self.pid}{name} (user {self.user}, {self.state}{since}): {' '.join(self.query.split())}"
+        return f"pid {self.pid}{name} (user {self.user}, {self.state}{since}): {summary(self.query, 200)}"
 
 
 async def blockers(connection: asyncpg.Connection, pid: int) -> list[Blocker]:

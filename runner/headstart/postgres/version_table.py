@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 import asyncpg
 import msgspec
 
-from headstart.errors import ConfigurationError, RefusedError
+from headstart.errors import ConfigurationError, NotReadyError, RefusedError
 from headstart.postgres.server import quote, read_schemas
 
 if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection
+
+LOCKED = 9.0
+"""Seconds that a read may take: it is small, and takes longer only where another session has locked the table."""
 
 _TRUSTED = """
 with recursive trusted(oid) as (
@@ -157,25 +160,46 @@ async def recorded_revisions(connection: ScriptConnection, table: str, schema: s
     return () if found is None else await _read(connection, str(found))
 
 
-async def revisions_in(connection: ScriptConnection, oid: int) -> tuple[str, ...] | None:
+async def revisions_in(
+    connection: ScriptConnection, oid: int, table: str, schema: str | None
+) -> tuple[str, ...] | None:
     """What the version table with this oid holds, sorted; None if it is gone.
 
+    If it has another name by now, and there is a table of the old one, that is Alembic's.
+
+    Args:
+        connection: ours.
+        oid: of the table.
+        table: its name when it was found.
+        schema: its schema then.
+
     Raises:
-        RefusedError: the role may not read it (21).
+        RefusedError: the role may not read it, or reading the other is not safe (21).
         ConfigurationError: it is not Alembic's (10).
+        NotReadyError: another session holds it locked (20).
     """
-    name = await connection.fetchval(
-        "select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c"
+    found = await connection.fetchrow(
+        "select n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name from pg_catalog.pg_class c"
         " join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
         " where c.oid = $1::pg_catalog.oid and c.relkind in ('r', 'p')",
         oid,
     )
-    return None if name is None else await _read(connection, name)
+    if found is None:
+        return None
+    other = None
+    if (found["schema"], found["name"]) != (schema, table):
+        other = await find_version_table(connection, table, schema)
+    return await _read(connection, str(other or f"{quote(found['schema'])}.{quote(found['name'])}"))
 
 
 async def _read(connection: ScriptConnection, name: str) -> tuple[str, ...]:
     try:
-        rows = await connection.fetch(f"select version_num from {name} order by 1")  # noqa: S608  (quoted identifiers)
+        rows = await connection.fetch(f"select version_num from {name} order by 1", timeout=LOCKED)  # noqa: S608  (quoted)
+    except (TimeoutError, asyncpg.LockNotAvailableError) as error:
+        raise NotReadyError(
+            f"another session holds the version table {name} locked, or the server does not answer",
+            hint="see who, by pg_locks and pg_stat_activity, and run again when it has ended",
+        ) from error
     except asyncpg.InsufficientPrivilegeError as error:
         cause = f"the role may not read the version table {name}: {error}"
         raise RefusedError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headstart.postgres.activity import cut, summary
+from headstart.postgres.server import literal
 from headstart.worker.messages import Committing, RevisionApplied, StatementEnded, StatementStarted
 
 if TYPE_CHECKING:
@@ -31,7 +32,18 @@ select ids > 10000 or exists (
 from (select -$1::pg_catalog.int8 + coalesce($2::pg_catalog.int8, pg_catalog.pg_snapshot_xmax(
     pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8) as ids) between_them
 """
+_PREPARED = """
+select p.gid from pg_catalog.pg_prepared_xacts p where p.database = pg_catalog.current_database() and p.prepared >= (
+    select a.backend_start from pg_catalog.pg_stat_activity a where a.pid = pg_catalog.pg_backend_pid())
+order by p.prepared
+"""
 _PERHAPS = "perhaps, since other sessions have committed meanwhile: "
+
+
+async def prepared(connection: asyncpg.Connection[Any]) -> list[str]:
+    """The transactions that were prepared since this session began, and are neither committed nor rolled back."""
+    gids = [row[0] for row in await connection.fetch(_PREPARED)]
+    return [f"prepared transaction {literal(gid)}: rollback prepared {literal(gid)}" for gid in gids]
 
 
 @dataclass
@@ -62,7 +74,8 @@ class Committed:
             case Committing(statements=None):
                 self._transactions.pop(message.xid, None)
             case Committing(statements=executed):
-                self._transactions[message.xid] = [*(executed or ()), *([_ON_DRIVER] if message.unheard else ())]
+                shown = [cut(summary(each), SHOWN) for each in executed or ()]
+                self._transactions[message.xid] = [*shown, *([_ON_DRIVER] if message.unheard else ())]
             case StatementStarted() if message.alone is not None:
                 self._at_work = _Alone(message.statement, message.certain, message.alone)
                 self._alone.append(self._at_work)
@@ -86,7 +99,7 @@ class Committed:
         found: list[str] = []
         for xid, statements in self._transactions.items():
             if await connection.fetchval(_COMMITTED, xid):
-                found += (cut(summary(each), SHOWN) for each in statements)
+                found += statements
         for each in self._alone:
             [(committed, ids)] = await connection.fetch(_COMMITTED_BETWEEN, each.since, each.until)
             if committed:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from headstart.history import History
     from headstart.history.graph import Graph
+    from headstart.history.plan import Entry
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
     from headstart.worker import messages
@@ -184,12 +185,27 @@ async def _decided(run: Run, ready: Ready, recorded: tuple[str, ...], graph: Gra
         from headstart.history.squashed import refuse_midway
 
         refuse_midway(recorded, graph)
-        entries = await ledger.entries(ready.connection, name) if kept else {}
+        entries = await _entries(run, ready, name) if kept else {}
     allow_ahead = run.settings.ahead == "allow"
     plan = decide(recorded, graph, run.settings.target, ledger=entries, allow_ahead=allow_ahead)
     if kept:
-        await ledger.refuse_edited(ready.connection, name, recorded, graph)
+        try:
+            await ledger.refuse_edited(ready.connection, name, recorded, graph)
+        except ledger.LedgerLockedError as error:
+            _not_read(run, error)
     return plan
+
+
+async def _entries(run: Run, ready: Ready, name: str) -> dict[str, Entry]:
+    try:
+        return await ledger.entries(ready.connection, name)
+    except ledger.LedgerLockedError as error:
+        _not_read(run, error)
+        return {}
+
+
+def _not_read(run: Run, error: ledger.LedgerLockedError) -> None:
+    run.log.warning("ledger_not_read", cause=str(error), hint="whether a file was edited (73) is not looked at")
 
 
 def _step(graph: Graph, revision: str) -> Step:

@@ -14,7 +14,7 @@ from headstart.errors import HeadstartError, InterruptedMigrationError, Migratio
 from headstart.postgres.activity import REBUILD, invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close
-from headstart.steps.committed import Committed
+from headstart.steps.committed import Committed, prepared
 from headstart.steps.compare import UpToDate
 from headstart.steps.connect import environ_of
 from headstart.steps.explain import LostRaceError, explain, partly, refuse_useless, too_late
@@ -283,6 +283,7 @@ class _Migration:
             async with self._session_for_looking(2.0) as connection:
                 if self._run.failed is not None:
                     found += await self._committed.leftovers(connection)
+                    found += await prepared(connection)
                 new = await invalid_indexes(connection, self._access.schema) - self._invalid
                 found += [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(new)]
         except (HeadstartError, *_NO_ANSWER) as unknown:

@@ -316,7 +316,7 @@ async def _fill(connection: ScriptConnection, file: SchemaFile, files: list[Revi
     if writer is not None and files:
         with contextlib.suppress(asyncpg.PostgresError):  # `complete` says so
             async with connection.transaction():
-                await connection.execute(writer.record_all("stamped", files))
+                await connection.execute(";\n".join(writer.record_all("stamped", files)))
     found = await recorded_revisions(connection, table, schema)
     if set(found) != set(file.revisions):
         raise VerificationFailedError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headstart.errors import VerificationFailedError
+from headstart.errors import InterruptedMigrationError, NotReadyError, VerificationFailedError
 from headstart.history.graph import spell
 from headstart.postgres import version_table
 
@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 
 async def read(connection: Any, place: Place) -> tuple[str, ...]:  # noqa: ANN401  (a ScriptConnection)
     """What is recorded where env.py's session has found, or made, the version table."""
-    if place.oid is not None and (found := await version_table.revisions_in(connection, place.oid)) is not None:
-        return found
-    return await version_table.recorded_revisions(connection, place.table, place.schema)
+    found = None
+    try:
+        if place.oid is not None:
+            found = await version_table.revisions_in(connection, place.oid, place.table, place.schema)
+        if found is None:
+            found = await version_table.recorded_revisions(connection, place.table, place.schema)
+    except NotReadyError as error:  # after all is done, that is no reason to begin anew
+        raise InterruptedMigrationError(error.message, hint="see `headstart status` once it can be read") from error
+    return found
 
 
 async def verify(run: Run, ready: Ready, place: Place, expected: tuple[str, ...]) -> None:

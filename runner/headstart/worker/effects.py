@@ -5,18 +5,22 @@ It need not be exact where the server is asked afterwards: see `statements`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import NamedTuple
 
+from headstart.sql.script import ScriptError, split
+
 _COMMENTS = re.compile(r"\A\s*(?:--[^\n]*(?:\n\s*|$)|/\*(?:[^*]|\*(?!/))*\*/\s*)*")
-_COMMITS = re.compile(r"(commit|end)\b", re.IGNORECASE)
+_COMMITS = re.compile(r"(commit|end|prepare\s+transaction)\b", re.IGNORECASE)
 _MAY_COMMIT = re.compile(r"\b(commit|end|rollback|abort)\b", re.IGNORECASE)  # somewhere in a script
 _ROLLS_BACK = re.compile(r"(rollback|abort)\b", re.IGNORECASE)
 # No question may come before these: SET TRANSACTION has to be first, and LOCK before the transaction's first snapshot.
-_BEFORE_SNAPSHOT = re.compile(r"(set|show|reset|lock|savepoint)\b", re.IGNORECASE)
+_BEFORE_SNAPSHOT = re.compile(r"(set|show|reset|lock|savepoint|begin|start)\b", re.IGNORECASE)
+_CONTROLLING = re.compile(r"\b(begin|start|commit|end|rollback|abort|prepare)\b", re.IGNORECASE)
 _IN_STEPS = re.compile(r"(call|do)\b", re.IGNORECASE)  # a procedure may commit before it fails
 _CONTROLS = re.compile(
-    r"(show|set|reset|lock|savepoint|release|begin|start|commit|end|rollback|abort|vacuum|analyze|checkpoint|discard"
+    r"(show|set|reset|lock|savepoint|release|begin|start|commit(?!\s+prepared)|end|rollback|abort|vacuum|analyze|checkpoint|discard"
     r"|create\s+(?:local\s+|global\s+)?temp(?:orary)?\b(?!.*\bas\b))\b[^;]*;?\s*",
     re.IGNORECASE | re.DOTALL,
 )
@@ -25,9 +29,12 @@ _READS = re.compile(
 )
 _CHANGES_ROWS = re.compile(r"\b(into|insert|update|delete|merge)\b", re.IGNORECASE)
 _MAY_WRITE = re.compile(r"\(|\binto\b|\banalyze\b", re.IGNORECASE)
-_SAVEPOINT = re.compile(r"savepoint\s+([^\s;]+)", re.IGNORECASE)
-_RELEASES = re.compile(r"release\s+(?:savepoint\s+)?([^\s;]+)", re.IGNORECASE)
-_ROLLS_BACK_TO = re.compile(r"rollback\s+(?:\w+\s+)?to\s+(?:savepoint\s+)?([^\s;]+)", re.IGNORECASE)
+_NAME = r"""("(?:[^"]|"")*"|[^\s;"]+)"""
+_SAVEPOINT = re.compile(rf"savepoint\s+{_NAME}", re.IGNORECASE)
+_RELEASES = re.compile(rf"release\s+(?:savepoint\s+)?{_NAME}", re.IGNORECASE)
+_ROLLS_BACK_TO = re.compile(rf"rollback\s+(?:(?:work|transaction)\s+)?to\s+(?:savepoint\s+)?{_NAME}", re.IGNORECASE)
+
+_BEGINS, _UNDOES = frozenset({"BEGIN", "START"}), frozenset({"ROLLBACK", "ABORT"})
 
 LISTED = 20
 """Statements of one transaction that are kept: it may have thousands."""
@@ -40,7 +47,7 @@ def without_comments(statement: str) -> str:
 
 
 def commits(statement: str) -> bool:
-    """Whether it is COMMIT."""
+    """Whether it is COMMIT, or the first half of a two-phase one."""
     return _COMMITS.match(statement) is not None
 
 
@@ -58,7 +65,9 @@ def fails_whole(statement: str) -> bool:
     """Whether nothing of it stays when it fails."""
     text = statement.strip().rstrip(";")
     in_steps = _IN_STEPS.match(text)
-    return ";" not in text if in_steps is None else in_steps[1].lower() == "do" and "commit" not in text.lower()
+    if in_steps is None:
+        return ";" not in text
+    return in_steps[1].lower() == "do" and not {"commit", "call"} & {*re.findall(r"\w+", text.lower())}
 
 
 def may_write(statement: str) -> bool:
@@ -76,6 +85,49 @@ def writes(statement: str) -> bool:
 def defines(statement: str) -> bool:
     """Whether it leaves something wherever it succeeds: it changes more than rows, of which there may be none."""
     return writes(statement) and _CHANGES_ROWS.search(statement) is None
+
+
+def is_script(statement: str) -> bool:
+    """Whether it is several statements, or a routine's body."""
+    return ";" in statement.strip().rstrip(";")
+
+
+def controls(statement: str) -> bool:
+    """Whether it is several statements, of which one begins or ends a transaction."""
+    if not is_script(statement) or _CONTROLLING.search(statement) is None:
+        return False
+    with contextlib.suppress(ScriptError):
+        return any(each.kind == "transaction_control" for each in split(statement))
+    return True
+
+
+def leaves(script: str) -> bool:
+    """Whether several statements may have committed something, at their end."""
+    inside = True
+    try:
+        for each in split(script):
+            if each.kind == "transaction_control":
+                if each.keyword not in _BEGINS | _UNDOES:
+                    return True
+                inside = each.keyword in _BEGINS
+            elif not inside and may_write(each.text):
+                return True
+    except ScriptError:
+        return True
+    return False
+
+
+def _several(statement: str) -> list[str] | None:
+    """The statements of a script; None for one."""
+    with contextlib.suppress(ScriptError):
+        if is_script(statement) and len(found := split(statement)) > 1:
+            return [each.text for each in found]
+    return None
+
+
+def _bare(name: str) -> str:
+    """A name as the server knows it."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
 
 
 class _Savepoint(NamedTuple):
@@ -103,8 +155,11 @@ class Executed:
             statement: from its first word on.
             shown: what is kept of it.
         """
-        if (made := _SAVEPOINT.match(statement)) is not None:
-            self._savepoints.append(_Savepoint(made[1].lower(), len(self._noted)))
+        if (several := _several(statement)) is not None:
+            for each in several:
+                self.add(each, each[: len(shown)])
+        elif (made := _SAVEPOINT.match(statement)) is not None:
+            self._savepoints.append(_Savepoint(_bare(made[1]), len(self._noted)))
         elif (released := _RELEASES.match(statement)) is not None:
             del self._savepoints[self._last(released[1]) :]
         elif (taken := _ROLLS_BACK_TO.match(statement)) is not None:
@@ -113,11 +168,13 @@ class Executed:
                 del self._noted[self._savepoints[at].executed :]
             del self._savepoints[at + 1 :]
         elif may_write(statement):
-            certain = writes(statement)
-            alike = sum(each is certain for _, each in self._noted)
-            if alike <= LISTED:
-                self._noted.append((shown if alike < LISTED else "others after these", certain))
+            self._note(shown, certain=writes(statement))
+
+    def _note(self, shown: str, *, certain: bool) -> None:
+        alike = sum(each is certain for _, each in self._noted)
+        if alike <= LISTED:
+            self._noted.append((shown if alike < LISTED else "others after these", certain))
 
     def _last(self, name: str) -> int:
-        found = [at for at, each in enumerate(self._savepoints) if each.name == name.lower()]
+        found = [at for at, each in enumerate(self._savepoints) if each.name == _bare(name)]
         return found[-1] if found else len(self._savepoints)

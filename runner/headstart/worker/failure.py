@@ -225,7 +225,7 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
 
 def _position_in_summary(statement: str, position: int) -> int | None:
     """Where a character of a statement is in what is shown of it; None if it is not shown, or not where it was."""
-    before = " ".join(f"{statement[: position - 1]}|".split())
+    before = summary(f"{statement[: position - 1]}|", position + 1)
     return len(before) if summary(statement).startswith(before[:-1]) else None
 
 

@@ -276,32 +276,47 @@ def _of_ledger(step: messages.Step) -> Any:  # noqa: ANN401  (a Revision)
     return Revision(id=step.revision, down=step.down, path=step.path, sha256=step.sha256)
 
 
-def record(context: MigrationContext, rows: str, port: Port) -> bool:
+def record(context: MigrationContext, rows: tuple[str, ...], port: Port) -> bool:
     """Write to the ledger in the transaction that Alembic has open; give whether it could be done.
 
-    Role and session are the user's by then: they may keep the rows out.
+    Role and session are the user's by then: they may keep the rows out. If env.py has ended the transaction by itself,
+    the rows get one of their own.
     """
     assert context.connection is not None  # noqa: S101  (online)
+    dbapi: Any = context.connection.connection.dbapi_connection
     inside = sessions.in_transaction(context.connection)
     try:
-        execute(context, f"savepoint {SAVEPOINT};\n{rows}\nrelease savepoint {SAVEPOINT}" if inside else rows)
-    except Exception as error:  # noqa: BLE001  (any driver's)
         if inside:
-            execute(context, f"rollback to savepoint {SAVEPOINT}; release savepoint {SAVEPOINT}")
+            execute(dbapi, f"savepoint {SAVEPOINT}", *rows, f"release savepoint {SAVEPOINT}")
+        else:
+            execute(dbapi, *rows)
+            dbapi.commit()
+    except Exception as error:  # noqa: BLE001  (any driver's)
+        _take_back(dbapi, error, inside=inside)
         port.send(Logged(level="info", event="ledger_refused", fields={"cause": failure.first_line(error)}))
         return False
     return True
 
 
-def execute(context: MigrationContext, statement: str) -> None:
-    """Run statements of ours in the transaction that Alembic has open, beside SQLAlchemy."""
-    assert context.connection is not None  # noqa: S101  (online)
-    dbapi: Any = context.connection.connection.dbapi_connection
-    if hasattr(dbapi, "run_async"):  # an asynchronous driver's: past the cursor that SQLAlchemy puts before it
-        dbapi.run_async(lambda connection: connection.execute(statement))
+def _take_back(dbapi: Any, error: Exception, *, inside: bool) -> None:  # noqa: ANN401  (of any driver)
+    """Go on as if the rows had not been tried; where that fails, the transaction had failed before."""
+    try:
+        if inside:
+            execute(dbapi, f"rollback to savepoint {SAVEPOINT}", f"release savepoint {SAVEPOINT}")
+        else:
+            dbapi.rollback()
+    except Exception:  # noqa: BLE001  (any driver's)
+        raise error from None
+
+
+def execute(dbapi: Any, *statements: str) -> None:  # noqa: ANN401  (of any driver)
+    """Run statements of ours beside SQLAlchemy."""
+    if sessions.is_asyncpg(dbapi):  # past the cursor that SQLAlchemy puts before it, and in one round trip
+        dbapi.run_async(lambda connection: connection.execute(";\n".join(statements)))
         return
     with contextlib.closing(dbapi.cursor()) as cursor:
-        cursor.execute(statement)
+        for each in statements:
+            cursor.execute(each)
 
 
 def _moved(why: str) -> Reported:

@@ -293,6 +293,11 @@ def _backend(dbapi: Any) -> int:  # noqa: ANN401  (of any driver)
     return int(pid)
 
 
+def is_asyncpg(dbapi: object) -> bool:
+    """Whether a connection is asyncpg's, below SQLAlchemy's own for it."""
+    return hasattr(getattr(dbapi, "driver_connection", dbapi), "get_server_pid")
+
+
 def _promised_pid(raw: object) -> int | None:
     """The backend's pid that the driver was told when it connected, where it can say (asyncpg, psycopg, psycopg2)."""
     if hasattr(raw, "get_server_pid"):

@@ -40,7 +40,10 @@ BEGINNING = 2_000
 # What a revision's source holds, in lower case and with single spaces, where it works on the driver's own connection,
 # or has to have the first word in a transaction.
 _ON_DRIVER = (b".connection", b"raw_connection", b"dbapi", b"cursor")
-_ISOLATES = (b"transaction_isolation", b"isolation_level", b"set transaction", b"set local transaction")
+_ISOLATES = (
+    *(b"transaction_isolation", b"isolation_level", b"set transaction", b"set local transaction", b"set_session"),
+    *(b".autocommit =", b".autocommit=", b"set_autocommit", b".read(", b"read_text("),  # SQL from elsewhere, too
+)
 _IMPORTED = re.compile(rb"\b(?:from\s+([\w.]+)\s+import|import\s+([\w.]+(?:\s*,\s*[\w.]+)*))")
 _KNOWN = sys.stdlib_module_names | {"alembic", "sqlalchemy"}
 
@@ -175,9 +178,14 @@ class Statements:
                 asked(dbapi, "select 1")  # which begins another, by some drivers
                 alone = not sessions.in_transaction(connection)
         if alone:
-            return int(asked(dbapi, _NEXT_XID) or 1) if effects.may_write(statement) else None
+            return (_next_xid(connection) or 1) if effects.may_write(statement) else None
         self._open.setdefault(backend, effects.Executed()).add(statement, statement[:BEGINNING])
         self._xid = None
+        if effects.controls(statement):  # what it does after its COMMIT is in a transaction that nobody has seen begin
+            since = (_next_xid(connection) or 1) if effects.leaves(statement) else None
+            self._committing(connection, backend, _ASSIGNED_XID)
+            del self._open[backend]
+            return since
         if effects.commits(statement):
             self._committing(connection, backend, _ASSIGNED_XID)
         elif not first and (self.unheard or effects.may_commit(statement)):
@@ -186,8 +194,10 @@ class Statements:
 
     def _committing(self, connection: sqlalchemy.Connection, backend: int, query: str) -> None:
         """Tell the id of the transaction that is open: it may be committed now."""
+        if not sessions.in_transaction(connection):
+            return
         self._xid = asked(connection.connection.dbapi_connection, query)
-        if self._xid is not None and sessions.in_transaction(connection):
+        if self._xid is not None:
             executed = self._open.get(backend, effects.Executed()).statements
             self._port.send(Committing(xid=self._xid, statements=executed, unheard=self.unheard))
 
@@ -196,12 +206,6 @@ class Statements:
         self._ended(connection)
         if self.revision is None or self.versioned:
             return
-        inside = sessions.in_transaction(connection)
-        backend = sessions.backend_of(connection)
-        if inside and self._xid is not None and backend in self._open:
-            if asked(connection.connection.dbapi_connection, _ASSIGNED_XID) != self._xid:  # `commit; begin` in one
-                del self._open[backend]
-            self._xid = None
         if self._whole:
             self._port.send(
                 Executed(
@@ -209,7 +213,7 @@ class Statements:
                     text=statement,
                     path=self.path,
                     line=self._calling_line(),
-                    in_transaction=inside,
+                    in_transaction=sessions.in_transaction(connection),
                     up=self.up,
                 )
             )
@@ -230,7 +234,7 @@ class Statements:
         dbapi: Any = connection.connection.dbapi_connection
         until, alone, self._alone = None, self._alone, False
         if alone and not rolled_back and not sessions.in_transaction(connection):
-            until = int(asked(dbapi, _NEXT_XID) or 0) or None
+            until = _next_xid(connection)
         self._port.send(StatementEnded(until=until, rolled_back=rolled_back))
         before, self._lock_timeout = self._lock_timeout, None
         if before is not None and not sessions.in_transaction(connection):  # a rollback would put it back, too
@@ -302,6 +306,17 @@ def _files_of(module: str) -> list[Path]:
         folders = [] if spec is None else spec.submodule_search_locations or []
         return [Path(f"{Path(each, *below)}{end}") for each in folders for end in (".py", "/__init__.py")]
     return []
+
+
+def _next_xid(connection: sqlalchemy.Connection) -> int | None:
+    """The id that the server gives next; None if it does not say. A session in no transaction is in none after it."""
+    dbapi: Any = connection.connection.dbapi_connection
+    idle = not sessions.in_transaction(connection)
+    found = int(asked(dbapi, _NEXT_XID) or 0) or None
+    if idle and sessions.in_transaction(connection):
+        with contextlib.suppress(Exception):  # what env.py executes next says so
+            dbapi.rollback()
+    return found
 
 
 def asked(dbapi: Any, query: str) -> str | None:  # noqa: ANN401  (of any driver)

@@ -116,7 +116,11 @@ class Schemas:
         if not self.ledger or not changed:
             return
         connection = await self._session.connection()
-        rows = await ledger.fetch(connection, _ROWS, [outcome.run_id for outcome in changed.values()])
+        try:
+            rows = await ledger.fetch(connection, _ROWS, [outcome.run_id for outcome in changed.values()])
+        except ledger.LedgerLockedError as error:
+            log.warning("ledger_not_read", cause=str(error))
+            return
         there: dict[str, int] = {row["run_id"]: row["rows"] for row in rows}
         for name, outcome in changed.items():
             found, expected = there.get(outcome.run_id, 0), len(outcome.applied)
