@@ -193,3 +193,15 @@ def test_an_app_configures_its_logging(
     assert run.stdout == ""
     assert len(run.log) == len(run.stderr.splitlines())
     assert "<app> from a revision" in (tmp_path / "app.log").read_text(encoding="utf-8")
+
+
+def test_all_that_an_env_py_said(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """An env.py that fails with a list of what is missing is reported whole, with the calls that lead to it."""
+    project.revision("a1", "create table a (id int)")
+    helper = project.env.parent / "own_settings.py"
+    helper.write_text("def read():\n    raise ValueError('2 mistakes\\nhost: missing\\nport: no number')\n", "utf-8")
+    project.in_env(f"import sys\nsys.path.append({str(helper.parent)!r})\nimport own_settings\nown_settings.read()")
+    last = ended(headstart("up", url=any_database, env=OFF), 10)
+    assert last["detail"] == "host: missing\nport: no number"
+    assert last["calls"][0].startswith(f"{project.env}:")
+    assert last["calls"][-1] == f"{helper}:2 in read"

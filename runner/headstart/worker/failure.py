@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sysconfig
+import os
 import traceback
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ CANCELED = "57014"
 _LONGEST = 2_000
 _MOST_CALLS = 10
 _LIBRARIES = frozenset({"alembic", "asyncpg", "greenlet", "headstart", "psycopg", "psycopg2", "pg8000", "sqlalchemy"})
-_PYTHON_S = (sysconfig.get_path("stdlib"), str(PurePath(__file__).parents[1]))
+_PYTHON_S = (str(PurePath(os.__file__).parent), str(PurePath(__file__).parents[1]))
 
 
 class Reported(Exception):  # noqa: N818  (carries a message to the supervisor)
