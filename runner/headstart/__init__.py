@@ -67,6 +67,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:  # noqa: ANN401  (whatever the name stands for)
     """`import headstart` costs nothing: its names come when they are used (PEP 562)."""
     if name not in _FROM:

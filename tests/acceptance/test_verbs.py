@@ -99,7 +99,8 @@ def test_status_json(project: Project, headstart: Callable[..., Run], at_a: str)
     assert [holder["application_name"] for holder in found["lock_holders"]] == ["the other runner"]
     assert [each["path"] for each in found["backups"]] == [backup]
     assert found["server"]["version"]
-    assert found["invalid_indexes"] == []
+    assert (found["invalid_indexes"], found["beyond"]) == ([], False)
+    assert "aaaa1111 (beyond base)" in headstart("status", "--target", "base", url=at_a).stdout
 
 
 @pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["current"]], ids=" ".join)

@@ -48,6 +48,7 @@ async def status(run: Run) -> tuple[dict[str, Any], HeadstartError | None]:
         found["target"] = run.settings.target
         found["pending"] = None if plan is None else list(plan.revisions) if isinstance(plan, Pending) else []
         found["at_target"] = isinstance(plan, UpToDate)
+        found["beyond"] = isinstance(plan, UpToDate) and plan.beyond
         found["problem"] = None if refused is None else refused.message
         found["lock_holders"] = [
             {"pid": each.pid, "application_name": each.application_name, "client_addr": each.client_addr}

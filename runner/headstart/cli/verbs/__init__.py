@@ -77,11 +77,12 @@ async def _status(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse nam
 def _print_status(found: dict[str, Any]) -> None:
     revision = found["revision"]
     pending = "?" if found["pending"] is None else len(found["pending"])
+    at = "beyond" if found["beyond"] else "at"
     lines = [
         f"server    PostgreSQL {found['server']['version']} at {found['server']['address']}",
         f"database  {found['database']}",
         f"revision  {', '.join(revision) if isinstance(revision, list) else revision}"
-        + (f" (at {found['target']})" if found["at_target"] else f", {pending} pending"),
+        + (f" ({at} {found['target']})" if found["at_target"] else f", {pending} pending"),
         *([f"problem   {found['problem']}"] if found["problem"] else []),
         *(f"pending   {each}" for each in found["pending"] or ()),
         *(f"lock      held by {each['application_name']} (pid {each['pid']})" for each in found["lock_holders"]),
