@@ -30,8 +30,8 @@ CONFIGURATION = """\
 
 {generated}
 
-Headstart is told everything by environment variables; most have a flag as well. A flag goes over the variable, the
-variable over the default. Every problem is reported at once, with the name to set, and nothing has been touched by
+Every setting is an environment variable; most have a flag as well. A flag goes before the variable, the variable before
+the default. Every problem is reported at once, with the name to set, and nothing has been touched by
 then (exit code {configuration}). A `HEADSTART_` name that is not in this table is such a problem too: the nearest known
 one is suggested.
 

@@ -52,7 +52,7 @@ class _Job(NamedTuple):
     """What every step needs."""
 
     run: Run
-    desk: Ready
+    maintenance: Ready
     live: str
     backup: Backup
     client: Client
@@ -77,17 +77,17 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
     settings, live = run.settings, run.settings.dsn.database
     with _as_restore():
         found = choose.candidates(settings.backup_dir, live, wanted, cwd=Path(run.cwd))
-    async with _desk(run, live) as desk:
-        job = await _prepared(run, desk, live, choose.newest(found, await _identifier(desk)))
-        there = await beside.require_privileges(desk.connection, live)
+    async with _maintenance(run, live) as maintenance:
+        job = await _prepared(run, maintenance, live, choose.newest(found, await _identifier(maintenance)))
+        there = await beside.require_privileges(maintenance.connection, live)
         with run.timed("check"), _as_restore():
             await pg_restore.check(job.backup, jobs=settings.backup_jobs, log=run.log)
         async with _alone(job), _guarded(job, there=there and swap) as holder:
             if holder is not None:
-                await exchange.refuse_prepared(desk.connection, live)
+                await exchange.refuse_prepared(maintenance.connection, live)
                 if not end_sessions:
-                    await exchange.refuse_others(desk.connection, live, [holder.connection.get_server_pid()])
-            names = await beside.free_names(desk.connection, live, _now())
+                    await exchange.refuse_others(maintenance.connection, live, [holder.connection.get_server_pid()])
+            names = await beside.free_names(maintenance.connection, live, _now())
             table, missing = await _restored(job, names, holder, there=there)
             run.restored = names.restored
             if swap:
@@ -110,18 +110,20 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
 
 
 @contextlib.asynccontextmanager
-async def _desk(run: Run, live: str) -> AsyncIterator[Ready]:
+async def _maintenance(run: Run, live: str) -> AsyncIterator[Ready]:
     """A session in another database of the server, fit to create and rename databases."""
     with run.timed("wait"):
-        desk = await _reach(run, live)
+        maintenance = await _reach(run, live)
     try:
-        await refuse_transaction_pooler(desk.connection, desk.server, desk.dsn, application_name=run.application_name)
-        await prepare_session(desk.connection, lock_timeout=10, statement_timeout=0, log=run.log)
+        await refuse_transaction_pooler(
+            maintenance.connection, maintenance.server, maintenance.dsn, application_name=run.application_name
+        )
+        await prepare_session(maintenance.connection, lock_timeout=10, statement_timeout=0, log=run.log)
         # If we are ended while a database is being dropped, the server is to go on with that by itself.
-        await desk.connection.execute("set client_connection_check_interval = 0")
-        yield desk
+        await maintenance.connection.execute("set client_connection_check_interval = 0")
+        yield maintenance
     finally:
-        await close(desk.connection)
+        await close(maintenance.connection)
 
 
 async def _reach(run: Run, live: str) -> Ready:
@@ -145,34 +147,40 @@ async def _reach(run: Run, live: str) -> Ready:
     )
 
 
-async def _identifier(desk: Ready) -> str:
+async def _identifier(maintenance: Ready) -> str:
     import asyncpg
 
     try:
-        return str(await desk.connection.fetchval("select system_identifier from pg_catalog.pg_control_system()"))
+        return str(
+            await maintenance.connection.fetchval("select system_identifier from pg_catalog.pg_control_system()")
+        )
     except asyncpg.InsufficientPrivilegeError:
         return ""
 
 
-async def _prepared(run: Run, desk: Ready, live: str, one: Backup) -> _Job:
+async def _prepared(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job:
     """Name the backup, and see that there is a pg_restore for it and room on the server."""
     manifest = one.manifest
     run.backup = str(one.path)
-    client = await find_restorer(desk.server.version_num, manifest.client_version, path=run.environ.get("PATH", ""))
+    client = await find_restorer(
+        maintenance.server.version_num, manifest.client_version, path=run.environ.get("PATH", "")
+    )
     if manifest.database != live:
         run.log.warning("backup_of_another_database", path=str(one.path), database=manifest.database, into=live)
-    if pg_restore.written_by_newer(one, desk.server.version_num):
+    if pg_restore.written_by_newer(one, maintenance.server.version_num):
         run.log.warning(
-            "backup_of_newer_server", server_version=desk.server.version, backup_server_version=manifest.server_version
+            "backup_of_newer_server",
+            server_version=maintenance.server.version,
+            backup_server_version=manifest.server_version,
         )
-    await room.require(desk.connection, manifest.database_bytes, log=run.log)
-    return _Job(run, desk, live, one, client)
+    await room.require(maintenance.connection, manifest.database_bytes, log=run.log)
+    return _Job(run, maintenance, live, one, client)
 
 
 @contextlib.asynccontextmanager
 async def _alone(job: _Job) -> AsyncIterator[None]:
     """Be the only one that restores beside this database, and remove what killed ones have left."""
-    conn, key = job.desk.connection, beside.key(job.live)
+    conn, key = job.maintenance.connection, beside.key(job.live)
     if not await conn.fetchval(ALONE, key):
         raise LockNotObtainedError(
             f"another restore of {job.live} is at work", hint="wait until it has ended, then restore again"
@@ -190,7 +198,7 @@ async def _guarded(job: _Job, *, there: bool) -> AsyncIterator[Ready | None]:
     run = job.run
     with run.timed("wait"):
         live = await wait_until_ready(
-            job.desk.dsn.with_database(job.live),
+            job.maintenance.dsn.with_database(job.live),
             timeout=run.settings.wait_timeout,
             application_name=run.application_name,
             log=run.log,
@@ -206,7 +214,7 @@ async def _restored(
     job: _Job, names: Names, holder: Ready | None, *, there: bool
 ) -> tuple[VersionTable | None, list[str]]:
     """Make the new database, whole and compared; nothing of it stays if that fails."""
-    run, conn, client = job.run, job.desk.connection, job.client
+    run, conn, client = job.run, job.maintenance.connection, job.client
     env = dumps.bare(run.environ)
     with run.timed("restore"):
         async with contextlib.AsyncExitStack() as stack:
@@ -245,20 +253,22 @@ async def _restored(
 
 async def _filled(job: _Job, database: str, beat: Beat | None) -> VersionTable | None:
     """Run pg_restore and ANALYZE, and compare what is there with the manifest."""
-    run, desk, backup = job.run, job.desk, job.backup
-    dsn, stage = desk.dsn.with_database(database), "restore"
+    run, maintenance, backup = job.run, job.maintenance, job.backup
+    dsn, stage = maintenance.dsn.with_database(database), "restore"
 
     async def look() -> dict[str, object]:
         if beat is not None:
             await beat()
-        size = await desk.connection.fetchval("select pg_catalog.pg_database_size($1::pg_catalog.name)", database)
+        size = await maintenance.connection.fetchval(
+            "select pg_catalog.pg_database_size($1::pg_catalog.name)", database
+        )
         return {"stage": stage, "restored_bytes": size, "expected_bytes": backup.manifest.database_bytes}
 
     async with pg_restore.speaking(look, log=run.log):
         await pg_restore.run(
             job.client,
             backup,
-            server_version_num=desk.server.version_num,
+            server_version_num=maintenance.server.version_num,
             jobs=pg_restore.jobs_for(backup, run.settings.backup_jobs),
             env=pg_restore.environment(dsn.libpq_env(), run.environ, run_id=run.run_id),
             log=run.log,
@@ -275,7 +285,7 @@ async def _filled(job: _Job, database: str, beat: Beat | None) -> VersionTable |
 
 
 async def _discard(job: _Job, database: str) -> None:
-    conn = job.desk.connection
+    conn = job.maintenance.connection
     if not conn.is_closed():
         await beside.discard(conn, database, log=job.run.log)
 
@@ -284,7 +294,7 @@ async def _exchange(
     job: _Job, names: Names, holder: Ready | None, table: VersionTable | None, *, end_sessions: bool
 ) -> None:
     """Let the restored database take the live one's name."""
-    run, conn = job.run, job.desk.connection
+    run, conn = job.run, job.maintenance.connection
     with run.timed("exchange"):
         try:
             if holder is None:
@@ -292,7 +302,7 @@ async def _exchange(
             else:
                 if table is not None:
                     run.found(await beside.recorded(holder.connection, table))
-                watcher = await connect(job.desk.dsn, timeout=10, application_name=run.application_name)
+                watcher = await connect(job.maintenance.dsn, timeout=10, application_name=run.application_name)
                 try:
                     await exchange.exchange(
                         conn,
@@ -308,7 +318,7 @@ async def _exchange(
                     await close(watcher)
         except (RestoreFailedError, RefusedError) as error:
             renames = (job.live, names.before), (names.restored, job.live)
-            error.context["exchange_command"] = exchange.command(job.desk.dsn, *renames)
+            error.context["exchange_command"] = exchange.command(job.maintenance.dsn, *renames)
             raise
     run.restored = job.live
     run.found(table.revisions if table else ())
@@ -328,8 +338,10 @@ def _made(
         database=database,
         kept=old,
         revision=spell(table.revisions if table else ()),
-        go_back=None if old is None else exchange.command(job.desk.dsn, (job.live, names.restored), (old, job.live)),
-        remove=None if removable is None else exchange.drop_command(job.desk.dsn, removable),
+        go_back=None
+        if old is None
+        else exchange.command(job.maintenance.dsn, (job.live, names.restored), (old, job.live)),
+        remove=None if removable is None else exchange.drop_command(job.maintenance.dsn, removable),
         not_restored=tuple(missing),
     )
 
