@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from headstart.errors import (
     HeadstartError,
     VerificationFailedError,
 )
-from headstart.ledger.writer import SAVEPOINT, Writer, source_of
+from headstart.ledger.writer import Writer, source_of
 from headstart.worker import failure, project, sessions
 from headstart.worker.environment import Environment
 from headstart.worker.failure import Reported
@@ -24,13 +23,12 @@ from headstart.worker.messages import (
     MOVED,
     Failed,
     Idle,
-    Logged,
     More,
-    Place,
     Planned,
     RevisionApplied,
     RevisionStarted,
 )
+from headstart.worker.recording import record, writer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +130,7 @@ class _Work:
         gc.freeze()  # the history stays: the collector need not look at it again and again
         planned = self._environment.planned(heads, context, [])
         self._port.send(planned)
-        self._writer = _writer(task.ledger, planned.place)
+        self._writer = writer_of(task.ledger, planned.place)
         if task.before is not None and set(heads) != set(task.before):
             raise _moved(f"the database is at {', '.join(sorted(heads)) or 'base'} by now")
         if task.place is not None and not planned.place.is_like(task.place):
@@ -224,7 +222,7 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
         found = set(heads)
         planned = environment.planned(heads, context, [])
         port.send(planned)
-        writer = _writer(task.ledger, planned.place)
+        writer = writer_of(task.ledger, planned.place)
         try:
             steps = environment.directory._stamp_revs(task.revisions, heads)  # noqa: SLF001  (what alembic.command calls)
         except Exception as error:
@@ -262,61 +260,10 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _writer(given: messages.Ledger | None, place: Place) -> Writer | None:
-    if given is None:
-        return None
-    writer = Writer(given.history, run_id=given.run_id, image=given.image, backup=given.backup, version_table=place.oid)
-    writer.there = given.there
-    return writer
-
-
 def _of_ledger(step: messages.Step) -> Any:  # noqa: ANN401  (a Revision)
     from headstart.history.graph import Revision
 
     return Revision(id=step.revision, down=step.down, path=step.path, sha256=step.sha256)
-
-
-def record(context: MigrationContext, rows: tuple[str, ...], port: Port) -> bool:
-    """Write to the ledger in the transaction that Alembic has open; give whether it could be done.
-
-    Role and session are the user's by then: they may keep the rows out. If env.py has ended the transaction by itself,
-    the rows get one of their own.
-    """
-    assert context.connection is not None  # noqa: S101  (online)
-    dbapi: Any = context.connection.connection.dbapi_connection
-    inside = sessions.in_transaction(context.connection)
-    try:
-        if inside:
-            execute(dbapi, f"savepoint {SAVEPOINT}", *rows, f"release savepoint {SAVEPOINT}")
-        else:
-            execute(dbapi, *rows)
-            dbapi.commit()
-    except Exception as error:  # noqa: BLE001  (any driver's)
-        _take_back(dbapi, error, inside=inside)
-        port.send(Logged(level="info", event="ledger_refused", fields={"cause": failure.first_line(error)}))
-        return False
-    return True
-
-
-def _take_back(dbapi: Any, error: Exception, *, inside: bool) -> None:  # noqa: ANN401  (of any driver)
-    """Go on as if the rows had not been tried; where that fails, the transaction had failed before."""
-    try:
-        if inside:
-            execute(dbapi, f"rollback to savepoint {SAVEPOINT}", f"release savepoint {SAVEPOINT}")
-        else:
-            dbapi.rollback()
-    except Exception:  # noqa: BLE001  (any driver's)
-        raise error from None
-
-
-def execute(dbapi: Any, *statements: str) -> None:  # noqa: ANN401  (of any driver)
-    """Run statements of ours beside SQLAlchemy."""
-    if sessions.is_asyncpg(dbapi):  # past the cursor that SQLAlchemy puts before it, and in one round trip
-        dbapi.run_async(lambda connection: connection.execute(";\n".join(statements)))
-        return
-    with contextlib.closing(dbapi.cursor()) as cursor:
-        for each in statements:
-            cursor.execute(each)
 
 
 def _moved(why: str) -> Reported:

@@ -16,9 +16,9 @@ from alembic.util import CommandError
 from sqlalchemy import URL
 
 from headstart.errors import BrokenHistoryError, ConfigurationError
+from headstart.worker.dialect import DRIVER, prefer
 from headstart.worker.failure import of_loading
 from headstart.worker.messages import Step
-from headstart.worker.sessions import DRIVER, prefer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

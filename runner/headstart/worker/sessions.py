@@ -9,16 +9,12 @@ In these sessions env.py's search path rules, so each name in a statement of our
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
 import threading
-import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
-from sqlalchemy.dialects import postgresql, registry
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 
@@ -27,19 +23,15 @@ from headstart.postgres.connection import ScriptConnection
 from headstart.postgres.diagnosis import POOLER_HINT
 from headstart.postgres.lock import TENANTS
 from headstart.postgres.server import literal, milliseconds
+from headstart.worker.dialect import CONFIGURED, lead
 from headstart.worker.messages import Connected
 
 if TYPE_CHECKING:
     import sqlalchemy
 
-    from headstart.settings.dsn import Dsn
     from headstart.worker.messages import Access
     from headstart.worker.port import Port
 
-DRIVER = "headstart"
-"""The name by which `sqlalchemy.url` asks for whatever driver fits the engine: `postgresql+headstart://`."""
-
-_LIBPQ = frozenset({"psycopg", "psycopg_async", "psycopg2", "psycopg2cffi"})
 _POSTGRES = ("asyncpg", "pg8000", "psycopg", "psycopg2", "psycopg2cffi", "sqlalchemy.dialects.postgresql")
 
 # The token is a random number, and the supervisor holds it alone: who cannot have it is in the same database. To look
@@ -63,40 +55,6 @@ where pg_catalog.current_setting(wanted.name, true) is not null and wanted.name 
 _AGAIN = "headstart_again"
 
 
-class Driver:
-    """The dialect of `postgresql+headstart://`: the driver that the user has named, where it fits the engine.
-
-    Otherwise asyncpg for an async engine, SQLAlchemy's own default or the other one of libpq's for another.
-    SQLAlchemy manual, 'Registering New Dialects'.
-    """
-
-    @classmethod
-    def get_dialect_cls(cls, url: sqlalchemy.URL) -> Any:  # noqa: ANN401  (a dialect's class)
-        """For a synchronous engine. Offline SQL needs no driver that is installed."""
-        default = postgresql.dialect.driver
-        names = [default, *(each for each in ("psycopg2", "psycopg") if each != default)]
-        installed = next((name for name in names if importlib.util.find_spec(name) is not None), default)
-        named = next((each for each in _NAMED if each not in {"asyncpg", "psycopg_async"}), installed)
-        return url.set(drivername=f"postgresql+{named}").get_dialect()
-
-    @classmethod
-    def get_async_dialect_cls(cls, url: sqlalchemy.URL) -> Any:  # noqa: ANN401  (likewise)
-        """For an asynchronous one."""
-        named = "psycopg_async" if {"psycopg", "psycopg_async"} & {*_NAMED} else "asyncpg"
-        return url.set(drivername=f"postgresql+{named}").get_dialect()
-
-    @classmethod
-    def load_provisioning(cls) -> None:
-        """SQLAlchemy's test suite alone needs more."""
-
-    @classmethod
-    def engine_created(cls, engine: Engine) -> None:
-        """Remember that this engine takes its address from the configuration."""
-        _CONFIGURED.add(engine.dialect)
-
-
-_NAMED: list[str] = []  # by the configuration, or by DATABASE_URL
-_CONFIGURED: weakref.WeakSet[Any] = weakref.WeakSet()  # dialects
 _OPEN: dict[int, object] = {}  # the pools' records of open connections
 _TASK: list[_Sessions] = []
 
@@ -110,12 +68,6 @@ def begin(access: Access | None, port: Port, *, work: bool) -> None:
         work: whether they are to be fit for revisions.
     """
     _TASK[:] = [] if access is None else [_Sessions(access, port, work=work)]
-
-
-def prefer(*urls: str) -> None:
-    """Let `postgresql+headstart://` be the driver that the first of these URLs names which names one."""
-    found = (re.match(r"postgres(?:ql)?\+(\w+):", each) for each in urls)
-    _NAMED[:] = [each[1] for each in found if each is not None and each[1] != DRIVER][:1]
 
 
 def nothing_open() -> bool:
@@ -230,8 +182,8 @@ class _Sessions:
         """SQLAlchemy is about to connect: give the address where it is ours to give."""
         if dialect.name != "postgresql":
             return
-        if dialect in _CONFIGURED or self.access.everywhere:
-            _lead(dialect, args, params, self.access.dsn)
+        if dialect in CONFIGURED or self.access.everywhere:
+            lead(dialect, args, params, self.access.dsn)
         creator = params.get("async_creator_fn")  # env.py's own may take no arguments; that of engine_from does
         if dialect.driver == "asyncpg" and (creator is None or type(creator).__module__ == "headstart.engine"):
             params.setdefault("connection_class", ScriptConnection)
@@ -306,43 +258,6 @@ def _promised_pid(raw: object) -> int | None:
     return pid if isinstance(pid, int) else None
 
 
-def _lead(dialect: Any, args: Any, params: dict[str, Any], dsn: Dsn) -> None:  # noqa: ANN401  (SQLAlchemy's own)
-    """Replace the address by ours; what else env.py gives to the driver stays."""
-    if dialect.driver == "asyncpg":
-        for name in ("host", "port", "user", "password", "database", "dsn", "service", "passfile", "async_creator_fn"):
-            params.pop(name, None)
-        given = params.pop("server_settings", {})
-        ours = dict(dsn.asyncpg())
-        settings = {**ours.pop("server_settings", {}), **given}  # type: ignore[dict-item]
-        params.update({**ours, **{name: value for name, value in params.items() if name not in ours}})
-        params["server_settings"] = settings
-        params["prepared_statement_cache_size"] = 0  # one that is kept over an ALTER TABLE has the wrong columns
-        return
-    args.clear()
-    named = "dbname" if dialect.driver in _LIBPQ else "database"
-    for name in ("host", "port", "user", "password", "dbname", "database", "dsn", "service", "passfile"):
-        params.pop(name, None)
-    if dialect.driver not in _LIBPQ:
-        host, port = dsn.hosts[0]
-        params.update({"host": host, "port": port, "user": dsn.user, named: dsn.database})
-        params.update({} if dsn.password is None else {"password": dsn.password.reveal()})
-        return
-    ours = {
-        **dsn.params,
-        "host": ",".join(host for host, _ in dsn.hosts),
-        "port": ",".join(str(port) for _, port in dsn.hosts),
-        "user": dsn.user,
-        named: dsn.database,
-        "tcp_user_timeout": "30000",  # milliseconds: a peer that is silent is given up
-        "keepalives_idle": "10",
-        "keepalives_interval": "5",
-        "keepalives_count": "3",
-    }
-    secrets = {"password": dsn.password, "sslpassword": dsn.sslpassword}
-    ours |= {name: secret.reveal() for name, secret in secrets.items() if secret is not None}
-    params.update({**ours, **params})
-
-
 def _do_connect(dialect: Any, record: Any, args: Any, params: dict[str, Any]) -> None:  # noqa: ANN401
     for each in _TASK:
         each.connect(dialect, args, params)
@@ -361,7 +276,6 @@ def _closed(_dbapi: object, record: object) -> None:
     _OPEN.pop(id(record), None)
 
 
-registry.register(f"postgresql.{DRIVER}", __name__, "Driver")
 event.listen(Engine, "do_connect", _do_connect)
 event.listen(Pool, "connect", _connected)
 event.listen(Pool, "close", _closed)
