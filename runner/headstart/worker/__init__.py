@@ -2,9 +2,9 @@
 
 `supervise` is the supervisor's side: it starts the worker, has it fork for each task, and reads what the fork reports.
 `messages` is all that the two sides share. Everything else here is the worker's own, and is imported there alone:
-`child` forks, `tasks` does what a fork was asked for and reports through its `port`, `dialect` leads env.py's engines to
-the database, `sessions` proves the connections that they open, `statements` reports what they execute, `migration` hands
-the revisions to Alembic, `recording` writes the ledger.
+`child` forks, `tasks` does what a fork was asked for and reports through its `port`, `dialect` leads env.py's engines
+to our database, `sessions` proves their connections, `statements` reports what they execute, `migration` hands the
+revisions to Alembic, `recording` writes the ledger.
 
 Begin with `messages`.
 """
