@@ -30,6 +30,7 @@ import asyncpg
 from headstart.errors import HeadstartError
 from headstart.postgres.embedded import Embedded, installations
 from headstart.settings.dsn import Dsn
+from headstart.settings.resolve import parse_dsn
 from market_data import HALF_WAY, count_rows, load
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def _server() -> Iterator[Dsn]:
     """Give the server of DATABASE_URL, or else a throw-away one of the newest version that this machine has."""
 
     def parse(url: str) -> Dsn:
-        return Dsn.parse(
+        return parse_dsn(
             url, os.environ, read_file=lambda path: Path(path).read_text("utf-8"), default_user=getpass.getuser()
         )
 

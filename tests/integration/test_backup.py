@@ -24,7 +24,7 @@ from headstart.backup import dump as dumps
 from headstart.backup import folder as folders
 from headstart.backup.clients import Client, best_compression, find_client
 from headstart.errors import BackupFailedError, UnsuitableServerError
-from headstart.settings.dsn import Dsn
+from headstart.settings.resolve import parse_dsn
 from support.postgres import database_of, psql, script
 from support.waiting import soon
 
@@ -66,7 +66,7 @@ class Taker:
         heartbeat: float = 5.0,
         directory: Path | None = None,
     ) -> backup.Backup:
-        dsn = Dsn.parse(self.url, {}, read_file=_no_file, default_user="nobody")
+        dsn = parse_dsn(self.url, {}, read_file=_no_file, default_user="nobody")
         conn = await asyncpg.connect(self.url)
         try:
             version = int(await conn.fetchval("show server_version_num"))
@@ -179,7 +179,7 @@ async def test_a_backup_restores_to_the_same_rows(take: Taker, server: Postgres)
     other = server.create_database()
     try:
         client = await take.client()
-        env = {**Dsn.parse(other, {}, read_file=_no_file, default_user="x").libpq_env(), "PATH": take.path}
+        env = {**parse_dsn(other, {}, read_file=_no_file, default_user="x").libpq_env(), "PATH": take.path}
         command = [str(client.pg_restore), "--exit-on-error", "-j2", "-d", database_of(other), str(taken.path / "dump")]
         await asyncio.to_thread(lambda: subprocess.run(command, env=env, check=True))
         sql = "select count(*), md5(string_agg(id || t, ',' order by id)) from a"
@@ -324,7 +324,7 @@ async def test_a_client_that_is_too_old_is_refused(take: Taker, server: Postgres
     old = await find_client(140000, path=take.path)
     if old.major >= server.major:
         pytest.skip("no older client than this server on this machine")
-    env = dumps.environment(Dsn.parse(take.url, {}, read_file=_no_file, default_user="x").libpq_env(), {}, run_id="r")
+    env = dumps.environment(parse_dsn(take.url, {}, read_file=_no_file, default_user="x").libpq_env(), {}, run_id="r")
     with pytest.raises(
         UnsuitableServerError, match=rf"server version: {server.major}\.\d+.*; pg_dump version: {old.major}"
     ):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from headstart.settings.dsn import Dsn, DsnError
+from headstart.settings.resolve import parse_dsn
 
 NASTY = "p@ss:/w%"
 AWKWARD = "@:/?#%&=+,;'\"\\[]{}()<>|*~!$^` \tä€🐘aZ09"
@@ -32,7 +33,7 @@ def parse(url: str | None, environ: Mapping[str, str] | None = None, files: Mapp
     def read_file(path: str) -> str:
         return files[path] if files is not None and path in files else no_files(path)
 
-    return Dsn.parse(url, environ or {}, read_file=read_file, default_user="me")
+    return parse_dsn(url, environ or {}, read_file=read_file, default_user="me")
 
 
 def problems(url: str | None, environ: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None) -> str:

@@ -20,6 +20,7 @@ from headstart.postgres.embedded import Embedded, EmbeddedServerError, Installat
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close, first_line, quote
 from headstart.settings.dsn import Dsn
+from headstart.settings.resolve import parse_dsn
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -121,7 +122,7 @@ async def scratch_server(
         if settings.scratch is None:
             server = await _started(_installation(major))
             stack.callback(server.stop)
-            dsn = Dsn.parse(server.url(), {}, read_file=_nothing, default_user=server.superuser, source="the server")
+            dsn = parse_dsn(server.url(), {}, read_file=_nothing, default_user=server.superuser, source="the server")
         else:
             dsn = settings.scratch
         ready = await wait_until_ready(dsn, timeout=settings.wait_timeout, application_name=APPLICATION, log=quiet(log))

@@ -7,7 +7,7 @@ environment holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -49,31 +49,6 @@ class Dsn(msgspec.Struct, frozen=True, kw_only=True):
     params: Mapping[str, str] = {}
     sslpassword: Secret | None = None
     ignored: tuple[str, ...] = ()
-
-    @staticmethod
-    def parse(
-        url: str | None,
-        environ: Mapping[str, str],
-        *,
-        read_file: Callable[[str], str],
-        default_user: str,
-        source: str = "DATABASE_URL",
-    ) -> Dsn:
-        """Read a URL in any spelling; `PG*` give what it leaves out (PostgreSQL manual, "Environment Variables").
-
-        Args:
-            url: a URL or key=value string; None for the variables alone.
-            environ: where `PG*` and `HOME` are looked up.
-            read_file: gives a file's text or raises OSError (service file, passfile, certificates).
-            default_user: the operating system's user, whom libpq takes when nobody is named.
-            source: the name under which `url` was given, for the problems.
-
-        Raises:
-            DsnError: with every problem at once, none of which holds a secret.
-        """
-        from headstart.settings.resolve import Reading
-
-        return Reading(environ, read_file, source).finish(url, default_user)
 
     @property
     def connect_timeout(self) -> float | None:

@@ -30,6 +30,29 @@ _NUMBERS: Final = ("connect_timeout", "keepalives_idle", "keepalives_interval", 
 _NOT_KEPT: Final = frozenset({"service", "host", "hostaddr", "port", "user", "password", "dbname", "sslpassword"})
 
 
+def parse_dsn(
+    url: str | None,
+    environ: Mapping[str, str],
+    *,
+    read_file: Callable[[str], str],
+    default_user: str,
+    source: str = "DATABASE_URL",
+) -> Dsn:
+    """Read a URL in any spelling; `PG*` give what it leaves out (PostgreSQL manual, "Environment Variables").
+
+    Args:
+        url: a URL or key=value string; None for the variables alone.
+        environ: where `PG*` and `HOME` are looked up.
+        read_file: gives a file's text or raises OSError (service file, passfile, certificates).
+        default_user: the operating system's user, whom libpq takes when nobody is named.
+        source: the name under which `url` was given, for the problems.
+
+    Raises:
+        DsnError: with every problem at once, none of which holds a secret.
+    """
+    return Reading(environ, read_file, source).finish(url, default_user)
+
+
 class Reading:
     """One parse: what was said, by whom, and what is wrong with it."""
 

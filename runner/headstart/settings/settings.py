@@ -17,6 +17,7 @@ from headstart.errors import ConfigurationError
 from headstart.settings.conninfo import EXAMPLE, is_text, read
 from headstart.settings.dsn import Dsn, DsnError, Secret, names_a_server, without_libpq_variables
 from headstart.settings.durations import format_duration, parse_duration
+from headstart.settings.resolve import parse_dsn
 from headstart.settings.table import SETTINGS, Setting
 
 __all__ = ["SETTINGS", "Setting", "Settings", "format_duration", "load", "parse_duration"]
@@ -186,7 +187,7 @@ def _database(
         return None, "", ()
     url, source = chosen or (None, "PG*" if names_a_server(environ) else "")
     try:
-        dsn = Dsn.parse(url, environ, read_file=read_file, default_user=default_user, source=source or "PG*")
+        dsn = parse_dsn(url, environ, read_file=read_file, default_user=default_user, source=source or "PG*")
     except DsnError as error:
         problems.extend(error.problems)
         return None, "", ()
@@ -208,7 +209,7 @@ def _scratch(
     url, source = found
     others = without_libpq_variables(environ)
     try:
-        return Dsn.parse(url, others, read_file=read_file, default_user=default_user, source=source)
+        return parse_dsn(url, others, read_file=read_file, default_user=default_user, source=source)
     except DsnError as error:
         problems.extend(error.problems)
         return None

@@ -19,6 +19,7 @@ from headstart.errors import ConfigurationError
 from headstart.ledger import SCHEMA
 from headstart.postgres.server import first_line, quote
 from headstart.settings.dsn import Dsn, DsnError, without_libpq_variables
+from headstart.settings.resolve import parse_dsn
 
 if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection
@@ -178,7 +179,7 @@ def _target(entry: Entry, run: Run, problems: list[str]) -> Target | None:
     if entry.url is None:
         return Target(name=entry.name, dsn=settings.dsn.with_database(entry.name))
     try:
-        dsn = Dsn.parse(
+        dsn = parse_dsn(
             entry.url,
             run.environ,
             read_file=lambda path: Path(path).read_text(encoding="utf-8"),
