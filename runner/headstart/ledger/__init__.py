@@ -191,13 +191,20 @@ async def refuse_edited(
         await require_unedited(connection, history, files, sources, version_table=version_table)
 
 
-async def rows(connection: ScriptConnection, history: str, *, version_table: VersionTable = None) -> list[Row]:
-    """All of it, oldest first. Arguments as for `applied`."""
-    return [Row(*row) for row in await fetch(connection, _ALL, history, version_table=version_table or history)]
+async def rows(
+    connection: ScriptConnection, history: str, *, version_table: VersionTable = None, patience: float = LOCKED
+) -> list[Row]:
+    """All of it, oldest first. Arguments as for `applied` and `fetch`."""
+    found = await fetch(connection, _ALL, history, version_table=version_table or history, patience=patience)
+    return [Row(*row) for row in found]
 
 
 async def fetch(
-    connection: ScriptConnection, query: str, *arguments: object, version_table: VersionTable = None
+    connection: ScriptConnection,
+    query: str,
+    *arguments: object,
+    version_table: VersionTable = None,
+    patience: float = LOCKED,
 ) -> list[asyncpg.Record]:
     """Rows; none where there is no ledger, or `unreadable` says why it is not read.
 
@@ -206,6 +213,7 @@ async def fetch(
         query: of headstart.ledger.
         arguments: of the query.
         version_table: of the project.
+        patience: seconds that it may take.
 
     Raises:
         LedgerLockedError: it cannot be read now.
@@ -213,7 +221,7 @@ async def fetch(
     if await unreadable(connection, version_table=version_table) != "":
         return []
     try:
-        return list(await connection.fetch(query, *arguments, timeout=LOCKED))
+        return list(await connection.fetch(query, *arguments, timeout=patience))
     except (TimeoutError, asyncpg.LockNotAvailableError) as error:
         raise LedgerLockedError(
             "another session holds headstart.ledger locked",
