@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from acceptance.checks import Session, ended
 from support.environments import at_head, environment, nothing_to_do
 from support.postgres import psql, script
 from support.project import REVISION, Project, recorded
@@ -190,6 +191,19 @@ def test_a_branch_by_its_label(any_database: str, tmp_path: Path, run_headstart:
     assert tables(any_database) == ["side1", "side2"]
     nothing_to_do(run_headstart, any_database, project.folder, env=env)
     at_head(run_headstart, any_database, project.folder, ["core1", "side2"], env={"HEADSTART_TARGET": "heads"})
+
+
+def test_a_version_table_that_is_locked(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """A session that holds the version table locked is not waited for in silence; what to type finds it."""
+    project = Project(tmp_path)
+    project.revision("a1", "create table a (id int)")
+    script(any_database, "create table alembic_version (version_num text)")
+    with Session(any_database, "in the way") as somebody:
+        somebody.execute("begin; lock table alembic_version in access exclusive mode")
+        run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
+        last = ended(run, 20)
+        found = psql(any_database, last["hint"].partition("see who: ")[2].partition(";")[0])
+    assert [name for _, name, _ in found] == ["in the way"]
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg2"])

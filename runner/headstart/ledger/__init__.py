@@ -19,6 +19,7 @@ import asyncpg
 
 from headstart.errors import NotReadyError
 from headstart.history.plan import Entry, lineage
+from headstart.postgres.server import who_locks
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -225,7 +226,7 @@ async def fetch(
     except (TimeoutError, asyncpg.LockNotAvailableError) as error:
         raise LedgerLockedError(
             "another session holds headstart.ledger locked",
-            hint="see who, by pg_locks and pg_stat_activity, and run again when it has ended",
+            hint=who_locks("headstart.ledger"),
         ) from error
 
 

@@ -215,6 +215,18 @@ async def prepare_session(
         await connection.execute("set transaction_timeout = 0")
 
 
+_WHO_LOCKS = (
+    "see who: select pid, application_name, query from pg_catalog.pg_stat_activity where pid in (select pid from"
+    " pg_catalog.pg_locks where granted and relation = TABLE::pg_catalog.regclass);"
+    " wait until it has ended, or end it with select pg_terminate_backend(pid); then run again"
+)
+
+
+def who_locks(table: str) -> str:
+    """What to type where a table cannot be read for a lock; the name is quoted as SQL needs it."""
+    return _WHO_LOCKS.replace("TABLE", literal(table))
+
+
 def milliseconds(seconds: float) -> str:
     """A duration as Postgres' settings take it; anything above zero stays above zero, since 0 means for ever."""
     return f"{max(round(seconds * 1000), 1 if seconds > 0 else 0)}ms"

@@ -14,7 +14,7 @@ import asyncpg
 import msgspec
 
 from headstart.errors import ConfigurationError, NotReadyError, RefusedError
-from headstart.postgres.server import quote, read_schemas
+from headstart.postgres.server import quote, read_schemas, who_locks
 
 if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection
@@ -198,7 +198,7 @@ async def _read(connection: ScriptConnection, name: str) -> tuple[str, ...]:
     except (TimeoutError, asyncpg.LockNotAvailableError) as error:
         raise NotReadyError(
             f"another session holds the version table {name} locked, or the server does not answer",
-            hint="see who, by pg_locks and pg_stat_activity, and run again when it has ended",
+            hint=who_locks(name),
         ) from error
     except asyncpg.InsufficientPrivilegeError as error:
         cause = f"the role may not read the version table {name}: {error}"
