@@ -16,15 +16,17 @@ from headstart import history
 from headstart.log import logger as logs
 from headstart.postgres import readiness
 from headstart.postgres.lock import WORK
-from headstart.worker.messages import Access, Compare, Format, Name, Parse
-from headstart.worker.supervise import TaskFailedError, Worker
+from headstart.worker.process import Process, TaskFailedError
+from headstart.worker.supervise import Worker
+from headstart.worker.tasks import Access, Compare, Format, Name, Parse
 from support.postgres import script
 from support.project import Project
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from headstart.worker.messages import Message, Task
+    from headstart.worker.messages import Message
+    from headstart.worker.tasks import Task
 
 MODELS = """\
 import sqlalchemy as sa
@@ -48,7 +50,7 @@ def done(project: Project, make: Any, url: str | None = None, heard: list[Messag
 
     async def do() -> Any:
         found = history.read("alembic.ini", cwd=str(project.folder)).project
-        async with Worker(cwd=str(project.folder), environ=os.environ) as worker, worker.process(log) as process:
+        async with Worker(cwd=str(project.folder), environ=os.environ) as worker, Process(worker, log) as process:
             hear = None if heard is None else heard.append
             if url is None:
                 return await process.do(make(found, None), hear)

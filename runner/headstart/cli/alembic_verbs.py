@@ -12,10 +12,12 @@ import msgspec
 
 from headstart.errors import ConfigurationError, DatabaseUnknownError, EnvironmentWritesError, UsageError
 from headstart.postgres.lock import WORK
-from headstart.steps.compare import compare, failure
+from headstart.steps.ask import failure
+from headstart.steps.compare import compare
 from headstart.steps.connect import access, connected, environ_of, find, locked, working
-from headstart.worker.messages import Access, Command, Data, Parse
-from headstart.worker.supervise import TaskFailedError, WorkerLostError
+from headstart.worker.messages import Data
+from headstart.worker.process import Process, TaskFailedError, WorkerLostError
+from headstart.worker.tasks import Access, Command, Parse
 
 if TYPE_CHECKING:
     import asyncpg
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from headstart.cli.arguments import Asked
     from headstart.steps.run import Run
     from headstart.worker.messages import Message
-    from headstart.worker.supervise import Process, Worker
+    from headstart.worker.supervise import Worker
 
 _RUN_ENVIRONMENT = frozenset({"revision", "merge", "history"})
 """What runs env.py where the project says `revision_environment = true`."""
@@ -44,7 +46,7 @@ def read(asked: Asked, worker: Worker, log: FilteringBoundLogger) -> Asked:
     """
 
     async def parse() -> dict[str, Any]:
-        async with worker.process(log) as process:
+        async with Process(worker, log) as process:
             found: dict[str, Any] = await process.do(Parse(verb=asked.verb.name, arguments=asked.arguments))
             return found
 
@@ -85,7 +87,7 @@ async def alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bo
     project = found.project
     if project.revision_environment and verb in _RUN_ENVIRONMENT and run.settings.dsn_source:
         database = True
-    async with working(run) as worker, worker.process(run.log) as process:
+    async with working(run) as worker, Process(worker, run.log) as process:
         task = Command(
             project=project,
             options=run.options,

@@ -1,36 +1,24 @@
-"""What is recorded against what the history holds: by the files alone where that is certain, else by env.py itself."""
+"""What is recorded against what the revision files hold, without Alembic. `ask` is the same by env.py itself."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from headstart import ledger
-from headstart.errors import (
-    ConfigurationError,
-    EnvironmentWritesError,
-    HeadstartError,
-    InterruptedMigrationError,
-    named,
-)
+from headstart.errors import ConfigurationError
 from headstart.history.graph import spell
 from headstart.history.plan import Plan, decide
 from headstart.postgres import version_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from headstart.history import History
     from headstart.history.graph import Graph
     from headstart.history.plan import Entry
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
-    from headstart.worker import messages
-    from headstart.worker.messages import Access, Place, Planned, Step
-    from headstart.worker.supervise import Process, TaskFailedError, WorkerLostError
-
+    from headstart.worker.tasks import Place, Step
 
 _EMPTY = "see what was copied into the image, and version_locations in the configuration"
 
@@ -133,7 +121,7 @@ async def by_name(run: Run, ready: Ready, found: History, *, strict: bool) -> Up
     else:
         run.found(recorded)
         state = UpToDate(recorded=recorded)
-    from headstart.worker.messages import Place
+    from headstart.worker.tasks import Place
 
     return msgspec.structs.replace(state, place=Place(table=table, schema=schema, configured=schema))
 
@@ -144,7 +132,7 @@ async def _against(run: Run, ready: Ready, found: History, recorded: tuple[str, 
     assert graph is not None  # noqa: S101  (seen to before)
     run.found(recorded)
     name = ledger.key(project.version_table, project.version_schema)
-    plan = await _decided(run, ready, recorded, graph, name)
+    plan = await decided(run, ready, recorded, graph, name)
     if plan is None:
         return _undetermined(run, f"the target {run.settings.target!r} is Alembic's to resolve")
     if not graph.revisions.keys() >= set(recorded):
@@ -160,7 +148,7 @@ def pending(run: Run, found: History, plan: Plan) -> Pending:
     """A plan by the files, of which something is to be done."""
     project, graph = found
     assert graph is not None  # noqa: S101  (there is no plan without it)
-    from headstart.worker.messages import Place  # a no-op needs nothing of the worker's
+    from headstart.worker.tasks import Place  # a no-op needs nothing of the worker's
 
     run.pending = plan.pending
     return Pending(
@@ -177,7 +165,7 @@ def _undetermined(run: Run, reason: str) -> Undetermined:
     return Undetermined(reason=reason)
 
 
-async def _decided(run: Run, ready: Ready, recorded: tuple[str, ...], graph: Graph, name: str) -> Plan | None:
+async def decided(run: Run, ready: Ready, recorded: tuple[str, ...], graph: Graph, name: str) -> Plan | None:
     """The plan by the files and the ledger; refuses a database that this history does not fit."""
     entries = {}
     kept = run.settings.ledger != "off"  # one that is kept no longer knows nothing of what was applied since
@@ -209,7 +197,7 @@ def _not_read(run: Run, error: ledger.LedgerLockedError) -> None:
 
 
 def _step(graph: Graph, revision: str) -> Step:
-    from headstart.worker.messages import Step
+    from headstart.worker.tasks import Step
 
     found = graph.revisions[revision]
     return Step(
@@ -219,138 +207,3 @@ def _step(graph: Graph, revision: str) -> Step:
         path=found.path,
         sha256=found.sha256,
     )
-
-
-async def ask(
-    run: Run,
-    ready: Ready,
-    found: History,
-    process: Process,
-    access: Access,
-    *,
-    up: bool = True,
-    strict: bool = True,
-    target: str | None = None,
-    place: Place | None = None,
-) -> Comparison:
-    """The same comparison by env.py itself, in the worker.
-
-    Args:
-        run: this run.
-        ready: the supervisor's session.
-        found: the files.
-        process: of the worker.
-        access: read-only as long as the lock is not held.
-        up: whether the way goes up.
-        strict: refuse a history that does not fit what is recorded.
-        target: the run's own when left out; "" to ask for what is recorded alone.
-        place: where env.py had its version table when it was asked before in this run.
-
-    Returns:
-        Undetermined where env.py insists on writing, and may not.
-
-    Raises:
-        BrokenHistoryError: as `compare` (70).
-        DatabaseUnknownError: as `compare` (72).
-        ConfigurationError: env.py cannot be run, or reaches another database (10).
-    """
-    from headstart.steps.watch import Watch
-    from headstart.worker.supervise import TaskFailedError, WorkerLostError
-
-    planned: list[Planned] = []
-    wanted = run.settings.target if target is None else target or None
-    task = _question(run, found, access, wanted if found.graph is None or strict else None, up=up)
-
-    async def again() -> Comparison:
-        return await ask(run, ready, found, process, access, up=up, strict=strict, target=target, place=place)
-
-    watch = Watch(process, ready.connection, patience=0, log=run.log)
-    try:
-        with run.timed("load"):
-            await watch.over(task, _noting(run, planned))
-    except (asyncio.CancelledError, InterruptedMigrationError):
-        await process.stop(ready.connection)
-        raise
-    except TaskFailedError as error:
-        if not process.fresh:  # env.py may not bear to be run twice in one process
-            return await again()
-        if error.failed.error == EnvironmentWritesError.__name__ and access.read_only:
-            return Undetermined(reason=error.failed.message)
-        raise failure(error) from error
-    except WorkerLostError as error:
-        raise _ended(error) from error
-    if len(planned) != 1:
-        raise _ended(None)
-    if not process.fresh and place is not None and not planned[0].place.is_like(place):
-        process.leave()
-        return await again()
-    return await _judged(run, ready, found, planned[0], strict=strict, wanted=wanted)
-
-
-def _noting(run: Run, planned: list[Planned]) -> Callable[[object], None]:
-    from headstart.worker import messages
-
-    def hear(message: object) -> None:
-        if isinstance(message, messages.Planned):
-            planned.append(message)
-            run.found(message.recorded)
-
-    return hear
-
-
-def _question(run: Run, found: History, access: Access, target: str | None, *, up: bool) -> messages.Plan:
-    from headstart.steps.connect import environ_of
-    from headstart.worker import messages
-
-    return messages.Plan(
-        project=found.project,
-        access=access,
-        options=run.options,
-        environ=environ_of(run),
-        target=target,
-        up=up,
-    )
-
-
-async def _judged(
-    run: Run, ready: Ready, found: History, planned: Planned, *, strict: bool, wanted: str | None
-) -> Comparison:
-    recorded, place = planned.recorded, planned.place
-    if strict and found.graph is not None and found.graph.revisions:
-        await _decided(run, ready, recorded, found.graph, _name(place))
-    if place.schema is not None and place.oid is not None:
-        await version_table.find_version_table(ready.connection, place.table, place.schema)
-    if wanted is None or not planned.steps:
-        run.pending = ()
-        if wanted is not None:
-            run.log.info("nothing_pending", revision=spell(recorded), target=wanted, beyond=False)
-        return UpToDate(recorded=recorded, place=place)
-    run.pending = tuple(step.revision for step in planned.steps)
-    return Pending(
-        recorded=recorded,
-        steps=planned.steps,
-        place=place,
-        one_transaction=planned.one_transaction,
-        heads=planned.heads,
-    )
-
-
-def _name(place: Place) -> str:
-    return ledger.key(place.table, place.configured)
-
-
-def failure(error: TaskFailedError) -> HeadstartError:
-    """A failed task as an error of ours, where no revision was at work."""
-    failed = error.failed
-    context: dict[str, Any] = dict(failed.context)
-    kind = named(failed.error)
-    return kind(failed.message, hint=failed.hint, **context)
-
-
-def _ended(error: WorkerLostError | None) -> HeadstartError:
-    cause = error.message if error is not None else "it never came to context.run_migrations()"
-    if error is None or error.by_itself:
-        hint = "see what env.py does; nothing was changed"
-        return ConfigurationError(f"env.py was not run to its end: {cause}", hint=hint)
-    hint = "see what ended it (the kernel's log, if memory ran out), then run again; nothing was changed"
-    return InterruptedMigrationError(f"env.py was not run to its end: {cause}", hint=hint)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from headstart.history import History
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
-    from headstart.worker.messages import Access
     from headstart.worker.supervise import Worker
+    from headstart.worker.tasks import Access
 
 
 def find(run: Run) -> History:
@@ -77,7 +77,7 @@ async def access(run: Run, ready: Ready, *, work_key: int | None = WORK, schema:
     """
     import secrets
 
-    from headstart.worker.messages import Access  # a no-op needs nothing of the worker's
+    from headstart.worker.tasks import Access  # a no-op needs nothing of the worker's
 
     token = secrets.randbits(62)
     await ready.connection.execute(f"select pg_catalog.pg_advisory_lock('{token}'::pg_catalog.int8)")

@@ -9,9 +9,9 @@ import msgspec
 from headstart.errors import BrokenHistoryError
 from headstart.history.graph import Revision
 from headstart.log.logger import quiet
-from headstart.steps.compare import failure
-from headstart.worker.messages import Describe, Name, Step
-from headstart.worker.supervise import TaskFailedError, WorkerLostError
+from headstart.steps.ask import failure
+from headstart.worker.process import Process, TaskFailedError, WorkerLostError
+from headstart.worker.tasks import Describe, Name, Step
 
 if TYPE_CHECKING:
     import datetime
@@ -95,7 +95,7 @@ async def file_name(
 
 
 async def _asked(run: Run, worker: Worker, task: Describe | Name) -> Any:  # noqa: ANN401  (plain data)
-    async with worker.process(quiet(run.log)) as process:
+    async with Process(worker, quiet(run.log)) as process:
         try:
             return await process.do(task)
         except TaskFailedError as error:

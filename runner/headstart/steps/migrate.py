@@ -14,6 +14,7 @@ from headstart.errors import HeadstartError, InterruptedMigrationError, Migratio
 from headstart.postgres.activity import REBUILD, invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close
+from headstart.postgres.sessions import gone
 from headstart.steps.committed import Committed, prepared
 from headstart.steps.compare import UpToDate
 from headstart.steps.connect import environ_of
@@ -21,8 +22,9 @@ from headstart.steps.explain import LostRaceError, explain, partly, refuse_usele
 from headstart.steps.run import AppliedRevision
 from headstart.steps.verify import read
 from headstart.steps.watch import Watch
-from headstart.worker.messages import Ledger, Migrate, Planned, RevisionApplied, RevisionStarted, Wanted
-from headstart.worker.supervise import TaskFailedError, WorkerLostError, gone
+from headstart.worker.messages import Planned, RevisionApplied, RevisionStarted
+from headstart.worker.process import TaskFailedError, WorkerLostError
+from headstart.worker.tasks import Ledger, Migrate, Wanted
 
 if TYPE_CHECKING:
     from headstart.errors import TableLocksNotObtainedError
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
     from headstart.postgres.readiness import Ready
     from headstart.steps.compare import Pending
     from headstart.steps.run import Run
-    from headstart.worker.messages import Access, Message, Step
-    from headstart.worker.supervise import Process
+    from headstart.worker.messages import Message
+    from headstart.worker.process import Process
+    from headstart.worker.tasks import Access, Step
 
 LAST_LOOK = 1.0
 """Seconds for the same after a signal or the deadline."""

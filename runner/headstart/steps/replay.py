@@ -28,28 +28,18 @@ from headstart.log.logger import quiet
 from headstart.postgres.activity import invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close, prepare_session
+from headstart.postgres.sessions import gone
 from headstart.settings.dsn import without_libpq_variables
 from headstart.sql.script import ScriptError, is_single, split
+from headstart.steps.ask import failure
 from headstart.steps.committed import Committed
-from headstart.steps.compare import failure
 from headstart.steps.connect import access
 from headstart.steps.describe import describe
 from headstart.steps.explain import LostRaceError, explain, refuse_useless, too_late
 from headstart.steps.verify import read
-from headstart.worker.messages import (
-    Compare,
-    Executed,
-    Format,
-    Migrate,
-    More,
-    Plan,
-    Planned,
-    RevisionApplied,
-    RevisionStarted,
-    Stamp,
-    Wanted,
-)
-from headstart.worker.supervise import TaskFailedError, WorkerLostError, gone
+from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted
+from headstart.worker.process import Process, TaskFailedError, WorkerLostError
+from headstart.worker.tasks import Compare, Format, Migrate, More, Plan, Stamp, Wanted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,8 +52,10 @@ if TYPE_CHECKING:
     from headstart.settings.dsn import Dsn
     from headstart.steps.describe import Description
     from headstart.steps.run import Run
-    from headstart.worker.messages import Failed, Idle, Message, Place
-    from headstart.worker.supervise import Hear, Process, Worker
+    from headstart.worker.messages import Failed, Idle, Message
+    from headstart.worker.process import Hear
+    from headstart.worker.supervise import Worker
+    from headstart.worker.tasks import Place
 
 _OTHER_URLS = ("DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
 
@@ -260,7 +252,7 @@ class Replay:
 
     async def _ask(self, task: Plan | Stamp | Compare | Format, hear: Hear | None = None) -> Any:  # noqa: ANN401  (plain data)
         """Have a process of its own do something, while the other one waits for the next revision."""
-        async with self._worker.process(self._log) as process:
+        async with Process(self._worker, self._log) as process:
             return await self._answer(process, process.do(task, hear))
 
     async def _run(self, steps: Sequence[Wanted]) -> tuple[str, ...]:
@@ -295,7 +287,7 @@ class Replay:
     async def _at_once(self, steps: Sequence[Wanted]) -> None:
         """Run env.py for these steps alone: it commits them together, or should."""
         task = Migrate(**self._given, before=self.recorded, steps=tuple(steps), one_transaction=True, statements=True)
-        async with self._worker.process(self._log) as process:
+        async with Process(self._worker, self._log) as process:
             expected = await self._answer(process, process.do(task, self._hear))
         self.recorded = await read(self.connection, self.place)
         if set(self.recorded) != set(expected):
@@ -404,7 +396,7 @@ async def replay(run: Run, dsn: Dsn, worker: Worker, *, project: Project | None 
             "environ": environ,
         }
         described = await describe(run, worker, project, target="heads", environ=environ)
-        async with worker.process(log) as process:
+        async with Process(worker, log) as process:
             made = Replay(ready.connection, worker, process, given, described, log)
             try:
                 await made.begin()

@@ -11,7 +11,7 @@ from headstart.postgres import version_table
 if TYPE_CHECKING:
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
-    from headstart.worker.messages import Place
+    from headstart.worker.tasks import Place
 
 
 async def read(connection: Any, place: Place) -> tuple[str, ...]:  # noqa: ANN401  (a ScriptConnection)

@@ -17,8 +17,8 @@ from headstart.postgres.activity import SPEAK, Blocker, blockers, progress_of, s
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from headstart.worker.messages import Task
-    from headstart.worker.supervise import Hear, Process
+    from headstart.worker.process import Hear, Process
+    from headstart.worker.tasks import Task
 
 BEAT = 2.0
 """Seconds between two signs of life of the supervisor's session."""

@@ -16,18 +16,21 @@ from headstart.postgres import version_table
 from headstart.postgres.lock import WORK
 from headstart.postgres.server import holds_user_tables
 from headstart.steps import backup
-from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, ask, failure
+from headstart.steps.ask import ask, failure
+from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate
 from headstart.steps.connect import access, environ_of
 from headstart.steps.migrate import migrate
 from headstart.steps.verify import verify
-from headstart.worker.messages import Access, Ledger, Place, Planned, Stamp
-from headstart.worker.supervise import Process, TaskFailedError, Worker
+from headstart.worker.messages import Planned
+from headstart.worker.process import Process, TaskFailedError
+from headstart.worker.tasks import Access, Ledger, Place, Stamp
 
 if TYPE_CHECKING:
     from headstart.history import History
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
     from headstart.worker.messages import Message
+    from headstart.worker.supervise import Worker
 
 
 class Work:
@@ -66,7 +69,7 @@ class Work:
             proof: what the worker's sessions are proven by; this database as a whole when left out.
             ledger: whether there is one that can be written; asked, and seen to afterwards, when left out.
         """
-        async with worker.process(run.log) as process:
+        async with Process(worker, run.log) as process:
             proof = proof or await access(run, ready, work_key=WORK)
             yield cls(run, ready, found, process, proof, ledger=ledger)
 

@@ -1,10 +1,11 @@
 """Alembic runs as Alembic runs: in a process of its own, which the supervisor starts, hears and ends.
 
-`supervise` is the supervisor's side: it starts the worker, has it fork for each task, and reads what the fork reports.
-`messages` is all that the two sides share. Everything else here is the worker's own, and is imported there alone:
-`child` forks, `tasks` does what a fork was asked for and reports through its `port`, `dialect` leads env.py's engines
-to our database, `sessions` proves their connections, `statements` reports what they execute, `migration` hands the
-revisions to Alembic, `recording` writes the ledger.
+`tasks` is what the supervisor asks for, `messages` what it is answered: all that the two sides share. On the
+supervisor's side `supervise` starts the worker and has it fork, and `process` has one task after the other done by a
+`fork`. Everything else here is the worker's own, and is imported there alone: `child` forks, `serve` does what a fork
+is asked for and reports through its `port`, `dialect` leads env.py's engines to our database, `sessions` proves their
+connections, `statements` reports what they execute, `migration` hands the revisions to Alembic, `recording` writes
+the ledger.
 
-Begin with `messages`.
+Begin with `tasks`.
 """

@@ -30,7 +30,7 @@ _IMPORTED = (
     "alembic.command",
     "alembic.op",
     "headstart.worker.migration",
-    "headstart.worker.tasks",
+    "headstart.worker.serve",
     "logging.config",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.ext.asyncio",
@@ -128,7 +128,7 @@ class _Nursery:
                 os.close(pipe)
             sys.stdout = sys.__stdout__ = _text(1)  # type: ignore[misc,assignment]
             sys.stderr = sys.__stderr__ = _text(2)  # type: ignore[misc,assignment]
-            from headstart.worker.tasks import serve
+            from headstart.worker.serve import serve
 
             serve(channel)
             threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  (as the next: what Python itself calls at its end)

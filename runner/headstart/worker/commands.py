@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from alembic.config import Config
 
-    from headstart.worker.messages import Command, Parse
     from headstart.worker.port import Port
+    from headstart.worker.tasks import Command, Parse
 
 _NOT_AT_HEAD: tuple[type[Exception], ...] = tuple(
     kind for name, kind in vars(util).items() if name == "DatabaseNotAtHead"

@@ -13,8 +13,8 @@ from headstart.worker.environment import Environment
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
 
-    from headstart.worker.messages import Compare
     from headstart.worker.port import Port
+    from headstart.worker.tasks import Compare
 
 _OPTIONS: Mapping[str, Any] = {
     "message": None,

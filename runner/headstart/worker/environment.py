@@ -20,8 +20,9 @@ from headstart.errors import ConfigurationError, VerificationFailedError
 from headstart.ledger import SCHEMA
 from headstart.postgres.server import literal, quote
 from headstart.worker import project, sessions
-from headstart.worker.messages import Place, Planned
+from headstart.worker.messages import Planned
 from headstart.worker.statements import Statements
+from headstart.worker.tasks import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

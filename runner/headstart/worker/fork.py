@@ -18,7 +18,8 @@ from headstart.worker.messages import Started, StatementEnded, StatementStarted,
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from headstart.worker.messages import Message, More, Task
+    from headstart.worker.messages import Message
+    from headstart.worker.tasks import More, Task
 
 AT_EXIT = 10.0
 """Seconds that a process gets for what env.py has registered with atexit."""

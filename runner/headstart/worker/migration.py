@@ -19,16 +19,9 @@ from headstart.ledger.writer import Writer, source_of
 from headstart.worker import failure, project, sessions
 from headstart.worker.environment import Environment
 from headstart.worker.failure import Reported
-from headstart.worker.messages import (
-    MOVED,
-    Failed,
-    Idle,
-    More,
-    Planned,
-    RevisionApplied,
-    RevisionStarted,
-)
+from headstart.worker.messages import MOVED, Failed, Idle, Planned, RevisionApplied, RevisionStarted
 from headstart.worker.recording import record, writer_of
+from headstart.worker.tasks import More
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,11 +29,11 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
     from alembic.script import ScriptDirectory
 
-    from headstart.worker import messages
+    from headstart.worker import tasks
     from headstart.worker.port import Port
 
 
-def plan(task: messages.Plan, port: Port) -> None:
+def plan(task: tasks.Plan, port: Port) -> None:
     """Report what is recorded, where, and the way to the target; change nothing."""
     verb = "upgrade" if task.up else "downgrade"
     environment = Environment(task, port, work=False, verb=verb, target=task.target or "heads")
@@ -90,7 +83,7 @@ def _require_known(directory: ScriptDirectory, recorded: tuple[str, ...], target
         )
 
 
-def migrate(task: messages.Migrate, port: Port) -> list[str]:
+def migrate(task: tasks.Migrate, port: Port) -> list[str]:
     """Have Alembic run the steps, and report each. Gives what is recorded at the end, by Alembic's own account."""
     verb = "downgrade" if task.steps and not task.steps[0].up else "upgrade"
     environment = Environment(task, port, work=True, verb=verb, target=task.target)
@@ -108,7 +101,7 @@ def migrate(task: messages.Migrate, port: Port) -> list[str]:
 class _Work:
     """The steps of one `Migrate`."""
 
-    def __init__(self, task: messages.Migrate, port: Port, environment: Environment) -> None:
+    def __init__(self, task: tasks.Migrate, port: Port, environment: Environment) -> None:
         self._task = task
         self._port = port
         self._environment = environment
@@ -207,7 +200,7 @@ class _Work:
         )
 
 
-def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
+def stamp(task: tasks.Stamp, port: Port) -> tuple[str, ...]:
     """Write the version table as `alembic stamp` does, running nothing; give what it then holds."""
     environment = Environment(
         task, port, work=True, verb="stamp", target=task.revisions[0] if task.revisions else "base"
@@ -260,7 +253,7 @@ def stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _of_ledger(step: messages.Step) -> Any:  # noqa: ANN401  (a Revision)
+def _of_ledger(step: tasks.Step) -> Any:  # noqa: ANN401  (a Revision)
     from headstart.history.graph import Revision
 
     return Revision(id=step.revision, down=step.down, path=step.path, sha256=step.sha256)

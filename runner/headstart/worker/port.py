@@ -12,7 +12,7 @@ from headstart.worker.messages import DESCRIPTORS_CLOSED, decode_task, encode
 if TYPE_CHECKING:
     import msgspec
 
-    from headstart.worker.messages import More, Task
+    from headstart.worker.tasks import More, Task
 
 
 class Port:

@@ -18,7 +18,7 @@ from sqlalchemy import URL
 from headstart.errors import BrokenHistoryError, ConfigurationError
 from headstart.worker.dialect import DRIVER, prefer
 from headstart.worker.failure import of_loading
-from headstart.worker.messages import Step
+from headstart.worker.tasks import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from headstart.history.project import Project
     from headstart.settings.dsn import Dsn
-    from headstart.worker.messages import Describe, Wanted
     from headstart.worker.port import Port
+    from headstart.worker.tasks import Describe, Wanted
 
 _PLACEHOLDER = "driver://user:pass@localhost/dbname"  # what `alembic init` writes
 

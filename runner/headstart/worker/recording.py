@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.ledger.writer import SAVEPOINT, Writer
 from headstart.worker import failure, sessions
-from headstart.worker.messages import Logged, Place
+from headstart.worker.messages import Logged
+from headstart.worker.tasks import Place
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
 
-    from headstart.worker import messages
+    from headstart.worker import tasks
     from headstart.worker.port import Port
 
 
-def writer_of(given: messages.Ledger | None, place: Place) -> Writer | None:
+def writer_of(given: tasks.Ledger | None, place: Place) -> Writer | None:
     """What makes the rows that a task asks for; None if it asks for none."""
     if given is None:
         return None

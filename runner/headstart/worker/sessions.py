@@ -29,8 +29,8 @@ from headstart.worker.messages import Connected
 if TYPE_CHECKING:
     import sqlalchemy
 
-    from headstart.worker.messages import Access
     from headstart.worker.port import Port
+    from headstart.worker.tasks import Access
 
 _POSTGRES = ("asyncpg", "pg8000", "psycopg", "psycopg2", "psycopg2cffi", "sqlalchemy.dialects.postgresql")
 

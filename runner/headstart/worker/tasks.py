@@ -1,121 +1,240 @@
-"""What a fork of the worker does: one task after the other, each with its answer."""
+"""What the supervisor asks a fork of the worker to do: one JSON object a line. What it answers is in `messages`."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-import sys
+import datetime
 from typing import Any
 
-from headstart.errors import HeadstartError
-from headstart.worker import messages, sessions
-from headstart.worker.messages import Failed, Finished
-from headstart.worker.port import Port
+import msgspec
+
+from headstart.history.project import Project
+from headstart.settings.dsn import Dsn
 
 
-def serve(channel: socket.socket) -> None:
-    """Do tasks until the supervisor has no more."""
-    port = Port(channel)
-    mine = os.getpid()
-    port.send(messages.Started(pid=mine))
-    while (task := port.receive()) is not None:
-        answer = _answer(task, port)
-        if os.getpid() != mine:  # env.py has forked, and did not end what it has forked
-            os._exit(1)
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # whatever env.py has put in their place
-                stream.flush()
-        port.send(answer)
-        if not isinstance(answer, Finished) or not answer.reusable:
-            return
+class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """Base of tasks and messages: the class's name says on the line which it is."""
 
 
-def _answer(task: Any, port: Port) -> Finished | Failed:  # noqa: ANN401  (any of the tasks)
-    from headstart.worker.failure import Reported
+class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which database the sessions of env.py have to be in, and what they are given.
 
-    for name, value in getattr(task, "environ", {}).items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    try:
-        value = _DONE_BY[type(task)](task, port)
-    except Reported as error:
-        return error.failed
-    except HeadstartError as error:
-        return Failed(error=type(error).__name__, message=error.message, hint=error.hint, context=_plain(error.context))
-    return Finished(value=value, reusable=sessions.nothing_open())
+    Args:
+        dsn: the database, with the one host that answered.
+        backend: pid of the supervisor's own session there.
+        token: an advisory lock that this session holds alone: whoever cannot have it is in the same database.
+        work_key: the advisory lock that each session holds in shared mode while it lives; None: nothing is changed.
+        read_only: sessions start with default_transaction_read_only on.
+        everywhere: engines with an address of env.py's own are led to this database too: it is a scratch database.
+        schema: the schema that has to come first in each session's search path.
+        application_name: how pg_stat_activity shows the sessions.
+        lock_timeout: seconds that a statement may wait for a table lock; 0 for none.
+        statement_timeout: seconds that a statement may take; 0 for none.
+    """
 
-
-def _plain(context: dict[str, object]) -> dict[str, Any]:
-    import msgspec as encoder
-
-    return {name: encoder.to_builtins(value, enc_hook=str) for name, value in context.items()}
-
-
-def _plan(task: messages.Plan, port: Port) -> None:
-    from headstart.worker.migration import plan
-
-    plan(task, port)
-
-
-def _migrate(task: messages.Migrate, port: Port) -> list[str]:
-    from headstart.worker.migration import migrate
-
-    return migrate(task, port)
+    dsn: Dsn
+    backend: int
+    token: int
+    work_key: int | None = None
+    read_only: bool = False
+    everywhere: bool = False
+    schema: str | None = None
+    application_name: str = "headstart"
+    lock_timeout: float = 0.0
+    statement_timeout: float = 0.0
 
 
-def _stamp(task: messages.Stamp, port: Port) -> tuple[str, ...]:
-    from headstart.worker.migration import stamp
+class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What each row of the ledger says, whatever the revision. As `ledger.writer.Writer` takes it.
 
-    return stamp(task, port)
+    Args:
+        history: `key` of the project.
+        run_id: of the run.
+        image: what this image calls itself.
+        backup: the folder of the backup that was taken before.
+        there: the table is known to exist.
+    """
 
-
-def _command(task: messages.Command, port: Port) -> Any:  # noqa: ANN401  (plain data)
-    from headstart.worker.commands import command
-
-    return command(task, port)
-
-
-def _parse(task: messages.Parse, port: Port) -> Any:  # noqa: ANN401  (plain data)
-    from headstart.worker.commands import parse
-
-    return parse(task, port)
-
-
-def _compare(task: messages.Compare, port: Port) -> Any:  # noqa: ANN401  (plain data)
-    from headstart.worker.compare import compare
-
-    return compare(task, port)
+    history: str
+    run_id: str
+    image: str | None = None
+    backup: str | None = None
+    there: bool = False
 
 
-def _describe(task: messages.Describe, port: Port) -> Any:  # noqa: ANN401  (plain data)
-    from headstart.worker.project import describe
+class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One revision to be applied or reverted."""
 
-    return describe(task, port)
-
-
-def _format(task: messages.Format, port: Port) -> None:
-    from headstart.worker.writing import format_file
-
-    format_file(task, port)
+    revision: str
+    up: bool = True
 
 
-def _name(task: messages.Name, port: Port) -> str:
-    from headstart.worker.writing import file_name
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A revision as Alembic would apply or revert it.
 
-    return file_name(task, port)
+    Args:
+        revision: its id.
+        down: what has to be applied before it: down_revision and depends_on.
+        description: the first line of its message.
+        path: its file.
+        sha256: of that file, in a lineage.
+        up: whether it is applied.
+    """
+
+    revision: str
+    down: tuple[str, ...] = ()
+    description: str = ""
+    path: str = ""
+    sha256: str = ""
+    up: bool = True
 
 
-_DONE_BY: dict[type, Any] = {
-    messages.Plan: _plan,
-    messages.Migrate: _migrate,
-    messages.Stamp: _stamp,
-    messages.Command: _command,
-    messages.Compare: _compare,
-    messages.Describe: _describe,
-    messages.Format: _format,
-    messages.Name: _name,
-    messages.Parse: _parse,
-}
+class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where env.py's own session finds the version table, or would make it.
+
+    Args:
+        table: its name.
+        schema: its schema; None if the search path leads nowhere.
+        configured: the schema that env.py gives to Alembic, if it gives one.
+        oid: None while there is no such table.
+        user: the session's current role.
+    """
+
+    table: str
+    schema: str | None
+    configured: str | None = None
+    oid: int | None = None
+    user: str = ""
+
+    def is_like(self, other: Place) -> bool:
+        """Whether it is the same table, made or not."""
+        return (self.table, self.schema) == (other.table, other.schema)
+
+
+class _Task(Line, frozen=True, kw_only=True):
+    """Something that a fork of the worker is to do.
+
+    Args:
+        project: where its files are.
+        access: None where env.py is not to reach a database.
+        options: what Alembic's command line would hand to env.py: `x`, `tag`.
+        environ: variables that are set while it is done; None takes one away.
+    """
+
+    project: Project
+    access: Access | None = None
+    options: dict[str, Any] = {}
+    environ: dict[str, str | None] = {}
+
+
+class Plan(_Task, frozen=True, kw_only=True):
+    """Run env.py, find out what is recorded and where, and which revisions lead to the target. Nothing is changed.
+
+    Args:
+        target: in Alembic's words; None to look at what is recorded alone.
+        up: whether the way goes up.
+    """
+
+    target: str | None = None
+    up: bool = True
+
+
+class Migrate(_Task, frozen=True, kw_only=True):
+    """Run env.py, and have Alembic apply or revert these revisions.
+
+    Args:
+        target: in Alembic's words.
+        before: what has to be recorded when it begins.
+        place: where env.py's version table has to be; None for wherever it is.
+        steps: in the order in which they are run.
+        one_transaction: leave env.py's own choice of transactions alone.
+        ledger: write a row for each revision; None for none.
+        statements: report each statement that a revision has executed, whole.
+        interactive: when the steps are done, ask for more instead of ending.
+    """
+
+    target: str = "head"
+    before: tuple[str, ...] | None = None
+    place: Place | None = None
+    steps: tuple[Wanted, ...] = ()
+    one_transaction: bool = False
+    ledger: Ledger | None = None
+    statements: bool = False
+    interactive: bool = False
+
+
+class Stamp(_Task, frozen=True, kw_only=True):
+    """Run env.py, and write the version table without running a revision.
+
+    Args:
+        revisions: what is to be recorded, in Alembic's words.
+        purge: empty the table before.
+        ledger: write a row for each revision that is then in force.
+        action: what these rows say was done.
+        known: revisions that the ledger has already, with the SHA-256 of their source.
+    """
+
+    revisions: tuple[str, ...]
+    purge: bool = False
+    ledger: Ledger | None = None
+    action: str = "stamped"
+    known: dict[str, str] = {}
+
+
+class Command(_Task, frozen=True, kw_only=True):
+    """Run one of Alembic's own commands; what it prints is data.
+
+    Args:
+        verb: its name.
+        arguments: its own, as they were typed.
+    """
+
+    verb: str
+    arguments: tuple[str, ...] = ()
+
+
+class Compare(_Task, frozen=True, kw_only=True):
+    """Run env.py, and compare the models with the database, as `alembic check` does.
+
+    Gives a list of {operation, what, told}, or None where env.py gives no `target_metadata`.
+    """
+
+
+class Describe(_Task, frozen=True, kw_only=True):
+    """Say what the revision files hold, by Alembic's own reading; env.py is not run.
+
+    Args:
+        target: also say which revisions lead to it from an empty database.
+    """
+
+    target: str | None = None
+
+
+class Format(_Task, frozen=True, kw_only=True):
+    """Let the project's post-write hooks at a file. With a database, env.py is run first: it may register hooks."""
+
+    path: str
+
+
+class Name(_Task, frozen=True, kw_only=True):
+    """Say what `alembic revision` would call the file of a revision."""
+
+    revision: str
+    message: str
+    moment: datetime.datetime
+
+
+class Parse(Line, frozen=True, kw_only=True):
+    """Read the arguments of one of Alembic's verbs, as the `alembic` command does."""
+
+    verb: str
+    arguments: tuple[str, ...]
+
+
+class More(Line, frozen=True, kw_only=True):
+    """For an interactive `Migrate`: further steps, or revisions to stamp; neither ends it."""
+
+    steps: tuple[Wanted, ...] = ()
+    stamp: tuple[str, ...] | None = None
+
+
+Task = Plan | Migrate | Stamp | Command | Compare | Describe | Format | Name | Parse

@@ -22,8 +22,8 @@ from headstart.worker.messages import Logged
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headstart.worker.messages import Format, Name
     from headstart.worker.port import Port
+    from headstart.worker.tasks import Format, Name
 
 _MENDED = "correct the project's post_write_hooks, and format the file by hand"
 _RUN_HOOKS = write_hooks._run_hooks  # noqa: SLF001  (the one place that knows both file and hooks)

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from headstart.postgres.readiness import Ready
     from headstart.steps.compare import Comparison
     from headstart.steps.run import Outcome, Run
-    from headstart.worker.messages import Access
     from headstart.worker.supervise import Worker
+    from headstart.worker.tasks import Access
 
 
 class Schemas:

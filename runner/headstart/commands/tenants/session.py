@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
-    from headstart.worker.messages import Access
+    from headstart.worker.tasks import Access
 
 
 class Session:
