@@ -16,7 +16,8 @@ from headstart.log import logger as logs
 from headstart.postgres.lock import migration_lock
 from headstart.steps.connect import connected, locked
 from headstart.steps.run import Run
-from headstart.steps.schema_file import AtHand, SchemaFile, load
+from headstart.steps.schema_file import AtHand, SchemaFile
+from headstart.steps.schema_load import load
 from support.postgres import psql
 from support.waiting import soon
 

@@ -14,7 +14,8 @@ from headstart.errors import ConfigurationError, DatabaseUnknownError, Environme
 from headstart.postgres.lock import WORK
 from headstart.steps.ask import failure
 from headstart.steps.compare import compare
-from headstart.steps.connect import access, connected, environ_of, find, locked, working
+from headstart.steps.connect import access, connected, find, locked, working
+from headstart.steps.environ import environ_of
 from headstart.worker.messages import Data
 from headstart.worker.process import Process, TaskFailedError, WorkerLostError
 from headstart.worker.tasks import Access, Command, Parse

@@ -63,6 +63,6 @@ async def downgrade(run: Run) -> None:
 
 async def load_schema_file(run: Run, ready: Ready, found: History, state: Comparison) -> bool:
     """Bring an empty database to the target in one go, if the schema file is provably the target's."""
-    from headstart.steps.schema_file import load_instead
+    from headstart.steps.schema_load import load_instead
 
     return await load_instead(run, ready, found, state)

@@ -17,7 +17,7 @@ from headstart.errors import (
 from headstart.history.graph import spell
 from headstart.postgres import version_table
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, decided
-from headstart.steps.connect import environ_of
+from headstart.steps.environ import environ_of
 from headstart.steps.watch import Watch
 from headstart.worker.messages import Planned
 from headstart.worker.process import TaskFailedError, WorkerLostError
@@ -65,13 +65,6 @@ async def ask(
         DatabaseUnknownError: as `compare` (72).
         ConfigurationError: env.py cannot be run, or reaches another database (10).
     """
-    planned: list[Planned] = []
-
-    def hear(message: Message) -> None:
-        if isinstance(message, Planned):
-            planned.append(message)
-            run.found(message.recorded)
-
     again = partial(ask, run, ready, found, process, access, up=up, strict=strict, target=target, place=place)
     wanted = run.settings.target if target is None else target or None
     task = Plan(
@@ -83,25 +76,39 @@ async def ask(
         up=up,
     )
     try:
-        with run.timed("load"):
-            await Watch(process, ready.connection, patience=0, log=run.log).over(task, hear)
-    except (asyncio.CancelledError, InterruptedMigrationError):
-        await process.stop(ready.connection)
-        raise
+        planned = await _planned(run, ready, process, task)
     except TaskFailedError as error:
         if not process.fresh:  # env.py may not bear to be run twice in one process
             return await again()
         if error.failed.error == EnvironmentWritesError.__name__ and access.read_only:
             return Undetermined(reason=error.failed.message)
         raise failure(error) from error
+    if not process.fresh and place is not None and not planned.place.is_like(place):
+        process.leave()
+        return await again()
+    return await _compared(run, ready, found, planned, strict=strict, wanted=wanted)
+
+
+async def _planned(run: Run, ready: Ready, process: Process, task: Plan) -> Planned:
+    """Have env.py run, and give what it has reported from within `run_migrations()`."""
+    planned: list[Planned] = []
+
+    def hear(message: Message) -> None:
+        if isinstance(message, Planned):
+            planned.append(message)
+            run.found(message.recorded)
+
+    try:
+        with run.timed("load"):
+            await Watch(process, ready.connection, patience=0, log=run.log).over(task, hear)
+    except (asyncio.CancelledError, InterruptedMigrationError):
+        await process.stop(ready.connection)
+        raise
     except WorkerLostError as error:
         raise _not_to_its_end(error) from error
     if len(planned) != 1:
         raise _not_to_its_end(None)
-    if not process.fresh and place is not None and not planned[0].place.is_like(place):
-        process.leave()
-        return await again()
-    return await _compared(run, ready, found, planned[0], strict=strict, wanted=wanted)
+    return planned[0]
 
 
 async def _compared(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from headstart.postgres.activity import cut, summary
+from headstart.postgres.activity import cut, invalid_indexes, summary
 from headstart.postgres.server import literal
 from headstart.worker.messages import Committing, RevisionApplied, StatementEnded, StatementStarted
 
@@ -32,18 +32,13 @@ select ids > 10000 or exists (
 from (select -$1::pg_catalog.int8 + coalesce($2::pg_catalog.int8, pg_catalog.pg_snapshot_xmax(
     pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8) as ids) between_them
 """
+# Those that were prepared since this session began, and are neither committed nor rolled back.
 _PREPARED = """
 select p.gid from pg_catalog.pg_prepared_xacts p where p.database = pg_catalog.current_database() and p.prepared >= (
     select a.backend_start from pg_catalog.pg_stat_activity a where a.pid = pg_catalog.pg_backend_pid())
 order by p.prepared
 """
 _PERHAPS = "perhaps, since other sessions have committed meanwhile: "
-
-
-async def prepared(connection: asyncpg.Connection[Any]) -> list[str]:
-    """The transactions that were prepared since this session began, and are neither committed nor rolled back."""
-    gids = [row[0] for row in await connection.fetch(_PREPARED)]
-    return [f"prepared transaction {literal(gid)}: rollback prepared {literal(gid)}" for gid in gids]
 
 
 @dataclass
@@ -106,3 +101,23 @@ class Committed:
                 certain = ids == 1 or (each.certain and each.until is not None)
                 found.append(f"{'' if certain else _PERHAPS}{summary(each.statement)}")
         return found
+
+
+async def left_behind(
+    connection: asyncpg.Connection[Any], committed: Committed | None, invalid: frozenset[str], schema: str | None = None
+) -> list[str]:
+    """What a revision that failed has left: statements, prepared transactions, and indexes that stayed INVALID.
+
+    Args:
+        connection: as for `Committed.leftovers`.
+        committed: what the revision may have committed; None if none has failed.
+        invalid: the INVALID indexes that were there before.
+        schema: where to look for others; everywhere when left out.
+    """
+    found: list[str] = []
+    if committed is not None:
+        found += await committed.leftovers(connection)
+        gids = [literal(row[0]) for row in await connection.fetch(_PREPARED)]
+        found += [f"prepared transaction {gid}: rollback prepared {gid}" for gid in gids]
+    new = await invalid_indexes(connection, schema) - invalid
+    return found + [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(new)]

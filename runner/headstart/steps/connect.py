@@ -112,9 +112,3 @@ async def working(run: Run, shared: Worker | None = None) -> AsyncIterator[Worke
     async with run.worker or Worker(cwd=run.cwd, environ=run.environ) as worker:
         worker.start()
         yield worker
-
-
-def environ_of(run: Run) -> dict[str, str | None]:
-    """Variables of the worker in which an env.py may look for its address: a direct one goes before a pooler's."""
-    direct = run.environ.get("DATABASE_DIRECT_URL")
-    return {**({"DATABASE_URL": direct} if direct else {}), **run.variables}

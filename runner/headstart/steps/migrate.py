@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 import tenacity
 
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
 from headstart.postgres.activity import REBUILD, invalid_indexes
-from headstart.postgres.readiness import wait_until_ready
-from headstart.postgres.server import close
-from headstart.postgres.sessions import gone
-from headstart.steps.committed import Committed, prepared
+from headstart.steps import aftermath
+from headstart.steps.committed import Committed
 from headstart.steps.compare import UpToDate
-from headstart.steps.connect import environ_of
+from headstart.steps.environ import environ_of
 from headstart.steps.explain import LostRaceError, explain, partly, refuse_useless, too_late
 from headstart.steps.run import AppliedRevision
 from headstart.steps.verify import read
@@ -36,10 +34,10 @@ if TYPE_CHECKING:
     from headstart.worker.process import Process
     from headstart.worker.tasks import Access, Step
 
-LAST_LOOK = 1.0
-"""Seconds for the same after a signal or the deadline."""
 LOOK_AGAIN = 20.0
 """Seconds that a server which went away gets to come back, so that the report can say where the database is."""
+LAST_LOOK = 1.0
+"""Seconds for the same after a signal or the deadline."""
 
 
 async def migrate(
@@ -176,7 +174,7 @@ class _Migration:
         except asyncio.CancelledError:
             await self._process.stop(self._session())
             with contextlib.suppress(HeadstartError):
-                await self._look(patience=LAST_LOOK)
+                await self._look(timeout=LAST_LOOK)
             await self._note_leftovers()
             raise
         self._settle(await read(self._ready.connection, self.place))
@@ -234,66 +232,25 @@ class _Migration:
         connection = self._ready.connection
         return None if connection.is_closed() else connection
 
-    async def _look(self, *, patience: float = LOOK_AGAIN) -> None:
-        """After a failure: wait until the worker's sessions are gone, and read what is recorded.
-
-        Over a new session, if ours is gone: the report must not guess.
-        """
+    async def _look(self, *, timeout: float = LOOK_AGAIN) -> None:
+        """After a failure: note what is recorded, and which revision has failed."""
         run = self._run
         run.failed = self._current or (self._left[0].revision if self._left else None)
         run.after = None
-        try:
-            async with self._session_for_looking(patience) as connection:
-                if not await gone(connection, list(self._process.backends), timeout=patience):
-                    raise InterruptedMigrationError("the worker's session is still there")
-                recorded = await read(connection, self.place)
-        except (HeadstartError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as unknown:
-            run.log.warning(
-                "revision_unknown", cause=str(unknown), hint="`headstart status` says where the database is"
-            )
+        recorded = await aftermath.recorded(run, self._ready, self.place, list(self._process.backends), timeout=timeout)
+        if recorded is None:
             return
         self._settle(recorded)
         if run.failed not in {step.revision for step in self._left}:
             run.failed = None
 
-    @contextlib.asynccontextmanager
-    async def _session_for_looking(self, patience: float) -> Any:  # noqa: ANN401  (an async iterator of a connection)
-        connection = self._session()
-        if connection is not None:
-            alive = False
-            with contextlib.suppress(*_NO_ANSWER):
-                async with asyncio.timeout(2):
-                    await connection.fetchval("select 1")
-                alive = True
-            if alive:
-                yield connection
-                return
-            connection.terminate()  # it may be in the middle of a question that was given up
-        again = await wait_until_ready(
-            self._ready.dsn, timeout=patience, application_name=self._run.application_name, log=self._run.log
-        )
-        try:
-            yield again.connection
-        finally:
-            await close(again.connection)
-
     async def _leftovers(self) -> list[str]:
         """What the failed revision has committed all the same: statements, and indexes that stayed INVALID."""
-        found: list[str] = []
-        if self._run.after is None:  # the server does not answer
-            return found
-        try:
-            async with self._session_for_looking(2.0) as connection:
-                if self._run.failed is not None:
-                    found += await self._committed.leftovers(connection)
-                    found += await prepared(connection)
-                new = await invalid_indexes(connection, self._access.schema) - self._invalid
-                found += [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(new)]
-        except (HeadstartError, *_NO_ANSWER) as unknown:
-            self._run.log.warning(
-                "leftovers_unknown", cause=str(unknown), hint="see what the failed revision has committed by itself"
-            )
-        return found
+        run = self._run
+        if run.after is None:  # the server does not answer
+            return []
+        committed = None if run.failed is None else self._committed
+        return await aftermath.leftovers(run, self._ready, committed, self._invalid, self._access.schema)
 
     async def _note_leftovers(self) -> None:
         leftovers = await self._leftovers()
@@ -384,7 +341,6 @@ class _Migration:
         return [] if self._watch is None else [str(each) for each in self._watch.blockers]
 
 
-_NO_ANSWER = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _AGAIN = "the revision is not at fault: run again"
 _UNKNOWN = "see `headstart status` once the server answers; then run again"
 

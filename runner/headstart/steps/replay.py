@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,13 +28,13 @@ from headstart.postgres.activity import invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close, prepare_session
 from headstart.postgres.sessions import gone
-from headstart.settings.dsn import without_libpq_variables
-from headstart.sql.script import ScriptError, is_single, split
 from headstart.steps.ask import failure
-from headstart.steps.committed import Committed
+from headstart.steps.committed import Committed, left_behind
 from headstart.steps.connect import access
 from headstart.steps.describe import describe
+from headstart.steps.environ import environ_for
 from headstart.steps.explain import LostRaceError, explain, refuse_useless, too_late
+from headstart.steps.statement import Statement, statements_of
 from headstart.steps.verify import read
 from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted
 from headstart.worker.process import Process, TaskFailedError, WorkerLostError
@@ -56,28 +55,6 @@ if TYPE_CHECKING:
     from headstart.worker.process import Hear
     from headstart.worker.supervise import Worker
     from headstart.worker.tasks import Place
-
-_OTHER_URLS = ("DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
-
-
-class Statement(msgspec.Struct, frozen=True, kw_only=True):
-    """A statement that a revision has executed.
-
-    Args:
-        revision: its id.
-        text: the statement, without a `;`; scripts are taken apart.
-        path: the revision's file.
-        line: of the call in that file, counted from 1; None where it is not to be seen.
-        in_transaction: whether a transaction was open.
-        direction: of the revision.
-    """
-
-    revision: str
-    text: str
-    path: str
-    line: int | None
-    in_transaction: bool
-    direction: Literal["upgrade", "downgrade"]
 
 
 class Replay:
@@ -318,14 +295,8 @@ class Replay:
         if failed.lost:
             return InterruptedMigrationError(f"interrupted in revision {failed.revision}: {failed.message}")
         await gone(self.connection, list(process.backends))  # what it had locked is free then
-        before, self._invalid = self._invalid, await invalid_indexes(self.connection)
-        found = explain(
-            failed,
-            [
-                *await self._committed.leftovers(self.connection),
-                *(f"INVALID index {name}: drop index concurrently {name};" for name in sorted(self._invalid - before)),
-            ],
-        )
+        found = explain(failed, await left_behind(self.connection, self._committed, self._invalid))
+        self._invalid = await invalid_indexes(self.connection)
         return too_late(found, []) if isinstance(found, LostRaceError) else found
 
     def _hear(self, message: Message) -> None:
@@ -346,17 +317,7 @@ class Replay:
     def _executed(self, one: Executed) -> None:
         if one.line is None and self.version_table in one.text:
             return  # Alembic's own
-        self.statements += (
-            Statement(
-                revision=one.revision,
-                text=text,
-                path=one.path,
-                line=one.line,
-                in_transaction=one.in_transaction,
-                direction="upgrade" if one.up else "downgrade",
-            )
-            for text in _taken_apart(one.text)
-        )
+        self.statements += statements_of(one)
 
 
 @contextlib.asynccontextmanager
@@ -388,7 +349,7 @@ async def replay(run: Run, dsn: Dsn, worker: Worker, *, project: Project | None 
             log=log,
         )
         proof = await access(run, ready, work_key=None)
-        environ = _leading_to(ready.dsn, run.environ)
+        environ = environ_for(ready.dsn, run.environ)
         given = {
             "project": project,
             "access": msgspec.structs.replace(proof, everywhere=True, read_only=False),
@@ -406,23 +367,3 @@ async def replay(run: Run, dsn: Dsn, worker: Worker, *, project: Project | None 
                 await process.stop(ready.connection)
     finally:
         await close(ready.connection)
-
-
-def _leading_to(dsn: Dsn, environ: Mapping[str, str]) -> dict[str, str | None]:
-    """Variables with which a process speaks of this database: env.py reads them, and a revision may."""
-    scheme, found, _ = environ.get("DATABASE_URL", "").partition("://")
-    user, _, place = dsn.sqlalchemy_url().partition("://")[2].partition("@")
-    password = "" if dsn.password is None else f":{quote(dsn.password.reveal(), safe='')}"
-    after = dsn.libpq_env(without_libpq_variables(environ))
-    after["DATABASE_URL"] = f"{scheme if found else 'postgresql'}://{user}{password}@{place}"
-    for name in _OTHER_URLS:
-        after.pop(name, None)
-    return {name: after.get(name) for name in environ.keys() | after.keys() if environ.get(name) != after.get(name)}
-
-
-def _taken_apart(text: str) -> list[str]:
-    if is_single(text):
-        return [text]
-    with contextlib.suppress(ScriptError):
-        return [each.text for each in split(text)]
-    return [text]

@@ -1,4 +1,4 @@
-"""The schema file: what `schema dump` has written is loaded into an empty database, in one transaction, and recorded.
+"""The schema file, as `schema dump` writes it and `schema_load` uses it.
 
 Its first lines say what it is of: the revisions at head, and a digest of all the revision files that lead to them. A
 file is used where they are those at hand, and its own text is as it was written; anything else is refused, with the
@@ -7,44 +7,27 @@ reason. A revision file that was only formatted or commented counts as the same 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import asyncpg
 import msgspec
 
 from headstart import ledger
-from headstart.errors import ConfigurationError, MigrationFailedError, VerificationFailedError
-from headstart.history.graph import Revision, spell
+from headstart.errors import ConfigurationError
+from headstart.history.graph import Revision
 from headstart.history.plan import decide
 from headstart.ledger.fingerprint import fingerprint
-from headstart.ledger.state import prepare
-from headstart.ledger.writer import Writer, complete
-from headstart.postgres import catalog
-from headstart.postgres.activity import SPEAK, summary
-from headstart.postgres.lock import WORK, kept
-from headstart.postgres.script_run import failure_of
-from headstart.postgres.server import close, connect, first_line, literal, prepare_session
-from headstart.postgres.version_table import find_version_table, recorded_revisions, require_write_privilege
-from headstart.steps import backup
-from headstart.steps.compare import Undetermined
 from headstart.steps.run import Run
 
 if TYPE_CHECKING:
     from headstart.history import History
-    from headstart.postgres.connection import ScriptConnection
-    from headstart.postgres.readiness import Ready
-    from headstart.steps.compare import Comparison
 
 _TITLE: Final = "-- The schema at head, written by `headstart schema dump`. Not to be edited: write it anew."
 _FORMAT: Final = "1"
 _LINE = re.compile(r"-- ([a-z ]+): (.*)")
-_IN_THE_WAY = ("table ", "foreign table ", "view ", "materialized view ", "sequence ")
 
 
 class SchemaFileError(ConfigurationError):
@@ -194,182 +177,3 @@ async def at_hand(run: Run, history: History) -> AtHand:
     async with Worker(cwd=run.cwd, environ=run.environ) as worker:
         described = await describe(run, worker, project)
     return AtHand(described.heads, described.below(described.heads), table)
-
-
-async def in_the_way(connection: ScriptConnection, version_table: str) -> list[str]:
-    """The tables, views and sequences of a database that is not empty; nothing of the version table."""
-    found = await catalog.read(connection, passing_over=(version_table,))
-    return [what for what in found if what.startswith(_IN_THE_WAY)]
-
-
-async def load_instead(run: Run, ready: Ready, history: History, state: Comparison) -> bool:
-    """Bring an empty database to the target by the schema file of the settings, if it is provably the target's.
-
-    Args:
-        run: this run; HEADSTART_SCHEMA_FILE is set.
-        ready: the connection that holds the migration lock.
-        history: the revision files.
-        state: what the comparison under the lock has given.
-
-    Returns:
-        Whether it did. Otherwise nothing is changed, and the log says why.
-
-    Raises:
-        MigrationFailedError: the file does not run; nothing of it is kept (60).
-    """
-    if not isinstance(state, Undetermined) and state.recorded:
-        return False  # ordinary revisions on a database that is in use: nothing to say about
-    path = Path(run.cwd, run.settings.schema_file or "")
-    try:
-        file, now = await _usable(run, ready, history, path)
-    except ConfigurationError as error:
-        run.log.warning(
-            "schema_file_not_used",
-            file=str(path),
-            reason=error.message,
-            hint=f"the revisions are run one by one instead; {error.hint}",
-        )
-        return False
-    if run.settings.backup == "always":
-        await backup.back_up(run, ready, before=(), intended=file.revisions)
-    await load(run, ready, file, now.files, path=path)
-    return True
-
-
-async def _usable(run: Run, ready: Ready, history: History, path: Path) -> tuple[SchemaFile, AtHand]:
-    now = await at_hand(run, history)
-    file = SchemaFile.read(path)
-    file.require_fresh(now, path)
-    recorded = await recorded_revisions(ready.connection, *file.place)
-    if recorded:  # where only env.py knew of it
-        raise ConfigurationError(f"the database is at {spell(recorded)}")
-    await require_empty(ready.connection, file.version_table)
-    return file, now
-
-
-async def require_empty(connection: ScriptConnection, version_table: str) -> None:
-    """Refuse a database with tables.
-
-    Raises:
-        ConfigurationError: it names some of them (10).
-    """
-    taken = await in_the_way(connection, version_table)
-    if taken:
-        hint = "`headstart up` migrates it; `headstart adopt` takes over a database that others have made"
-        raise ConfigurationError(f"the database is not empty: it holds {_listed(taken)}", hint=hint)
-
-
-def _listed(names: list[str]) -> str:
-    shown = 5
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
-
-
-async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], *, path: Path) -> None:
-    """Run the file in one transaction, with the version table's rows, and the ledger's: each revision as `stamped`.
-
-    Args:
-        run: this run.
-        ready: the connection that holds the migration lock, to an empty database; the file has a session of its own.
-        file: what is loaded; proven.
-        files: the revision files that it stands for.
-        path: where it was read from, for messages.
-
-    Raises:
-        MigrationFailedError: it does not run; nothing of it is kept (60).
-        VerificationFailedError: the version table is not where it is looked for; nothing is kept (80).
-        RefusedError: the role may not write the version table (21).
-    """
-    connection = ready.connection
-    table, schema = file.place
-    await require_write_privilege(connection, ready.server.user, table, schema)
-    run.found(())
-    with run.timed("upgrade"):
-        writer = None
-        if await prepare(connection, mode=run.settings.ledger, log=run.log, version_table=file.version_table):
-            writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.backup)
-        run.log.info("schema_loading", file=str(path), revision=spell(file.revisions))
-        async with _session(run, ready) as session, _speaking(run, session):
-            try:
-                async with session.transaction():
-                    await _fill(session, file, files, writer)
-                    run.after = None  # until the server has answered the COMMIT
-            except asyncpg.PostgresError as error:
-                raise _failed(error, path) from error
-        run.after = file.revisions
-        if writer is not None:
-            await complete(connection, run.run_id, expected=len(files), log=run.log, version_table=file.version_table)
-    run.log.info("schema_loaded", revision=spell(file.revisions), revisions=len(files), file=str(path))
-
-
-async def _fill(connection: ScriptConnection, file: SchemaFile, files: list[Revision], writer: Writer | None) -> None:
-    table, schema = file.place
-    there = await find_version_table(connection, table, schema)
-    if there is not None:
-        await connection.execute(f"drop table {there}")  # empty: an env.py may have made it
-    script = await connection.prepare(file.body)
-    await script.fetch()
-    name = await find_version_table(connection, table, schema)
-    if name is not None and file.revisions:
-        rows = ", ".join(f"({literal(revision)})" for revision in file.revisions)
-        await connection.execute(f"insert into {name} (version_num) values {rows}")  # noqa: S608  (quoted)
-    if writer is not None and files:
-        with contextlib.suppress(asyncpg.PostgresError):  # `complete` says so
-            async with connection.transaction():
-                await connection.execute(";\n".join(writer.record_all("stamped", files)))
-    found = await recorded_revisions(connection, table, schema)
-    if set(found) != set(file.revisions):
-        raise VerificationFailedError(
-            f"the database is at {spell(found)} instead of {spell(file.revisions)}; nothing of it was kept",
-            hint="see whether the role's search_path leads to the schema of the version table",
-        )
-
-
-def _failed(error: asyncpg.PostgresError, path: Path) -> MigrationFailedError:
-    """What the server said, and to which statement."""
-    failure = failure_of(error)
-    at = f": {summary(failure.statement)}" if failure is not None else ""
-    return MigrationFailedError(
-        f"the schema file {path} failed ({error.sqlstate}): {first_line(error)}{at}; nothing of it was kept",
-        hint="see what the database or role lacks (a role, an extension, a privilege), or run the revisions one by one:"
-        " `headstart up` without HEADSTART_SCHEMA_FILE",
-        sqlstate=error.sqlstate,
-    )
-
-
-@contextlib.asynccontextmanager
-async def _session(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
-    """A session for the file. It has the lock's second key: if the lock is lost, nobody gets in before it ends.
-
-    Raises:
-        InterruptedMigrationError: the lock's session was lost meanwhile (63); nothing is kept.
-    """
-    session = await connect(ready.dsn, timeout=10, application_name=run.application_name)
-    try:
-        await prepare_session(
-            session,
-            lock_timeout=run.settings.table_lock_timeout,
-            statement_timeout=run.settings.statement_timeout,
-            log=run.log,
-        )
-        await session.fetchval("select pg_catalog.pg_try_advisory_lock_shared($1)", WORK)
-        async with kept(ready.connection):
-            yield session
-    finally:
-        await close(session)
-
-
-@contextlib.asynccontextmanager
-async def _speaking(run: Run, connection: ScriptConnection) -> AsyncIterator[None]:
-    async def speak() -> None:
-        while True:
-            await asyncio.sleep(SPEAK)
-            at, of = connection.progress or (0, 0)
-            run.log.info("schema_loading", statement=at, statements=of)
-
-    speaking = asyncio.create_task(speak())
-    try:
-        yield
-    finally:
-        speaking.cancel()
-        await asyncio.gather(speaking, return_exceptions=True)

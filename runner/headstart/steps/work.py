@@ -18,7 +18,8 @@ from headstart.postgres.server import holds_user_tables
 from headstart.steps import backup
 from headstart.steps.ask import ask, failure
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate
-from headstart.steps.connect import access, environ_of
+from headstart.steps.connect import access
+from headstart.steps.environ import environ_of
 from headstart.steps.migrate import migrate
 from headstart.steps.verify import verify
 from headstart.worker.messages import Planned

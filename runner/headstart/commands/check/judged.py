@@ -14,8 +14,8 @@ from headstart.sql import rules
 
 if TYPE_CHECKING:
     from headstart.history import Project
-    from headstart.steps.replay import Statement
     from headstart.steps.run import Run
+    from headstart.steps.statement import Statement
 
 _TABLE = "[tool.headstart.check]"
 _HINT = 'write for example rules-off = { drop-table = "why" }; `headstart check --rules` lists the rules'

@@ -16,7 +16,8 @@ from headstart.errors import (
 )
 from headstart.history.baseline import read_baseline
 from headstart.postgres import catalog
-from headstart.steps.replay import Replay, Statement, replay
+from headstart.steps.replay import Replay, replay
+from headstart.steps.statement import Statement
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -12,7 +12,8 @@ from headstart.errors import ConfigurationError
 from headstart.history.graph import spell
 from headstart.postgres import version_table
 from headstart.steps.connect import connected, find, locked
-from headstart.steps.schema_file import SchemaFile, at_hand, load, require_empty
+from headstart.steps.schema_file import SchemaFile, at_hand
+from headstart.steps.schema_load import load, require_empty
 
 if TYPE_CHECKING:
     from headstart.steps.run import Run

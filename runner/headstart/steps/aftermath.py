@@ -1,0 +1,97 @@
+"""After a failure: what is recorded, and what the failed revision has committed, once its sessions are gone.
+
+It is asked over a new session if the supervisor's own is gone: the report must not guess.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from headstart.errors import HeadstartError, InterruptedMigrationError
+from headstart.postgres.readiness import wait_until_ready
+from headstart.postgres.server import close
+from headstart.postgres.sessions import gone
+from headstart.steps.committed import left_behind
+from headstart.steps.verify import read
+
+if TYPE_CHECKING:
+    from headstart.postgres.readiness import Ready
+    from headstart.steps.committed import Committed
+    from headstart.steps.run import Run
+    from headstart.worker.tasks import Place
+
+ALIVE = 2.0
+"""Seconds that the supervisor's own session gets to answer."""
+
+_NO_ANSWER = (HeadstartError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+async def recorded(
+    run: Run, ready: Ready, place: Place, backends: Sequence[int], *, timeout: float
+) -> tuple[str, ...] | None:
+    """What is recorded once the worker's sessions are gone; None, and a warning, where the server does not say.
+
+    Args:
+        run: this run.
+        ready: the supervisor's session.
+        place: the version table.
+        backends: pids of the worker's sessions.
+        timeout: seconds that a server which went away gets to come back, and the sessions to end.
+    """
+    try:
+        async with _session(run, ready, timeout) as connection:
+            if not await gone(connection, backends, timeout=timeout):
+                raise InterruptedMigrationError("the worker's session is still there")
+            return await read(connection, place)
+    except _NO_ANSWER as unknown:
+        hint = "`headstart status` says where the database is"
+        run.log.warning("revision_unknown", cause=str(unknown), hint=hint)
+        return None
+
+
+async def leftovers(
+    run: Run, ready: Ready, committed: Committed | None, invalid: frozenset[str], schema: str | None
+) -> list[str]:
+    """What the failed revision has committed all the same; nothing, and a warning, where the server does not say.
+
+    Args:
+        run: this run.
+        ready: the supervisor's session.
+        committed: what the revision may have committed; None if none has failed.
+        invalid: the INVALID indexes that were there before.
+        schema: the tenant's, if it is one.
+    """
+    try:
+        async with _session(run, ready, ALIVE) as connection:
+            return await left_behind(connection, committed, invalid, schema)
+    except _NO_ANSWER as unknown:
+        hint = "see what the failed revision has committed by itself"
+        run.log.warning("leftovers_unknown", cause=str(unknown), hint=hint)
+        return []
+
+
+@contextlib.asynccontextmanager
+async def _session(run: Run, ready: Ready, timeout: float) -> AsyncIterator[Any]:
+    """The supervisor's own session if it answers, else another."""
+    if await _answers(ready.connection):
+        yield ready.connection
+        return
+    ready.connection.terminate()  # it may be in the middle of a question that was given up
+    again = await wait_until_ready(ready.dsn, timeout=timeout, application_name=run.application_name, log=run.log)
+    try:
+        yield again.connection
+    finally:
+        await close(again.connection)
+
+
+async def _answers(connection: asyncpg.Connection[Any]) -> bool:
+    with contextlib.suppress(*_NO_ANSWER):
+        async with asyncio.timeout(ALIVE):
+            await connection.fetchval("select 1")
+        return True
+    return False

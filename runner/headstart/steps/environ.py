@@ -1,0 +1,34 @@
+"""Variables of the worker's environment in which an env.py may look for the database's address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from headstart.settings.dsn import without_libpq_variables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headstart.settings.dsn import Dsn
+    from headstart.steps.run import Run
+
+_OTHER_URLS = ("DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
+
+
+def environ_of(run: Run) -> dict[str, str | None]:
+    """For the run's own database: a direct address goes before a pooler's. None takes a variable away."""
+    direct = run.environ.get("DATABASE_DIRECT_URL")
+    return {**({"DATABASE_URL": direct} if direct else {}), **run.variables}
+
+
+def environ_for(dsn: Dsn, environ: Mapping[str, str]) -> dict[str, str | None]:
+    """What is to change in an environment, so that it speaks of another database. None takes a variable away."""
+    scheme, found, _ = environ.get("DATABASE_URL", "").partition("://")
+    user, _, place = dsn.sqlalchemy_url().partition("://")[2].partition("@")
+    password = "" if dsn.password is None else f":{quote(dsn.password.reveal(), safe='')}"
+    after = dsn.libpq_env(without_libpq_variables(environ))
+    after["DATABASE_URL"] = f"{scheme if found else 'postgresql'}://{user}{password}@{place}"
+    for name in _OTHER_URLS:
+        after.pop(name, None)
+    return {name: after.get(name) for name in environ.keys() | after.keys() if environ.get(name) != after.get(name)}
