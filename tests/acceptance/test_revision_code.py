@@ -248,3 +248,31 @@ def test_a_revision_that_leaves(any_database: str, tmp_path: Path, run_headstart
     assert (run.last["failed"], run.last["revision_after"]) == ("b2", "a1")
     assert recorded(any_database) == ["a1"]
     assert psql(any_database, "select to_regclass('b')") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (r'raise ValueError("caf\udce9")', r"ValueError: caf\udce9"),
+        (
+            """
+            class Silent(Exception):
+                def __str__(self):
+                    raise RuntimeError
+            raise Silent
+            """,
+            "Silent: its text cannot be had: RuntimeError",
+        ),
+    ],
+    ids=["no text", "no __str__"],
+)
+def test_an_exception_without_a_proper_text(
+    body: str, said: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """The revision and its line are named all the same."""
+    project = Project(tmp_path)
+    project.revision("a1", body=body)
+    run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
+    assert run.code == 60, str(run)
+    assert said in run.last["error"]
+    assert "a1.py:" in run.last["location"]

@@ -270,3 +270,46 @@ def test_a_constant_of_another_session(project: Project, headstart: Callable[...
         run = headstart("up", url=any_database, env=patience)
     last = ended(run, 62, secrets=["S3cretOfARole"])
     assert "do '...'" in last["hint"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    {
+        "cast": """op.execute("select 'S3cretValue'::int")""",
+        "script": """op.execute("select 1; select 'S3cretValue'::timestamptz")""",
+        "block": """op.execute("do $$ begin perform 'S3cretValue'::int; end $$")""",
+        "parameter": """op.get_bind().execute(sa.text("select cast(:a as int)"), {"a": "S3cretValue"})""",
+        "rows": """op.bulk_insert(sa.table("t", sa.column("a")), [{"a": "S3cretValue"}, {"a": "S3cretValue"}])""",
+        "unique": """op.execute("insert into t values ('S3cretValue'), ('S3cretValue')")""",
+        "unterminated": """op.execute("select 'S3cretValue")""",
+        "short": """op.execute("select 'S3c'::int")""",
+    }.values(),
+)
+def test_a_constant_in_the_server_s_words(
+    body: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """What the server quotes of a statement's constants and parameters is not shown either."""
+    script(any_database, "create table t (a text unique)")
+    body = body.replace("op.get_bind().execute", "import sqlalchemy as sa\nop.get_bind().execute")
+    project.revision("a1", body=body.replace("op.bulk", "import sqlalchemy as sa\nop.bulk"))
+    run = headstart("up", url=any_database, env={"HEADSTART_BACKUP": "off"})
+    last = ended(run, 60, secrets=["S3c"])
+    assert last["sqlstate"].startswith(("22", "23", "42601")), str(run)
+
+
+def test_names_stay_in_the_server_s_words(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """A name that a statement has as a constant is what the reader needs."""
+    project.revision("a1", body="""op.execute("select nextval('users_id_seq')")""")
+    run = headstart("up", url=any_database, env={"HEADSTART_BACKUP": "off"})
+    assert 'relation "users_id_seq" does not exist' in ended(run, 60)["error"]
+
+
+def test_a_constant_of_env_py(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """Nor is one of a statement that env.py itself executes."""
+    env = project.env.read_text(encoding="utf-8")
+    before = "    context.configure(connection=connection"
+    assert before in env
+    statement = "    connection.exec_driver_sql(\"select 'S3cretValue'::int\")\n"
+    project.env.write_text(env.replace(before, statement + before, 1), encoding="utf-8")
+    run = headstart("up", url=any_database, env={"HEADSTART_BACKUP": "off"})
+    assert "22P02" in ended(run, 10, secrets=["S3cretValue"])["error"]

@@ -206,6 +206,21 @@ def test_a_version_table_that_is_locked(any_database: str, tmp_path: Path, run_h
     assert [name for _, name, _ in found] == ["in the way"]
 
 
+@pytest.mark.parametrize("words", [["current"], ["stamp", "a1"]])
+def test_env_py_waits_for_a_version_table_no_longer_than_a_statement(
+    words: list[str], any_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """The table lock timeout holds in each session of env.py, whichever verb has it run."""
+    project = Project(tmp_path)
+    project.revision("a1", "create table a (id int)")
+    script(any_database, "create table alembic_version (version_num text)")
+    env = {"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms"}
+    with Session(any_database) as somebody:
+        somebody.execute("begin; lock table alembic_version in access exclusive mode")
+        run = run_headstart(*words, url=any_database, cwd=project.folder, env=env)
+    assert "lock" in ended(run, 20)["error"]
+
+
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg2"])
 def test_a_revision_that_renames_the_version_table(
     driver: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart

@@ -207,7 +207,7 @@ class Work:
                 access=self._access,
                 options=run.options,
                 environ=environ_of(run),
-                revisions=tuple(revisions),
+                revisions=tuple(dict.fromkeys(revisions)),
                 purge=purge,
                 ledger=book,
                 action=action,

@@ -20,7 +20,7 @@ import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from headstart.worker.messages import Ended, encode
+from headstart.worker.messages import OF_OURS, Ended, encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,8 +134,8 @@ class _Nursery:
             threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  (as the next: what Python itself calls at its end)
             atexit._run_exitfuncs()  # noqa: SLF001
         except BaseException:  # noqa: BLE001  (a bug of ours: the supervisor shows it)
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
+            sys.__excepthook__(*sys.exc_info())
+            os._exit(OF_OURS)
         os._exit(0)
 
     def _reap(self) -> None:

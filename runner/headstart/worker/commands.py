@@ -183,6 +183,8 @@ def _meaning(error: BaseException, config: Config) -> HeadstartError:
         project.read(directory)
     except BrokenHistoryError as broken:  # a revision file has raised it, and not env.py
         return broken
+    if isinstance(error, AssertionError) and failure.place(error, directory.dir) == directory.dir:  # Alembic's own
+        return ConfigurationError("Alembic does not take these arguments", hint="see `headstart VERB --help`")
     return failure.of_environment(error, directory.dir)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -18,11 +20,13 @@ from headstart.errors import (
     ConfigurationError,
     EnvironmentWritesError,
     HeadstartError,
+    NotReadyError,
     RefusedError,
     remedies,
 )
 from headstart.postgres.activity import cut, summary
 from headstart.postgres.script_run import failure_of
+from headstart.sql.constants import without_constants
 from headstart.sql.script import ScriptError, split
 
 if TYPE_CHECKING:
@@ -36,6 +40,7 @@ CANCELED = "57014"
 
 _LONGEST = 2_000
 _MOST_CALLS = 10
+_MOST_ROWS = 1_000
 _LIBRARIES = frozenset({"alembic", "asyncpg", "greenlet", "headstart", "psycopg", "psycopg2", "pg8000", "sqlalchemy"})
 _PYTHON_S = (str(PurePath(os.__file__).parent), str(PurePath(__file__).parents[1]))
 
@@ -97,13 +102,10 @@ def of_environment(error: BaseException, directory: str) -> HeadstartError:
     """
     if isinstance(error, HeadstartError):
         return error
+    database = find(error)
+    if database is not None:
+        return _of_statement(database, directory)
     text = first_line(error)
-    if sqlstate_of(error) == "25006":
-        return EnvironmentWritesError(f"env.py writes to the database: {text}")
-    if sqlstate_of(error) == "42501":
-        said = find(error)
-        cause = str(said.orig) if said is not None else text
-        return RefusedError(f"the role of env.py's connection may not do what it has to: {cause}", hint=_GRANT)
     if isinstance(error, CommandError | RevisionError):
         return BrokenHistoryError(f"Alembic cannot go on: {text}")
     hint = "correct env.py; nothing was changed"
@@ -115,6 +117,27 @@ def of_environment(error: BaseException, directory: str) -> HeadstartError:
     more = {"detail": _below_first_line(error), "calls": _calls(error, f"{directory}/env.py")}
     cause = f"env.py failed: {type(error).__name__}: {text} ({place(error, directory)})"
     return ConfigurationError(cause, hint=hint, **{name: value for name, value in more.items() if value})
+
+
+def _of_statement(error: DBAPIError, directory: str) -> HeadstartError:
+    """What a statement of env.py's own that has failed means. Its text is not shown: it may hold a secret."""
+    state, found = sqlstate_of(error), of_server(error)
+    cause = str(found.pop("cause"))
+    if state == "25006":
+        return EnvironmentWritesError(f"env.py writes to the database: {cause}")
+    if state == "42501":
+        return RefusedError(f"the role of env.py's connection may not do what it has to: {cause}", hint=_GRANT)
+    if state == "55P03":
+        return NotReadyError(
+            f"env.py waited too long for a lock that another session holds: {cause}",
+            hint="end or wait for that session (`headstart status`, pg_blocking_pids), then run again;"
+            " HEADSTART_TABLE_LOCK_TIMEOUT says how long env.py waits",
+        )
+    return ConfigurationError(
+        f"env.py failed: {cause}{f' [{state}]' if state else ''} ({place(error, directory)})",
+        hint="correct env.py; nothing was changed",
+        **{name: value for name, value in found.items() if value is not None},
+    )
 
 
 _GRANT = "grant it to that role; the version table needs select, insert, update and delete"
@@ -150,12 +173,19 @@ def place(error: BaseException, directory: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """An error's text, without what comes below its first line."""
-    return str(error).splitlines()[0] if str(error) else ""
+    return "".join(_text(error).splitlines()[:1])
 
 
 def _below_first_line(error: BaseException) -> str | None:
     """The rest of an error's text."""
-    return cut("\n".join(str(error).splitlines()[1:]), _LONGEST) or None
+    return cut("\n".join(_text(error).splitlines()[1:]), _LONGEST) or None
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001  (out of a class of the user's)
+        return f"its text cannot be had: {type(another).__name__}"
 
 
 def _calls(error: BaseException, path: str) -> list[str] | None:
@@ -186,9 +216,7 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
     location = f"{path}:{frames[-1].lineno}" if frames else f"{path}:{line}" if line else path
     if isinstance(error, HeadstartError):
         return {"cause": error.message, "location": location}
-    database = find(error)
-    original = error if database is None else database.orig
-    if database is None and not isinstance(error, asyncpg.PostgresError):
+    if find(error) is None and not isinstance(error, asyncpg.PostgresError):
         text = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else first_line(error)
         if isinstance(error, CommandError) and "expected to match one row" in text:
             cause = f"the version table was changed by the revision itself, or beside this run: {text}"
@@ -201,6 +229,17 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
             "detail": _below_first_line(error),
             "calls": _calls(error, path),
         }
+    return {**of_server(error), "location": location, "calls": _calls(error, path)}
+
+
+def of_server(error: BaseException) -> dict[str, object]:
+    """What the server says of a statement: cause, sqlstate, statement, position, detail, server_hint.
+
+    Args:
+        error: SQLAlchemy's, or asyncpg's own.
+    """
+    database = find(error)
+    original = error if database is None else database.orig
     server = getattr(original, "__cause__", None) or original
     diagnostics = getattr(original, "diag", None)
     position = getattr(server, "position", None) or getattr(diagnostics, "statement_position", None)
@@ -211,16 +250,30 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
     elif statement and position:
         statement, position = _of_several(statement, int(position))
     cause = getattr(server, "message", None) or getattr(diagnostics, "message_primary", None) or str(original)
+    detail = getattr(server, "detail", None) or getattr(diagnostics, "message_detail", None)
+    state = sqlstate_of(error)
+    values = () if database is None else tuple(_values(database.params))
+
+    def shown(text: object) -> str:
+        return without_constants(str(text), state, statement or "", values)
+
     return {
-        "cause": (str(cause).strip().splitlines() or [type(error).__name__])[0],
-        "sqlstate": sqlstate_of(error),
+        "cause": shown((str(cause).strip().splitlines() or [type(error).__name__])[0]),
+        "sqlstate": state,
         "statement": summary(statement) if statement else None,
         "position": _position_in_summary(statement, int(position)) if statement and position else None,
-        "location": location,
-        "detail": getattr(server, "detail", None) or getattr(diagnostics, "message_detail", None),
+        "detail": shown(detail) if detail else None,
         "server_hint": getattr(server, "hint", None) or getattr(diagnostics, "message_hint", None),
-        "calls": _calls(error, path),
     }
+
+
+def _values(parameters: object) -> Iterator[object]:
+    """The values of a statement's parameters, of one row or of several."""
+    if isinstance(parameters, Mapping):
+        parameters = tuple(parameters.values())
+    if isinstance(parameters, list | tuple):
+        for each in islice(parameters, _MOST_ROWS):
+            yield from _values(each) if isinstance(each, Mapping | list | tuple) else (each,)
 
 
 def _position_in_summary(statement: str, position: int) -> int | None:

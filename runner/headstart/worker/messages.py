@@ -12,6 +12,8 @@ from headstart.worker.tasks import Line, More, Place, Step, Task
 
 DESCRIPTORS_CLOSED = 120
 """Exit status of a fork whose socket env.py has closed."""
+OF_OURS = 121
+"""Exit status of a fork that Headstart's own code has ended, by a bug; its traceback is on the fork's stderr."""
 
 
 class Started(Line, frozen=True, kw_only=True):
@@ -211,7 +213,21 @@ Message = (
 
 def encode(message: msgspec.Struct) -> bytes:
     """As one line, secrets in the clear: for the socket between the two processes, and nothing else."""
-    return _ENCODER.encode(message) + b"\n"
+    try:
+        return _ENCODER.encode(message) + b"\n"
+    except UnicodeEncodeError:  # a lone surrogate, out of bytes that are not UTF-8
+        return _ENCODER.encode(_encodable(msgspec.to_builtins(message, enc_hook=_plain))) + b"\n"
+
+
+def _encodable(value: Any) -> Any:  # noqa: ANN401  (plain data)
+    """The same with escapes for what is no character."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(each) for each in value]
+    return value
 
 
 def decode_task(line: bytes) -> Task | More:

@@ -13,6 +13,7 @@ from headstart.process import Finished as EndedProcess
 from headstart.worker.fork import Fork, Output
 from headstart.worker.messages import (
     DESCRIPTORS_CLOSED,
+    OF_OURS,
     Connected,
     Ended,
     Failed,
@@ -143,6 +144,9 @@ class Process:
         while True:
             message = await fork.receive()
             match message:
+                case Ended(code=code) if code == OF_OURS:
+                    self.leave()
+                    raise RuntimeError("the worker has failed; its traceback is in the log, as script_output")
                 case None | Ended():
                     self.leave()
                     raise self._lost(message, fork.pid)

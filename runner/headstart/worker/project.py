@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import hashlib
 import os
 from pathlib import Path
@@ -83,7 +84,7 @@ def load(config: Config) -> ScriptDirectory:
     """
     try:
         return ScriptDirectory.from_config(config)
-    except CommandError as error:
+    except (CommandError, ValueError, TypeError, configparser.Error) as error:
         raise ConfigurationError(f"Alembic cannot read its configuration: {error}") from error
 
 

@@ -159,12 +159,15 @@ class _Sessions:
 
     def _wanted(self, *, work: bool) -> str:
         access = self.access
-        wanted = {"application_name": access.application_name, "idle_session_timeout": "0"}
+        wanted = {
+            "application_name": access.application_name,
+            "idle_session_timeout": "0",
+            "lock_timeout": milliseconds(access.lock_timeout),
+        }
         if access.read_only:
             wanted["default_transaction_read_only"] = "on"
         if work:
             wanted |= {
-                "lock_timeout": milliseconds(access.lock_timeout),
                 "statement_timeout": milliseconds(access.statement_timeout),
                 "idle_in_transaction_session_timeout": "0",
                 "transaction_timeout": "0",
