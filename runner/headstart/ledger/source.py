@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from headstart.errors import RevisionEditedError
 from headstart.history.baseline import read_baseline
-from headstart.ledger import LARGEST_SOURCE, VersionTable, fetch
 from headstart.ledger.fingerprint import fingerprint
+from headstart.ledger.trust import LARGEST_SOURCE, VersionTable, fetch
 
 if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, Literal
 import asyncpg
 import msgspec
 
-from headstart.ledger import FOREIGN, TRUSTED, VersionTable, place
 from headstart.ledger.table import COLUMNS, bring_up_to_date
+from headstart.ledger.trust import FOREIGN, TRUSTED, VersionTable, place
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

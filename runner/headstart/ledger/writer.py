@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from headstart.ledger import LARGEST_SOURCE, LedgerLockedError, VersionTable, fetch
 from headstart.ledger.table import creating
+from headstart.ledger.trust import LARGEST_SOURCE, LedgerLockedError, VersionTable, fetch
 from headstart.postgres.server import literal
 from headstart.settings.version import __version__
 
