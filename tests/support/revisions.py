@@ -15,7 +15,7 @@ from headstart.history import source as source_module
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headstart.history.plan import Revision
+    from headstart.history.graph import Revision
 
 TEMPLATE = '''"""{doc}
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.errors import DatabaseAheadError, DatabaseUnknownError
-from headstart.history.plan import Entry, Graph, Revision, build_graph, decide
+from headstart.history.graph import Graph, Revision, build_graph
+from headstart.history.plan import Entry, decide
 from headstart.ledger import key
 from headstart.ledger.fingerprint import fingerprint
 

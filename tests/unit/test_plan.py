@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseUnknownError
-from headstart.history.plan import Graph, Plan, Revision, build_graph, decide
+from headstart.history.graph import Graph, Revision, build_graph
+from headstart.history.plan import Plan, decide
 
 
 def rev(

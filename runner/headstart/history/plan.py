@@ -12,9 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseAheadError, DatabaseUnknownError
-from headstart.history.graph import RESERVED, Graph, Revision, build_graph, heads_named, listed
-
-__all__ = ["Entry", "Graph", "Plan", "Revision", "build_graph", "decide"]
+from headstart.history.graph import RESERVED, Graph, heads_named, listed
 
 # Alembic completes an abbreviated id only to ids and labels of at least this length.
 _SHORTEST_COMPLETED = 4

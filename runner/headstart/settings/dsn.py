@@ -14,10 +14,8 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from headstart.errors import ConfigurationError
-from headstart.log.secret import Redactor, Secret
+from headstart.log.secret import Secret
 from headstart.settings import conninfo
-
-__all__ = ["DEFAULT_HOSTS", "Dsn", "DsnError", "Redactor", "Secret", "names_a_server", "without_libpq_variables"]
 
 # Where nothing says where: the usual folders for the socket, then TCP. libpq has one of them compiled in, which differs
 # from build to build; a list that is spelled out is the same for asyncpg and for each pg_dump.

@@ -1,7 +1,7 @@
 """A mapping becomes frozen `Settings`, or every problem at once.
 
-What there is stands in one table, `settings_table.py`.
-Nothing here reads the process's environment or a file by itself: both come in as arguments.
+`table` has one row for each setting. Nothing here reads the process's environment or a file by itself: both come in as
+arguments.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from typing import Final, Literal
 import msgspec
 
 from headstart.errors import ConfigurationError
+from headstart.log.secret import Secret
 from headstart.settings.conninfo import EXAMPLE, is_text, read
-from headstart.settings.dsn import Dsn, DsnError, Secret, names_a_server, without_libpq_variables
-from headstart.settings.durations import format_duration, parse_duration
+from headstart.settings.dsn import Dsn, DsnError, names_a_server, without_libpq_variables
 from headstart.settings.resolve import parse_dsn
-from headstart.settings.table import SETTINGS, Setting
-
-__all__ = ["SETTINGS", "Setting", "Settings", "format_duration", "load", "parse_duration"]
+from headstart.settings.table import SETTINGS
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
