@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from headstart.sql.rules.reader import Reader, Relation, parts
+from headstart.sql.reader import Reader, parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         name: as the server folds it.
         type: its type.
         default: the tokens of its DEFAULT; none for DEFAULT NULL either.
-        has: what else it says: `not null`, `unique`, `primary key`, `references`, `check`, `identity`, `stored`.
+        has: what else is in it: `not null`, `unique`, `primary key`, `references`, `check`, `identity`, `stored`.
     """
 
     name: str
@@ -89,7 +89,6 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
         name: "" if the server is to find one.
         columns: those of a key.
         not_null: the columns that a `check` or a `not null` keeps from being null.
-        references: the other table of a foreign key.
         not_valid: whether the rows that are there are left unchecked.
         using_index: whether it takes over an index.
     """
@@ -98,7 +97,6 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     columns: tuple[str, ...] = ()
     not_null: frozenset[str] = frozenset()
-    references: Relation | None = None
     not_valid: bool = False
     using_index: bool = False
 
@@ -165,7 +163,6 @@ def read_constraint(reader: Reader) -> Constraint | None:
         return None
     columns: tuple[str, ...] = ()
     not_null: frozenset[str] = frozenset()
-    references = None
     if kind == "check":
         not_null = _never_null(reader.group() or ())
     elif kind == "not null":
@@ -174,13 +171,11 @@ def read_constraint(reader: Reader) -> Constraint | None:
         while reader.take_any({"NULLS", "NOT", "DISTINCT"}):
             pass
         columns = tuple(Reader(part).name() for part in parts(reader.group() or ()))
-        references = reader.relation() if reader.take("REFERENCES") else None
     return Constraint(
         kind=kind,
         name=name,
         columns=columns,
         not_null=not_null,
-        references=references,
         not_valid=not_valid,
         using_index=using_index,
     )

@@ -17,9 +17,9 @@ def _added(act: Act, seen: Seen) -> Constraint | None:
     return None if act.kind != "add constraint" or seen.is_new(act.table) else act.constraint
 
 
-def _new_column(act: Act, seen: Seen, said: str) -> bool:
+def _new_column(act: Act, seen: Seen, word: str) -> bool:
     """Whether a column with such a constraint is added to a table which was there before."""
-    return act.kind == "add column" and act.column is not None and said in act.column.has and not seen.is_new(act.table)
+    return act.kind == "add column" and act.column is not None and word in act.column.has and not seen.is_new(act.table)
 
 
 def _column(act: Act) -> str:

@@ -1,4 +1,4 @@
-"""A statement -> what it does: a recogniser for the statements that the rules speak of.
+"""A statement -> what it does: a recogniser for the statements that the rules are about.
 
 It is not a parser: whatever it does not know is one act of kind `other`. PostgreSQL manual, 'SQL Commands'.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headstart.sql.reader import Reader, parts
 from headstart.sql.rules.acts import Act, flags
 from headstart.sql.rules.alter import alter
 from headstart.sql.rules.columns import Column, Constraint, read_column, read_constraint
-from headstart.sql.rules.reader import Reader, parts
 from headstart.sql.tokens import tokens
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def acts(statement: Statement, schema: str = "public") -> list[Act]:
     """What one statement does.
 
     Args:
-        statement: as `sqlscript.split` gives it.
+        statement: as `script.split` gives it.
         schema: where names without a schema are.
     """
     if statement.kind == "transaction_control":
@@ -145,8 +145,8 @@ def _lock(reader: Reader) -> Iterator[Act]:
 def _vacuum(reader: Reader) -> Iterator[Act]:
     options = Reader(reader.group() or ())
     full = options.has("FULL")
-    while said := reader.take_any({"FULL", "FREEZE", "VERBOSE", "ANALYZE", "ANALYSE"}):
-        full = full or said == "FULL"
+    while option := reader.take_any({"FULL", "FREEZE", "VERBOSE", "ANALYZE", "ANALYSE"}):
+        full = full or option == "FULL"
     yield Act(kind="vacuum", table=reader.relation(), has=flags(full=full, alone=True))
 
 
