@@ -98,5 +98,5 @@ def no_tree() -> Iterator[None]:
 
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
-        patched.setattr(source_module, "_by_tree", refuse)
+        patched.setattr(source_module, "_parse", refuse)
         yield

@@ -1,7 +1,7 @@
-"""What a project's env.py says about its version table, read from its syntax tree: env.py is not run.
+"""Where a project's env.py has its version table, read from its syntax tree: env.py is not run.
 
 The answer is certain only if nothing in env.py can change where the version table is, what its connection sees there,
-or which revision files count. In any other case there is a doubt, and only Alembic can tell. To make one more thing a
+or which revision files count. In any other case there is a doubt, and only Alembic knows. To make one more thing a
 doubt, add a line to one of the tables below.
 
 Alembic manual, "Runtime Objects", `EnvironmentContext.configure`: version_table and version_table_schema.
@@ -33,8 +33,8 @@ _SESSION: Final = "env.py opens a session of its own"
 _DRIVER: Final = "env.py uses the driver's own connection"
 _OPTIONS: Final = "env.py gives options of its own to its engine or connection"
 _EVENTS: Final = "env.py listens for events"
-_FILES: Final = "env.py has a say in where the revision files are"
-_TASK: Final = "env.py has a say in what Alembic does"
+_FILES: Final = "env.py may change where the revision files are"
+_TASK: Final = "env.py may change what Alembic does"
 _EXEC: Final = "env.py runs code that is not in it"
 
 # Found within a name or a string, docstrings apart, in lower case.
@@ -109,12 +109,12 @@ _IMPORTED: Final = {
 
 
 class Environment(NamedTuple):
-    """What an env.py says.
+    """What is read from an env.py.
 
     Args:
         version_table: the table that records the revision.
         version_schema: its schema, None for the search path's first.
-        doubt: why only Alembic can tell, "" if it is certain.
+        doubt: why only Alembic knows, "" if it is certain.
     """
 
     version_table: str = _DEFAULT

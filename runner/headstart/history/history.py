@@ -13,7 +13,7 @@ from headstart.history.project import Project, locate
 
 
 class History(NamedTuple):
-    """A project and its graph; no graph where only Alembic can tell."""
+    """A project and its graph; no graph where only Alembic knows."""
 
     project: Project
     graph: Graph | None
@@ -30,9 +30,9 @@ def read(config: str, *, cwd: str, explicit: bool = False, section: str = "alemb
     try:
         found = History(project, read_graph(project))
     except BrokenHistoryError as error:
-        from headstart.history.squashed import explained
+        from headstart.history.squashed import explain_interruption
 
-        raise explained(error, project) from None
+        raise explain_interruption(error, project) from None
     if found.empty:
         # Nothing is pending in it whatever the database holds: it may be the wrong folder, or env.py may name others.
         why = f"there are no revision files in {', '.join(project.version_locations)}"

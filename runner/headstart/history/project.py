@@ -26,7 +26,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         toml: the pyproject.toml with a [tool.alembic] table, None if there is none.
         section: name of the ini file's main section.
         here: the folder that `%(here)s` stands for.
-        script_location: the folder with env.py; "" if only Alembic can tell.
+        script_location: the folder with env.py; "" if only Alembic knows.
         version_locations: the folders with revision files; those that do not exist are left out, as Alembic does.
         version_table: the table that records the revision.
         version_schema: its schema, None for the search path's first.
@@ -36,7 +36,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         recursive: whether version folders are read with their subfolders.
         sourceless: whether compiled files without a source count as revisions.
         revision_environment: env.py is run whenever a revision file is written.
-        staged: the version folder, which is one, is not the configuration's: Alembic has to be told.
+        staged: the one version folder is not that of the configuration, so Alembic gets it as an option.
     """
 
     ini: str | None
@@ -122,7 +122,7 @@ def _refuse_several_databases(options: Options) -> None:
 
 
 def _folder(path: str, name: str, options: Options, cwd: str, sys_path: Iterable[str]) -> tuple[str, str]:
-    """The absolute folder, or "" and why only Alembic can tell. "package:folder" is inside an installed package."""
+    """The absolute folder, or "" and why only Alembic knows. "package:folder" is inside an installed package."""
     if Path(path).is_absolute() or ":" not in path:
         return absolute(path, cwd), ""
     package, *inside = path.split(":")
@@ -143,12 +143,12 @@ def _package(name: str, search: Iterable[str]) -> list[str] | None:
     from importlib.util import find_spec
 
     places: list[str] = list(search)
-    whole = ""
+    full_name = ""
     for part in name.split("."):
-        whole = f"{whole}.{part}" if whole else part
+        full_name = f"{full_name}.{part}" if full_name else part
         try:
             # An import hook (an editable install) knows packages that no folder of sys.path holds.
-            spec = PathFinder.find_spec(whole, places) or (find_spec(whole) if whole == part else None)
+            spec = PathFinder.find_spec(full_name, places) or (find_spec(full_name) if full_name == part else None)
         except (ImportError, ValueError):
             spec = None
         if spec is None:
