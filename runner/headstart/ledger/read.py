@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from headstart.history.plan import Entry, lineage
-from headstart.ledger.trust import LOCKED, VersionTable, fetch
+from headstart.ledger.trust import LOCKED, fetch
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -52,24 +52,21 @@ def key(version_table: str, version_schema: str | None) -> str:
     return version_table if version_schema is None else f"{version_schema}.{version_table}"
 
 
-async def applied(connection: ScriptConnection, history: str, *, version_table: VersionTable = None) -> dict[str, str]:
+async def applied(connection: ScriptConnection, history: str) -> dict[str, str]:
     """The SHA-256 of the source of each revision that is in force; nothing where there is no ledger.
 
     Args:
         connection: to the database.
         history: `key` of the project.
-        version_table: if it is known better than by `history`.
     """
-    rows = await fetch(connection, _APPLIED, history, version_table=version_table or history)
+    rows = await fetch(connection, _APPLIED, history, version_table=history)
     return {row["revision"]: row["sha256"] for row in rows}
 
 
-async def entries(
-    connection: ScriptConnection, history: str, *, version_table: VersionTable = None
-) -> dict[str, Entry]:
+async def entries(connection: ScriptConnection, history: str) -> dict[str, Entry]:
     """The last that is known of each revision that is in force. Arguments as for `applied`."""
     found = {}
-    for row in await fetch(connection, _ENTRIES, history, version_table=version_table or history):
+    for row in await fetch(connection, _ENTRIES, history, version_table=history):
         if row["action"] != "reverted":
             found[row["revision"]] = Entry(
                 follows=tuple(row["follows"]),
@@ -81,14 +78,7 @@ async def entries(
     return found
 
 
-async def refuse_edited(
-    connection: ScriptConnection,
-    history: str,
-    recorded: tuple[str, ...],
-    graph: Graph,
-    *,
-    version_table: VersionTable = None,
-) -> None:
+async def refuse_edited(connection: ScriptConnection, history: str, recorded: tuple[str, ...], graph: Graph) -> None:
     """Refuse a history in which a revision that was applied reads otherwise today.
 
     Args:
@@ -96,24 +86,21 @@ async def refuse_edited(
         history: `key` of the project.
         recorded: what the version table holds.
         graph: the revision files.
-        version_table: if it is known better than by `history`.
 
     Raises:
         RevisionEditedError: with the file and the first line that differs (73).
     """
-    sources = await applied(connection, history, version_table=version_table) if recorded else {}
+    sources = await applied(connection, history) if recorded else {}
     other = {i for i, sha256 in sources.items() if i in graph.revisions and graph.revisions[i].sha256 != sha256}
     if other:
         from headstart.ledger.source import require_unedited
 
         held = lineage(graph, (i for i in recorded if i in graph.revisions))
         files = {i: graph.revisions[i].path for i in sorted(other & held)}
-        await require_unedited(connection, history, files, sources, version_table=version_table)
+        await require_unedited(connection, history, files, sources)
 
 
-async def rows(
-    connection: ScriptConnection, history: str, *, version_table: VersionTable = None, patience: float = LOCKED
-) -> list[Row]:
+async def rows(connection: ScriptConnection, history: str, *, timeout: float = LOCKED) -> list[Row]:
     """All of it, oldest first. Arguments as for `applied` and `fetch`."""
-    found = await fetch(connection, _ALL, history, version_table=version_table or history, patience=patience)
+    found = await fetch(connection, _ALL, history, version_table=history, timeout=timeout)
     return [Row(*row) for row in found]

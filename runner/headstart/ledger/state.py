@@ -1,4 +1,4 @@
-"""Whether the ledger is to be written, and if not, why: asked once, before the first revision is applied."""
+"""Whether the ledger is to be written, and if not, why: looked up once, before the first revision is applied."""
 
 from __future__ import annotations
 
@@ -169,14 +169,14 @@ async def prepare(
     Args:
         connection: as for `examine`, not in a transaction.
         mode: HEADSTART_LEDGER.
-        log: told where it is not written.
+        log: gets the reason if it is not written.
         version_table: as for `examine`.
         role: as for `examine`.
     """
     state = await examine(connection, mode=mode, version_table=version_table, role=role)
     if not state.writes:
-        say = log.info if state.wanted else log.warning
-        say("ledger_not_written", cause=state.cause, **({"hint": state.hint} if state.hint else {}))
+        report = log.info if state.wanted else log.warning
+        report("ledger_not_written", cause=state.cause, **({"hint": state.hint} if state.hint else {}))
     elif state.older:
         await bring_up_to_date(connection, log=log)
     return state.writes

@@ -66,7 +66,7 @@ end"""
 """Why it is not ours, of `n` and `c` in pg_namespace and pg_class; null if it is."""
 
 # Asked of the catalog: to_regclass fails where the role may not use the schema. The usual answer first: planning the
-# whole question takes longer than all else that a no-op asks.
+# whole question takes longer than all other queries of a no-op.
 _OURS = """select pg_catalog.pg_get_userbyid(n.nspowner) operator(pg_catalog.=) current_user
     and pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.=) current_user
     and c.relkind operator(pg_catalog.=) 'r' and not c.relispartition and not c.relhassubclass and not c.relhasrules
@@ -85,7 +85,7 @@ where n.nspname operator(pg_catalog.=) 'headstart' and c.relname operator(pg_cat
 
 
 class LedgerLockedError(NotReadyError):
-    """Another session holds the ledger locked: what it says is not known now. No migration needs it."""
+    """Another session holds the ledger locked: its rows are not known now. No migration needs it."""
 
 
 async def fetch(
@@ -93,16 +93,16 @@ async def fetch(
     query: str,
     *arguments: object,
     version_table: VersionTable = None,
-    patience: float = LOCKED,
+    timeout: float = LOCKED,
 ) -> list[asyncpg.Record]:
-    """Rows; none where there is no ledger, or `unreadable` says why it is not read.
+    """Rows; none where there is no ledger, or where `unreadable` has a reason not to read it.
 
     Args:
         connection: to the database.
         query: of headstart.ledger.
         arguments: of the query.
         version_table: of the project.
-        patience: seconds that it may take.
+        timeout: seconds that it may take.
 
     Raises:
         LedgerLockedError: it cannot be read now.
@@ -110,7 +110,7 @@ async def fetch(
     if await unreadable(connection, version_table=version_table) != "":
         return []
     try:
-        return list(await connection.fetch(query, *arguments, timeout=patience))
+        return list(await connection.fetch(query, *arguments, timeout=timeout))
     except (TimeoutError, asyncpg.LockNotAvailableError) as error:
         raise LedgerLockedError(
             "another session holds headstart.ledger locked",
