@@ -28,7 +28,6 @@ An error is one line for a person (`message`), one for what to do (`hint`), and 
 from __future__ import annotations
 
 import signal
-from typing import ClassVar
 
 from headstart.errors.exits import Exit
 
@@ -43,11 +42,10 @@ class HeadstartError(Exception):
     """
 
     exit: Exit = Exit.BUG
-    default_hint: ClassVar[str | None] = None
 
     def __init__(self, message: str | None = None, *, hint: str | None = None, **context: object) -> None:
         self.message = message or (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
-        self.hint = hint or self.default_hint or self.exit.advice
+        self.hint = hint or self.exit.advice
         self.context = context
         super().__init__(self.message)
 
@@ -97,7 +95,7 @@ class LockNotObtainedError(HeadstartError):
 
 
 class BackupFailedError(HeadstartError):
-    """The backup is not whole, so nothing was migrated."""
+    """The backup failed, so nothing was migrated."""
 
     exit = Exit.BACKUP_FAILED
 

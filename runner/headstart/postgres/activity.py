@@ -15,7 +15,7 @@ from headstart.sql.tokens import tokens
 REBUILD = "reindex index concurrently {index}; or, if its revision is still pending, drop index concurrently {index}"
 """What to do about an INVALID index."""
 SPEAK = 10.0
-"""Seconds after which long work says that it is still at it."""
+"""Seconds after which long work reports that it still runs."""
 
 _BLOCKERS = """
 select b.pid, b.application_name, b.usename::pg_catalog.text as user, b.client_addr::pg_catalog.text as client_addr,
@@ -26,7 +26,7 @@ join pg_catalog.pg_stat_activity b using (pid)
 order by b.xact_start
 """
 
-# Planning the other one costs more than this whole one, which is mostly all.
+# To plan the other one costs more than to run this one, which mostly suffices.
 _ANY_INVALID = "select exists (select from pg_catalog.pg_index where not indisvalid)"
 _INVALID = """
 select pg_catalog.format('%I.%I', n.nspname, c.relname)

@@ -1,4 +1,4 @@
-"""What `ScriptConnection.prepare` gives: objects that quack like asyncpg's prepared statements."""
+"""What `ScriptConnection.prepare` gives: objects that behave like asyncpg's prepared statements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Silent:
-    """Quacks like a prepared statement: one statement without parameters that gives no rows back."""
+    """Behaves like a prepared statement: one statement without parameters that gives no rows back."""
 
     def __init__(self, connection: Connection, query: str) -> None:
         self._connection = connection
@@ -66,7 +66,7 @@ class Spent(Silent):
 
 
 class Script(Silent):
-    """Quacks like a prepared statement: a script."""
+    """Behaves like a prepared statement: a script."""
 
     def __init__(
         self,

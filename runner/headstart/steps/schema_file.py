@@ -27,7 +27,7 @@ from headstart.ledger.state import prepare
 from headstart.ledger.writer import Writer, complete
 from headstart.postgres import catalog
 from headstart.postgres.activity import SPEAK, summary
-from headstart.postgres.lock import WORK, kept
+from headstart.postgres.lock import WORK, stop_if_lost
 from headstart.postgres.script_run import failure_of
 from headstart.postgres.server import close, connect, first_line, literal, prepare_session
 from headstart.postgres.version_table import find_version_table, recorded_revisions, require_write_privilege
@@ -353,7 +353,7 @@ async def _session(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
             log=run.log,
         )
         await session.fetchval("select pg_catalog.pg_try_advisory_lock_shared($1)", WORK)
-        async with kept(ready.connection):
+        async with stop_if_lost(ready.connection):
             yield session
     finally:
         await close(session)

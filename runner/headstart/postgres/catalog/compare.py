@@ -21,7 +21,7 @@ class Difference(NamedTuple):
     left: str | None
     right: str | None
 
-    def told(self, left_name: str, right_name: str) -> str:
+    def sentence(self, left_name: str, right_name: str) -> str:
         """One line for a person.
 
         Args:
@@ -32,12 +32,12 @@ class Difference(NamedTuple):
             return f"{self.what}: only in {left_name}"
         if self.left is None:
             return f"{self.what}: only in {right_name}"
-        left, right = _where_they_differ(self.left, self.right)
+        left, right = _first_difference(self.left, self.right)
         return f"{self.what}: {left} in {left_name}, {right} in {right_name}"
 
 
 def differences(left: Catalog, right: Catalog) -> list[Difference]:
-    """What is not the same in both, sorted by name. Of a table that is missing, its columns and such are not told."""
+    """What is not the same in both, sorted by name. The columns and such of a missing table are left out."""
     found = [
         Difference(what, left.get(what), right.get(what))
         for what in sorted(left.keys() | right.keys())
@@ -50,16 +50,16 @@ def differences(left: Catalog, right: Catalog) -> list[Difference]:
         for word in _RELATIONS
         if each.what.startswith(word)
     }
-    return [each for each in found if not _goes_with(each, missing)]
+    return [each for each in found if not _belongs_to_missing(each, missing)]
 
 
-def _goes_with(one: Difference, missing: Collection[str]) -> bool:
+def _belongs_to_missing(one: Difference, missing: Collection[str]) -> bool:
     word, _, name = one.what.partition(" ")
     owner = name if word == "columns" else name.rpartition(".")[0]
     return word in _PARTS and (one.left is None or one.right is None) and owner in missing
 
 
-def _where_they_differ(left: str, right: str) -> tuple[str, str]:
+def _first_difference(left: str, right: str) -> tuple[str, str]:
     """Of two definitions the first line that differs, on one line each and not too long."""
     lines = zip(left.splitlines(), right.splitlines(), strict=False)
     pair = next(((one, other) for one, other in lines if one.strip() != other.strip()), (left, right))

@@ -53,18 +53,18 @@ async def read(
     finally:
         if not connection.is_closed():
             await connection.execute(end)  # puts the settings back
-    return dict(sorted((what, _settled(definition)) for what, definition in rows))
+    return dict(sorted((what, _as_restored(definition)) for what, definition in rows))
 
 
-def _settled(definition: str) -> str:
+def _as_restored(definition: str) -> str:
     """The spelling that a definition has after a dump and a restore, which may be another than at first.
 
     Postgres writes `v IN ('a', 'b')` of a varchar as `v::text = ANY ((ARRAY[...])::text[])`, and, having read that, as
     an array whose elements are cast one by one.
     """
 
-    def each_by_itself(found: re.Match[str]) -> str:
+    def cast_each(found: re.Match[str]) -> str:
         elements, pretty = re.findall(_ELEMENT, found[1] or found[2]), found[1] is None
         return f"ARRAY[{', '.join(f'{one}::text' if pretty else f'({one})::text' for one in elements)}]"
 
-    return _CAST.sub(each_by_itself, definition) if "::text[]" in definition else definition
+    return _CAST.sub(cast_each, definition) if "::text[]" in definition else definition
