@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from hashlib import blake2b
@@ -123,46 +124,32 @@ async def poll(connection: ScriptConnection, query: str, key: int, deadline: flo
         LockNotObtainedError: it is held until then (30).
         NotReadyError: the connection was lost meanwhile (20).
     """
+    keys = (GATE, WORK, TENANTS) if key in {GATE, WORK, TENANTS} else (key,)
+    reported, longest_pause = float("-inf"), 0.05
     try:
-        if not await connection.fetchval(query, key):
-            await _persist(connection, query, key, deadline, log)
+        while not await connection.fetchval(query, key):
+            now = time.monotonic()
+            if now >= deadline:
+                raise await _not_obtained(connection, keys)
+            if now - reported >= 10:  # noqa: PLR2004  (seconds: long work reports at least this often)
+                reported = now
+                for holder in await holders(connection, keys):
+                    log.info("lock_waiting", holder=str(holder), holder_pid=holder.pid, left_seconds=deadline - now)
+            pause = random.uniform(0.02, longest_pause)  # noqa: S311  (so that two waiters do not ask in step)
+            await asyncio.sleep(min(pause, deadline - now))  # and once more at the deadline
+            longest_pause = min(longest_pause * 2, 1.0)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if not is_lost(error):
             raise
         raise lost(error, "while waiting for the migration lock") from error
 
 
-async def _persist(
-    connection: ScriptConnection, query: str, key: int, deadline: float, log: FilteringBoundLogger
-) -> None:
-    import tenacity  # 45 ms that a lock which is free does not cost
-
-    keys = (GATE, WORK, TENANTS) if key in {GATE, WORK, TENANTS} else (key,)
-    reported = float("-inf")
-
-    async def report_holders(_: tenacity.RetryCallState) -> None:
-        nonlocal reported
-        now = time.monotonic()
-        if now - reported >= 10:  # noqa: PLR2004  (seconds: long work reports at least this often)
-            reported = now
-            for holder in await holders(connection, keys):
-                log.info("lock_waiting", holder=str(holder), holder_pid=holder.pid, left_seconds=deadline - now)
-
-    jitter = tenacity.wait_random_exponential(multiplier=0.05, max=1, min=0.02)
-    retrying = tenacity.AsyncRetrying(
-        stop=tenacity.stop_after_delay(max(deadline - time.monotonic(), 0.0)),
-        wait=lambda state: min(jitter(state), max(deadline - time.monotonic(), 0.0)),  # and once more at the deadline
-        retry=tenacity.retry_if_result(lambda taken: not taken),
-        before_sleep=report_holders,
+async def _not_obtained(connection: ScriptConnection, keys: Sequence[int]) -> LockNotObtainedError:
+    named = "; ".join(map(str, await holders(connection, keys))) or "a session that has just left"
+    return LockNotObtainedError(
+        f"the migration lock is held by {named}",
+        hint="wait for it or end it (select pg_terminate_backend(pid)), or raise HEADSTART_LOCK_TIMEOUT",
     )
-    try:
-        await retrying(connection.fetchval, query, key)
-    except tenacity.RetryError:
-        named = "; ".join(map(str, await holders(connection, keys))) or "a session that has just left"
-        raise LockNotObtainedError(
-            f"the migration lock is held by {named}",
-            hint="wait for it or end it (select pg_terminate_backend(pid)), or raise HEADSTART_LOCK_TIMEOUT",
-        ) from None
 
 
 async def _release(connection: ScriptConnection) -> None:

@@ -1,12 +1,13 @@
 """Waiting: until a query is answered on the target database, by a primary that is there to stay.
 
-The first attempt is made at once. Only when it fails for a reason that may pass is tenacity imported and asked to go
-on, with jitter, bounded by the time elapsed. `diagnose` decides what may pass.
+The first attempt is made at once. After a failure that may pass, more attempts follow, with growing random pauses, as
+long as there is time. `diagnose` decides what may pass.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,15 +60,18 @@ async def wait_until_ready(dsn: Dsn, *, timeout: float, application_name: str, l
     """
     started = time.monotonic()
     attempts = _Attempts(dsn, deadline=started + timeout, application_name=application_name)
-    try:
-        ready = await attempts.once()
-    except HeadstartError:
-        raise
-    except _FAILURES as error:
-        attempts.judge(error, log)
-        if timeout <= 0:  # asked to try once
-            raise attempts.given_up(error) from error
-        ready = await _persist(attempts, log)
+    longest_pause = 0.1
+    ready: Ready | None = None
+    while ready is None:
+        try:
+            ready = await attempts.once()
+        except _FAILURES as error:
+            attempts.judge(error, log)
+            pause = random.uniform(0, longest_pause)  # noqa: S311  (so that many runners do not come at once)
+            if time.monotonic() + pause >= attempts.deadline:
+                raise attempts.given_up(error) from error
+            await asyncio.sleep(pause)
+            longest_pause = min(longest_pause * 2, 2.0)
     log.info(
         "server_ready",
         server=ready.dsn.display(),
@@ -76,30 +80,6 @@ async def wait_until_ready(dsn: Dsn, *, timeout: float, application_name: str, l
         attempts=attempts.count,
     )
     return ready
-
-
-async def _persist(attempts: _Attempts, log: FilteringBoundLogger) -> Ready:
-    import tenacity  # 45 ms that a server which is ready at once does not cost
-
-    left = attempts.deadline - time.monotonic()
-    retrying = tenacity.AsyncRetrying(
-        stop=tenacity.stop_before_delay(left),
-        wait=tenacity.wait_random_exponential(multiplier=0.1, max=2),
-        retry=tenacity.retry_if_exception(lambda error: isinstance(error, _FAILURES)),
-        reraise=True,
-    )
-
-    async def attempt() -> Ready:
-        try:
-            return await attempts.once()
-        except _FAILURES as error:
-            attempts.judge(error, log)
-            raise
-
-    try:
-        return await retrying(attempt)
-    except _FAILURES as error:
-        raise attempts.given_up(error) from error
 
 
 class _Attempts:
