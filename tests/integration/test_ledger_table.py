@@ -34,7 +34,7 @@ LOG: Any = structlog.get_logger()
 HISTORY = "alembic_version"
 NAME = "a name with %s, 'quotes', \\backslashes, :colons, $1, {braces} and \u00fcmlauts"
 PASSWORD = "s3cret"
-ANOTHERS = "the schema headstart belongs to the role mallory, which is none of ours"
+ANOTHERS = "the schema headstart belongs to the role mallory, which is not trusted"
 
 # As earlier versions made it.
 OLDER = """

@@ -225,7 +225,7 @@ def _engine_doubts(source: Source, full_names: set[str]) -> Iterator[str]:
     configured = [call for call in engines if source.full_name(call.func).endswith("engine_from_config")]
     if any(source.is_elsewhere(argument) for call in configured for argument in call.args):
         yield _OPTIONS
-    held = _holders(source, {*engines, *opened})
+    held = _names_of_connections(source, {*engines, *opened})
     if any(_hands_on(call, source, held) for call in source.calls):
         yield _ELSEWHERE
 
@@ -235,8 +235,7 @@ def _is_engine(full_name: str) -> bool:
     return library in {"sqlalchemy", "sqlmodel"} and name.rpartition(".")[2] in _ENGINES
 
 
-def _holders(source: Source, makers: set[ast.Call]) -> set[str]:
-    """The names of engines and connections."""
+def _names_of_connections(source: Source, makers: set[ast.Call]) -> set[str]:
     assigned = {name for name, values in source.values.items() for value in values if makers & {*ast.walk(value)}}
     configured = {
         keyword.value.id

@@ -30,7 +30,7 @@ select c.oid is not null as there,
     case when n.oid is null then null
     when c.oid is null and not exists (select from trusted t where t.oid operator(pg_catalog.=) n.nspowner)
     then pg_catalog.concat(
-        'the schema headstart belongs to the role ', pg_catalog.pg_get_userbyid(n.nspowner), ', which is none of ours')
+        'the schema headstart belongs to the role ', pg_catalog.pg_get_userbyid(n.nspowner), ', which is not trusted')
     when c.oid is not null then coalesce({FOREIGN}, case
         when exists (select from pg_catalog.pg_trigger t
             where t.tgrelid operator(pg_catalog.=) c.oid and not t.tgisinternal)

@@ -52,9 +52,9 @@ ours (oid) as (
 """Takes what `place` gives."""
 FOREIGN: Final = """case
     when not exists (select from trusted t where t.oid operator(pg_catalog.=) n.nspowner) then pg_catalog.concat(
-        'the schema headstart belongs to the role ', pg_catalog.pg_get_userbyid(n.nspowner), ', which is none of ours')
+        'the schema headstart belongs to the role ', pg_catalog.pg_get_userbyid(n.nspowner), ', which is not trusted')
     when not exists (select from trusted t where t.oid operator(pg_catalog.=) c.relowner) then pg_catalog.concat(
-        'headstart.ledger belongs to the role ', pg_catalog.pg_get_userbyid(c.relowner), ', which is none of ours')
+        'headstart.ledger belongs to the role ', pg_catalog.pg_get_userbyid(c.relowner), ', which is not trusted')
     when c.relkind operator(pg_catalog.<>) 'r' or c.relispartition or exists (
         select from pg_catalog.pg_inherits i where i.inhrelid operator(pg_catalog.=) c.oid
         or i.inhparent operator(pg_catalog.=) c.oid)

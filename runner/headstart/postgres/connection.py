@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from asyncpg.prepared_stmt import PreparedStatement
 
-    from headstart.postgres.script_statement import Silent
+    from headstart.postgres.script_statement import RowlessStatement
     from headstart.sql.script import Statement
 
 
@@ -60,7 +60,7 @@ class ScriptConnection(asyncpg.Connection):
 
     async def prepare(  # type: ignore[override]  # it behaves the same
         self, query: str, **options: Any
-    ) -> Silent | PreparedStatement[Any]:
+    ) -> RowlessStatement | PreparedStatement[Any]:
         """As asyncpg's own, for scripts too.
 
         Args:
@@ -71,16 +71,16 @@ class ScriptConnection(asyncpg.Connection):
             ScriptError: the text holds what no revision can run.
         """
         # The lexer's expressions take longer to compile than a no-op takes, which prepares nothing.
-        from headstart.postgres.script_statement import Script, Silent
+        from headstart.postgres.script_statement import RowlessStatement, ScriptStatement
         from headstart.sql.script import has_parameters, is_single, returns_rows
 
         if not is_single(query):
             statements = self.parse(query)
             if len(statements) != 1 or statements[0].kind in {"copy_in", "copy_out"}:
-                return Script(self, query, statements, self._run_script)
+                return ScriptStatement(self, query, statements, self._run_script)
             query = statements[0].text if "\\" in query else query
         if not returns_rows(query) and not has_parameters(query):
-            return Silent(self, query)
+            return RowlessStatement(self, query)
         prepared: PreparedStatement[Any] = await super().prepare(query, **options)
         return prepared
 

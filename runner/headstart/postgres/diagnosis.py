@@ -86,11 +86,11 @@ def diagnose(error: BaseException, dsn: Dsn) -> Diagnosis:
         return Diagnosis(Verdict.STOP, type(error), error.message, error.hint)
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     state = getattr(error, "sqlstate", None)
-    found = _by_state(state, text, dsn) if state else None
-    return found or _by_kind(error, state, text, dsn)
+    found = _from_sqlstate(state, text, dsn) if state else None
+    return found or _from_exception(error, state, text, dsn)
 
 
-def _by_state(state: str, text: str, dsn: Dsn) -> Diagnosis | None:
+def _from_sqlstate(state: str, text: str, dsn: Dsn) -> Diagnosis | None:
     where = dsn.display()
     if state == "3D000":
         hint = f"create it (create database {dsn.database}) or correct the name"
@@ -104,7 +104,7 @@ def _by_state(state: str, text: str, dsn: Dsn) -> Diagnosis | None:
     return None
 
 
-def _by_kind(error: BaseException, state: str | None, text: str, dsn: Dsn) -> Diagnosis:  # noqa: C901, PLR0911
+def _from_exception(error: BaseException, state: str | None, text: str, dsn: Dsn) -> Diagnosis:  # noqa: C901, PLR0911
     """By the exception's class, the most special first: a certificate's error is an OSError too."""
     where = dsn.display()
     if isinstance(error, ConnectionError) and "rejected SSL upgrade" in text:

@@ -145,8 +145,6 @@ async def run(connection: Connection, source: str, statements: list[Statement], 
 
 
 class _Run:
-    """One script on its way."""
-
     def __init__(self, connection: Connection, source: str, statements: list[Statement], progress: Progress) -> None:
         self.connection = connection
         self.progress = progress
@@ -167,7 +165,6 @@ class _Run:
         return status
 
     async def one_by_one(self, statements: list[Statement]) -> str:
-        """One by one."""
         status = ""
         for one in statements:
             self.progress((self.numbers[one.start], len(self.numbers)))

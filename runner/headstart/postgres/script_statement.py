@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[Record]
 
 
-class Silent:
+class RowlessStatement:
     """Behaves like a prepared statement: one statement without parameters that gives no rows back."""
 
     def __init__(self, connection: Connection, query: str) -> None:
@@ -48,16 +48,16 @@ class Silent:
         self._status = await self._run(timeout)
         return []
 
-    async def cursor(self, *args: object) -> Silent:
+    async def cursor(self, *args: object) -> RowlessStatement:
         """Runs it; what comes back is a cursor that is at its end."""
         await self.fetch(*args)
-        return Spent(self._connection, self._query)
+        return EmptyCursor(self._connection, self._query)
 
     async def _run(self, timeout: float | None) -> str:
         return await self._connection.execute(self._query, timeout=timeout)
 
 
-class Spent(Silent):
+class EmptyCursor(RowlessStatement):
     """A cursor without rows."""
 
     async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:  # noqa: ARG002
@@ -65,7 +65,7 @@ class Spent(Silent):
         return []
 
 
-class Script(Silent):
+class ScriptStatement(RowlessStatement):
     """Behaves like a prepared statement: a script."""
 
     def __init__(
