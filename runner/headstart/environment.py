@@ -145,13 +145,7 @@ def _migrate(options: Mapping[str, Any]) -> None:
 
 
 class _Include:
-    """Alembic's `include_name`: which schemas and tables of the database are compared at all.
-
-    Args:
-        connection: to the database.
-        metadata: only the schemas that it has tables in are compared.
-        theirs: an `include_name` of the project's own, which may leave out more.
-    """
+    """Alembic's `include_name`: which schemas and tables are compared at all. The project's own may leave out more."""
 
     def __init__(self, connection: sa.Connection, metadata: sa.MetaData, theirs: Callable[..., bool] | None) -> None:
         self._connection = connection

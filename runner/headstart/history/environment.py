@@ -2,7 +2,7 @@
 
 The answer is certain only if nothing in env.py can change where the version table is, what its connection sees there,
 or which revision files count. In any other case there is a doubt, and only Alembic knows. To make one more thing a
-doubt, add a line to one of the tables below.
+doubt, add a name to one of the tables below.
 
 Alembic manual, "Runtime Objects", `EnvironmentContext.configure`: version_table and version_table_schema.
 """
@@ -55,47 +55,19 @@ _MATCHED: Final = {
 }
 # Names and attributes, called or handed on.
 _USED: Final = {
-    "execute": _EXECUTES,
-    "executemany": _EXECUTES,
-    "executescript": _EXECUTES,
-    "exec_driver_sql": _EXECUTES,
-    "scalar": _EXECUTES,
-    "scalars": _EXECUTES,
-    "stream": _EXECUTES,
-    "stream_scalars": _EXECUTES,
-    "fetch": _EXECUTES,
-    "fetchrow": _EXECUTES,
-    "fetchval": _EXECUTES,
-    "cursor": _EXECUTES,
-    "create_all": _EXECUTES,
-    "drop_all": _EXECUTES,
-    "Session": _SESSION,
-    "AsyncSession": _SESSION,
-    "sessionmaker": _SESSION,
-    "async_sessionmaker": _SESSION,
-    "raw_connection": _DRIVER,
-    "get_raw_connection": _DRIVER,
-    "dbapi_connection": _DRIVER,
-    "driver_connection": _DRIVER,
+    **dict.fromkeys(("execute", "executemany", "executescript", "exec_driver_sql", "scalar", "scalars"), _EXECUTES),
+    **dict.fromkeys(("stream", "stream_scalars", "fetch", "fetchrow", "fetchval", "cursor"), _EXECUTES),
+    **dict.fromkeys(("create_all", "drop_all"), _EXECUTES),
+    **dict.fromkeys(("Session", "AsyncSession", "sessionmaker", "async_sessionmaker"), _SESSION),
+    **dict.fromkeys(("raw_connection", "get_raw_connection", "dbapi_connection", "driver_connection"), _DRIVER),
     "execution_options": _OPTIONS,
-    "listen": _EVENTS,
-    "listens_for": _EVENTS,
-    "exec": _EXEC,
-    "eval": _EXEC,
+    **dict.fromkeys(("listen", "listens_for"), _EVENTS),
+    **dict.fromkeys(("exec", "eval"), _EXEC),
 }
 # Keyword arguments, and keys of a dictionary, which may be some.
 _PASSED: Final = {
-    "creator": _OPTIONS,
-    "async_creator": _OPTIONS,
-    "options": _OPTIONS,
-    "execution_options": _OPTIONS,
-    "isolation_level": _OPTIONS,
-    "fn": _TASK,
-    "starting_rev": _TASK,
-    "destination_rev": _TASK,
-    "dont_mutate": _TASK,
-    "purge": _TASK,
-    "as_sql": _TASK,
+    **dict.fromkeys(("creator", "async_creator", "options", "execution_options", "isolation_level"), _OPTIONS),
+    **dict.fromkeys(("fn", "starting_rev", "destination_rev", "dont_mutate", "purge", "as_sql"), _TASK),
 }
 # Names and attributes too, but by their full name, however they are imported.
 _IMPORTED: Final = {

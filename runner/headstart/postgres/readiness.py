@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from headstart.errors import HeadstartError
-from headstart.postgres.diagnosis import Diagnosis, NotYet, Verdict, diagnose
+from headstart.postgres.diagnosis import NotYet, Verdict, diagnose
 from headstart.postgres.server import connect, identify, require_primary
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class _Attempts:
             raise
         return Ready(connection, server, dsn)
 
-    def judge(self, error: BaseException, log: FilteringBoundLogger) -> Diagnosis:
+    def judge(self, error: BaseException, log: FilteringBoundLogger) -> None:
         """Log one failed attempt; raise when trying again would not help."""
         diagnosis = diagnose(error, self.dsn)
         now = time.monotonic()
@@ -135,7 +135,6 @@ class _Attempts:
             sqlstate=diagnosis.sqlstate,
             left_seconds=max(self.deadline - now, 0.0),
         )
-        return diagnosis
 
     def given_up(self, error: BaseException) -> HeadstartError:
         """The error of a wait that has run out of time."""

@@ -164,13 +164,7 @@ def load(
 
 
 class _Addresses:
-    """Reads the addresses of databases from variables and files, and notes every problem.
-
-    Args:
-        environ: the variables.
-        read_file: gives a file's text or raises OSError.
-        default_user: the operating system's user, whom libpq takes when nobody is named.
-    """
+    """Reads the addresses of databases from variables and files, and records every problem."""
 
     def __init__(self, environ: Mapping[str, str], read_file: Callable[[str], str], default_user: str) -> None:
         self._environ = environ

@@ -13,7 +13,7 @@ import msgspec
 from headstart.sql.reader import Reader, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from headstart.sql.tokens import Token
 
@@ -25,6 +25,14 @@ _AFTER_DEFAULT = frozenset(
 )
 _SMALL = re.compile(r"[0-9]{1,9}")
 _TABLE_CONSTRAINTS = frozenset({"CONSTRAINT", "CHECK", "UNIQUE", "PRIMARY", "FOREIGN", "EXCLUDE"})
+_KINDS: Mapping[tuple[str, ...], ConstraintKind] = {
+    ("CHECK",): "check",
+    ("NOT", "NULL"): "not null",
+    ("UNIQUE",): "unique",
+    ("PRIMARY", "KEY"): "primary key",
+    ("FOREIGN", "KEY"): "foreign key",
+    ("EXCLUDE",): "exclude",
+}
 _ALIASES = {
     "bit varying": "varbit",
     "bpchar": "char",
@@ -158,7 +166,7 @@ def read_constraint(reader: Reader) -> Constraint | None:
     name = reader.name() if reader.take("CONSTRAINT") else ""
     using_index = reader.has("USING", "INDEX")
     not_valid = reader.has("NOT", "VALID")
-    kind = _constraint_kind(reader)
+    kind = next((kind for words, kind in _KINDS.items() if reader.take(*words)), None)
     if kind is None:
         return None
     columns: tuple[str, ...] = ()
@@ -179,20 +187,6 @@ def read_constraint(reader: Reader) -> Constraint | None:
         not_valid=not_valid,
         using_index=using_index,
     )
-
-
-def _constraint_kind(reader: Reader) -> ConstraintKind | None:
-    if reader.take("CHECK"):
-        return "check"
-    if reader.take("NOT", "NULL"):
-        return "not null"
-    if reader.take("UNIQUE"):
-        return "unique"
-    if reader.take("PRIMARY", "KEY"):
-        return "primary key"
-    if reader.take("FOREIGN", "KEY"):
-        return "foreign key"
-    return "exclude" if reader.take("EXCLUDE") else None
 
 
 def _column_constraint(reader: Reader) -> str:
