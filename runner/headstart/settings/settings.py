@@ -149,7 +149,7 @@ def load(
         except ValueError as error:
             problems.append(f"{name}: {error}")
     problems += _unknown(environ)
-    scratch = addresses.scratch()
+    values["scratch"] = addresses.scratch()
     if dsn is not None and dsn.sslpassword is not None and values.get("backup") != "off":
         problems.append(
             f"{source}: sslpassword: pg_dump takes no key's password from its environment: "
@@ -158,7 +158,6 @@ def load(
     if problems or dsn is None:
         raise ConfigurationError(*problems)
     values |= {"dsn": dsn, "dsn_source": source, "config_explicit": "config" in values, "other_secrets": secrets}
-    values["scratch"] = scratch
     # Not convert(): each parser has given its field's very type, and convert would ask for a decoder of Secret.
     return Settings(**values)  # type: ignore[arg-type]
 
