@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors.exits import Exit
-from headstart.settings.settings import SETTINGS
+from headstart.settings.table import SETTINGS
 from headstart.sql import rules
 
 if TYPE_CHECKING:

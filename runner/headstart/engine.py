@@ -40,7 +40,7 @@ def engine_from(environ: Mapping[str, str], **options: Any) -> AsyncEngine:  # n
     connected to before the engine is used. No password is in the engine's URL.
 
     Args:
-        environ: `os.environ`, or whatever stands for it. Only what says where the database is has a say here.
+        environ: `os.environ`, or whatever stands for it. Only the variables that name the database count.
         options: of SQLAlchemy's `create_async_engine`; `connect_args` are asyncpg's, such as `command_timeout` in
             seconds, and `statement_cache_size=0` behind a transaction pooler.
 
@@ -70,7 +70,7 @@ class _Connect:
     """Opens the engine's connections.
 
     It goes in as an argument of the connection rather than as `async_creator`, so that an env.py which makes its engine
-    here is lent Headstart's own connection like any other.
+    here gets Headstart's own connection like any other: the worker knows this class by its module.
     """
 
     def __init__(self, dsn: Dsn) -> None:

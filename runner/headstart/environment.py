@@ -1,4 +1,4 @@
-"""The whole of a project's env.py, for a project that has no reason to write its own.
+"""A complete env.py, for a project that has no reason to write its own.
 
     from headstart import environment
     from migrations.schema import metadata
@@ -67,7 +67,7 @@ def configure(metadata: sa.MetaData, **options: Any) -> None:  # noqa: ANN401  (
     Args:
         metadata: every table of the project.
         options: of Alembic's `context.configure` (Alembic manual, 'Runtime Objects'), such as `version_table`; they
-            go before what is said above, and `include_name` may leave out more.
+            override what is described above, and `include_name` may leave out more.
 
     Raises:
         CommandError: there is no address, or one that is none.
@@ -103,7 +103,7 @@ def _engine() -> AsyncEngine:
     url = context.config.get_main_option("sqlalchemy.url", "")
     if url.startswith("postgresql+headstart:"):
         return create_async_engine(url, poolclass=NullPool)
-    # A statement that is kept over an ALTER TABLE has the wrong columns: nothing is kept.
+    # A statement that is cached over an ALTER TABLE has the wrong columns: nothing is cached.
     arguments = {"async_creator_fn": _connect, "prepared_statement_cache_size": 0}
     return create_async_engine("postgresql+asyncpg://", poolclass=NullPool, connect_args=arguments)
 
@@ -145,13 +145,7 @@ def _migrate(options: Mapping[str, Any]) -> None:
 
 
 class _Include:
-    """Alembic's `include_name`: which schemas and tables of the database are compared at all.
-
-    Args:
-        connection: to the database.
-        metadata: only the schemas that it has tables in are compared.
-        theirs: an `include_name` of the project's own, which may leave out more.
-    """
+    """Alembic's `include_name`: which schemas and tables are compared at all. The project's own may leave out more."""
 
     def __init__(self, connection: sa.Connection, metadata: sa.MetaData, theirs: Callable[..., bool] | None) -> None:
         self._connection = connection

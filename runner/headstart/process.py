@@ -12,13 +12,13 @@ import os
 import signal
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 #: How much of the end of stderr a result keeps, in characters.
 TAIL = 8 * 1024
@@ -26,7 +26,7 @@ TAIL = 8 * 1024
 LONGEST_LINE = 1024 * 1024
 #: The process groups of the children that are running, for `kill_remaining`.
 _GROUPS: set[int] = set()
-#: How often a process group that was told to end is looked at, in seconds.
+#: How often we look whether a process group that was sent a signal has ended, in seconds.
 POLL = 0.01
 #: How long the killed may take to disappear, in seconds: one that waits for a disk cannot go before the disk answers.
 LAST_WAIT = 1.0
@@ -77,7 +77,7 @@ async def run(
         cwd: where the child runs; our own folder when None.
         on_line: called with each line of stderr, redacted, as it arrives.
         stdout: a file that receives stdout; it goes to /dev/null when None, unless `capture` is set.
-        capture: keep stdout, whole, in the result.
+        capture: keep all of stdout in the result.
         grace: seconds between TERM and KILL when this task is cancelled.
 
     Raises:
@@ -85,34 +85,14 @@ async def run(
         asyncio.CancelledError: once the child and its whole group are gone.
     """
     started = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        out: int = asyncio.subprocess.DEVNULL
-        if capture:
-            out = asyncio.subprocess.PIPE
-        elif stdout is not None:
-            out = stack.enter_context(stdout.open("wb")).fileno()
-        tail = _Tail(redact, on_line)
-        spawning = asyncio.ensure_future(
-            asyncio.get_running_loop().subprocess_exec(
-                lambda: _Child(tail),
-                *argv,
-                env=dict(env),
-                cwd=cwd,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
-        )
-        # A cancellation in the middle of this would leave a child behind that nobody knows.
-        cancelled = await _whatever_comes(spawning)
-    transport, child = spawning.result()
+    tail = _Tail(redact, on_line)
+    transport, child, cancelled = await _start(argv, env, cwd, tail, asyncio.subprocess.PIPE if capture else stdout)
     _GROUPS.add(transport.get_pid())
     try:
         if cancelled:
             raise asyncio.CancelledError
         await child.exited.wait()
-        # A grandchild may have inherited the pipe and live on: what it says is not waited for beyond the grace.
+        # A grandchild may have inherited the pipe and live on: we do not wait for its output beyond the grace.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await child.closed.wait()
@@ -133,8 +113,33 @@ async def run(
     )
 
 
+async def _start(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, tail: _Tail, stdout: Path | int | None
+) -> tuple[asyncio.SubprocessTransport, _Child, bool]:
+    """Start a child; True as well if this task was cancelled meanwhile."""
+    with contextlib.ExitStack() as stack:
+        out = asyncio.subprocess.DEVNULL if stdout is None else stdout
+        if isinstance(out, Path):
+            out = stack.enter_context(out.open("wb")).fileno()
+        starting = asyncio.ensure_future(
+            asyncio.get_running_loop().subprocess_exec(
+                lambda: _Child(tail),
+                *argv,
+                env=dict(env),
+                cwd=cwd,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        )
+        # A cancellation in the middle of this would leave a child behind that nobody knows.
+        cancelled = await _wait_for(starting)
+    return *starting.result(), cancelled
+
+
 def kill_remaining() -> None:
-    """Kill what is still running, without waiting: for a process that ends itself at once."""
+    """Kill every child that still runs, without waiting: for a process that ends itself at once."""
     for group in tuple(_GROUPS):
         _signal_group(group, signal.SIGKILL)
 
@@ -162,17 +167,17 @@ class _Child(asyncio.SubprocessProtocol):
 
 
 class _Tail:
-    """Bytes in; redacted lines out; the last of them kept."""
+    """Takes bytes, passes on redacted lines, and keeps the last of them."""
 
     def __init__(self, redact: Callable[[str], str], on_line: Callable[[str], None] | None) -> None:
         self._redact = redact
         self._on_line = on_line
         self._rest = b""
-        self._kept: deque[str] = deque()
+        self._lines: deque[str] = deque()
         self._size = 0
 
     def feed(self, piece: bytes) -> None:
-        # Only whole lines are redacted: a secret may lie across two pieces.
+        # Only complete lines are redacted: a secret may lie across two pieces.
         *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
             self._line(line)
@@ -186,16 +191,16 @@ class _Tail:
 
     def _line(self, raw: bytes) -> None:
         line = self._redact(raw.decode("utf-8", "replace").rstrip("\r"))
-        self._kept.append(line)
+        self._lines.append(line)
         self._size += len(line) + 1
-        while self._size > TAIL and len(self._kept) > 1:
-            self._size -= len(self._kept.popleft()) + 1
+        while self._size > TAIL and len(self._lines) > 1:
+            self._size -= len(self._lines.popleft()) + 1
         if self._on_line is not None:
             self._on_line(line)
 
     @property
     def text(self) -> str:
-        return "\n".join(self._kept)[-TAIL:]
+        return "\n".join(self._lines)[-TAIL:]
 
 
 async def _end(child: _Child, group: int, grace: float) -> None:
@@ -213,19 +218,19 @@ async def _end(child: _Child, group: int, grace: float) -> None:
     finally:
         _signal_group(group, signal.SIGKILL)
         # Nothing survives KILL, so these waits are short; without them a zombie, or a file being written, would stay.
-        await _whatever_comes(asyncio.ensure_future(child.exited.wait()))
+        await _wait_for(asyncio.ensure_future(child.exited.wait()))
         last = asyncio.ensure_future(_gone(group))
         asyncio.get_running_loop().call_later(LAST_WAIT, last.cancel)
-        await _whatever_comes(last)
+        await _wait_for(last)
 
 
 async def _gone(group: int) -> None:
     """Wait until nobody is left in a process group."""
-    while _reap_orphans(group) or _alive(group):  # noqa: ASYNC110  (the kernel tells nobody)
+    while _reap_orphans(group) or _alive(group):  # noqa: ASYNC110  (the kernel sends no notice)
         await asyncio.sleep(POLL)
 
 
-async def _whatever_comes(future: asyncio.Future[Any]) -> bool:
+async def _wait_for(future: asyncio.Future[Any]) -> bool:
     """Wait until a future is done; True when this task was cancelled meanwhile."""
     cancelled = False
     while not future.done():

@@ -86,10 +86,10 @@ class Server:
             settings: which project, which of this server's databases, and up to which revision.
             folder: what the project's relative paths start from.
         """
-        said = io.StringIO()
-        outcome = self._loop.run(_migrated(settings, folder, said))
+        output = io.StringIO()
+        outcome = self._loop.run(_migrated(settings, folder, output))
         if not outcome.ok:
-            sys.stderr.write(said.getvalue())  # pytest shows it below the failure
+            sys.stderr.write(output.getvalue())  # pytest shows it below the failure
             raise _failure(f"{outcome.error} (exit {int(outcome.exit)}, {outcome.exit.outcome})", outcome.hint)
 
 
@@ -174,14 +174,14 @@ class _Loop:
         self._loop.close()
 
 
-async def _migrated(settings: Settings, folder: Path, said: io.StringIO) -> Outcome:
+async def _migrated(settings: Settings, folder: Path, output: io.StringIO) -> Outcome:
     redact = Redactor(settings.secrets())
-    log = logs.build(said, json=False, run_id="testing", redact=redact)
+    log = logs.build(output, json=False, run_id="testing", redact=redact)
 
     async def bring(run: Run) -> None:
         graph = history.read(settings.config, cwd=run.cwd, explicit=settings.config_explicit).graph
         if graph is not None:
-            decide((), graph, settings.target)  # tells of several heads what Alembic does not
+            decide((), graph, settings.target)  # its error for several heads is better than Alembic's
         async with (
             Worker(cwd=run.cwd, environ=run.environ) as worker,
             replay(run, settings.dsn, worker) as revisions,
@@ -197,7 +197,7 @@ def _settings(config: pytest.Config, url: str | None = None) -> tuple[Settings, 
     given = config.getini(OPTION)
     path = config.rootpath / (given or "alembic.ini")
     flags = {"ALEMBIC_CONFIG": path.name} if given else {}
-    # The database that the environment speaks of is none of ours.
+    # Tests never use the database that the environment names.
     environ = {name: value for name, value in os.environ.items() if name not in _NAMES}
     environ |= {} if url is None else {"DATABASE_URL": url}
     try:
@@ -207,15 +207,12 @@ def _settings(config: pytest.Config, url: str | None = None) -> tuple[Settings, 
 
 
 def _url(dsn: Dsn) -> str:
-    """The libpq URL, with the password, and with no parameter that says what is every client's default."""
+    """The libpq URL, with the password, and without a parameter that is every client's default."""
     password = "" if dsn.password is None else f":{quote(dsn.password.reveal(), safe='')}"
-    query = {name: value for name, value in dsn.params.items() if (name, value) != ("sslmode", "prefer")}
-    host, port = dsn.hosts[0]
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if host.startswith("/"):
-        place, query = "", {"host": host, "port": str(port), **query}
-    url = f"postgresql://{quote(dsn.user, safe='')}{password}@{place}/{quote(dsn.database, safe='')}"
-    return f"{url}?{urlencode(query)}" if query else url
+    query = urlencode({name: value for name, value in dsn.params.items() if (name, value) != ("sslmode", "prefer")})
+    user, _, place = dsn.display().partition("@")
+    url = f"{user}{password}@{place}"
+    return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 
 
 def _failure(cause: str | None, hint: str | None) -> BaseException:

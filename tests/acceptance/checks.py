@@ -147,7 +147,7 @@ BUG = """\
 import os, headstart.history
 def locate(*_, **__):
     raise ZeroDivisionError(os.environ['DATABASE_URL'])
-headstart.history.locate = locate
+headstart.history.history.locate = locate
 """
 
 

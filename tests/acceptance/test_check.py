@@ -269,7 +269,7 @@ class TestHeads:
         assert one["check"] == "heads"
         assert one["key"] == "heads:b2,c3"
         assert f"b2 ({b2}) and c3 ({c3})" in one["told"]
-        assert "they part after a1" in one["told"]
+        assert "they diverge after a1" in one["told"]
         assert "headstart merge heads -m" in one["remedy"]
 
     def test_a_missing_parent(self, project: Project, found: Found) -> None:

@@ -112,7 +112,7 @@ def test_72_parted(project: Project, headstart: Headstart, any_database: str) ->
     (project.versions / "c3.py").unlink()
     project.revision("x9", "create table x9 (id int)", down="b2")
     last = ended(headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_AHEAD": "allow"}), 72)
-    assert "they part after b2" in last["error"]
+    assert "they diverge after b2" in last["error"]
     assert "merge" in last["hint"]
 
 

@@ -326,7 +326,7 @@ def test_a_revision_after_two_heads(project: Project, headstart: Callable[..., R
     before = files(project)
     last = ended(headstart("revision", "-m", "x"), 70)
     assert "bbbb2222" in last["error"]
-    assert "they part after aaaa1111" in last["error"]
+    assert "they diverge after aaaa1111" in last["error"]
     assert "headstart merge heads" in last["hint"]
     assert files(project) == before
     assert headstart("revision", "-m", "x", "--head", "cccc3333").code == 0

@@ -299,7 +299,7 @@ def test_what_is_loaded_is_what_the_revisions_make(project: Project, headstart: 
     assert (last["revision_before"], last["revision_after"]) == ("base", "c3")
     assert run.events("schema_loaded")[0]["revisions"] == 3
     one, other = contents(replayed), contents(loaded)
-    assert [each.told("the replay", "the load") for each in differences(one, other)] == []
+    assert [each.sentence("the replay", "the load") for each in differences(one, other)] == []
     assert len(one) > 130
     assert recorded(loaded) == ["c3"]
     ledger = psql(loaded, "select action, revision, follows, sha256 <> '' from headstart.ledger order by id")
@@ -483,7 +483,7 @@ def test_the_parts_together_are_the_whole(project: Project, headstart: Headstart
     replayed, loaded = any_server.create_database(), any_server.create_database()
     ended(headstart("up", url=replayed), 0)
     script(loaded, "".join((project.folder / "parts" / name).read_text() for name in names))
-    assert [each.told("up", "parts") for each in differences(contents(replayed), contents(loaded))] == []
+    assert [each.sentence("up", "parts") for each in differences(contents(replayed), contents(loaded))] == []
     for url in (replayed, loaded):
         any_server.drop_database(url)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from acceptance.checks import ended, leaks_nothing, make_role, path_of, with_password
-from headstart.settings.settings import SETTINGS
+from headstart.settings.table import SETTINGS
 from support.documents import blocks
 from support.postgres import database_of, identifier, psql, script
 from support.project import Project, fingerprint, recorded

@@ -13,7 +13,7 @@ import pytest
 from acceptance.checks import Session, ended, path_of, planted
 from headstart.cli.arguments import VERBS
 from headstart.postgres.lock import GATE
-from headstart.settings.settings import SETTINGS
+from headstart.settings.table import SETTINGS
 from support.postgres import psql, script
 from support.project import fingerprint, recorded
 

@@ -307,7 +307,7 @@ RIGHT = {
 
 def test_a_difference_is_told_in_one_line() -> None:
     """Each difference is one line with the part that differs; what belongs to a missing table is not repeated."""
-    told = [each.told("the models", "the database") for each in differences(LEFT, RIGHT)]
+    told = [each.sentence("the models", "the database") for each in differences(LEFT, RIGHT)]
     assert told[:4] == [
         "column public.t.a: `integer` in the models, `bigint not null` in the database",
         "function public.f(): `AS $$ select 1 $$` in the models, `AS $$ select 2 $$` in the database",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from headstart.sql.reader import Reader
 from headstart.sql.rules import RULES
 from headstart.sql.rules.columns import read_type
 from headstart.sql.rules.model import SHOP
-from headstart.sql.rules.reader import Reader
 from headstart.sql.rules.rewrites import _STEADY, is_loosened
 from headstart.sql.tokens import tokens
 from support.examples import Step, given_steps, steps

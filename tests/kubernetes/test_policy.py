@@ -9,7 +9,7 @@ import pytest
 
 from headstart.errors.exits import Exit
 from headstart.settings.durations import parse_duration
-from headstart.settings.settings import SETTINGS
+from headstart.settings.table import SETTINGS
 from support.kustomize import Object, containers, pod_spec, render
 
 MANIFESTS = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"

@@ -15,7 +15,7 @@ from headstart.history import source as source_module
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headstart.history.plan import Revision
+    from headstart.history.graph import Revision
 
 TEMPLATE = '''"""{doc}
 
@@ -98,5 +98,5 @@ def no_tree() -> Iterator[None]:
 
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
-        patched.setattr(source_module, "_by_tree", refuse)
+        patched.setattr(source_module, "_parse", refuse)
         yield

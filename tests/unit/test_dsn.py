@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headstart.settings.dsn import DEFAULT_HOSTS, DsnError, Secret
+from headstart.log.secret import Secret
+from headstart.settings.dsn import DEFAULT_HOSTS, DsnError
 from support.spellings import NASTY, names, parse, passwords, places, problems, spellings, words
 
 relaxed = hypothesis.settings(deadline=None)  # a busy machine is not a slow parser

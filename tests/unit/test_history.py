@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headstart.errors import BrokenHistoryError, ConfigurationError
-from headstart.history import Project, broken_source, check_sources, read_graph, revision_files
+from headstart.history import Project, check_sources, read_graph
+from headstart.history.files import revision_files
 from headstart.history.plan import decide
+from headstart.history.source import broken_source
 from support.revisions import no_tree, project, revision_text, temporary_folder, write
 
 if TYPE_CHECKING:

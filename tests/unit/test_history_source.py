@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headstart.errors import BrokenHistoryError
 from headstart.history import read_graph
 from headstart.history import source as source_module
-from headstart.history.plan import Revision
+from headstart.history.graph import Revision
 from support.revisions import no_tree, project, revision_text, temporary_folder, write
 
 if TYPE_CHECKING:

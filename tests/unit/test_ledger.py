@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.errors import DatabaseAheadError, DatabaseUnknownError
-from headstart.history.plan import Entry, Graph, Revision, build_graph, decide
+from headstart.history.graph import Graph, Revision, build_graph
+from headstart.history.plan import Entry, decide
 from headstart.ledger import key
 from headstart.ledger.fingerprint import fingerprint
 
@@ -51,9 +52,9 @@ class TestAhead:
         [
             pytest.param({}, "does not hold", id="no ledger"),
             pytest.param({"d": entry("c")}, "does not hold", id="a gap"),
-            pytest.param({"d": entry("a")}, "they part after a", id="parted"),
-            pytest.param({"d": entry()}, "they part after the base", id="from another base"),
-            pytest.param({"d": entry("d")}, "they part after the base", id="a circle"),
+            pytest.param({"d": entry("a")}, "they diverge after a", id="parted"),
+            pytest.param({"d": entry()}, "they diverge after the base", id="from another base"),
+            pytest.param({"d": entry("d")}, "they diverge after the base", id="a circle"),
         ],
     )
     def test_not_newer(self, ledger: dict[str, Entry], why: str, allow: bool) -> None:
@@ -64,7 +65,7 @@ class TestAhead:
     def test_every_head_has_to_be_below(self) -> None:
         """Of two branches one newer revision is not enough, unless the other branch is recorded too."""
         history, ledger = graph(a=(), b=("a",), x=("a",)), {"c": entry("b")}
-        with pytest.raises(DatabaseUnknownError, match="they part after"):
+        with pytest.raises(DatabaseUnknownError, match="they diverge after"):
             decide(("c",), history, "heads", ledger=ledger)
         with pytest.raises(DatabaseAheadError):
             decide(("c", "x"), history, "heads", ledger=ledger)

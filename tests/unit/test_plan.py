@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseUnknownError
-from headstart.history.plan import Graph, Plan, Revision, build_graph, decide
+from headstart.history.graph import Graph, Revision, build_graph
+from headstart.history.plan import Plan, decide
 
 
 def rev(
@@ -246,7 +247,7 @@ def test_two_heads_are_refused_with_both_files_and_their_parent() -> None:
         decide(("aaaa",), graph, "head")
     message = caught.value.message
     assert "cccc (/app/versions/cccc.py) and dddd (/app/versions/dddd.py)" in message
-    assert "they part after bbbb (/app/versions/bbbb.py)" in message
+    assert "they diverge after bbbb (/app/versions/bbbb.py)" in message
     assert "aaaa.py" not in message
     assert 'headstart merge heads -m "' in caught.value.hint
     assert "HEADSTART_TARGET=heads" in caught.value.hint

@@ -358,7 +358,7 @@ def test_a_transaction_ends_at_an_autocommit_block() -> None:
 def test_two_of_a_kind() -> None:
     """Two actions of one statement are two findings; one that is repeated in a loop is one."""
     drops = Step("1", "ALTER TABLE t DROP COLUMN a, DROP COLUMN b")
-    assert [one.told for one in judge([drops, drops], {})] == [
+    assert [one.message for one in judge([drops, drops], {})] == [
         "column a of t is dropped",
         "column b of t is dropped",
     ]

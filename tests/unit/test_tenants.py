@@ -20,7 +20,8 @@ from headstart.commands.tenants.targets import (
     with_search_path,
 )
 from headstart.errors import ConfigurationError
-from headstart.settings.dsn import Dsn, Secret
+from headstart.log.secret import Secret
+from headstart.settings.dsn import Dsn
 from headstart.settings.table import SETTINGS
 
 relaxed = hypothesis.settings(deadline=None)  # a busy machine is not slow code

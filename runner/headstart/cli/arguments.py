@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headstart.errors import UsageError
-from headstart.settings.settings import SETTINGS
+from headstart.settings.table import SETTINGS
 from headstart.settings.version import __version__
 
 if TYPE_CHECKING:

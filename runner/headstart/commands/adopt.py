@@ -11,7 +11,7 @@ from headstart import ledger
 from headstart.errors import ConfigurationError, VerificationFailedError
 from headstart.history.graph import spell
 from headstart.postgres import catalog
-from headstart.postgres.lock import kept
+from headstart.postgres.lock import stop_if_lost
 from headstart.postgres.scratch import scratch_server
 from headstart.postgres.server import holds_user_tables
 from headstart.steps.begin import at_work
@@ -36,7 +36,7 @@ class Place(msgspec.Struct, frozen=True):
 
     def told(self) -> list[str]:
         """A line for each difference."""
-        return [each.told(str(self), "the database") for each in self.differences]
+        return [each.sentence(str(self), "the database") for each in self.differences]
 
 
 async def adopt(
@@ -78,7 +78,7 @@ async def adopt(
         with run.timed("compare"):
             ours = await catalog.read(ready.connection, passing_over=passing_over)
             async with (
-                kept(ready.connection) as beat,
+                stop_if_lost(ready.connection) as beat,
                 scratch_server(run.settings, major=major, log=run.log) as scratch,
                 scratch.database() as dsn,
                 Worker(cwd=run.cwd, environ=run.environ) as worker,

@@ -27,7 +27,7 @@ async def applied(run: Run) -> list[ledger.Row]:
     async with connected(run) as ready:
         name = await ledger_name(run, ready, history)
         await _say_if_unreadable(run, ready, name)
-        return await ledger.rows(ready.connection, name, patience=60)  # there may be many
+        return await ledger.rows(ready.connection, name, timeout=60)  # there may be many
 
 
 async def _say_if_unreadable(run: Run, ready: Ready, name: str) -> None:

@@ -21,7 +21,7 @@ from headstart.backup.manifest import Backup
 from headstart.backup.restoring import beside, choose, exchange, pg_restore, room, shape
 from headstart.errors import BackupFailedError, LockNotObtainedError, RefusedError, RestoreFailedError
 from headstart.history.graph import spell
-from headstart.postgres.lock import ALONE, kept
+from headstart.postgres.lock import ALONE, stop_if_lost
 from headstart.postgres.readiness import Ready, wait_until_ready
 from headstart.postgres.server import close, connect, prepare_session, refuse_transaction_pooler
 from headstart.steps.connect import locked
@@ -220,7 +220,7 @@ async def _restored(
         async with contextlib.AsyncExitStack() as stack:
             beat: Beat | None = None
             if holder is not None:
-                beat = await stack.enter_async_context(kept(holder.connection, RestoreFailedError))
+                beat = await stack.enter_async_context(stop_if_lost(holder.connection, RestoreFailedError))
             try:
                 like = (
                     await shape.of_live(conn, job.live) if there else await shape.of_dump(client, job.backup, env=env)

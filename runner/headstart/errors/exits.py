@@ -63,7 +63,7 @@ class Exit(IntEnum):
     )
     MIGRATION_INTERRUPTED = (
         63,
-        "rolled back to the revision named, or said to be unknown",
+        "rolled back to the revision named, or reported as unknown",
         "the server or the connection failed, not the revision: run again",
     )
     BROKEN_HISTORY = 70, "untouched", "mend the revision files named"

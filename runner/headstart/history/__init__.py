@@ -1,48 +1,14 @@
 """Revision files on disk -> graph, without importing Alembic.
 
-`locate` finds the project as Alembic's own configuration rules do, `read_graph` reads its revision files. Both answer
-"only Alembic knows" (`Project.conclusive`, None) rather than guess.
+`project` finds the project by the rules of Alembic's own configuration, `files` reads its revision files, `graph` joins
+them, and `plan` compares them with what a database records. They answer "only Alembic knows" (`Project.conclusive`,
+None) rather than guess.
+
+Begin with `history`, which does the first three.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
-
-import msgspec
-
-from headstart.errors import BrokenHistoryError
-from headstart.history.files import check_sources, read_graph, revision_files
-from headstart.history.graph import Graph
+from headstart.history.files import check_sources, read_graph
+from headstart.history.history import History, read
 from headstart.history.project import Project, locate
-from headstart.history.source import broken_source
 
-
-class History(NamedTuple):
-    """A project and its graph; no graph where only Alembic can tell."""
-
-    project: Project
-    graph: Graph | None
-
-    @property
-    def empty(self) -> bool:
-        """Whether there are no revision files. The project is not conclusive then, and its `why` names the folders."""
-        return self.graph is not None and not self.graph.revisions
-
-
-def read(config: str, *, cwd: str, explicit: bool = False, section: str = "alembic") -> History:
-    """Find the project and read its revision files, once for a run. Arguments and errors are those of the two steps."""
-    project = locate(config, cwd=cwd, explicit=explicit, section=section)
-    try:
-        found = History(project, read_graph(project))
-    except BrokenHistoryError as error:
-        from headstart.history.squashed import explained
-
-        raise explained(error, project) from None
-    if found.empty:
-        # Nothing is pending in it whatever the database holds: it may be the wrong folder, or env.py may name others.
-        why = f"there are no revision files in {', '.join(project.version_locations)}"
-        return found._replace(project=msgspec.structs.replace(project, conclusive=False, why=why))
-    return found
-
-
-__all__ = ["History", "Project", "broken_source", "check_sources", "locate", "read", "read_graph", "revision_files"]
+__all__ = ["History", "Project", "check_sources", "locate", "read", "read_graph"]

@@ -1,4 +1,4 @@
-"""What a baseline says of the history that it replaces: `squash` writes it into the file, others read it there.
+"""What a baseline records of the history that it replaces: `squash` writes it into the file, others read it there.
 
     archive = "migrations/archive/c3"
     squashed = (
@@ -7,7 +7,7 @@
     )
 
 Each line is a revision, with the beginnings of its file's SHA-256 and of the fingerprint of what it does. So a database
-that was built by those very files is told from one that was built by others, or by some of them.
+that was built by exactly those files differs from one that was built by others, or by some of them.
 """
 
 from __future__ import annotations

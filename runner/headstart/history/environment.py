@@ -1,8 +1,8 @@
-"""What a project's env.py says about its version table, read from its syntax tree: env.py is not run.
+"""Where a project's env.py has its version table, read from its syntax tree: env.py is not run.
 
 The answer is certain only if nothing in env.py can change where the version table is, what its connection sees there,
-or which revision files count. In any other case there is a doubt, and only Alembic can tell. To make one more thing a
-doubt, add a line to one of the tables below.
+or which revision files count. In any other case there is a doubt, and only Alembic knows. To make one more thing a
+doubt, add a name to one of the tables below.
 
 Alembic manual, "Runtime Objects", `EnvironmentContext.configure`: version_table and version_table_schema.
 """
@@ -33,8 +33,8 @@ _SESSION: Final = "env.py opens a session of its own"
 _DRIVER: Final = "env.py uses the driver's own connection"
 _OPTIONS: Final = "env.py gives options of its own to its engine or connection"
 _EVENTS: Final = "env.py listens for events"
-_FILES: Final = "env.py has a say in where the revision files are"
-_TASK: Final = "env.py has a say in what Alembic does"
+_FILES: Final = "env.py may change where the revision files are"
+_TASK: Final = "env.py may change what Alembic does"
 _EXEC: Final = "env.py runs code that is not in it"
 
 # Found within a name or a string, docstrings apart, in lower case.
@@ -55,47 +55,19 @@ _MATCHED: Final = {
 }
 # Names and attributes, called or handed on.
 _USED: Final = {
-    "execute": _EXECUTES,
-    "executemany": _EXECUTES,
-    "executescript": _EXECUTES,
-    "exec_driver_sql": _EXECUTES,
-    "scalar": _EXECUTES,
-    "scalars": _EXECUTES,
-    "stream": _EXECUTES,
-    "stream_scalars": _EXECUTES,
-    "fetch": _EXECUTES,
-    "fetchrow": _EXECUTES,
-    "fetchval": _EXECUTES,
-    "cursor": _EXECUTES,
-    "create_all": _EXECUTES,
-    "drop_all": _EXECUTES,
-    "Session": _SESSION,
-    "AsyncSession": _SESSION,
-    "sessionmaker": _SESSION,
-    "async_sessionmaker": _SESSION,
-    "raw_connection": _DRIVER,
-    "get_raw_connection": _DRIVER,
-    "dbapi_connection": _DRIVER,
-    "driver_connection": _DRIVER,
+    **dict.fromkeys(("execute", "executemany", "executescript", "exec_driver_sql", "scalar", "scalars"), _EXECUTES),
+    **dict.fromkeys(("stream", "stream_scalars", "fetch", "fetchrow", "fetchval", "cursor"), _EXECUTES),
+    **dict.fromkeys(("create_all", "drop_all"), _EXECUTES),
+    **dict.fromkeys(("Session", "AsyncSession", "sessionmaker", "async_sessionmaker"), _SESSION),
+    **dict.fromkeys(("raw_connection", "get_raw_connection", "dbapi_connection", "driver_connection"), _DRIVER),
     "execution_options": _OPTIONS,
-    "listen": _EVENTS,
-    "listens_for": _EVENTS,
-    "exec": _EXEC,
-    "eval": _EXEC,
+    **dict.fromkeys(("listen", "listens_for"), _EVENTS),
+    **dict.fromkeys(("exec", "eval"), _EXEC),
 }
 # Keyword arguments, and keys of a dictionary, which may be some.
 _PASSED: Final = {
-    "creator": _OPTIONS,
-    "async_creator": _OPTIONS,
-    "options": _OPTIONS,
-    "execution_options": _OPTIONS,
-    "isolation_level": _OPTIONS,
-    "fn": _TASK,
-    "starting_rev": _TASK,
-    "destination_rev": _TASK,
-    "dont_mutate": _TASK,
-    "purge": _TASK,
-    "as_sql": _TASK,
+    **dict.fromkeys(("creator", "async_creator", "options", "execution_options", "isolation_level"), _OPTIONS),
+    **dict.fromkeys(("fn", "starting_rev", "destination_rev", "dont_mutate", "purge", "as_sql"), _TASK),
 }
 # Names and attributes too, but by their full name, however they are imported.
 _IMPORTED: Final = {
@@ -109,12 +81,12 @@ _IMPORTED: Final = {
 
 
 class Environment(NamedTuple):
-    """What an env.py says.
+    """What is read from an env.py.
 
     Args:
         version_table: the table that records the revision.
         version_schema: its schema, None for the search path's first.
-        doubt: why only Alembic can tell, "" if it is certain.
+        doubt: why only Alembic knows, "" if it is certain.
     """
 
     version_table: str = _DEFAULT
@@ -225,7 +197,7 @@ def _engine_doubts(source: Source, full_names: set[str]) -> Iterator[str]:
     configured = [call for call in engines if source.full_name(call.func).endswith("engine_from_config")]
     if any(source.is_elsewhere(argument) for call in configured for argument in call.args):
         yield _OPTIONS
-    held = _holders(source, {*engines, *opened})
+    held = _names_of_connections(source, {*engines, *opened})
     if any(_hands_on(call, source, held) for call in source.calls):
         yield _ELSEWHERE
 
@@ -235,8 +207,7 @@ def _is_engine(full_name: str) -> bool:
     return library in {"sqlalchemy", "sqlmodel"} and name.rpartition(".")[2] in _ENGINES
 
 
-def _holders(source: Source, makers: set[ast.Call]) -> set[str]:
-    """The names of engines and connections."""
+def _names_of_connections(source: Source, makers: set[ast.Call]) -> set[str]:
     assigned = {name for name, values in source.values.items() for value in values if makers & {*ast.walk(value)}}
     configured = {
         keyword.value.id

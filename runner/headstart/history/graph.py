@@ -163,9 +163,11 @@ def _refuse_cycles(known: Mapping[str, Revision], parents: Mapping[str, tuple[st
             left -= above
         rings.append(ring)
     members = [i for ring in rings for i in ring]
-    told = "; ".join(f"{' -> '.join([*ring, ring[0]])} in {', '.join(known[i].path for i in ring)}" for ring in rings)
+    circles = "; ".join(
+        f"{' -> '.join([*ring, ring[0]])} in {', '.join(known[i].path for i in ring)}" for ring in rings
+    )
     raise BrokenHistoryError(
-        f"revisions follow each other in a circle: {told}",
+        f"revisions follow each other in a circle: {circles}",
         hint="correct down_revision (or depends_on) in one of these files, so that one of them is first again",
         revisions=members,
         files=[known[i].path for i in members],

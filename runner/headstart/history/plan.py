@@ -1,8 +1,8 @@
 """What is to be done: recorded revisions, the history's graph and the target in, a `Plan` or a refusal out.
 
 Nothing here touches a file or a database. The order of pending revisions is Alembic's own, so that a plan made without
-importing Alembic is the plan that Alembic carries out; where that cannot be promised, `decide` answers None and Alembic
-is asked instead.
+importing Alembic is the plan that Alembic carries out; where that is not certain, `decide` answers None, and the
+worker asks Alembic.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseAheadError, DatabaseUnknownError
-from headstart.history.graph import RESERVED, Graph, Revision, build_graph, heads_named, listed
-
-__all__ = ["Entry", "Graph", "Plan", "Revision", "build_graph", "decide"]
+from headstart.history.graph import RESERVED, Graph, heads_named, listed
 
 # Alembic completes an abbreviated id only to ids and labels of at least this length.
 _SHORTEST_COMPLETED = 4
@@ -76,7 +74,7 @@ def decide(
         graph: the history.
         target: "head", "heads", "base", an id or an unambiguous beginning of one, or "+N" (Alembic's "Relative
             Migration Identifiers", forward only).
-        ledger: what is known of applied revisions: it tells a newer one from one that nobody knows.
+        ledger: what is known of applied revisions: it distinguishes a newer one from an unknown one.
         allow_ahead: a database that is newer than this history is fine.
 
     Returns:
@@ -116,7 +114,7 @@ def decide(
 
 
 def _recorded_after(graph: Graph, recorded: tuple[str, ...], pending: tuple[str, ...]) -> tuple[str, ...] | None:
-    """What the version table holds once `pending` is applied, as Alembic keeps it; None where it would lose its way.
+    """What the version table holds once `pending` is applied, as Alembic keeps it; None where Alembic may fail.
 
     A revision takes the place of those of its parents that are recorded, or is added if none is. Of a merge's parents
     all have to be recorded, but for those that another recorded revision contains: a merge of a revision and its own
@@ -269,7 +267,7 @@ def _several_heads(graph: Graph) -> BrokenHistoryError:
     common = set.intersection(*(lineage(graph, (head,)) for head in graph.heads))
     older = {parent for i in common for parent in graph.parents[i]}
     fork = [i for i in graph.revisions if i in common and i not in older]
-    origin = f"they part after {listed(graph, fork)}" if fork else "they have no common parent"
+    origin = f"they diverge after {listed(graph, fork)}" if fork else "they have no common parent"
     return BrokenHistoryError(
         f"the history has {len(graph.heads)} heads: {listed(graph, graph.heads)}; {origin}",
         hint='join them with `headstart merge heads -m "merge heads"`, or apply them all with HEADSTART_TARGET=heads',
@@ -282,7 +280,7 @@ def _several_heads(graph: Graph) -> BrokenHistoryError:
 def _ahead(
     recorded: tuple[str, ...], unknown: tuple[str, ...], graph: Graph, ledger: Mapping[str, Entry]
 ) -> DatabaseAheadError | DatabaseUnknownError:
-    """Say of recorded revisions that the history does not hold whether they are newer, if the ledger can tell."""
+    """Find out from the ledger whether recorded revisions that the history does not hold are newer."""
     held, above, stack = [i for i in recorded if i in graph.revisions], [], list(unknown)
     while stack:
         i = stack.pop()
@@ -295,7 +293,7 @@ def _ahead(
             stack.extend(ledger[i].follows)
     missing = set(graph.heads) - lineage(graph, held)
     if missing:
-        return _parted(unknown, held, missing, graph, ledger)
+        return _diverged(unknown, held, missing, graph, ledger)
     newest = ledger[unknown[0]]
     return DatabaseAheadError(
         f"the database is newer than this image: it is at {', '.join(recorded)}, applied by {newest.by}"
@@ -309,13 +307,13 @@ def _ahead(
     )
 
 
-def _parted(
+def _diverged(
     unknown: tuple[str, ...], held: list[str], missing: set[str], graph: Graph, ledger: Mapping[str, Entry]
 ) -> DatabaseUnknownError:
     by = ledger[unknown[0]]
     return DatabaseUnknownError(
         f"the database records {', '.join(unknown)}, applied by {by.by} at {by.at}, which this history does not hold;"
-        f" it has what the database has not: {listed(graph, sorted(missing))}; they part after"
+        f" it has what the database has not: {listed(graph, sorted(missing))}; they diverge after"
         f" {listed(graph, held) if held else 'the base'}",
         hint="two branches of the code have gone different ways: bring both revisions into one image, then"
         ' `headstart merge heads -m "merge"`',

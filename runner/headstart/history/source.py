@@ -2,20 +2,19 @@
 
 Importing a file costs a millisecond, parsing it a fifth of that, matching it a fiftieth. So a file is matched as long
 as its head has the plain form that Alembic's templates have written over the years; anything else is parsed; what
-parsing cannot tell (a computed id) is left to Alembic.
+parsing cannot find out (a computed id) is left to Alembic.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from headstart.errors import BrokenHistoryError
 from headstart.history.graph import Revision
 
 if TYPE_CHECKING:
     import ast
-    from types import CodeType
 
 _NAMES = ("revision", "down_revision", "branch_labels", "depends_on")
 
@@ -66,7 +65,7 @@ _LEGACY_NAME = r"([a-f0-9]+)\.py$"
 
 
 class OnlyAlembicKnowsError(Exception):
-    """A file whose revision cannot be told from its source."""
+    """A file whose revision cannot be found out from its source."""
 
 
 def read_revision(path: str, data: bytes) -> Revision:
@@ -83,10 +82,10 @@ def read_revision(path: str, data: bytes) -> Revision:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return _by_tree(path, data)
+        return _parse(path, data)
     if "\r" in text:
         text = text.replace("\r\n", "\n")
-    return _by_pattern(path, text) or _by_tree(path, data)
+    return _match(path, text) or _parse(path, data)
 
 
 def broken_source(path: str, error: SyntaxError | ValueError) -> BrokenHistoryError:
@@ -94,7 +93,7 @@ def broken_source(path: str, error: SyntaxError | ValueError) -> BrokenHistoryEr
 
     Args:
         path: the file.
-        error: what compiling or importing it raised; a ValueError speaks of null bytes.
+        error: what compiling or importing it raised; a ValueError is about null bytes.
     """
     line = error.lineno if isinstance(error, SyntaxError) else None
     reason = error.msg if isinstance(error, SyntaxError) else str(error)
@@ -106,7 +105,7 @@ def broken_source(path: str, error: SyntaxError | ValueError) -> BrokenHistoryEr
     )
 
 
-def _by_pattern(path: str, text: str) -> Revision | None:
+def _match(path: str, text: str) -> Revision | None:
     """The revision, or None if the file's form leaves any doubt."""
     head = _HEAD.match(text)
     if head is None:
@@ -139,7 +138,7 @@ def _by_pattern(path: str, text: str) -> Revision | None:
             doc=(double or single or line or other or "").strip().partition("\n")[0],
         )
     except (OnlyAlembicKnowsError, SyntaxError, ValueError):
-        return None  # _by_tree finds out which, and says so
+        return None  # _parse finds out which it is, and reports it
 
 
 def _strings(value: str | None) -> tuple[str, ...]:
@@ -153,8 +152,13 @@ def _strings(value: str | None) -> tuple[str, ...]:
     return _several(ast.literal_eval(value))
 
 
-def compiled(path: str, data: bytes) -> CodeType:
+def compiled(path: str, data: bytes, flags: int = 0) -> object:
     """Compile a revision file as importing it would.
+
+    Args:
+        path: the file, for messages.
+        data: its content.
+        flags: of `compile`.
 
     Raises:
         BrokenHistoryError: it is not Python.
@@ -163,22 +167,16 @@ def compiled(path: str, data: bytes) -> CodeType:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes: not ours to say on stderr
-            return compile(data, path, "exec", dont_inherit=True)
+            warnings.simplefilter("ignore")  # invalid escapes: it is not for us to write about them to stderr
+            return compile(data, path, "exec", flags, dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         raise broken_source(path, error) from None
 
 
-def _by_tree(path: str, data: bytes) -> Revision:
+def _parse(path: str, data: bytes) -> Revision:
     import ast
-    import warnings
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(data, path)
-    except (SyntaxError, ValueError) as error:
-        raise broken_source(path, error) from None
+    tree = cast("ast.Module", compiled(path, data, ast.PyCF_ONLY_AST))
     values = _declared(tree)
     name = path.rpartition("/")[2]
     if "revision" not in values and (legacy := re.match(_LEGACY_NAME, name)):

@@ -46,7 +46,7 @@ def refuse_midway(recorded: Sequence[str], graph: Graph) -> None:
             )
 
 
-def explained(error: BrokenHistoryError, project: Project) -> BrokenHistoryError:
+def explain_interruption(error: BrokenHistoryError, project: Project) -> BrokenHistoryError:
     """The same error, or what it means where `squash` was interrupted while it exchanged the files."""
     if not any(Path(folder, JOURNAL).exists() for folder in project.version_locations):
         return error

@@ -1,246 +1,26 @@
 """The ledger: which revision was applied when, by whom, from which source. A table in a schema of its own.
 
-A row is written in the transaction of the revision that it tells about, so it is there exactly if the revision is. What
-keeps it from being written never keeps a revision from being applied: without the privilege, all the rest works.
+A row is written in the transaction of its revision, so it is there exactly if the revision is. If a row cannot be
+written, the revision is applied all the same: without the privilege, all the rest works.
 
-Its rows answer what the version table cannot: is an unknown revision newer than this image (`entries`), and has an
-applied one been edited since (`applied`, then `ledger.source`). Reading costs a no-op two small queries. `table` makes
-it, `state` says whether it is to be written, `writer` writes it.
+`table` makes the ledger, `state` finds out whether it is to be written, `writer` writes it, `trust` reads rows where
+they can be trusted, `read` asks for what a run needs, and `source` compares what was applied with the files.
 
-A role that may create a schema can put anything in its place, a view that runs code included. So it is read only where
-it is an ordinary table of a role that is trusted.
+Begin with `read`.
 """
 
-from __future__ import annotations
+from headstart.ledger.read import Row, applied, entries, key, refuse_edited, rows
+from headstart.ledger.trust import SCHEMA, LedgerLockedError, fetch, unreadable
 
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
-
-import asyncpg
-
-from headstart.errors import NotReadyError
-from headstart.history.plan import Entry, lineage
-from headstart.postgres.server import who_locks
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from headstart.history.graph import Graph
-    from headstart.postgres.connection import ScriptConnection
-
-SCHEMA = "headstart"
-"""Autogenerate, and the question whether a database holds anything of the user's, pass over it."""
-
-LARGEST_SOURCE: Final = 16 * 1024 * 1024
-"""Bytes of a revision file. The source of a larger one is neither kept nor read."""
-
-# Whoever is trusted could do to the project's own tables what they could do by the ledger. A superuser is a member of
-# every role as far as has_role goes: so memberships are looked up.
-TRUSTED: Final = """
-ours (oid) as (
-    select r.oid from pg_catalog.pg_roles r
-    where r.rolname operator(pg_catalog.=) current_user or r.rolname operator(pg_catalog.=) session_user
-    union
-    select m.roleid from pg_catalog.pg_auth_members m join ours on m.member operator(pg_catalog.=) ours.oid
-), trusted (oid) as (
-    select ours.oid from ours
-    union all select r.oid from pg_catalog.pg_roles r
-        where r.rolsuper or r.rolname operator(pg_catalog.=) 'pg_database_owner'
-    union all select d.datdba from pg_catalog.pg_database d
-        where d.datname operator(pg_catalog.=) pg_catalog.current_database()
-    union all select v.relowner from pg_catalog.pg_class v where v.oid operator(pg_catalog.=) $1::pg_catalog.oid
-    union all select v.relowner from pg_catalog.pg_class v
-        join pg_catalog.pg_namespace s on s.oid operator(pg_catalog.=) v.relnamespace
-        where v.relname operator(pg_catalog.=) $2::pg_catalog.text::pg_catalog.name
-        and case when $3::pg_catalog.text is null then pg_catalog.pg_table_is_visible(v.oid)
-            else s.nspname operator(pg_catalog.=) $3::pg_catalog.text::pg_catalog.name end
-)"""
-"""Takes what `place` gives."""
-FOREIGN: Final = """case
-    when not exists (select from trusted t where t.oid operator(pg_catalog.=) n.nspowner) then pg_catalog.concat(
-        'the schema headstart belongs to the role ', pg_catalog.pg_get_userbyid(n.nspowner), ', which is none of ours')
-    when not exists (select from trusted t where t.oid operator(pg_catalog.=) c.relowner) then pg_catalog.concat(
-        'headstart.ledger belongs to the role ', pg_catalog.pg_get_userbyid(c.relowner), ', which is none of ours')
-    when c.relkind operator(pg_catalog.<>) 'r' or c.relispartition or exists (
-        select from pg_catalog.pg_inherits i where i.inhrelid operator(pg_catalog.=) c.oid
-        or i.inhparent operator(pg_catalog.=) c.oid)
-    then 'headstart.ledger is no ordinary table'
-    when exists (select from pg_catalog.pg_rewrite r where r.ev_class operator(pg_catalog.=) c.oid)
-    then 'headstart.ledger has rules'
-    when c.relrowsecurity then 'headstart.ledger has row security'
-end"""
-"""Why it is not ours, of `n` and `c` in pg_namespace and pg_class; null if it is."""
-
-# Asked of the catalog: to_regclass fails where the role may not use the schema. The usual answer first: planning the
-# whole question takes longer than all else that a no-op asks.
-_OURS = """select pg_catalog.pg_get_userbyid(n.nspowner) operator(pg_catalog.=) current_user
-    and pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.=) current_user
-    and c.relkind operator(pg_catalog.=) 'r' and not c.relispartition and not c.relhassubclass and not c.relhasrules
-    and not c.relrowsecurity
-    and not exists (select from pg_catalog.pg_inherits i where i.inhrelid operator(pg_catalog.=) c.oid)
-    and pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_table_privilege(c.oid, 'select')
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
-where n.nspname operator(pg_catalog.=) 'headstart' and c.relname operator(pg_catalog.=) 'ledger'
-"""
-_UNREADABLE = f"""with recursive {TRUSTED}
-select coalesce({FOREIGN}, case when pg_catalog.has_schema_privilege(n.oid, 'usage')
-    and pg_catalog.has_table_privilege(c.oid, 'select') then '' else 'the role may not read headstart.ledger' end)
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
-where n.nspname operator(pg_catalog.=) 'headstart' and c.relname operator(pg_catalog.=) 'ledger'
-"""  # noqa: S608  (constants)
-# In the order in which the index has them, backwards: the last of each revision is the first to come.
-_APPLIED = """select revision, sha256 from (
-    select distinct on (revision) revision, action, sha256 from headstart.ledger
-    where history operator(pg_catalog.=) $1 and revision is not null order by revision desc, id desc
-) last where action operator(pg_catalog.<>) 'reverted' and sha256 is not null
-"""
-_ENTRIES = """select distinct on (revision) revision, action, follows, at, headstart, image, host, run_id
-from headstart.ledger
-where history operator(pg_catalog.=) $1 and revision is not null order by revision desc, id desc
-"""
-_ALL = """select at, action, revision, seconds, role, host, headstart, image, backup, run_id
-from headstart.ledger where history operator(pg_catalog.=) $1 order by id
-"""
-
-
-LOCKED = 5.0
-"""Seconds that a read may take: it is small, and takes longer only where another session has locked the table."""
-
-VersionTable: TypeAlias = int | str | None
-"""The project's version table, whose owner is trusted too: its OID, or `key` of it."""
-
-
-class LedgerLockedError(NotReadyError):
-    """Another session holds the ledger locked: what it says is not known now. No migration needs it."""
-
-
-class Row(NamedTuple):
-    """One line of the ledger, as people are shown it."""
-
-    at: datetime
-    action: str
-    revision: str | None
-    seconds: float | None
-    role: str
-    host: str
-    headstart: str
-    image: str | None
-    backup: str | None
-    run_id: str
-
-
-def key(version_table: str, version_schema: str | None) -> str:
-    """How the ledger names a project: two may share a database, and an id may be in both."""
-    return version_table if version_schema is None else f"{version_schema}.{version_table}"
-
-
-async def applied(connection: ScriptConnection, history: str, *, version_table: VersionTable = None) -> dict[str, str]:
-    """The SHA-256 of the source of each revision that is in force; nothing where there is no ledger.
-
-    Args:
-        connection: to the database.
-        history: `key` of the project.
-        version_table: if it is known better than by `history`.
-    """
-    rows = await fetch(connection, _APPLIED, history, version_table=version_table or history)
-    return {row["revision"]: row["sha256"] for row in rows}
-
-
-async def entries(
-    connection: ScriptConnection, history: str, *, version_table: VersionTable = None
-) -> dict[str, Entry]:
-    """The last that is known of each revision that is in force. Arguments as for `applied`."""
-    found = {}
-    for row in await fetch(connection, _ENTRIES, history, version_table=version_table or history):
-        if row["action"] != "reverted":
-            found[row["revision"]] = Entry(
-                follows=tuple(row["follows"]),
-                at=row["at"].isoformat(timespec="seconds"),
-                by=row["image"] or f"headstart {row['headstart']}",
-                host=row["host"],
-                run_id=row["run_id"],
-            )
-    return found
-
-
-async def refuse_edited(
-    connection: ScriptConnection,
-    history: str,
-    recorded: tuple[str, ...],
-    graph: Graph,
-    *,
-    version_table: VersionTable = None,
-) -> None:
-    """Refuse a history in which a revision that was applied reads otherwise today.
-
-    Args:
-        connection: to the database.
-        history: `key` of the project.
-        recorded: what the version table holds.
-        graph: the revision files.
-        version_table: if it is known better than by `history`.
-
-    Raises:
-        RevisionEditedError: with the file and the first line that differs (73).
-    """
-    sources = await applied(connection, history, version_table=version_table) if recorded else {}
-    other = {i for i, sha256 in sources.items() if i in graph.revisions and graph.revisions[i].sha256 != sha256}
-    if other:
-        from headstart.ledger.source import require_unedited
-
-        held = lineage(graph, (i for i in recorded if i in graph.revisions))
-        files = {i: graph.revisions[i].path for i in sorted(other & held)}
-        await require_unedited(connection, history, files, sources, version_table=version_table)
-
-
-async def rows(
-    connection: ScriptConnection, history: str, *, version_table: VersionTable = None, patience: float = LOCKED
-) -> list[Row]:
-    """All of it, oldest first. Arguments as for `applied` and `fetch`."""
-    found = await fetch(connection, _ALL, history, version_table=version_table or history, patience=patience)
-    return [Row(*row) for row in found]
-
-
-async def fetch(
-    connection: ScriptConnection,
-    query: str,
-    *arguments: object,
-    version_table: VersionTable = None,
-    patience: float = LOCKED,
-) -> list[asyncpg.Record]:
-    """Rows; none where there is no ledger, or `unreadable` says why it is not read.
-
-    Args:
-        connection: to the database.
-        query: of headstart.ledger.
-        arguments: of the query.
-        version_table: of the project.
-        patience: seconds that it may take.
-
-    Raises:
-        LedgerLockedError: it cannot be read now.
-    """
-    if await unreadable(connection, version_table=version_table) != "":
-        return []
-    try:
-        return list(await connection.fetch(query, *arguments, timeout=patience))
-    except (TimeoutError, asyncpg.LockNotAvailableError) as error:
-        raise LedgerLockedError(
-            "another session holds headstart.ledger locked",
-            hint=who_locks("headstart.ledger"),
-        ) from error
-
-
-async def unreadable(connection: ScriptConnection, *, version_table: VersionTable = None) -> str | None:
-    """Why the ledger is not read: `` if it is read, None if there is none. Arguments as for `fetch`."""
-    ours = await connection.fetchval(_OURS)
-    if ours is None:
-        return None
-    return "" if ours else str(await connection.fetchval(_UNREADABLE, *place(version_table)))
-
-
-def place(version_table: VersionTable) -> tuple[int | None, str | None, str | None]:
-    """The OID of a version table, or its name and schema, as `TRUSTED` takes them."""
-    if version_table is None or isinstance(version_table, int):
-        return version_table, None, None
-    schema, _, table = version_table.rpartition(".")
-    return None, table, schema or None
+__all__ = [
+    "SCHEMA",
+    "LedgerLockedError",
+    "Row",
+    "applied",
+    "entries",
+    "fetch",
+    "key",
+    "refuse_edited",
+    "rows",
+    "unreadable",
+]

@@ -43,15 +43,15 @@ def _strip(tree: ast.Module) -> None:
             node.returns = None
         for name, body in _bodies(node):
             in_class = isinstance(node, ast.ClassDef)
-            setattr(node, name, [kept for each in body for kept in _kept(each, in_class=in_class)])
+            setattr(node, name, [part for each in body for part in _effective(each, in_class=in_class)])
 
 
-def _kept(statement: ast.stmt, *, in_class: bool) -> list[ast.stmt]:
+def _effective(statement: ast.stmt, *, in_class: bool) -> list[ast.stmt]:
     match statement:
         case ast.Pass() | ast.Expr(value=ast.Constant()):  # a docstring, too
             return []
         case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
-            return [kept for each in statement.orelse for kept in _kept(each, in_class=in_class)]
+            return [part for each in statement.orelse for part in _effective(each, in_class=in_class)]
         case ast.AnnAssign() if in_class:
             statement.annotation = _Modern().visit(statement.annotation)
         case ast.AnnAssign(value=None):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from headstart.errors import RevisionEditedError
 from headstart.history.baseline import read_baseline
-from headstart.ledger import LARGEST_SOURCE, VersionTable, fetch
 from headstart.ledger.fingerprint import fingerprint
+from headstart.ledger.trust import LARGEST_SOURCE, fetch
 
 if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection
@@ -25,12 +25,7 @@ and source is not null order by revision desc, id desc
 
 
 async def require_unedited(
-    connection: ScriptConnection,
-    history: str,
-    files: Mapping[str, str],
-    applied: Mapping[str, str],
-    *,
-    version_table: VersionTable = None,
+    connection: ScriptConnection, history: str, files: Mapping[str, str], applied: Mapping[str, str]
 ) -> None:
     """Refuse files that differ from what was applied, if they differ in what they do.
 
@@ -42,7 +37,6 @@ async def require_unedited(
         history: `key` of the project.
         files: paths by revision, of those whose bytes differ.
         applied: the SHA-256 of what was applied, by revision.
-        version_table: if it is known better than by `history`.
 
     Raises:
         RevisionEditedError: with each file and the first line that differs (73).
@@ -52,7 +46,7 @@ async def require_unedited(
     replaced = {i: one for one in baselines for i in one.digests if i in applied}
     doubted = [i for i in {**sources, **replaced} if i not in replaced or not replaced[i].holds(i, applied[i])]
     found = {}
-    for revision, before in (await as_applied(connection, history, doubted, version_table=version_table)).items():
+    for revision, before in (await as_applied(connection, history, doubted)).items():
         if before is None:
             continue
         done = fingerprint(before)
@@ -73,18 +67,15 @@ async def require_unedited(
         )
 
 
-async def as_applied(
-    connection: ScriptConnection, history: str, revisions: Sequence[str], *, version_table: VersionTable = None
-) -> dict[str, bytes | None]:
+async def as_applied(connection: ScriptConnection, history: str, revisions: Sequence[str]) -> dict[str, bytes | None]:
     """The files of revisions as they were when these were last applied; None for one that cannot be read.
 
     Args:
         connection: to the database.
         history: `key` of the project.
         revisions: their ids.
-        version_table: if it is known better than by `history`.
     """
-    rows = await fetch(connection, _SOURCES, history, list(revisions), version_table=version_table or history)
+    rows = await fetch(connection, _SOURCES, history, list(revisions), version_table=history)
     return {row["revision"]: _unzipped(row["source"]) for row in rows}
 
 

@@ -1,4 +1,4 @@
-"""Whether the ledger is to be written, and if not, why: asked once, before the first revision is applied."""
+"""Whether the ledger is to be written, and if not, why: looked up once, before the first revision is applied."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, Literal
 import asyncpg
 import msgspec
 
-from headstart.ledger import FOREIGN, TRUSTED, VersionTable, place
 from headstart.ledger.table import COLUMNS, bring_up_to_date
+from headstart.ledger.trust import FOREIGN, TRUSTED, VersionTable, place
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -30,7 +30,7 @@ select c.oid is not null as there,
     case when n.oid is null then null
     when c.oid is null and not exists (select from trusted t where t.oid operator(pg_catalog.=) n.nspowner)
     then pg_catalog.concat(
-        'the schema headstart belongs to the role ', pg_catalog.pg_get_userbyid(n.nspowner), ', which is none of ours')
+        'the schema headstart belongs to the role ', pg_catalog.pg_get_userbyid(n.nspowner), ', which is not trusted')
     when c.oid is not null then coalesce({FOREIGN}, case
         when exists (select from pg_catalog.pg_trigger t
             where t.tgrelid operator(pg_catalog.=) c.oid and not t.tgisinternal)
@@ -169,14 +169,14 @@ async def prepare(
     Args:
         connection: as for `examine`, not in a transaction.
         mode: HEADSTART_LEDGER.
-        log: told where it is not written.
+        log: gets the reason if it is not written.
         version_table: as for `examine`.
         role: as for `examine`.
     """
     state = await examine(connection, mode=mode, version_table=version_table, role=role)
     if not state.writes:
-        say = log.info if state.wanted else log.warning
-        say("ledger_not_written", cause=state.cause, **({"hint": state.hint} if state.hint else {}))
+        report = log.info if state.wanted else log.warning
+        report("ledger_not_written", cause=state.cause, **({"hint": state.hint} if state.hint else {}))
     elif state.older:
         await bring_up_to_date(connection, log=log)
     return state.writes

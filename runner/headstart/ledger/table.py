@@ -127,7 +127,7 @@ async def create(connection: ScriptConnection, *, version_table: int | None = No
         connection: not in a transaction.
         version_table: as for `creating`.
     """
-    with contextlib.suppress(asyncpg.PostgresError):  # another was quicker, or each row will say what it is
+    with contextlib.suppress(asyncpg.PostgresError):  # another was quicker, or each row will report the error
         await connection.execute(creating(version_table))
 
 
@@ -136,7 +136,7 @@ async def bring_up_to_date(connection: ScriptConnection, *, log: FilteringBoundL
 
     Args:
         connection: not in a transaction.
-        log: told where it cannot be done now.
+        log: gets a warning if it cannot be done now.
     """
     try:
         async with connection.transaction():

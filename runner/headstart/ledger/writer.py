@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from headstart.ledger import LARGEST_SOURCE, LedgerLockedError, VersionTable, fetch
 from headstart.ledger.table import creating
+from headstart.ledger.trust import LARGEST_SOURCE, LedgerLockedError, VersionTable, fetch
 from headstart.postgres.server import literal
 from headstart.settings.version import __version__
 
@@ -34,7 +34,7 @@ _INSERT = """insert into headstart.ledger
     (id, history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)
 overriding system value values {rows}"""
 SAVEPOINT: Final = "headstart_ledger"
-"""In which the statements are run: whatever keeps a row out must not keep the revision from being applied."""
+"""In which the statements are run: if a row cannot be written, the revision must be applied all the same."""
 _COUNT = "select pg_catalog.count(*) as rows from headstart.ledger where run_id operator(pg_catalog.=) $1"
 
 
@@ -160,13 +160,13 @@ async def complete(
     log: FilteringBoundLogger,
     version_table: VersionTable = None,
 ) -> None:
-    """See that every row has arrived; says so where one has not.
+    """Check that every row has arrived, and log a warning if one has not.
 
     Args:
         connection: to the database.
         run_id: whose rows they are.
         expected: how many there should be.
-        log: told how many are missing.
+        log: gets how many are missing.
         version_table: of the project.
     """
     try:

@@ -1,4 +1,4 @@
-"""The log for a person on a terminal: the run told in sentences. What has no sentence of its own is shown as it is."""
+"""The log for a person on a terminal: a sentence for each event. An event without one is shown as it is."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def renderer(*, colors: bool) -> Callable[[Any, str, MutableMapping[str, Any]], 
         if sentence is None or "exc_info" in event or "exception" in event:
             event["timestamp"] = clock
             return plain(logger, method, {key: value for key, value in event.items() if value not in (None, [])})
-        colour, tell = sentence
-        text = f"{event['tenant']}: {tell(event)}" if "tenant" in event else tell(event)
+        colour, text_of = sentence
+        text = f"{event['tenant']}: {text_of(event)}" if "tenant" in event else text_of(event)
         return f"{paint('dim', clock)}  {paint(colour, text) if colour else text}"
 
     return process
@@ -116,7 +116,7 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
         lambda e: f"backing up: {_mebibytes(e['written_bytes'])} after {e['elapsed_seconds']:.0f} s",
     ),
     "backup_deleted": ("dim", lambda e: f"deleted the backup {e['path']}: {e['reason']}"),
-    "backup_taken": ("", lambda e: f"backup is whole: {e['path']} ({_mebibytes(e['total_bytes'])})"),
+    "backup_taken": ("", lambda e: f"backup verified: {e['path']} ({_mebibytes(e['total_bytes'])})"),
     "restore_started": (
         "",
         lambda e: (

@@ -36,10 +36,14 @@ def build(
         redact: applied to every string before it is written.
         colors: whether the lines for a person are coloured.
     """
-    shown = _json_line if json else _for_people(colors=colors)
+    shown: Callable[..., str] = _json_line
+    if not json:
+        from headstart.log.console import renderer
+
+        shown = renderer(colors=colors)
     bound = structlog.wrap_logger(
         structlog.WriteLogger(cast("TextIO", _Unfailing(stream))),
-        processors=[_level, _stamp, _redacting(redact), shown],
+        processors=[structlog.processors.add_log_level, _stamp, _redacting(redact), shown],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
@@ -74,11 +78,6 @@ def timestamp(moment: datetime.datetime) -> str:
     return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _level(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    event["level"] = method
-    return event
-
-
 def _stamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     event["timestamp"] = timestamp(datetime.datetime.now(datetime.UTC))
     if "exc_info" in event:
@@ -111,12 +110,6 @@ def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str
 def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     ordered = {**{key: event[key] for key in _FIRST if key in event}, **event}
     return msgspec.json.encode(ordered).decode()
-
-
-def _for_people(*, colors: bool) -> Callable[..., str]:
-    from headstart.log.console import renderer
-
-    return renderer(colors=colors)
 
 
 class _Unfailing:

@@ -2,7 +2,7 @@
 
 `Secret` keeps a value out of `repr`, `str`, f-strings, pickles and JSON. `Redactor` is for text that somebody else
 wrote: a server's message, a child's stderr, an exception of env.py. It does not guess what a password looks like: it
-knows the values, and every way in which a character of them can be spelled on its way into such a text.
+knows the values, and every way in which a character of them can be written in such a text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Secret:
     """A string that shows itself only when asked to by name.
 
     Args:
-        value: what is to be kept; `reveal()` gives it back.
+        value: the secret; `reveal()` gives it back.
     """
 
     __slots__ = ("_value",)
@@ -35,9 +35,6 @@ class Secret:
         return self._value
 
     def __repr__(self) -> str:
-        return STARS
-
-    def __str__(self) -> str:
         return STARS
 
     def __format__(self, spec: str) -> str:
@@ -68,7 +65,7 @@ class Redactor:
     (passfile, conninfo, shell) or doubled (SQL's quotes): any mixture of these is found, without a list of mixtures.
 
     Args:
-        secrets: the values; empty ones are ignored, those below three characters are hidden only as whole words.
+        secrets: the values; empty ones are ignored, those below three characters are hidden only as separate words.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -83,20 +80,20 @@ class Redactor:
         if encoded not in self._patterns:
             spellings = [_any_spelling(secret, encoded=encoded) for secret in self._needles]
             if any(secret in _SCHEME for secret in self._needles):
-                spellings.insert(0, _KEPT)
+                spellings.insert(0, _URL_SCHEME)
             self._patterns[encoded] = re.compile("|".join(spellings))
         return self._patterns[encoded].sub(_stars, text)
 
 
 _SCHEME: Final = "postgresql"  # a password of "postgres" is common; the scheme of a URL does not give it away
-_KEPT: Final = rf"(?P<kept>(?<!\w){_SCHEME}(?=://|\+\w))"
+_URL_SCHEME: Final = rf"(?P<scheme>(?<!\w){_SCHEME}(?=://|\+\w))"
 _LETTER_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", "\v": "v", "\a": "a"}
 _LAST_OF_LATIN_1: Final = 0xFF
 _LAST_OF_FIRST_PLANE: Final = 0xFFFF
 
 
 def _stars(match: re.Match[str]) -> str:
-    return match[0] if match.lastgroup == "kept" else STARS
+    return match[0] if match.lastgroup == "scheme" else STARS
 
 
 def _any_spelling(secret: str, *, encoded: bool) -> str:

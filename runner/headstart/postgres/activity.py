@@ -15,18 +15,18 @@ from headstart.sql.tokens import tokens
 REBUILD = "reindex index concurrently {index}; or, if its revision is still pending, drop index concurrently {index}"
 """What to do about an INVALID index."""
 SPEAK = 10.0
-"""Seconds after which long work says that it is still at it."""
+"""Seconds after which long work reports that it still runs."""
 
 _BLOCKERS = """
 select b.pid, b.application_name, b.usename::pg_catalog.text as user, b.client_addr::pg_catalog.text as client_addr,
-       b.state, pg_catalog.left(b.query, 200) as query,
+       b.state, coalesce(pg_catalog.left(b.query, 200), '') as query,
        extract(epoch from pg_catalog.clock_timestamp() - b.xact_start)::pg_catalog.float8 as transaction_seconds
 from pg_catalog.unnest(pg_catalog.pg_blocking_pids($1::pg_catalog.int4)) as blocking(pid)
 join pg_catalog.pg_stat_activity b using (pid)
 order by b.xact_start
 """
 
-# Planning the other one costs more than this whole one, which is mostly all.
+# To plan the other one costs more than to run this one, which mostly suffices.
 _ANY_INVALID = "select exists (select from pg_catalog.pg_index where not indisvalid)"
 _INVALID = """
 select pg_catalog.format('%I.%I', n.nspname, c.relname)
@@ -86,8 +86,7 @@ class Blocker(msgspec.Struct, frozen=True, kw_only=True):
 
 async def blockers(connection: asyncpg.Connection, pid: int) -> list[Blocker]:
     """Which sessions the backend `pid` waits for at this moment."""
-    rows = await connection.fetch(_BLOCKERS, pid)
-    return [Blocker(**{**dict(row), "query": row["query"] or ""}) for row in rows]
+    return [Blocker(**row) for row in await connection.fetch(_BLOCKERS, pid)]
 
 
 async def invalid_indexes(connection: asyncpg.Connection, schema: str | None = None) -> frozenset[str]:

@@ -9,22 +9,42 @@ needs one round trip where preparing needs two or three.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from asyncpg.prepared_stmt import PreparedStatement
 
-    from headstart.postgres.script_statement import Silent
+    from headstart.postgres.script_statement import RowlessStatement
     from headstart.sql.script import Statement
+
+
+def _reporting_loss(method: Callable[..., Awaitable[Any]]) -> Any:
+    """A method of asyncpg's that reports a lost session as one.
+
+    asyncpg takes a session that ends at the very moment of a call for a bug of its own (InternalClientError).
+    """
+
+    @functools.wraps(method)
+    async def call(self: ScriptConnection, *args: Any, **options: Any) -> Any:
+        try:
+            return await method(self, *args, **options)
+        except asyncpg.InternalClientError as error:
+            self.terminate()  # nothing more can be sent over it
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation") from error
+
+    return call
 
 
 class ScriptConnection(asyncpg.Connection):
     """What to give to `asyncpg.connect(connection_class=...)`.
 
     Attributes:
-        progress: (number of the statement now at work, how many there are) while a script runs; else None.
+        progress: (number of the statement that runs, how many there are) while a script runs; else None.
         schemas: the session's own search path, as the role, the database or the URL give it, where ours is another.
     """
 
@@ -33,44 +53,14 @@ class ScriptConnection(asyncpg.Connection):
         self.progress: tuple[int, int] | None = None
         self.schemas: tuple[str, ...] = ()
 
-    async def execute(self, *args: Any, **options: Any) -> str:
-        """As asyncpg's own. Like the three below, it calls a session that is lost by that name."""
-        try:
-            return await super().execute(*args, **options)
-        except asyncpg.InternalClientError as error:
-            raise self._lost() from error
+    execute = _reporting_loss(asyncpg.Connection.execute)
+    fetch = _reporting_loss(asyncpg.Connection.fetch)
+    fetchrow = _reporting_loss(asyncpg.Connection.fetchrow)
+    fetchval = _reporting_loss(asyncpg.Connection.fetchval)
 
-    async def fetch(self, *args: Any, **options: Any) -> Any:
-        """As asyncpg's own."""
-        try:
-            return await super().fetch(*args, **options)
-        except asyncpg.InternalClientError as error:
-            raise self._lost() from error
-
-    async def fetchrow(self, *args: Any, **options: Any) -> Any:
-        """As asyncpg's own."""
-        try:
-            return await super().fetchrow(*args, **options)
-        except asyncpg.InternalClientError as error:
-            raise self._lost() from error
-
-    async def fetchval(self, *args: Any, **options: Any) -> Any:
-        """As asyncpg's own."""
-        try:
-            return await super().fetchval(*args, **options)
-        except asyncpg.InternalClientError as error:
-            raise self._lost() from error
-
-    def _lost(self) -> asyncpg.ConnectionDoesNotExistError:
-        """What asyncpg takes for a bug of its own: a session that is ended in the moment in which it is asked."""
-        self.terminate()  # nothing more can be said over it
-        return asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
-
-    async def prepare(  # type: ignore[override]  # it quacks
-        self,
-        query: str,
-        **options: Any,
-    ) -> Silent | PreparedStatement[Any]:
+    async def prepare(  # type: ignore[override]  # it behaves the same
+        self, query: str, **options: Any
+    ) -> RowlessStatement | PreparedStatement[Any]:
         """As asyncpg's own, for scripts too.
 
         Args:
@@ -80,27 +70,27 @@ class ScriptConnection(asyncpg.Connection):
         Raises:
             ScriptError: the text holds what no revision can run.
         """
-        # The lexer's expressions take longer to compile than a whole no-op, which prepares nothing.
-        from headstart.postgres.script_statement import Script, Silent
+        # The lexer's expressions take longer to compile than a no-op takes, which prepares nothing.
+        from headstart.postgres.script_statement import RowlessStatement, ScriptStatement
         from headstart.sql.script import has_parameters, is_single, returns_rows
 
         if not is_single(query):
             statements = self.parse(query)
             if len(statements) != 1 or statements[0].kind in {"copy_in", "copy_out"}:
-                return Script(self, query, statements, self._run_script)
+                return ScriptStatement(self, query, statements, self._run_script)
             query = statements[0].text if "\\" in query else query
         if not returns_rows(query) and not has_parameters(query):
-            return Silent(self, query)
+            return RowlessStatement(self, query)
         prepared: PreparedStatement[Any] = await super().prepare(query, **options)
         return prepared
 
     async def _run_script(self, query: str, statements: list[Statement] | None) -> str:
         from headstart.postgres import script_run
 
-        def note(progress: tuple[int, int] | None) -> None:
+        def set_progress(progress: tuple[int, int] | None) -> None:
             self.progress = progress
 
-        return await script_run.run(self, query, statements or self.parse(query), note)
+        return await script_run.run(self, query, statements or self.parse(query), set_progress)
 
     def parse(self, query: str) -> list[Statement]:
         """Splits by the session's own `standard_conforming_strings`."""

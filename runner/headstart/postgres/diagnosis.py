@@ -1,4 +1,4 @@
-"""What a failure to connect means: whether it may pass by itself, and what the user is told if it does not.
+"""What a failure to connect means: whether it may pass by itself, and the error for the user if it does not.
 
 The table of what waiting meets, by SQLSTATE and by exception. PostgreSQL manual, 'PostgreSQL Error Codes'.
 """
@@ -12,13 +12,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from headstart.errors import (
-    ConfigurationError,
-    HeadstartError,
-    NotReadyError,
-    RefusedError,
-    UnsuitableServerError,
-)
+from headstart.errors import ConfigurationError, HeadstartError, NotReadyError, RefusedError, UnsuitableServerError
 from headstart.settings.dsn import Dsn
 
 POOLER_HINT = "set DATABASE_DIRECT_URL to the server itself: the migration lock does not hold through a pooler"
@@ -92,11 +86,11 @@ def diagnose(error: BaseException, dsn: Dsn) -> Diagnosis:
         return Diagnosis(Verdict.STOP, type(error), error.message, error.hint)
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     state = getattr(error, "sqlstate", None)
-    found = _by_state(state, text, dsn) if state else None
-    return found or _by_kind(error, state, text, dsn)
+    found = _from_sqlstate(state, text, dsn) if state else None
+    return found or _from_exception(error, state, text, dsn)
 
 
-def _by_state(state: str, text: str, dsn: Dsn) -> Diagnosis | None:
+def _from_sqlstate(state: str, text: str, dsn: Dsn) -> Diagnosis | None:
     where = dsn.display()
     if state == "3D000":
         hint = f"create it (create database {dsn.database}) or correct the name"
@@ -110,55 +104,33 @@ def _by_state(state: str, text: str, dsn: Dsn) -> Diagnosis | None:
     return None
 
 
-def _by_kind(error: BaseException, state: str | None, text: str, dsn: Dsn) -> Diagnosis:
+def _from_exception(error: BaseException, state: str | None, text: str, dsn: Dsn) -> Diagnosis:  # noqa: C901, PLR0911
     """By the exception's class, the most special first: a certificate's error is an OSError too."""
     where = dsn.display()
-    kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], Diagnosis]] = [
-        (
-            ssl.SSLCertVerificationError,
-            Diagnosis(
-                Verdict.STOP,
-                RefusedError,
-                f"the server's certificate is not accepted ({where}: {text})",
-                "give the right sslrootcert in the URL, or the host name that the certificate bears",
-            ),
-        ),
-        (
-            ssl.SSLError,
-            Diagnosis(
-                Verdict.STOP,
-                RefusedError,
-                f"TLS could not be agreed on ({where}: {text})",
-                "compare sslmode, sslcert and sslkey in the URL with the server's TLS settings",
-            ),
-        ),
-        (
-            asyncpg.TargetServerAttributeNotMatched,
-            _again(f"no host has the role that target_session_attrs asks for ({where})"),
-        ),
-        (socket.gaierror, _again(f"the host name is not known (yet): {where}")),
-        (TimeoutError, _again(f"no answer from {where} in time")),
-        (OSError, _again(f"no connection to {where}: {getattr(error, 'strerror', None) or text}")),
-        (
-            (asyncpg.ClientConfigurationError, ValueError),
-            Diagnosis(Verdict.STOP, ConfigurationError, f"the connection settings are not usable: {text}"),
-        ),
-    ]
     if isinstance(error, ConnectionError) and "rejected SSL upgrade" in text:
         hint = "switch TLS on in the server, or set sslmode=prefer or sslmode=disable in the URL"
-        return Diagnosis(
-            Verdict.STOP, RefusedError, f"the URL asks for TLS, and the server offers none ({where})", hint
-        )
-    for kind, diagnosis in kinds:
-        if isinstance(error, kind):
-            return diagnosis
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
-        if state is None or state[:2] in {"08", "53", "57"}:
-            return _again(f"the connection was lost while it was made ({where}: {text})", state)
-        return Diagnosis(
-            Verdict.STOP, RefusedError, f"the server refused the connection ({where}: {text})", sqlstate=state
-        )
-    raise error
+        return _refused(f"the URL asks for TLS, and the server offers none ({where})", hint)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        hint = "give the right sslrootcert in the URL, or the host name that the certificate bears"
+        return _refused(f"the server's certificate is not accepted ({where}: {text})", hint)
+    if isinstance(error, ssl.SSLError):
+        hint = "compare sslmode, sslcert and sslkey in the URL with the server's TLS settings"
+        return _refused(f"TLS could not be agreed on ({where}: {text})", hint)
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return _again(f"no host has the role that target_session_attrs asks for ({where})")
+    if isinstance(error, socket.gaierror):
+        return _again(f"the host name is not known (yet): {where}")
+    if isinstance(error, TimeoutError):
+        return _again(f"no answer from {where} in time")
+    if isinstance(error, OSError):
+        return _again(f"no connection to {where}: {error.strerror or text}")
+    if isinstance(error, asyncpg.ClientConfigurationError | ValueError):
+        return Diagnosis(Verdict.STOP, ConfigurationError, f"the connection settings are not usable: {text}")
+    if not isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+        raise error
+    if state is None or state[:2] in {"08", "53", "57"}:
+        return _again(f"the connection was lost while it was made ({where}: {text})", state)
+    return _refused(f"the server refused the connection ({where}: {text})", sqlstate=state)
 
 
 def is_lost(error: BaseException) -> bool:
@@ -183,3 +155,7 @@ def lost(error: BaseException, when: str) -> NotReadyError:
 
 def _again(cause: str, sqlstate: str | None = None) -> Diagnosis:
     return Diagnosis(Verdict.AGAIN, NotReadyError, cause, sqlstate=sqlstate)
+
+
+def _refused(cause: str, hint: str | None = None, sqlstate: str | None = None) -> Diagnosis:
+    return Diagnosis(Verdict.STOP, RefusedError, cause, hint, sqlstate)

@@ -1,10 +1,8 @@
 """The migration lock: session advisory locks, polled, never awaited inside the server.
 
-Two keys. The *gate* is held by the session that migrates, from before the backup until the end; in nearly every run
-that is the session which does the work, so that lock and work die together. Where a user's env.py works on a
-connection of its own, that session holds the *work* key, shared. Whoever gets the gate then waits until nobody holds
-the work key: a runner whose gate session died, while a working session of it lives on, keeps everybody out until that
-one has gone too.
+Two keys. The supervisor's session holds the *gate* from before the backup until the end. Each session of env.py holds
+the *work* key, shared. Whoever gets the gate waits until nobody holds the work key: if a supervisor dies while one of
+its env.py sessions still works, everybody else stays out until that session has ended too.
 
 Polling, because a session that waits inside `pg_advisory_lock` holds a snapshot that CREATE INDEX CONCURRENTLY waits
 for.
@@ -44,9 +42,10 @@ TENANTS = _key("headstart migration lock, work on a tenant")
 table of its own, must not migrate at once either, or one would dump while the other migrates."""
 
 HOLDER = """
-select a.pid, a.application_name, a.client_addr::pg_catalog.text as client_addr, a.usename::pg_catalog.text as user,
-       a.state, a.xact_start,
-       extract(epoch from pg_catalog.clock_timestamp() - a.backend_start)::pg_catalog.float8 as connected_seconds
+select a.pid, coalesce(a.application_name, '') as application_name, a.client_addr::pg_catalog.text as client_addr,
+       a.usename::pg_catalog.text as user,
+       coalesce(extract(epoch from pg_catalog.clock_timestamp() - a.backend_start), 0)::pg_catalog.float8
+       as connected_seconds
 from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a using (pid)
 where l.locktype = 'advisory' and l.granted and l.objsubid = 1
   and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
@@ -57,8 +56,8 @@ order by a.backend_start
 ALONE = "select pg_catalog.pg_try_advisory_lock($1::pg_catalog.int8)"
 UNLOCK = "select pg_catalog.pg_advisory_unlock($1::pg_catalog.int8)"
 
-BEATS_MISSED = 3
-"""Signs of life that may stay away in a row before an idle lock connection counts as lost."""
+CHECKS_MISSED = 3
+"""Checks in a row that may get no answer before an idle lock connection counts as lost."""
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,29 +78,19 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 async def holders(connection: asyncpg.Connection, keys: Sequence[int] = (GATE, WORK, TENANTS)) -> list[Holder]:
     """Who holds the migration lock of this database now, or what other keys are asked for."""
     rows = await connection.fetch(HOLDER, list(keys))
-    found = {
-        row["pid"]: Holder(
-            pid=row["pid"],
-            application_name=row["application_name"] or "",
-            client_addr=row["client_addr"],
-            user=row["user"],
-            connected_seconds=row["connected_seconds"] or 0.0,
-        )
-        for row in rows
-    }
-    return list(found.values())
+    return list({row["pid"]: Holder(**row) for row in rows}.values())  # one may hold several keys
 
 
 @contextlib.asynccontextmanager
 async def migration_lock(
     connection: ScriptConnection, *, timeout: float, log: FilteringBoundLogger
 ) -> AsyncIterator[None]:
-    """Hold the migration lock on `connection`, which is to do the work too.
+    """Hold the migration lock on `connection`.
 
     Args:
         connection: outside a transaction, so that a waiter holds no snapshot.
         timeout: seconds that another runner may still hold it.
-        log: told who holds it, at once and then every ten seconds.
+        log: gets the holder, at once and then every ten seconds.
 
     Raises:
         LockNotObtainedError: the time ran out; the line names the holder (exit 30).
@@ -121,14 +110,14 @@ async def migration_lock(
 
 
 async def poll(connection: ScriptConnection, query: str, key: int, deadline: float, log: FilteringBoundLogger) -> None:
-    """Ask for a key again and again, in sessions' own time and never inside the server.
+    """Ask for a key again and again; nothing waits inside the server.
 
     Args:
         connection: outside a transaction.
-        query: tries to take `$1`, and says whether it did.
+        query: tries to take `$1`, and returns whether it did.
         key: what it takes.
         deadline: until when, by the monotonic clock.
-        log: told who holds it.
+        log: gets the holder.
 
     Raises:
         LockNotObtainedError: it is held until then (30).
@@ -149,13 +138,13 @@ async def _persist(
     import tenacity  # 45 ms that a lock which is free does not cost
 
     keys = (GATE, WORK, TENANTS) if key in {GATE, WORK, TENANTS} else (key,)
-    spoke = float("-inf")
+    reported = float("-inf")
 
-    async def speak(_: tenacity.RetryCallState) -> None:
-        nonlocal spoke
+    async def report_holders(_: tenacity.RetryCallState) -> None:
+        nonlocal reported
         now = time.monotonic()
-        if now - spoke >= 10:  # noqa: PLR2004  (seconds: long work speaks at least this often)
-            spoke = now
+        if now - reported >= 10:  # noqa: PLR2004  (seconds: long work reports at least this often)
+            reported = now
             for holder in await holders(connection, keys):
                 log.info("lock_waiting", holder=str(holder), holder_pid=holder.pid, left_seconds=deadline - now)
 
@@ -164,7 +153,7 @@ async def _persist(
         stop=tenacity.stop_after_delay(max(deadline - time.monotonic(), 0.0)),
         wait=lambda state: min(jitter(state), max(deadline - time.monotonic(), 0.0)),  # and once more at the deadline
         retry=tenacity.retry_if_result(lambda taken: not taken),
-        before_sleep=speak,
+        before_sleep=report_holders,
     )
     try:
         await retrying(connection.fetchval, query, key)
@@ -190,7 +179,7 @@ async def _release(connection: ScriptConnection) -> None:
 
 
 @contextlib.asynccontextmanager
-async def kept(
+async def stop_if_lost(
     connection: ScriptConnection, error: type[HeadstartError] = InterruptedMigrationError
 ) -> AsyncIterator[Callable[[], Awaitable[dict[str, object]]]]:
     """Run the block only as long as the lock's connection lives; end it at once with an error when that dies.
@@ -208,15 +197,15 @@ async def kept(
     """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  (a coroutine runs in a task)
-    lost, missed = False, 0
+    ended, missed = False, 0
 
     def give_up(*_: object) -> None:
-        nonlocal lost
-        if not lost:
-            lost = True
+        nonlocal ended
+        if not ended:
+            ended = True
             task.cancel()
 
-    async def beat() -> dict[str, object]:
+    async def check() -> dict[str, object]:
         nonlocal missed
         try:
             async with asyncio.timeout(1):
@@ -224,7 +213,7 @@ async def kept(
             missed = 0
         except TimeoutError:
             missed += 1
-            if missed == BEATS_MISSED:
+            if missed == CHECKS_MISSED:
                 give_up()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             give_up()
@@ -232,9 +221,9 @@ async def kept(
 
     connection.add_termination_listener(give_up)
     try:
-        yield beat
+        yield check
     except asyncio.CancelledError:
-        if not lost:
+        if not ended:
             raise
         task.uncancel()
         raise error(

@@ -1,7 +1,7 @@
 """Waiting: until a query is answered on the target database, by a primary that is there to stay.
 
 The first attempt is made at once. Only when it fails for a reason that may pass is tenacity imported and asked to go
-on, with jitter, bounded by the time elapsed. What may pass is `diagnose`'s to say.
+on, with jitter, bounded by the time elapsed. `diagnose` decides what may pass.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from headstart.errors import HeadstartError
-from headstart.postgres.diagnosis import Diagnosis, NotYet, Verdict, diagnose
+from headstart.postgres.diagnosis import NotYet, Verdict, diagnose
 from headstart.postgres.server import connect, identify, require_primary
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Ready(NamedTuple):
 
 
 async def wait_until_ready(dsn: Dsn, *, timeout: float, application_name: str, log: FilteringBoundLogger) -> Ready:
-    """Connect to the first host of `dsn` that is a primary, trying again as long as there is hope and time.
+    """Connect to the first host of `dsn` that is a primary; try again while the failure may pass and there is time.
 
     Args:
         dsn: where to.
@@ -103,7 +103,7 @@ async def _persist(attempts: _Attempts, log: FilteringBoundLogger) -> Ready:
 
 
 class _Attempts:
-    """Counts the attempts, makes them, and gives up on what cannot pass."""
+    """Makes and counts the attempts, and gives up on what cannot pass."""
 
     def __init__(self, dsn: Dsn, *, deadline: float, application_name: str) -> None:
         self.dsn = dsn
@@ -113,7 +113,7 @@ class _Attempts:
         self._grace_ends: float | None = None
 
     async def once(self) -> Ready:
-        """Try each host once; the first primary wins, and the last failure speaks for all."""
+        """Try each host once; the first primary wins, and the last failure is raised."""
         self.count += 1
         failure: BaseException | None = None
         for host, port in self.dsn.hosts:
@@ -138,7 +138,7 @@ class _Attempts:
             raise
         return Ready(connection, server, dsn)
 
-    def judge(self, error: BaseException, log: FilteringBoundLogger) -> Diagnosis:
+    def judge(self, error: BaseException, log: FilteringBoundLogger) -> None:
         """Log one failed attempt; raise when trying again would not help."""
         diagnosis = diagnose(error, self.dsn)
         now = time.monotonic()
@@ -155,7 +155,6 @@ class _Attempts:
             sqlstate=diagnosis.sqlstate,
             left_seconds=max(self.deadline - now, 0.0),
         )
-        return diagnosis
 
     def given_up(self, error: BaseException) -> HeadstartError:
         """The error of a wait that has run out of time."""

@@ -109,9 +109,9 @@ async def scratch_server(
 
     Args:
         settings: `scratch` is the given one.
-        major: the version it should have, so that what it says can be compared with another server's; the newest that
+        major: the version it should have, so that its answers can be compared with another server's; the newest that
             is installed when left out.
-        log: told where there is no server of that version, and another one is taken.
+        log: gets a warning if there is no server of that version and another one is taken.
 
     Raises:
         ConfigurationError: there is no server, and none can be started (10).
@@ -135,7 +135,7 @@ async def scratch_server(
                 "scratch_server_version",
                 version=scratch.version,
                 wanted=major,
-                hint="give a server of that version as HEADSTART_SCRATCH_URL: what they say may differ in spelling",
+                hint="give a server of that version as HEADSTART_SCRATCH_URL: their definitions may differ in spelling",
             )
         if settings.scratch is not None:
             await scratch.sweep()

@@ -1,7 +1,7 @@
-"""How a script is run on one connection, and what is remembered of it when it fails.
+"""Runs a script on one connection, and records which statement of it failed.
 
 Inside of a transaction its statements share it; outside of one, each is on its own, as with psql. A whole pg_dump file
-is such a script: what it sets for the session (PostgreSQL manual, 'pg_dump', says why) is put back after it.
+is such a script: what it sets for the session (PostgreSQL manual, 'pg_dump', has the reasons) is put back after it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _COPY_PIECE = 262_144
 _SAVEPOINT = "headstart_script"
 _BETWEEN = "\n;\n"  # on a line of its own: the statement before may end in a comment
 
-# What pg_dump sets for the whole session at the top of its output.
+# What pg_dump sets for the session at the top of its output.
 _DUMP_SETTINGS = (
     "search_path",
     "statement_timeout",
@@ -70,7 +70,7 @@ class ScriptFailure(msgspec.Struct, frozen=True, kw_only=True):
         index: its number in the script, counted from 1.
         count: how many statements the script has.
         line: the line of the script in which it begins, counted from 1.
-        position: where in `statement` the server points to, in characters counted from 1; None if it does not say.
+        position: where in `statement` the server points to, in characters counted from 1; None if it gives no position.
         exact: False if the fault lies in this statement or in one of those sent together with it, up to `last`.
         last: number of the last statement that may be at fault: `index`, if it is exact.
     """
@@ -93,7 +93,7 @@ _LOCK_TIMEOUT = "select pg_catalog.current_setting('lock_timeout')"
 
 
 @contextlib.asynccontextmanager
-async def _patient(connection: Connection, statement: str) -> AsyncIterator[None]:
+async def _without_lock_timeout(connection: Connection, statement: str) -> AsyncIterator[None]:
     """No `lock_timeout` while a statement builds CONCURRENTLY: given up half-way, it leaves an INVALID index."""
     if connection.is_in_transaction() or not builds_concurrently(statement):
         yield
@@ -125,11 +125,11 @@ async def run(connection: Connection, source: str, statements: list[Statement], 
     """
     inside = connection.is_in_transaction()
     _refuse_impossible(source, statements, inside=inside)
-    wanted = [one for one in statements if not _unwanted(one, connection)]
+    wanted = [one for one in statements if not _is_skipped(one, connection)]
     work = _Run(connection, source, statements, progress)
     before = await _session(connection) if any(map(_touches_search_path, wanted)) else {}
     try:
-        status = await (work.together(wanted) if inside else work.apart(wanted))
+        status = await (work.in_portions(wanted) if inside else work.one_by_one(wanted))
         if not inside and connection.is_in_transaction():
             _refuse("the script begins a transaction and does not end it", "end it with COMMIT, or leave BEGIN out")
     except Exception:
@@ -145,15 +145,13 @@ async def run(connection: Connection, source: str, statements: list[Statement], 
 
 
 class _Run:
-    """One script on its way."""
-
     def __init__(self, connection: Connection, source: str, statements: list[Statement], progress: Progress) -> None:
         self.connection = connection
         self.progress = progress
         self.source = source
         self.numbers = {one.start: number for number, one in enumerate(statements, 1)}
 
-    async def together(self, statements: list[Statement]) -> str:
+    async def in_portions(self, statements: list[Statement]) -> str:
         """Inside of a transaction: long stretches of plain statements in portions, everything else by itself."""
         status = ""
         for plain, group in groupby(statements, key=_may_share):
@@ -163,11 +161,10 @@ class _Run:
                     await self.portion(portion)
                 status = ""
             else:
-                status = await self.apart(stretch)
+                status = await self.one_by_one(stretch)
         return status
 
-    async def apart(self, statements: list[Statement]) -> str:
-        """One by one."""
+    async def one_by_one(self, statements: list[Statement]) -> str:
         status = ""
         for one in statements:
             self.progress((self.numbers[one.start], len(self.numbers)))
@@ -175,10 +172,10 @@ class _Run:
                 if one.kind == "copy_in":
                     status = await self.copy(one)
                 else:
-                    async with _patient(self.connection, one.text):
+                    async with _without_lock_timeout(self.connection, one.text):
                         status = await self.connection.execute(one.text)
             except Exception as error:
-                self.note(one, error, position=_position(error))
+                self.record_failure(one, error, position=_position(error))
                 raise
         return status
 
@@ -189,13 +186,15 @@ class _Run:
         try:
             await self.connection.execute(_BETWEEN.join(pieces))
         except asyncpg.PostgresError as error:
-            if not await self.explained(statements, pieces, error):
+            if not await self.runs_one_by_one(statements, pieces, error):
                 raise
         except Exception as error:
-            self.note(statements[0], error, last=statements[-1])
+            self.record_failure(statements[0], error, last=statements[-1])
             raise
 
-    async def explained(self, statements: list[Statement], pieces: list[str], error: asyncpg.PostgresError) -> bool:
+    async def runs_one_by_one(
+        self, statements: list[Statement], pieces: list[str], error: asyncpg.PostgresError
+    ) -> bool:
         """Finds the statement at fault. True if there is none: run by themselves, they all succeeded."""
         if (position := _position(error)) is not None:
             offsets = [0]
@@ -203,20 +202,20 @@ class _Run:
                 offsets.append(offsets[-1] + len(piece) + len(_BETWEEN))
             at = bisect.bisect_right(offsets, position - 1) - 1
             if 1 <= at <= len(statements):
-                self.note(statements[at - 1], error, position=position - offsets[at])
+                self.record_failure(statements[at - 1], error, position=position - offsets[at])
                 return False
-        self.note(statements[0], error, last=statements[-1])
+        self.record_failure(statements[0], error, last=statements[-1])
         if str(error.sqlstate).startswith(_OF_THE_MOMENT):
             return False
         try:
             await self.connection.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}")
         except asyncpg.PostgresError:  # the server did not get as far as the savepoint
             return False
-        await self.apart(statements)
+        await self.one_by_one(statements)
         return True
 
     async def copy(self, statement: Statement) -> str:
-        """Sends the rows of a COPY. They are text already, so they go as UTF-8, whatever the script says."""
+        """Sends the rows of a COPY. They are text already, so they go as UTF-8, not in the script's encoding."""
         copy, data = statement.copy, statement.data
         if copy is None or data is None:
             raise AssertionError(statement.text)  # refused before
@@ -231,7 +230,7 @@ class _Run:
             )
         )
 
-    def note(
+    def record_failure(
         self, one: Statement, error: Exception, *, position: int | None = None, last: Statement | None = None
     ) -> None:
         number = self.numbers[one.start]
@@ -268,7 +267,7 @@ def _refuse(cause: str, hint: str) -> NoReturn:
     raise ScriptError(cause, hint=hint)
 
 
-def _unwanted(one: Statement, connection: Connection) -> bool:
+def _is_skipped(one: Statement, connection: Connection) -> bool:
     """Settings of pg_dump's that would do harm: unknown to this server, or about bytes where we have text."""
     if one.keyword != "SET":
         return False

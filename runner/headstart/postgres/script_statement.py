@@ -1,4 +1,4 @@
-"""What `ScriptConnection.prepare` gives: objects that quack like asyncpg's prepared statements."""
+"""What `ScriptConnection.prepare` gives: objects that behave like asyncpg's prepared statements."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[Record]
 
 
-class Silent:
-    """Quacks like a prepared statement: one statement without parameters that gives no rows back."""
+class RowlessStatement:
+    """Behaves like a prepared statement: one statement without parameters that gives no rows back."""
 
     def __init__(self, connection: Connection, query: str) -> None:
         self._connection = connection
@@ -48,16 +48,16 @@ class Silent:
         self._status = await self._run(timeout)
         return []
 
-    async def cursor(self, *args: object) -> Silent:
+    async def cursor(self, *args: object) -> RowlessStatement:
         """Runs it; what comes back is a cursor that is at its end."""
         await self.fetch(*args)
-        return Spent(self._connection, self._query)
+        return EmptyCursor(self._connection, self._query)
 
     async def _run(self, timeout: float | None) -> str:
         return await self._connection.execute(self._query, timeout=timeout)
 
 
-class Spent(Silent):
+class EmptyCursor(RowlessStatement):
     """A cursor without rows."""
 
     async def fetch(self, *args: object, timeout: float | None = None) -> list[Record]:  # noqa: ARG002
@@ -65,8 +65,8 @@ class Spent(Silent):
         return []
 
 
-class Script(Silent):
-    """Quacks like a prepared statement: a script."""
+class ScriptStatement(RowlessStatement):
+    """Behaves like a prepared statement: a script."""
 
     def __init__(
         self,

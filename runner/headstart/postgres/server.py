@@ -55,7 +55,7 @@ async def connect(
 ) -> ScriptConnection:
     """Open a session of our own: its search path is `pg_catalog, pg_temp`, so that nobody else's names are found first.
 
-    What the search path would have been is kept in `connection.schemas`. (PostgreSQL manual, 'Writing SECURITY DEFINER
+    What the search path would have been is in `connection.schemas`. (PostgreSQL manual, 'Writing SECURITY DEFINER
     Functions Safely'.)
 
     Args:
@@ -152,7 +152,7 @@ async def refuse_transaction_pooler(
     """Raise UnsuitableServerError when sessions do not keep their backend.
 
     A session whose pid differs from the one promised at connecting goes through a pooler. A second connection
-    then tells session pooling (harmless) from transaction pooling: there both may see the same backend, or ours
+    then distinguishes session pooling (harmless) from transaction pooling: there both may see the same backend, or ours
     changes.
     """
     if server.direct:
@@ -233,7 +233,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What the server said, without the DETAIL and HINT that asyncpg puts below it."""
+    """The server's message, without the DETAIL and HINT that asyncpg puts below it."""
     return str(error).partition("\n")[0]
 
 

@@ -1,7 +1,7 @@
 """The spellings of a connection: URL, key=value string, service file, passfile, `PG*`. Text in, libpq's parameters out.
 
-What a parameter means is decided in `dsn.py`; here only who says what. The rules are libpq's (PostgreSQL manual,
-"Connection Strings", "The Connection Service File", "The Password File"), widened where SQLAlchemy's URLs are wider.
+This module finds out which parameters are given; `dsn.py` decides what they mean. The rules are libpq's (PostgreSQL
+manual, "Connection Strings", "The Connection Service File", "The Password File"), wider where SQLAlchemy's URLs are.
 
 A text that cannot be read may have its password anywhere: nothing of it is quoted in a problem, apart from names of
 parameters where no password can have come apart into them.
@@ -76,7 +76,7 @@ _SYNONYMS: Final = {
     "direct_tls": "sslnegotiation",  # asyncpg
     "fallback_application_name": "application_name",
 }
-# Tuning of one driver or pool. It says nothing about which server is meant, so it is left aside, and said by name.
+# Tuning of one driver or pool. It does not choose the server, so it is ignored, and reported by name.
 _NOT_OURS: Final = frozenset({
     "async_fallback", "prepared_statement_cache_size", "prepared_statement_name_func", "statement_cache_size",
     "max_cached_statement_lifetime", "max_cacheable_statement_size", "command_timeout", "prepare_threshold",
@@ -103,28 +103,28 @@ _UNSUPPORTED: Final = {
 
 
 class Spelling(msgspec.Struct, kw_only=True):
-    """What one text says: parameters by libpq's names, what was left aside, and what is wrong with it."""
+    """What one text gives: parameters by libpq's names, those that are ignored, and what is wrong with it."""
 
     origin: str
     values: dict[str, str] = {}
     ignored: list[str] = []
     problems: list[str] = []
 
-    def wrong(self, problem: str) -> None:
+    def add_problem(self, problem: str) -> None:
         """Note a problem, with the name of what has to be corrected before it."""
         self.problems.append(f"{self.origin}: {problem}")
 
-    def say(self, key: str, value: str, *, nth: int, quotable: bool) -> None:
+    def take(self, key: str, value: str, *, nth: int, quotable: bool) -> None:
         """Take one parameter under any of its names; `quotable`: its name cannot be a piece of a password."""
         if key in _UNSUPPORTED:
-            self.wrong(f"{key}: {_UNSUPPORTED[key]}")
+            self.add_problem(f"{key}: {_UNSUPPORTED[key]}")
         elif key in _NOT_OURS:
             self.ignored.append(key)
         elif key.lower() in _SERVER_SETTINGS or re.fullmatch(r"[a-z_]\w*\.\w+", key, re.IGNORECASE | re.ASCII):
             escaped = value.replace("\\", "\\\\").replace(" ", "\\ ")
             self.values["options"] = f"{self.values.get('options', '')} -c {key}={escaped}".strip()
         elif (name := _SYNONYMS.get(key, key)) not in VARIABLES and name not in WITHOUT_VARIABLE:
-            self.wrong(f"{_unknown(key, nth, quotable=quotable)}")
+            self.add_problem(_unknown(key, nth, quotable=quotable))
         elif value and not (key == "fallback_application_name" and "application_name" in self.values):
             value = _in_libpq_words(key, value)
             if name == "options" and "options" in self.values:
@@ -140,49 +140,51 @@ def read(text: str, origin: str) -> Spelling:
         origin: the name that the text was given under, for the problems.
     """
     text = text.strip()
-    said = Spelling(origin=origin)
+    spelling = Spelling(origin=origin)
     if not is_text(text):
-        said.wrong(f"it is not UTF-8 text: write {EXAMPLE}, and percent-encode what is not ASCII")
+        spelling.add_problem(f"it is not UTF-8 text: write {EXAMPLE}, and percent-encode what is not ASCII")
     elif "\0" in text or "\n" in text or "\r" in text:
-        said.wrong(f"it has a line break or a NUL inside: write one line such as {EXAMPLE}")
+        spelling.add_problem(f"it has a line break or a NUL inside: write one line such as {EXAMPLE}")
     elif text[:1] in {"'", '"'}:
-        said.wrong("it begins with a quotation mark, which an env file keeps: write the URL without quotation marks")
+        spelling.add_problem(
+            "it begins with a quotation mark, which an env file keeps: write the URL without quotation marks"
+        )
     elif text.lower().startswith("jdbc:"):
-        said.wrong(f"a JDBC URL is not understood: write {EXAMPLE}")
+        spelling.add_problem(f"a JDBC URL is not understood: write {EXAMPLE}")
     elif match := re.match(r"([A-Za-z][A-Za-z0-9+._-]*)://", text):
         dialect, _, driver = match[1].partition("+")
         if dialect.lower() not in {"postgresql", "postgres"}:
-            said.wrong(f"its scheme {dialect!r} is not Postgres: write {EXAMPLE}")
+            spelling.add_problem(f"its scheme {dialect!r} is not Postgres: write {EXAMPLE}")
         else:
-            _read_url(text[match.end() :], said, blanks_as_plus=bool(driver))
+            _read_url(text[match.end() :], spelling, blanks_as_plus=bool(driver))
     elif re.match(r"\w+\s*=", text):
-        _read_pairs(text, said)
+        _read_pairs(text, spelling)
     else:
-        said.wrong(f"it is neither a URL nor key=value pairs: write {EXAMPLE}")
-    return said
+        spelling.add_problem(f"it is neither a URL nor key=value pairs: write {EXAMPLE}")
+    return spelling
 
 
-def _read_url(rest: str, said: Spelling, *, blanks_as_plus: bool) -> None:
+def _read_url(rest: str, spelling: Spelling, *, blanks_as_plus: bool) -> None:
     """Read what follows `scheme://`: [user[:password]@][host[:port][,...]][/database][?key=value[&...]]."""
     user_part, rest = _split_user(rest)
     place, question, query = rest.partition("?")
     hosts, slash, database = place.partition("/")
     if user_part is None or "@" in place or "/" in database:
-        said.wrong(f"it cannot be taken apart: {ENCODING_HELP}, as in {EXAMPLE}")
+        spelling.add_problem(f"it cannot be taken apart: {ENCODING_HELP}, as in {EXAMPLE}")
         return
     user, _, password = user_part.partition(":")
     parts = {"user": user, "password": password, "dbname": database if slash else ""}
-    parts["host"], parts["port"] = _split_hosts(hosts, said)
+    parts["host"], parts["port"] = _split_hosts(hosts, spelling)
     for key, value in parts.items():
         if (decoded := _decode(value)) is None:
-            said.wrong(f"its {key} is not percent-encoded UTF-8 without NUL: {ENCODING_HELP}")
+            spelling.add_problem(f"its {key} is not percent-encoded UTF-8 without NUL: {ENCODING_HELP}")
         elif decoded:  # a port of "," is two empty ones, which are both 5432, as in libpq
-            said.values[key] = decoded
+            spelling.values[key] = decoded
     if question:
-        _read_query(query, said, blanks_as_plus=blanks_as_plus)
-    if said.problems and "@" in query:
+        _read_query(query, spelling, blanks_as_plus=blanks_as_plus)
+    if spelling.problems and "@" in query:
         # A raw @ this late may be the end of a password that came apart: names of parameters may be pieces of it.
-        said.problems = [f"{said.origin}: it cannot be taken apart: {ENCODING_HELP}, as in {EXAMPLE}"]
+        spelling.problems = [f"{spelling.origin}: it cannot be taken apart: {ENCODING_HELP}, as in {EXAMPLE}"]
 
 
 def _split_user(rest: str) -> tuple[str | None, str]:
@@ -200,7 +202,7 @@ def _split_user(rest: str) -> tuple[str | None, str]:
     return before, after
 
 
-def _split_hosts(text: str, said: Spelling) -> tuple[str, str]:
+def _split_hosts(text: str, spelling: Spelling) -> tuple[str, str]:
     """Split `a:1,[::1]:2,%2Frun` into the hosts and the ports, still encoded, joined by commas as libpq takes them."""
     if not text:
         return "", ""
@@ -208,32 +210,32 @@ def _split_hosts(text: str, said: Spelling) -> tuple[str, str]:
     for item in text.split(","):
         match = re.fullmatch(r"\[([^\]]+)\](?::(.*))?|([^:\[\]]*)(?::([^:]*))?", item)
         if match is None:
-            said.wrong("a host in it is not well formed: write host:5432, or [::1]:5432 for an IPv6 address")
+            spelling.add_problem("a host in it is not well formed: write host:5432, or [::1]:5432 for an IPv6 address")
             return "", ""
         hosts.append(match[1] or match[3] or "")
         ports.append(match[2] or match[4] or "")
     if len(hosts) > 1 and "" in hosts:
-        said.wrong("a host in its list is empty: write host1:5432,host2:5432")
+        spelling.add_problem("a host in its list is empty: write host1:5432,host2:5432")
     return ",".join(hosts), ",".join(ports)
 
 
-def _read_query(query: str, said: Spelling, *, blanks_as_plus: bool) -> None:
+def _read_query(query: str, spelling: Spelling, *, blanks_as_plus: bool) -> None:
     hosts: list[str] = []
     quotable = True
     for nth, item in enumerate(filter(None, query.split("&")), 1):
         raw_key, equals, raw_value = item.partition("=")
         key, value = _decode(raw_key), _decode(raw_value.replace("+", " ") if blanks_as_plus else raw_value)
         if not equals:
-            said.wrong(f"part {nth} of its query has no '=': write ?sslmode=require&connect_timeout=10")
+            spelling.add_problem(f"part {nth} of its query has no '=': write ?sslmode=require&connect_timeout=10")
         elif key is None or value is None:
-            said.wrong(f"part {nth} of its query is not percent-encoded UTF-8 without NUL: {ENCODING_HELP}")
+            spelling.add_problem(f"part {nth} of its query is not percent-encoded UTF-8 without NUL: {ENCODING_HELP}")
         else:
             if key == "options":  # `-c+a=b`, with a plus for the blank, is written under any scheme
                 value = re.sub(r"(?<=-c)\+|\+(?=-)", " ", value)
             if key == "host" and value:  # SQLAlchemy repeats it: ?host=a:1&host=b:2
                 hosts.append(value)
                 value = ",".join(hosts)
-            said.say(key, value, nth=nth, quotable=quotable)
+            spelling.take(key, value, nth=nth, quotable=quotable)
             quotable = quotable and "password" not in key
 
 
@@ -253,7 +255,7 @@ def _decode(text: str) -> str | None:
     return None if "\0" in decoded else decoded
 
 
-def _read_pairs(text: str, said: Spelling) -> None:
+def _read_pairs(text: str, spelling: Spelling) -> None:
     r"""Read `host=a password='with blanks' user=it\'s`."""
     pair = re.compile(r"\s*(\w+)\s*=\s*(?:'((?:\\.|[^'\\])*)'(?=\s|$)|((?:\\.|[^\s'\\])*)(?=\s|$))\s*")
     place, nth, quotable = 0, 0, True
@@ -261,13 +263,13 @@ def _read_pairs(text: str, said: Spelling) -> None:
         nth += 1
         match = pair.match(text, place)
         if match is None:
-            said.wrong(
+            spelling.add_problem(
                 f"pair {nth} cannot be read: write key=value pairs with blanks between them, a value that has blanks "
                 r"in quotes ('two words'), with \' and \\ inside",
             )
             return
         value = match[2] if match[2] is not None else match[3]
-        said.say(match[1], re.sub(r"\\(.)", r"\1", value), nth=nth, quotable=quotable)
+        spelling.take(match[1], re.sub(r"\\(.)", r"\1", value), nth=nth, quotable=quotable)
         quotable = quotable and "password" not in match[1]
         place = match.end()
 
@@ -282,27 +284,27 @@ def read_variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 def read_service(text: str, name: str, origin: str) -> Spelling | None:
     """Read one service of a pg_service.conf; None if the file does not have it."""
-    said: Spelling | None = None
+    spelling: Spelling | None = None
     for number, line in enumerate(text.splitlines(), 1):
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
         if entry.startswith("["):
-            if said is not None:
+            if spelling is not None:
                 break
             if entry == f"[{name}]":
-                said = Spelling(origin=origin)
-        elif said is not None:
+                spelling = Spelling(origin=origin)
+        elif spelling is not None:
             key, equals, value = entry.partition("=")
             if not equals or key.strip() in {"service", "servicefile"}:
-                said.wrong(f"line {number} is not one of its key=value settings: write host=db.example")
+                spelling.add_problem(f"line {number} is not one of its key=value settings: write host=db.example")
             else:
-                said.say(key.strip(), value.strip(), nth=number, quotable=False)
-    return said
+                spelling.take(key.strip(), value.strip(), nth=number, quotable=False)
+    return spelling
 
 
 def find_password(text: str, *, host: str, port: int, database: str, user: str) -> str | None:
-    """Give the password of the first line of a passfile that matches; a socket's line may say `localhost`."""
+    """Give the password of the first line of a passfile that matches; a socket's line may have `localhost`."""
     for line in text.splitlines():
         if line.startswith("#"):
             continue

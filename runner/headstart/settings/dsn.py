@@ -14,13 +14,11 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from headstart.errors import ConfigurationError
-from headstart.log.secret import Redactor, Secret
+from headstart.log.secret import Secret
 from headstart.settings import conninfo
 
-__all__ = ["DEFAULT_HOSTS", "Dsn", "DsnError", "Redactor", "Secret", "names_a_server", "without_libpq_variables"]
-
-# Where nothing says where: the usual folders for the socket, then TCP. libpq has one of them compiled in, which differs
-# from build to build; a list that is spelled out is the same for asyncpg and for each pg_dump.
+# Used where no host is given: the usual folders for the socket, then TCP. libpq has one of them compiled in, which
+# differs from build to build; a fixed list is the same for asyncpg and for each pg_dump.
 DEFAULT_HOSTS: Final = ("/var/run/postgresql", "/run/postgresql", "/tmp", "localhost")  # noqa: S108  (a socket's place)
 VERIFYING: Final = ("require", "verify-ca", "verify-full")  # the modes that look at the server's certificate, or may
 
@@ -172,5 +170,5 @@ def without_libpq_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def names_a_server(environ: Mapping[str, str]) -> bool:
-    """Tell whether `PG*` variables alone say where to connect."""
+    """Tell whether `PG*` variables alone choose a server or a database."""
     return any(environ.get(name) for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGUSER"))

@@ -32,26 +32,12 @@ def parse_duration(text: str) -> float:
             float(number) * unit for number, unit in zip(match.groups(), _SECONDS.values(), strict=True) if number
         )
     else:
-        raise ValueError(f"{_shown(text)} is not a duration: write 30s, 5m, 1h30m, 250ms or 90 (seconds)")
+        raise ValueError(f"{quoted(text)} is not a duration: write 30s, 5m, 1h30m, 250ms or 90 (seconds)")
     if not math.isfinite(seconds):
-        raise ValueError(f"{_shown(text)} is too long a duration: write 30s, 5m, 1h30m or 90 (seconds)")
+        raise ValueError(f"{quoted(text)} is too long a duration: write 30s, 5m, 1h30m or 90 (seconds)")
     return seconds
 
 
-def format_duration(seconds: float) -> str:
-    """Write a duration to the millisecond, such that `parse_duration` reads the same.
-
-    Args:
-        seconds: zero or more.
-    """
-    rest = round(seconds * 1000)
-    parts = []
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
-        number, rest = divmod(rest, size)
-        if number:
-            parts.append(f"{number}{unit}")
-    return "".join(parts) or "0s"
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}...")  # noqa: PLR2004  (enough to recognise it)
+def quoted(text: str) -> str:
+    """A setting's text as a message shows it: quoted, and cut where it is long."""
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")  # noqa: PLR2004  (enough to recognise it)

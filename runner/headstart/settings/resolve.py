@@ -1,4 +1,4 @@
-"""From what was said to one `Dsn`: layers laid over each other, defaults, files looked up, and every problem at once.
+"""From the given texts to one `Dsn`: layers over each other, defaults, files looked up, and every problem at once.
 
 The layers are libpq's: URL over service over `PG*` over defaults (PostgreSQL manual, "Parameter Key Words").
 """
@@ -54,7 +54,7 @@ def parse_dsn(
 
 
 class Reading:
-    """One parse: what was said, by whom, and what is wrong with it."""
+    """One parse: the values, where each comes from, and what is wrong with them."""
 
     def __init__(self, environ: Mapping[str, str], read_file: Callable[[str], str], source: str) -> None:
         self.home = environ.get("HOME", "")
@@ -78,10 +78,10 @@ class Reading:
         if password is None and not self.problems:
             password = self.password_from_file(hosts, user, database)
         if self.problems:
-            # No problem quotes a secret; should one be told twice, in a value that is quoted, this hides it. What is in
+            # No problem quotes a secret; if one also stands in a value that is quoted, this hides it. What is in
             # the example ("postgres", "password") is left, or the example would be no help.
-            told = (self.values.get(key, "") for key in ("password", "sslpassword"))
-            hide = Redactor(secret for secret in told if secret not in conninfo.EXAMPLE)
+            secrets = (self.values.get(key, "") for key in ("password", "sslpassword"))
+            hide = Redactor(secret for secret in secrets if secret not in conninfo.EXAMPLE)
             raise DsnError(*map(hide, dict.fromkeys(self.problems)))
         sslpassword = self.values.get("sslpassword")
         return Dsn(
@@ -97,9 +97,9 @@ class Reading:
     def gather(self, url: str | None) -> None:
         """Lay the URL over the service over the variables, as libpq does."""
         variables = conninfo.read_variables(self.environ)
-        said = conninfo.Spelling(origin=self.source) if url is None else conninfo.read(url, self.source)
-        layers = [said]
-        name, origin = said.values.get("service"), self.source
+        spelling = conninfo.Spelling(origin=self.source) if url is None else conninfo.read(url, self.source)
+        layers = [spelling]
+        name, origin = spelling.values.get("service"), self.source
         if name is None and "service" in variables:
             name, origin = variables["service"]
         if name is not None:
@@ -138,12 +138,12 @@ class Reading:
             except (OSError, UnicodeError) as error:
                 reasons.append(f"{path}: {_reason(error)}")
                 continue
-            said = conninfo.read_service(text, name, f"service {name!r} in {path}")
-            if said is not None:
-                return said
+            spelling = conninfo.read_service(text, name, f"service {name!r} in {path}")
+            if spelling is not None:
+                return spelling
             reasons.append(f"{path}: has no [{name}]")
         nothing = conninfo.Spelling(origin=origin)
-        nothing.wrong(
+        nothing.add_problem(
             f"service {name!r} is not found ({', '.join(reasons)}): set PGSERVICEFILE to the file that has it"
         )
         return nothing
@@ -205,8 +205,10 @@ class Reading:
             self.wrong(
                 "hostaddr", "asyncpg cannot check a certificate for another name than it connects to: leave it out"
             )
-        kept = {"channel_binding": "require", "require_auth": None, "requirepeer": None}
-        self.ignored += [key for key, word in kept.items() if key in self.values and word in {None, self.values[key]}]
+        unsupported = {"channel_binding": "require", "require_auth": None, "requirepeer": None}
+        self.ignored += [
+            key for key, word in unsupported.items() if key in self.values and word in {None, self.values[key]}
+        ]
 
     def check_tls(self, *, tcp: bool) -> None:
         """Find the certificates now: a missing one would look to asyncpg's caller like a missing socket."""
@@ -238,7 +240,7 @@ class Reading:
         try:
             self.read_file(path)
         except UnicodeError:
-            pass  # it is there; OpenSSL will say what it thinks of it
+            pass  # it is there; OpenSSL will report what is wrong with it
         except OSError as error:
             if given is not None:
                 self.wrong(key, f"cannot read {path}: {_reason(error)}")

@@ -1,7 +1,7 @@
 """A mapping becomes frozen `Settings`, or every problem at once.
 
-What there is stands in one table, `settings_table.py`.
-Nothing here reads the process's environment or a file by itself: both come in as arguments.
+`table` has one row for each setting. Nothing here reads the process's environment or a file by itself: both come in as
+arguments.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from typing import Final, Literal
 import msgspec
 
 from headstart.errors import ConfigurationError
+from headstart.log.secret import Secret
 from headstart.settings.conninfo import EXAMPLE, is_text, read
-from headstart.settings.dsn import Dsn, DsnError, Secret, names_a_server, without_libpq_variables
-from headstart.settings.durations import format_duration, parse_duration
+from headstart.settings.dsn import Dsn, DsnError, names_a_server, without_libpq_variables
 from headstart.settings.resolve import parse_dsn
-from headstart.settings.table import SETTINGS, Setting
-
-__all__ = ["SETTINGS", "Setting", "Settings", "format_duration", "load", "parse_duration"]
+from headstart.settings.table import SETTINGS
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,8 +124,9 @@ def load(
     Raises:
         ConfigurationError: with every problem at once, each naming what to set, none holding a secret.
     """
-    problems: list[str] = []
-    dsn, source, secrets = _database(environ, problems, read_file, default_user, required=require_database)
+    addresses = _Addresses(environ, read_file, default_user)
+    dsn, source, secrets = addresses.database(required=require_database)
+    problems = addresses.problems
     values: dict[str, object] = {
         "backup_dir": Path("/backups" if in_image else "backups"),
         "backup_jobs": max(1, min(cores, 4)),
@@ -150,7 +149,7 @@ def load(
         except ValueError as error:
             problems.append(f"{name}: {error}")
     problems += _unknown(environ)
-    scratch = _scratch(environ, problems, read_file, default_user)
+    values["scratch"] = addresses.scratch()
     if dsn is not None and dsn.sslpassword is not None and values.get("backup") != "off":
         problems.append(
             f"{source}: sslpassword: pg_dump takes no key's password from its environment: "
@@ -159,101 +158,91 @@ def load(
     if problems or dsn is None:
         raise ConfigurationError(*problems)
     values |= {"dsn": dsn, "dsn_source": source, "config_explicit": "config" in values, "other_secrets": secrets}
-    values["scratch"] = scratch
     # Not convert(): each parser has given its field's very type, and convert would ask for a decoder of Secret.
     return Settings(**values)  # type: ignore[arg-type]
 
 
-def _database(
-    environ: Mapping[str, str],
-    problems: list[str],
-    read_file: Callable[[str], str],
-    default_user: str,
-    *,
-    required: bool,
-) -> tuple[Dsn | None, str, tuple[Secret, ...]]:
-    """Find the one URL that counts, or `PG*`, and whatever else in the environment is a secret."""
-    before = len(problems)
-    direct = _text("DATABASE_DIRECT_URL", environ, problems, read_file)
-    usual_wanted = direct is None or any(environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE"))
-    usual = _text("DATABASE_URL", environ, problems, read_file) if usual_wanted else None
-    if len(problems) > before:
-        return None, "", ()
-    chosen = direct or usual
-    if chosen is None and required and not names_a_server(environ):
-        problems.append(
-            f"DATABASE_URL: it is not set: write for example DATABASE_URL={EXAMPLE}, or set PGHOST and PGDATABASE"
-        )
-        return None, "", ()
-    url, source = chosen or (None, "PG*" if names_a_server(environ) else "")
-    try:
-        dsn = parse_dsn(url, environ, read_file=read_file, default_user=default_user, source=source or "PG*")
-    except DsnError as error:
-        problems.extend(error.problems)
-        return None, "", ()
-    unused = [environ["PGPASSWORD"]] if environ.get("PGPASSWORD") else []
-    if direct is not None and usual is not None:  # nobody connects by it: it may hold what we would not understand
-        said = read(*usual).values
-        unused += [said[key] for key in ("password", "sslpassword") if key in said]
-    secrets = tuple(Secret(value) for value in dict.fromkeys(unused) if value not in dsn.secrets())
-    return dsn, source, secrets
+class _Addresses:
+    """Reads the addresses of databases from variables and files, and records every problem."""
 
+    def __init__(self, environ: Mapping[str, str], read_file: Callable[[str], str], default_user: str) -> None:
+        self._environ = environ
+        self._read_file = read_file
+        self._default_user = default_user
+        self.problems: list[str] = []
 
-def _scratch(
-    environ: Mapping[str, str], problems: list[str], read_file: Callable[[str], str], default_user: str
-) -> Dsn | None:
-    """The server for scratch databases, by its URL alone: `PG*` speak of the database that matters."""
-    found = _text("HEADSTART_SCRATCH_URL", environ, problems, read_file)
-    if found is None:
-        return None
-    url, source = found
-    others = without_libpq_variables(environ)
-    try:
-        return parse_dsn(url, others, read_file=read_file, default_user=default_user, source=source)
-    except DsnError as error:
-        problems.extend(error.problems)
-        return None
+    def database(self, *, required: bool) -> tuple[Dsn | None, str, tuple[Secret, ...]]:
+        """Find the one URL that counts, or `PG*`, and whatever else in the environment is a secret."""
+        environ = self._environ
+        direct = self._text("DATABASE_DIRECT_URL")
+        usual_wanted = direct is None or any(environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE"))
+        usual = self._text("DATABASE_URL") if usual_wanted else None
+        if self.problems:
+            return None, "", ()
+        chosen = direct or usual
+        if chosen is None and required and not names_a_server(environ):
+            self.problems.append(
+                f"DATABASE_URL: it is not set: write for example DATABASE_URL={EXAMPLE}, or set PGHOST and PGDATABASE"
+            )
+            return None, "", ()
+        url, source = chosen or (None, "PG*" if names_a_server(environ) else "")
+        dsn = self._parsed(url, environ, source or "PG*")
+        if dsn is None:
+            return None, "", ()
+        unused = [environ["PGPASSWORD"]] if environ.get("PGPASSWORD") else []
+        if direct is not None and usual is not None:  # no connection uses it, so we need not understand all of it
+            values = read(*usual).values
+            unused += [values[key] for key in ("password", "sslpassword") if key in values]
+        secrets = tuple(Secret(value) for value in dict.fromkeys(unused) if value not in dsn.secrets())
+        return dsn, source, secrets
 
+    def scratch(self) -> Dsn | None:
+        """The server for scratch databases, by its URL alone: `PG*` are about the database that matters."""
+        found = self._text("HEADSTART_SCRATCH_URL")
+        return None if found is None else self._parsed(found[0], without_libpq_variables(self._environ), found[1])
 
-def _text(
-    name: str,
-    environ: Mapping[str, str],
-    problems: list[str],
-    read_file: Callable[[str], str],
-) -> tuple[str, str] | None:
-    """Give the value of NAME or the text of the file that NAME_FILE names, and which of the two it was."""
-    value, path = environ.get(name), environ.get(f"{name}_FILE")
-    if value is not None and path is not None:
-        problems.append(f"{name}: {name}_FILE is set too: leave one of the two out")
-        return None
-    if path is not None:
-        return _file_text(f"{name}_FILE", path, problems, read_file)
-    if value is not None and not value.strip():
-        problems.append(f"{name}: it is set but empty: write for example {name}={EXAMPLE}, or leave it out")
-        return None
-    return None if value is None else (value, name)
+    def _parsed(self, url: str | None, environ: Mapping[str, str], source: str) -> Dsn | None:
+        try:
+            return parse_dsn(url, environ, read_file=self._read_file, default_user=self._default_user, source=source)
+        except DsnError as error:
+            self.problems.extend(error.problems)
+            return None
 
+    def _text(self, name: str) -> tuple[str, str] | None:
+        """Give the value of NAME or the text of the file that NAME_FILE names, and which of the two it was."""
+        value, path = self._environ.get(name), self._environ.get(f"{name}_FILE")
+        if value is not None and path is not None:
+            self.problems.append(f"{name}: {name}_FILE is set too: leave one of the two out")
+            return None
+        if path is not None:
+            return self._file_text(f"{name}_FILE", path)
+        if value is not None and not value.strip():
+            self.problems.append(f"{name}: it is set but empty: write for example {name}={EXAMPLE}, or leave it out")
+            return None
+        return None if value is None else (value, name)
 
-def _file_text(name: str, path: str, problems: list[str], read_file: Callable[[str], str]) -> tuple[str, str] | None:
-    if not path.strip():
-        problems.append(
-            f"{name}: it is set but empty: write for example {name}=/run/secrets/database_url, or leave it out"
-        )
-        return None
-    try:
-        text = read_file(path)
-    except UnicodeError:
-        problems.append(f"{name}: {path} is not UTF-8 text: write one line such as {EXAMPLE} into it")
-        return None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        problems.append(f"{name}: cannot read {path!r} ({reason}): mount the secret there, readable to this user")
-        return None
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not text.strip():
-        problems.append(f"{name}: {path} is empty: write one line such as {EXAMPLE} into it")
-        return None
-    return text, name
+    def _file_text(self, name: str, path: str) -> tuple[str, str] | None:
+        if not path.strip():
+            self.problems.append(
+                f"{name}: it is set but empty: write for example {name}=/run/secrets/database_url, or leave it out"
+            )
+            return None
+        try:
+            text = self._read_file(path)
+        except UnicodeError:
+            self.problems.append(f"{name}: {path} is not UTF-8 text: write one line such as {EXAMPLE} into it")
+            return None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            self.problems.append(
+                f"{name}: cannot read {path!r} ({reason}): mount the secret there, readable to this user"
+            )
+            return None
+        text = text.removesuffix("\n").removesuffix("\r")
+        if not text.strip():
+            self.problems.append(f"{name}: {path} is empty: write one line such as {EXAMPLE} into it")
+            return None
+        return text, name
 
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:

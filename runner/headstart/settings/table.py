@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from headstart.settings.conninfo import EXAMPLE
-from headstart.settings.durations import parse_duration
+from headstart.settings.durations import parse_duration, quoted
 
 _LONGEST_MS: Final = 2_147_483_647  # Postgres keeps its own timeouts in 32 bits of milliseconds
 
@@ -66,7 +66,7 @@ def _whole_number(least: int, most: int, example: int) -> Callable[[str], int]:
         number = int(word) if re.fullmatch(r"[0-9]{1,9}", word) else -1
         if not least <= number <= most:
             raise ValueError(
-                f"{_short(text)} is not a whole number from {least} to {most}: write for example {example}"
+                f"{quoted(text)} is not a whole number from {least} to {most}: write for example {example}"
             )
         return number
 
@@ -77,7 +77,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         word = text.strip().lower()
         if word not in choices:
-            raise ValueError(f"{_short(text)} is not one of {', '.join(choices)}: write for example {choices[0]}")
+            raise ValueError(f"{quoted(text)} is not one of {', '.join(choices)}: write for example {choices[0]}")
         return word
 
     return parse
@@ -86,10 +86,10 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 def _target(text: str) -> str:
     word = text.strip()
     if re.search(r"[\s\0]", word):
-        raise ValueError(f"{_short(text)} has a blank inside: write head, heads, +1 or a revision such as 1a2b3c4d")
+        raise ValueError(f"{quoted(text)} has a blank inside: write head, heads, +1 or a revision such as 1a2b3c4d")
     if word.startswith("-"):
         raise ValueError(
-            f"{_short(word)} goes down, which `up` never does: write head, or run `headstart downgrade {word[:9]}`"
+            f"{quoted(word)} goes down, which `up` never does: write head, or run `headstart downgrade {word[:9]}`"
         )
     return word
 
@@ -99,7 +99,7 @@ def _share(text: str) -> tuple[int | None, int]:
     index, count = (match[1], int(match[2])) if match else (None, 0)
     if count < 1 or (index is not None and int(index) >= count):
         raise ValueError(
-            f"{_short(text)} is no share: write for example 0/4 for the first of four (3/4 is the last),"
+            f"{quoted(text)} is no share: write for example 0/4 for the first of four (3/4 is the last),"
             " or 4 where JOB_COMPLETION_INDEX says which"
         )
     return None if index is None else int(index), count
@@ -108,7 +108,7 @@ def _share(text: str) -> tuple[int | None, int]:
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if "" in names or "\0" in text:
-        raise ValueError(f"{_short(text)} is no list of names with commas between them: write for example public")
+        raise ValueError(f"{quoted(text)} is no list of names with commas between them: write for example public")
     return names
 
 
@@ -127,167 +127,138 @@ def _path(text: str) -> str:
     return text
 
 
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")  # noqa: PLR2004  (enough to recognise it)
-
-
 def _headstart(
     field: str,
-    default: str,
-    example: str,
-    kind: str,
-    parse: Callable[[str], object],
     meaning: str,
+    kind: tuple[str, Callable[[str], object]],
+    default: str,
+    example: str | None = None,
 ) -> Setting:
-    name, flag = f"HEADSTART_{field.upper()}", f"--{field.replace('_', '-')}"
+    """A setting of ours: its variable and its flag are named after the field; its default is the usual example."""
+    word, parse = kind
     return Setting(
-        name=name, field=field, default=default, example=example, kind=kind, meaning=meaning, parse=parse, flag=flag
+        name=f"HEADSTART_{field.upper()}",
+        field=field,
+        default=default,
+        example=example or default,
+        kind=word,
+        meaning=meaning,
+        parse=parse,
+        flag=f"--{field.replace('_', '-')}",
     )
 
 
-def _choice(field: str, *choices: str, meaning: str) -> Setting:
-    return _headstart(field, choices[0], choices[0], "|".join(choices), _one_of(*choices), meaning)
+def _address(name: str, field: str, meaning: str, default: str, example: str = EXAMPLE) -> Setting:
+    """A database's address, which may hold a password: no flag has it, and a file may."""
+    return Setting(name=name, field=field, default=default, example=example, kind="URL", meaning=meaning, file_too=True)
 
+
+def _choice(field: str, meaning: str, *choices: str) -> Setting:
+    return _headstart(field, meaning, ("|".join(choices), _one_of(*choices)), choices[0])
+
+
+_DURATION = ("DURATION", parse_duration)
+_POSTGRES_DURATION = ("DURATION", _postgres_duration)
+_FILE = ("FILE", _path)
 
 SETTINGS: Final[tuple[Setting, ...]] = (
-    Setting(
-        name="DATABASE_URL",
-        field="dsn",
-        default="none, required",
-        example=EXAMPLE,
-        kind="URL",
-        meaning="the database, in libpq's or SQLAlchemy's spelling; PG* give what it leaves out, or replace it whole",
-        file_too=True,
+    _address(
+        "DATABASE_URL",
+        "dsn",
+        "the database, in libpq's or SQLAlchemy's spelling; PG* give what it leaves out, or replace it whole",
+        "none, required",
     ),
-    Setting(
-        name="DATABASE_DIRECT_URL",
-        field="dsn",
-        default="none",
-        example=EXAMPLE,
-        kind="URL",
-        meaning="used instead of DATABASE_URL where that one goes through a pooler",
-        file_too=True,
-    ),
-    _headstart(
-        "wait_timeout", "60s", "60s", "DURATION", parse_duration, "how long the server may take to become ready"
-    ),
-    _headstart(
-        "lock_timeout", "10m", "10m", "DURATION", parse_duration, "how long another runner may hold the migration lock"
-    ),
+    _address("DATABASE_DIRECT_URL", "dsn", "used instead of DATABASE_URL where that one goes through a pooler", "none"),
+    _headstart("wait_timeout", "how long the server may take to become ready", _DURATION, "60s"),
+    _headstart("lock_timeout", "how long another runner may hold the migration lock", _DURATION, "10m"),
     _headstart(
         "table_lock_timeout",
-        "5s",
-        "5s",
-        "DURATION",
-        _postgres_duration,
         "Postgres' lock_timeout for each statement of a revision; 0 is none",
+        _POSTGRES_DURATION,
+        "5s",
     ),
-    _headstart(
-        "table_lock_retry",
-        "5m",
-        "5m",
-        "DURATION",
-        parse_duration,
-        "how long a revision that lost that race is tried again",
-    ),
-    _headstart(
-        "statement_timeout", "0", "30m", "DURATION", _postgres_duration, "Postgres' statement_timeout; 0 is none"
-    ),
-    _headstart("deadline", "none", "15m", "DURATION", _deadline, "for the whole run; keep it below Kubernetes' own"),
-    _headstart("target", "head", "head", "REVISION", _target, "the revision to reach"),
-    _choice("ahead", "fail", "allow", meaning="allow lets an older image start on a newer database"),
+    _headstart("table_lock_retry", "how long a revision that lost that race is tried again", _DURATION, "5m"),
+    _headstart("statement_timeout", "Postgres' statement_timeout; 0 is none", _POSTGRES_DURATION, "0", "30m"),
+    _headstart("deadline", "for the whole run; keep it below Kubernetes' own", ("DURATION", _deadline), "none", "15m"),
+    _headstart("target", "the revision to reach", ("REVISION", _target), "head"),
+    _choice("ahead", "allow lets an older image start on a newer database", "fail", "allow"),
     _choice(
         "backup",
+        "auto takes one when something is pending and the database holds user tables",
         "auto",
         "always",
         "off",
-        meaning="auto takes one when something is pending and the database holds user tables",
     ),
     _headstart(
         "backup_dir",
+        "where the backups are kept",
+        ("FOLDER", _folder),
         "/backups in the image, ./backups outside",
         "/backups",
-        "FOLDER",
-        _folder,
-        "where the backups are kept",
     ),
     _headstart(
         "backup_keep",
-        "7",
-        "7",
-        "NUMBER",
-        _whole_number(1, 100_000, 7),
         "how many to keep for each database; the last good one is never deleted",
+        ("NUMBER", _whole_number(1, 100_000, 7)),
+        "7",
     ),
     _headstart(
         "backup_jobs",
+        "how many tables are dumped at once",
+        ("NUMBER", _whole_number(1, 64, 4)),
         "cores, at most 4",
         "4",
-        "NUMBER",
-        _whole_number(1, 64, 4),
-        "how many tables are dumped at once",
     ),
-    Setting(
-        name="HEADSTART_SCRATCH_URL",
-        field="scratch",
-        default="none: a server of its own, where Postgres or headstart[embedded] is installed",
-        example="postgresql://postgres@localhost/postgres",
-        kind="URL",
-        meaning="a server on which `check` and the like may make and drop databases; its role needs CREATEDB",
-        file_too=True,
+    _address(
+        "HEADSTART_SCRATCH_URL",
+        "scratch",
+        "a server on which `check` and the like may make and drop databases; its role needs CREATEDB",
+        "none: a server of its own, where Postgres or headstart[embedded] is installed",
+        "postgresql://postgres@localhost/postgres",
     ),
-    _headstart("tenants_file", "none", "tenants.txt", "FILE", _path, "`tenants`: a file with a tenant in each line"),
+    _headstart("tenants_file", "`tenants`: a file with a tenant in each line", _FILE, "none", "tenants.txt"),
     _headstart(
         "tenants_query",
+        "`tenants`: a query on DATABASE_URL that gives a tenant in each row, in place of a file",
+        ("SQL", str.strip),
         "none",
         "select schema_name from customer",
-        "SQL",
-        str.strip,
-        "`tenants`: a query on DATABASE_URL that gives a tenant in each row, in place of a file",
     ),
-    _choice(
-        "tenants_kind", "schema", "database", meaning="`tenants`: whether a tenant is a schema of its own or a database"
-    ),
+    _choice("tenants_kind", "`tenants`: whether a tenant is a schema of its own or a database", "schema", "database"),
     _headstart(
         "tenants_search_path",
+        "`tenants`: schemas that follow the tenant's own in its search_path, with commas between them",
+        ("SCHEMAS", _names),
         "none",
         "public",
-        "SCHEMAS",
-        _names,
-        "`tenants`: schemas that follow the tenant's own in its search_path, with commas between them",
     ),
     _headstart(
-        "tenants_parallel", "4", "4", "NUMBER", _whole_number(1, 64, 4), "`tenants`: how many are worked on at once"
+        "tenants_parallel",
+        "`tenants`: how many are worked on at once",
+        ("NUMBER", _whole_number(1, 64, 4)),
+        "4",
     ),
     _headstart(
         "tenants_canary",
+        "`tenants`: how many go first, one by one, or which one; if one fails, no other is begun",
+        ("NUMBER|NAME", str.strip),
         "none",
         "1",
-        "NUMBER|NAME",
-        str.strip,
-        "`tenants`: how many go first, one by one, or which one; if one fails, no other is begun",
     ),
-    _choice(
-        "tenants_on_failure",
-        "continue",
-        "stop",
-        meaning="`tenants`: whether others are still begun after one has failed",
-    ),
+    _choice("tenants_on_failure", "`tenants`: whether others are still begun after one has failed", "continue", "stop"),
     _headstart(
         "tenants_share",
+        "`tenants`: one of so many shares of the list, counted from 0; JOB_COMPLETION_INDEX gives an INDEX left out",
+        ("[INDEX/]COUNT", _share),
         "none",
         "0/4",
-        "[INDEX/]COUNT",
-        _share,
-        "`tenants`: one of so many shares of the list, counted from 0; JOB_COMPLETION_INDEX gives an INDEX left out",
     ),
     _headstart(
         "schema_file",
+        "what `schema dump` wrote: `up` loads it into an empty database if it is provably of the target",
+        _FILE,
         "none: the revisions are run one by one",
         "migrations/sql_current/schema_head.sql",
-        "FILE",
-        _path,
-        "what `schema dump` wrote: `up` loads it into an empty database if it is provably of the target",
     ),
     Setting(
         name="HEADSTART_LEDGER",
@@ -298,14 +269,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         meaning="off keeps none; auto keeps none where a publication FOR ALL TABLES would replicate it",
         parse=_one_of("auto", "off"),
     ),
-    _headstart("image", "none", "app:v2", "NAME", str.strip, "what the ledger calls this image: its name and tag"),
-    _choice(
-        "log",
-        "auto",
-        "json",
-        "console",
-        meaning="the log's form; auto is console on a terminal and json otherwise",
-    ),
+    _headstart("image", "what the ledger calls this image: its name and tag", ("NAME", str.strip), "none", "app:v2"),
+    _choice("log", "the log's form; auto is console on a terminal and json otherwise", "auto", "json", "console"),
     Setting(
         name="ALEMBIC_CONFIG",
         field="config",

@@ -187,7 +187,7 @@ def _end(text: str, start: int, keyword: str, *, standard_conforming: bool) -> i
         character = text[position]
         if character == ";":
             if depth == 0:
-                if nested and _may_have_body(text[start:position]):
+                if nested and "atomic" in text[start:position].lower():
                     return _routine_end(text, start, standard_conforming=standard_conforming)
                 return position
             position += 1
@@ -204,10 +204,6 @@ def _end(text: str, start: int, keyword: str, *, standard_conforming: bool) -> i
             fresh = after if after > position + 1 else -1
             position = after
     return length
-
-
-def _may_have_body(segment: str) -> bool:
-    return "atomic" in segment.lower()
 
 
 def _routine_end(text: str, start: int, *, standard_conforming: bool) -> int:

@@ -16,7 +16,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Postgres takes every byte above 127 for a letter, whatever Unicode says about the character.
+# Postgres takes every byte above 127 for a letter, whatever kind of character it is to Unicode.
 # Everything beyond ASCII is a letter. Written as what is left out: a class with a range of a million characters takes
 # longer to compile than a short script to run.
 _LETTER = r"[^\x00-@\[-^`{-\x7f]"
@@ -96,7 +96,7 @@ def skip_blank(text: str, position: int) -> int:
 def after_special(text: str, position: int, *, standard_conforming: bool = True, fresh: bool = False) -> int:  # noqa: PLR0911
     """Steps over what `skip_plain` stopped at: a comment, a string with escapes, a dollar quote, or one character.
 
-    What is never closed reaches to the end of the text: the server will say so better than we could.
+    What is never closed reaches to the end of the text: the server's error is better than ours could be.
 
     Args:
         text: the SQL.

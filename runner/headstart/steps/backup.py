@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart import backup
 from headstart.history.graph import spell
-from headstart.postgres.lock import kept
+from headstart.postgres.lock import stop_if_lost
 
 if TYPE_CHECKING:
     from headstart.postgres.readiness import Ready
@@ -29,7 +29,7 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
         InterruptedMigrationError: the session that holds the lock was lost meanwhile (63).
     """
     with run.timed("backup"):
-        async with kept(ready.connection) as beat:
+        async with stop_if_lost(ready.connection) as beat:
             taken = await backup.take(
                 directory=run.settings.backup_dir,
                 dsn=ready.dsn,

@@ -104,7 +104,7 @@ def _differs(one: Difference, recorded: str) -> Finding:
     return Finding(
         check="drift",
         key=f"drift:{one.what}:{kind}",
-        told=one.told(f"the revisions up to {recorded}", "the database"),
+        told=one.sentence(f"the revisions up to {recorded}", "the database"),
         remedy="put the change into a revision, or take it back in the database",
     )
 

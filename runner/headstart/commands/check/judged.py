@@ -73,7 +73,7 @@ def _finding(one: rules.Finding) -> Finding:
     return Finding(
         check="rules",
         key=f"rules:{one.rule}:{one.revision or Path(one.path).name}:{digest}",
-        told=f"{one.rule}: {one.told}",
+        told=f"{one.rule}: {one.message}",
         remedy=" ".join(one.remedy.split()),
         revision=one.revision or None,
         path=one.path,

@@ -242,4 +242,4 @@ def _cause(error: HeadstartError) -> str:
 
 
 def _told(left: Catalog, right: Catalog, left_name: str, right_name: str) -> str:
-    return few([each.told(left_name, right_name) for each in catalog.differences(left, right)])
+    return few([each.sentence(left_name, right_name) for each in catalog.differences(left, right)])

@@ -89,7 +89,9 @@ def require_same(before: Made, after: Made, tell: Callable[[str], object]) -> No
     Raises:
         VerificationFailedError: with each difference (80).
     """
-    found = [each.told("the revisions", "the baseline") for each in catalog.differences(before.catalog, after.catalog)]
+    found = [
+        each.sentence("the revisions", "the baseline") for each in catalog.differences(before.catalog, after.catalog)
+    ]
     ours, theirs = content(before.entries), content(after.entries)
     found += [
         f"{label}: other content"

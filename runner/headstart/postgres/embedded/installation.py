@@ -59,7 +59,7 @@ def _candidates(path: str) -> Iterator[Path]:
 
 
 def _version(bindir: Path) -> str | None:
-    """What `postgres --version` says ("16.14", "18beta1" as "18"), or None where there is no whole server."""
+    """What `postgres --version` prints ("16.14", "18beta1" as "18"), or None where the server is not complete."""
     if not os.access(bindir / "initdb", os.X_OK):
         return None
     try:

@@ -261,7 +261,7 @@ class Embedded:
             )
 
     def _await_ready(self) -> bool:
-        """Whether it became ready: the eighth line of the postmaster's pid file says so, where pg_ctl looks too."""
+        """Whether it became ready: pg_ctl too looks at the eighth line of the postmaster's pid file."""
         deadline = time.monotonic() + _START_SECONDS
         pid_file = self.data_dir / "postmaster.pid"
         while self._process is not None and time.monotonic() < deadline:
@@ -315,7 +315,7 @@ def _workspace(as_user: Mapping[str, Any]) -> Path:
 
 
 def _places() -> Iterator[Path]:
-    """Where a server's folder may be: in memory first, unless somebody says where (TMPDIR)."""
+    """Where a server's folder may be: in memory first, unless TMPDIR names a place."""
     if not any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")):
         with contextlib.suppress(OSError):
             found = os.statvfs(MEMORY)

@@ -1,19 +1,22 @@
-"""The catalogue of risky SQL, and the judgement of what a project's revisions executed. Pure: no I/O, no server."""
+"""The catalogue of risky SQL, and the judgement of what a project's revisions executed. Pure: no I/O, no server.
 
-from __future__ import annotations
+`judge` takes executed statements and gives findings. `recognise` finds out what a statement does, with `alter`,
+`columns` and `acts`; `seen` knows what came before it; `allow` reads the comments that allow a rule. `catalogue` lists
+the rules of `breaking`, `constraints`, `indexes`, `rewrites`, `transactions` and `types`; `model` has their form.
+
+Begin with `judge`.
+"""
 
 from headstart.sql.rules.allow import Allowance, allowed
 from headstart.sql.rules.catalogue import RULES, as_markdown
 from headstart.sql.rules.judge import judge, problems_of
-from headstart.sql.rules.model import Executed, Finding, Rule, Severity
+from headstart.sql.rules.model import Finding, Rule
 
 __all__ = [
     "RULES",
     "Allowance",
-    "Executed",
     "Finding",
     "Rule",
-    "Severity",
     "allowed",
     "as_markdown",
     "judge",

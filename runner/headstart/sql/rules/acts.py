@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from headstart.sql.reader import Relation
 from headstart.sql.rules.columns import Column, Constraint, Type
-from headstart.sql.rules.reader import Relation
 
 Kind = Literal[
     "add column",
@@ -55,7 +55,7 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
         kind: what it does.
         table: the table, view, domain, type or index that it does it to.
         name: of the column, index, constraint or label in question; what is dropped or reindexed, in small letters.
-        has: what the statement says beside that, in small letters.
+        has: what else is in the statement, in small letters.
         column: the new column.
         columns: the new table's columns.
         constraint: the new constraint.
@@ -76,6 +76,6 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     other: Relation | None = None
 
 
-def flags(**said: bool) -> frozenset[str]:
-    """The names of those that are said, with spaces for underscores."""
-    return frozenset(flag.replace("_", " ") for flag, is_said in said.items() if is_said)
+def flags(**words: bool) -> frozenset[str]:
+    """The names of those that are true, with spaces for underscores."""
+    return frozenset(flag.replace("_", " ") for flag, is_set in words.items() if is_set)

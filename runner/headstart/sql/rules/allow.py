@@ -21,7 +21,7 @@ class Allowance(NamedTuple):
 
     Args:
         rule: its id as written, "" if the comment cannot be read.
-        reason: why, "" if it does not say.
+        reason: why, "" if it gives no reason.
         line: where the comment stands, from 1.
     """
 
@@ -48,8 +48,8 @@ def allowed(source: str) -> list[Allowance]:
     return found
 
 
-def _read(said: str, line: int) -> list[Allowance]:
-    match = _ALLOW.match(said)
+def _read(comment: str, line: int) -> list[Allowance]:
+    match = _ALLOW.match(comment)
     if match is None:
         return [Allowance("", "", line)]
     return [Allowance(rule.strip(), (match.group(2) or "").strip(), line) for rule in match.group(1).split(",")]

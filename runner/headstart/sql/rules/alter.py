@@ -1,12 +1,12 @@
-"""The ALTER statements that the rules speak of. PostgreSQL manual, 'ALTER TABLE', 'ALTER TYPE' and 'ALTER DOMAIN'."""
+"""The ALTER statements that the rules are about. PostgreSQL manual, 'ALTER TABLE', 'ALTER TYPE' and 'ALTER DOMAIN'."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headstart.sql.reader import Reader, Relation, parts
 from headstart.sql.rules.acts import Act, Kind, flags
 from headstart.sql.rules.columns import read_column, read_constraint, read_type
-from headstart.sql.rules.reader import Reader, Relation, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,8 +26,8 @@ RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for _, group in _GRO
 _HEAD = f"""\
 {len(RULES)} kinds of SQL that lock out others, rewrite tables, break the code that is still running, or fail on real
 data. `headstart check` runs the revisions on a scratch server and judges each statement that they executed on the way
-up: SQL that an `op.` call made, and SQL that a file or a loop in the revision put together. What a table that the same
-revision has made goes through harms nobody, and is not judged.
+up: SQL that an `op.` call made, and SQL that a file or a loop in the revision put together. Changes to a table that the
+same revision creates are not reported.
 
 A rule refuses (exit code 80), or warns, which does not fail the check.
 
@@ -46,9 +46,9 @@ that does not exist (`allow-unknown`), that cannot be read (`allow-unreadable`),
 rules-off = {{ narrow-primary-key = "no table here outgrows 32 bits" }}
 ```
 
-What cannot be judged: SQL that the server itself puts together (`DO` blocks, functions, `EXECUTE`).
+Not judged: SQL that the server itself puts together (`DO` blocks, functions, `EXECUTE`).
 
-The examples speak of these tables, which are there before and have rows. `-- next revision` begins the revision after,
+The examples use these tables, which exist before and have rows. `-- next revision` begins the revision after,
 `-- autocommit` what stands in `with op.get_context().autocommit_block():`.
 
 ```sql

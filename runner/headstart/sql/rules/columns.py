@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from headstart.sql.rules.reader import Reader, Relation, parts
+from headstart.sql.reader import Reader, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from headstart.sql.tokens import Token
 
@@ -25,6 +25,14 @@ _AFTER_DEFAULT = frozenset(
 )
 _SMALL = re.compile(r"[0-9]{1,9}")
 _TABLE_CONSTRAINTS = frozenset({"CONSTRAINT", "CHECK", "UNIQUE", "PRIMARY", "FOREIGN", "EXCLUDE"})
+_KINDS: Mapping[tuple[str, ...], ConstraintKind] = {
+    ("CHECK",): "check",
+    ("NOT", "NULL"): "not null",
+    ("UNIQUE",): "unique",
+    ("PRIMARY", "KEY"): "primary key",
+    ("FOREIGN", "KEY"): "foreign key",
+    ("EXCLUDE",): "exclude",
+}
 _ALIASES = {
     "bit varying": "varbit",
     "bpchar": "char",
@@ -72,7 +80,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
         name: as the server folds it.
         type: its type.
         default: the tokens of its DEFAULT; none for DEFAULT NULL either.
-        has: what else it says: `not null`, `unique`, `primary key`, `references`, `check`, `identity`, `stored`.
+        has: what else is in it: `not null`, `unique`, `primary key`, `references`, `check`, `identity`, `stored`.
     """
 
     name: str
@@ -89,7 +97,6 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
         name: "" if the server is to find one.
         columns: those of a key.
         not_null: the columns that a `check` or a `not null` keeps from being null.
-        references: the other table of a foreign key.
         not_valid: whether the rows that are there are left unchecked.
         using_index: whether it takes over an index.
     """
@@ -98,7 +105,6 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     columns: tuple[str, ...] = ()
     not_null: frozenset[str] = frozenset()
-    references: Relation | None = None
     not_valid: bool = False
     using_index: bool = False
 
@@ -160,12 +166,11 @@ def read_constraint(reader: Reader) -> Constraint | None:
     name = reader.name() if reader.take("CONSTRAINT") else ""
     using_index = reader.has("USING", "INDEX")
     not_valid = reader.has("NOT", "VALID")
-    kind = _constraint_kind(reader)
+    kind = next((kind for words, kind in _KINDS.items() if reader.take(*words)), None)
     if kind is None:
         return None
     columns: tuple[str, ...] = ()
     not_null: frozenset[str] = frozenset()
-    references = None
     if kind == "check":
         not_null = _never_null(reader.group() or ())
     elif kind == "not null":
@@ -174,30 +179,14 @@ def read_constraint(reader: Reader) -> Constraint | None:
         while reader.take_any({"NULLS", "NOT", "DISTINCT"}):
             pass
         columns = tuple(Reader(part).name() for part in parts(reader.group() or ()))
-        references = reader.relation() if reader.take("REFERENCES") else None
     return Constraint(
         kind=kind,
         name=name,
         columns=columns,
         not_null=not_null,
-        references=references,
         not_valid=not_valid,
         using_index=using_index,
     )
-
-
-def _constraint_kind(reader: Reader) -> ConstraintKind | None:
-    if reader.take("CHECK"):
-        return "check"
-    if reader.take("NOT", "NULL"):
-        return "not null"
-    if reader.take("UNIQUE"):
-        return "unique"
-    if reader.take("PRIMARY", "KEY"):
-        return "primary key"
-    if reader.take("FOREIGN", "KEY"):
-        return "foreign key"
-    return "exclude" if reader.take("EXCLUDE") else None
 
 
 def _column_constraint(reader: Reader) -> str:

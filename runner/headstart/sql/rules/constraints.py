@@ -8,18 +8,24 @@ from headstart.sql.rules.model import Rule
 
 if TYPE_CHECKING:
     from headstart.sql.rules.acts import Act
-    from headstart.sql.rules.columns import Constraint
+    from headstart.sql.rules.columns import Constraint, ConstraintKind
     from headstart.sql.rules.seen import Seen
 
 
-def _added(act: Act, seen: Seen) -> Constraint | None:
-    """The constraint that is added to a table which was there before."""
-    return None if act.kind != "add constraint" or seen.is_new(act.table) else act.constraint
+def _added(act: Act, seen: Seen, kind: ConstraintKind) -> Constraint | None:
+    """The constraint of this kind that is added to a table which was there before."""
+    if act.kind != "add constraint" or act.constraint is None or act.constraint.kind != kind or seen.is_new(act.table):
+        return None
+    return act.constraint
 
 
-def _new_column(act: Act, seen: Seen, said: str) -> bool:
+def _shown(constraint: Constraint) -> str:
+    return constraint.name or "(unnamed)"
+
+
+def _new_column(act: Act, seen: Seen, word: str) -> bool:
     """Whether a column with such a constraint is added to a table which was there before."""
-    return act.kind == "add column" and act.column is not None and said in act.column.has and not seen.is_new(act.table)
+    return act.kind == "add column" and act.column is not None and word in act.column.has and not seen.is_new(act.table)
 
 
 def _column(act: Act) -> str:
@@ -27,9 +33,9 @@ def _column(act: Act) -> str:
 
 
 def _foreign_key(act: Act, seen: Seen) -> str | None:
-    constraint = _added(act, seen)
-    if constraint is not None and constraint.kind == "foreign key" and not constraint.not_valid:
-        return f"foreign key {constraint.name or '(unnamed)'} on {act.table} is checked while it is added"
+    constraint = _added(act, seen, "foreign key")
+    if constraint is not None and not constraint.not_valid:
+        return f"foreign key {_shown(constraint)} on {act.table} is checked while it is added"
     # A column without a default is null in every row, so that there is nothing to look up.
     if _new_column(act, seen, "references") and act.column is not None and act.column.default:
         return f"{_column(act)} comes with a foreign key and a default, which is looked up for every row"
@@ -37,9 +43,9 @@ def _foreign_key(act: Act, seen: Seen) -> str | None:
 
 
 def _check(act: Act, seen: Seen) -> str | None:
-    constraint = _added(act, seen)
-    if constraint is not None and constraint.kind == "check" and not constraint.not_valid:
-        return f"check {constraint.name or '(unnamed)'} on {act.table} is checked while it is added"
+    constraint = _added(act, seen, "check")
+    if constraint is not None and not constraint.not_valid:
+        return f"check {_shown(constraint)} on {act.table} is checked while it is added"
     return f"{_column(act)} comes with a CHECK" if _new_column(act, seen, "check") else None
 
 
@@ -58,8 +64,8 @@ def _validated(act: Act, seen: Seen) -> str | None:
 
 
 def _not_null(act: Act, seen: Seen) -> str | None:
-    constraint = _added(act, seen)
-    if constraint is not None and constraint.kind == "not null" and not constraint.not_valid:
+    constraint = _added(act, seen, "not null")
+    if constraint is not None and not constraint.not_valid:
         column = next(iter(constraint.not_null))
     elif act.kind == "set not null" and not seen.is_new(act.table):
         column = act.name
@@ -79,24 +85,22 @@ def _new_not_null(act: Act, seen: Seen) -> str | None:
 
 
 def _unique(act: Act, seen: Seen) -> str | None:
-    constraint = _added(act, seen)
-    if constraint is not None and constraint.kind == "unique" and not constraint.using_index:
-        return f"unique constraint {constraint.name or '(unnamed)'} on {act.table} builds its own index"
+    constraint = _added(act, seen, "unique")
+    if constraint is not None and not constraint.using_index:
+        return f"unique constraint {_shown(constraint)} on {act.table} builds its own index"
     return f"{_column(act)} is UNIQUE and builds its own index" if _new_column(act, seen, "unique") else None
 
 
 def _primary_key(act: Act, seen: Seen) -> str | None:
-    constraint = _added(act, seen)
-    if constraint is not None and constraint.kind == "primary key" and not constraint.using_index:
+    constraint = _added(act, seen, "primary key")
+    if constraint is not None and not constraint.using_index:
         return f"primary key of {act.table} builds its own index"
     return f"{_column(act)} is the PRIMARY KEY and builds its index" if _new_column(act, seen, "primary key") else None
 
 
 def _exclusion(act: Act, seen: Seen) -> str | None:
-    constraint = _added(act, seen)
-    if constraint is None or constraint.kind != "exclude":
-        return None
-    return f"exclusion constraint {constraint.name or '(unnamed)'} on {act.table} builds its index"
+    constraint = _added(act, seen, "exclude")
+    return f"exclusion constraint {_shown(constraint)} on {act.table} builds its index" if constraint else None
 
 
 def _attached(act: Act, seen: Seen) -> str | None:

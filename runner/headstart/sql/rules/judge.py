@@ -83,14 +83,14 @@ def _found(
                 if act.table is not None and {act.table.name, ".".join(act.table)}.intersection(passing_over):
                     continue
                 for rule in rules:
-                    if told := rule.finds(act, seen):
+                    if message := rule.finds(act, seen):
                         yield Finding(
                             rule=rule.id,
                             revision=executed.revision,
                             path=executed.path,
                             line=executed.line,
                             statement=statement.text,
-                            told=told,
+                            message=message,
                             remedy=rule.remedy,
                             severity=rule.severity,
                         )
@@ -100,7 +100,7 @@ def _found(
 def _split(text: str) -> list[Statement]:
     try:
         return split(text)
-    except ScriptError:  # the run itself has refused it, and said why
+    except ScriptError:  # the run itself has refused it, with the reason
         return []
 
 
@@ -114,8 +114,8 @@ def _without_allowed(
     for one in allowances:
         problem = _problem(one, needed)
         if problem is not None:
-            rule, told, remedy = problem
-            yield Finding(rule, revision, path, one.line, "", told, remedy)
+            rule, message, remedy = problem
+            yield Finding(rule, revision, path, one.line, "", message, remedy)
 
 
 def _problem(one: Allowance, needed: Collection[str]) -> tuple[str, str, str] | None:
@@ -125,8 +125,8 @@ def _problem(one: Allowance, needed: Collection[str]) -> tuple[str, str, str] | 
         remedy = "correct the id: `headstart check --rules` lists them"
         return "allow-unknown", f"there is no rule {one.rule}{_nearest(one.rule)}", remedy
     if not one.reason:
-        told = f"{one.rule} is allowed without a reason"
-        return "allow-without-reason", told, f"write `# headstart: allow {one.rule}: reason`"
+        message = f"{one.rule} is allowed without a reason"
+        return "allow-without-reason", message, f"write `# headstart: allow {one.rule}: reason`"
     if one.rule not in needed:
         return "allow-unused", f"nothing in this revision needs {one.rule} to be allowed", "take the comment out"
     return None

@@ -1,4 +1,4 @@
-"""What a rule is, what it finds, and the tables that the examples speak of."""
+"""What a rule is, what it finds, and the tables that the examples use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         id: what it is allowed and switched off by.
-        condition: when it speaks.
+        condition: when it applies.
         effect: what happens then: which lock, for how long; what breaks.
         remedy: what to write instead.
         finds: what an act does of this kind, in words, or None; knowing what came before it.
@@ -85,7 +85,7 @@ class Finding(NamedTuple):
         path: the revision's file.
         line: the line in it, if known.
         statement: the SQL, "" for a comment.
-        told: what was found, in one line.
+        message: what was found, in one line.
         remedy: what to do, in one line or more.
         severity: `refuse` or `warn`.
     """
@@ -95,6 +95,6 @@ class Finding(NamedTuple):
     path: str
     line: int | None
     statement: str
-    told: str
+    message: str
     remedy: str
     severity: Severity = "refuse"

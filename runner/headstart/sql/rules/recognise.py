@@ -1,20 +1,21 @@
-"""A statement -> what it does: a recogniser for the statements that the rules speak of.
+"""A statement -> what it does: a recogniser for the statements that the rules are about.
 
 It is not a parser: whatever it does not know is one act of kind `other`. PostgreSQL manual, 'SQL Commands'.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from headstart.sql.reader import Reader, parts
 from headstart.sql.rules.acts import Act, flags
 from headstart.sql.rules.alter import alter
 from headstart.sql.rules.columns import Column, Constraint, read_column, read_constraint
-from headstart.sql.rules.reader import Reader, parts
 from headstart.sql.tokens import tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from headstart.sql.script import Statement
 
@@ -27,7 +28,7 @@ def acts(statement: Statement, schema: str = "public") -> list[Act]:
     """What one statement does.
 
     Args:
-        statement: as `sqlscript.split` gives it.
+        statement: as `script.split` gives it.
         schema: where names without a schema are.
     """
     if statement.kind == "transaction_control":
@@ -145,8 +146,8 @@ def _lock(reader: Reader) -> Iterator[Act]:
 def _vacuum(reader: Reader) -> Iterator[Act]:
     options = Reader(reader.group() or ())
     full = options.has("FULL")
-    while said := reader.take_any({"FULL", "FREEZE", "VERBOSE", "ANALYZE", "ANALYSE"}):
-        full = full or said == "FULL"
+    while option := reader.take_any({"FULL", "FREEZE", "VERBOSE", "ANALYZE", "ANALYSE"}):
+        full = full or option == "FULL"
     yield Act(kind="vacuum", table=reader.relation(), has=flags(full=full, alone=True))
 
 
@@ -166,36 +167,25 @@ def _set(reader: Reader) -> Iterator[Act]:
         yield Act(kind="set search path", name=schema.partition(",")[0].strip(' "'), has=flags(local=local))
 
 
-def _update(reader: Reader) -> Iterator[Act]:
+def _write(reader: Reader, name: str) -> Iterator[Act]:
+    reader.take_any({"FROM", "INTO"})
     reader.take("ONLY")
-    yield Act(kind="write", table=reader.relation(), name="update", has=flags(where=reader.has("WHERE")))
+    yield Act(kind="write", table=reader.relation(), name=name, has=flags(where=name == "merge" or reader.has("WHERE")))
 
 
-def _delete(reader: Reader) -> Iterator[Act]:
-    reader.take("FROM")
-    reader.take("ONLY")
-    yield Act(kind="write", table=reader.relation(), name="delete", has=flags(where=reader.has("WHERE")))
-
-
-def _merge(reader: Reader) -> Iterator[Act]:
-    reader.take("INTO")
-    reader.take("ONLY")
-    yield Act(kind="write", table=reader.relation(), name="merge", has=flags(where=True))
-
-
-_READERS = {
+_READERS: Mapping[str, Callable[[Reader], Iterator[Act]]] = {
     "ALTER": alter,
     "CLUSTER": _cluster,
     "CREATE": _create,
-    "DELETE": _delete,
+    "DELETE": partial(_write, name="delete"),
     "DROP": _drop,
     "LOCK": _lock,
-    "MERGE": _merge,
+    "MERGE": partial(_write, name="merge"),
     "REFRESH": _refresh,
     "REINDEX": _reindex,
     "SET": _set,
     "TRUNCATE": _truncate,
-    "UPDATE": _update,
+    "UPDATE": partial(_write, name="update"),
     "VACUUM": _vacuum,
 }
 _KNOWN = frozenset({*_READERS, "WITH"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headstart.sql.rules.reader import Relation, value
+from headstart.sql.reader import Relation, value
 from headstart.sql.tokens import tokens
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Seen:
         return table is not None and (table in self._created or (table, name) in self._columns_added)
 
     def is_never_null(self, table: Relation, column: str) -> bool:
-        """Whether a validated constraint says so, which spares SET NOT NULL its scan."""
+        """Whether a validated constraint rules out nulls, which spares SET NOT NULL its scan."""
         return any(
             column in constraint.not_null
             for key, constraint in self.constraints.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
 _OPENING = frozenset("([")
 _CLOSING = frozenset(")]")
+_CAPITALS = re.compile("[A-Z]+")
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL)
+_LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 class Relation(NamedTuple):
@@ -71,7 +75,7 @@ class Reader:
             return ""
         token = self.tokens[self.position]
         if token.kind == "word":
-            found = token.text.lower()
+            found = _CAPITALS.sub(lambda match: match[0].lower(), token.text)  # as the server: ASCII alone
         elif token.kind == "quoted":
             found = token.text[1:-1].replace('""', '"')
         else:
@@ -154,8 +158,16 @@ def parts(tokens: Sequence[Token], separator: str = ",") -> list[Sequence[Token]
 
 
 def value(token: Token) -> str:
-    """What a plain string constant says; for other spellings the text between its quotes."""
-    return token.text.partition("'")[2].removesuffix("'").replace("''", "'")
+    """What a string constant says, with or without backslash escapes; "" for a dollar quote."""
+    inner = token.text.partition("'")[2].removesuffix("'").replace("''", "'")
+    return _ESCAPE.sub(_unescape, inner) if token.text[0] in "eE" else inner
+
+
+def _unescape(match: re.Match[str]) -> str:
+    hexadecimal, octal, letter = match.groups()
+    if letter is not None:
+        return _LETTERS.get(letter, letter)
+    return chr(int(hexadecimal, 16) if hexadecimal else int(octal, 8))
 
 
 def _step(word: str) -> int:
