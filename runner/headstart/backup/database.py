@@ -64,11 +64,15 @@ async def look(conn: asyncpg.Connection) -> Facts:
     except asyncpg.InsufficientPrivilegeError as error:
         message = f"the role may not look at the database: {error}"
         raise BackupFailedError(message, hint="grant it CONNECT on the database, or pg_read_all_stats") from error
+    return Facts(bytes=int(size), tables=tables, system_identifier=await system_identifier(conn))
+
+
+async def system_identifier(conn: asyncpg.Connection) -> str:
+    """What tells the server apart from others; "" if the role may not read it."""
     try:
-        identifier = str(await conn.fetchval("select system_identifier from pg_catalog.pg_control_system()"))
+        return str(await conn.fetchval("select system_identifier from pg_catalog.pg_control_system()"))
     except asyncpg.InsufficientPrivilegeError:
-        identifier = ""
-    return Facts(bytes=int(size), tables=tables, system_identifier=identifier)
+        return ""
 
 
 async def standing(conn: asyncpg.Connection, oids: Sequence[int]) -> list[int]:
@@ -87,7 +91,7 @@ async def end_orphans(conn: asyncpg.Connection, *, log: FilteringBoundLogger) ->
 
 
 async def warn_of_other_dumps(conn: asyncpg.Connection, *, log: FilteringBoundLogger) -> None:
-    """Say who else is dumping: the locks of that dump make every ALTER TABLE wait until it is done."""
+    """Warn of other dumps: the locks of that dump make every ALTER TABLE wait until it is done."""
     for row in await conn.fetch(_OTHERS):
         log.warning(
             "other_dump_running", pid=row["pid"], role=row["role"], client=row["client"], backend_start=row["since"]

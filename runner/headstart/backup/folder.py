@@ -17,7 +17,8 @@ from urllib.parse import quote
 import msgspec
 
 from headstart.backup import manifest as manifests
-from headstart.backup.manifest import Backup, Broken, Manifest, ManifestError, fsync_folder
+from headstart.backup.durable import fsync_folder
+from headstart.backup.manifest import Backup, Broken, Manifest, ManifestError
 from headstart.errors import BackupFailedError
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ class Staging:
             fsync_folder(self.home)
             fsync_folder(self.home.parent)
         except OSError as error:
-            message = f"cannot put the backup in place in {self.home}: {error.strerror}"
-            raise BackupFailedError(message) from error
+            raise BackupFailedError(f"cannot put the backup in place in {self.home}: {error.strerror}") from error
         finally:
             self._unlock()
         return Backup(path=final, manifest=manifest)
@@ -135,6 +135,11 @@ def free_bytes(directory: Path) -> int:
     """The bytes that we, without root's reserve, may still write to the folder's disk."""
     figures = os.statvfs(directory)
     return figures.f_bavail * figures.f_frsize
+
+
+def mebibytes(count: int) -> str:
+    """A number of bytes as messages show it."""
+    return f"{count / 1024 / 1024:,.0f} MiB"
 
 
 def sweep(home: Path) -> list[Path]:
@@ -197,7 +202,7 @@ def list_backups(directory: Path, database: str | None = None) -> Listing:
                 backups.append(Backup(path=folder, manifest=found))
     except OSError as error:
         raise unusable(directory, error) from error
-    backups.sort(key=lambda one: (one.manifest.sequence, one.manifest.started, one.path.name), reverse=True)
+    backups.sort(key=lambda one: one.order, reverse=True)
     if database is None:
         backups.sort(key=lambda one: one.manifest.database)
     return Listing(backups=tuple(backups), broken=tuple(broken))

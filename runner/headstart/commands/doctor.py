@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from headstart import history
-from headstart.backup import find_client
+from headstart.backup.clients import find_client
 from headstart.errors import BackupFailedError, HeadstartError
 from headstart.errors.exits import Exit
 from headstart.history.graph import spell

@@ -16,7 +16,6 @@ import asyncpg
 
 from headstart.backup.restoring.pg_restore import APPLICATION
 from headstart.errors import RefusedError, RestoreFailedError
-from headstart.postgres import version_table
 from headstart.postgres.server import first_line, literal, quote
 
 if TYPE_CHECKING:
@@ -89,15 +88,11 @@ class VersionTable(NamedTuple):
     revisions: tuple[str, ...]
 
 
-def named(live: str, kind: str, moment: datetime) -> str:
-    """A database's name with a suffix; the name is cut so that all of it fits."""
-    suffix = f"_{kind}_{moment.astimezone(UTC).strftime(_STAMP)}"
-    return _cut(live, LONGEST - len(suffix)) + suffix
-
-
 def names(live: str, moment: datetime) -> Names:
-    """The three names for a restore that begins at a moment."""
-    return Names(*(named(live, kind, moment) for kind in ("restoring", "restored", "before_restore")))
+    """The three names for a restore that begins at a moment: each with a suffix, and cut so that all of it fits."""
+    stamp = moment.astimezone(UTC).strftime(_STAMP)
+    suffixes = [f"_{kind}_{stamp}" for kind in ("restoring", "restored", "before_restore")]
+    return Names(*(_cut(live, LONGEST - len(suffix)) + suffix for suffix in suffixes))
 
 
 def is_ours(name: str, live: str) -> bool:
@@ -297,8 +292,3 @@ async def version_tables(conn: ScriptConnection) -> list[VersionTable]:
         revisions = tuple(sorted(str(each["version_num"]) for each in rows))
         found.append(VersionTable(row["schema"], row["table"], revisions))
     return found
-
-
-async def recorded(conn: ScriptConnection, table: VersionTable) -> tuple[str, ...]:
-    """What the same version table records in another database."""
-    return await version_table.recorded_revisions(conn, table.table, table.schema)

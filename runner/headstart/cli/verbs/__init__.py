@@ -141,7 +141,7 @@ async def _backups(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse na
 
 
 async def _prune(run: Run, own: Any, database: str | None) -> None:  # noqa: ANN401  (an argparse namespace)
-    from headstart.backup import prune
+    from headstart.backup.prune import prune
 
     names = [database] if database is not None else sorted({each.manifest.database for each in listed(run, None)})
     decisions = {name: prune(run.settings.backup_dir, name, run.settings.backup_keep, log=run.log) for name in names}

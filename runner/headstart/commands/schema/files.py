@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from headstart.backup.manifest import fsync_folder
+from headstart.backup.durable import write_file
 from headstart.errors import ConfigurationError
 
 
@@ -18,7 +17,6 @@ def write(path: Path, text: str) -> None:
         ConfigurationError: it cannot be written (10).
     """
     data = text.encode()
-    temporary = path.with_name(f".{path.name}.partial")
     try:
         if path.exists() and not path.is_file():  # /dev/stdout is to be written to, not to be replaced
             path.write_bytes(data)
@@ -26,12 +24,7 @@ def write(path: Path, text: str) -> None:
         if path.exists() and path.read_bytes() == data:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as opened:
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(path)
-        fsync_folder(path.parent)
+        write_file(path, data)
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be written: {error.strerror}", hint="make the folder writable, or name another file"

@@ -8,13 +8,13 @@ it the refusal ends, and the new history is whole. A journal among the files say
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from headstart.backup.durable import fsync_folder, write_file
 from headstart.errors import BrokenHistoryError, ConfigurationError
 from headstart.history.squashed import JOURNAL
 
@@ -56,14 +56,14 @@ def exchange(folder: Path, move: Move, text: bytes, *, digests: Mapping[str, str
             f"changed while it was squashed: {', '.join(changed)}", hint="run `headstart squash` again"
         )
     try:
-        _write(folder / JOURNAL, msgspec.json.encode(move))
+        write_file(folder / JOURNAL, msgspec.json.encode(move))
         partial.mkdir(parents=True)
         for place, data in old.items():
-            _write(partial / move.files[place], data)
-        _write(partial / "README.md", readme.encode())
+            write_file(partial / move.files[place], data)
+        write_file(partial / "README.md", readme.encode())
         partial.rename(archive)
-        _sync(archive.parent)
-        _write(baseline, text)
+        fsync_folder(archive.parent)
+        write_file(baseline, text)
         _finish(folder, move)
     except OSError as error:
         raise ConfigurationError(
@@ -91,7 +91,7 @@ def recover(folder: Path) -> Path | None:
         return baseline
     for place, name in move.files.items():  # all there, unless somebody has taken the baseline away
         if not (folder / place).exists():
-            _write(folder / place, (archive / name).read_bytes())
+            write_file(folder / place, (archive / name).read_bytes())
     for leftover in (archive, _partial(archive)):
         shutil.rmtree(leftover, ignore_errors=True)
     journal.unlink()
@@ -111,29 +111,10 @@ def _finish(folder: Path, move: Move) -> None:
         )
     for place in move.files:
         (folder / place).unlink(missing_ok=True)
-        _sync((folder / place).parent)
+        fsync_folder((folder / place).parent)
     (folder / JOURNAL).unlink()
-    _sync(folder)
+    fsync_folder(folder)
 
 
 def _partial(archive: Path) -> Path:
     return archive.with_name(f".{archive.name}.new")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """The whole file or none."""
-    new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
