@@ -31,12 +31,12 @@ _RUN_ENVIRONMENT = frozenset({"revision", "merge", "history"})
 
 
 def read(asked: Asked, worker: Worker, log: FilteringBoundLogger) -> Asked:
-    """Have the verb's own options read. `--help` prints and leaves through SystemExit.
+    """Let Alembic read the verb's own options. `--help` prints and leaves through SystemExit.
 
     Args:
-        asked: the command line, as far as it is ours.
+        asked: the command line, as far as we read it.
         worker: stays, for the verb itself.
-        log: gets what goes wrong with it.
+        log: receives what goes wrong with it.
 
     Raises:
         UsageError: the options are not Alembic's (2).
@@ -65,7 +65,7 @@ def read(asked: Asked, worker: Worker, log: FilteringBoundLogger) -> Asked:
     return msgspec.structs.replace(asked, alembic=alembic, options={**asked.options, **tag})
 
 
-async def alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bool) -> None:
+async def run_alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bool) -> None:
     """Run one of Alembic's reading verbs, one with `--sql`, or `revision` and `merge`, which write files.
 
     Args:
@@ -86,42 +86,37 @@ async def alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bo
     if project.revision_environment and verb in _RUN_ENVIRONMENT and run.settings.dsn_source:
         database = True
     async with working(run) as worker, worker.process(run.log) as process:
-        task = Command(
-            project=project,
-            options=run.options,
-            environ=environ_of(run),
-            verb=verb,
-            arguments=tuple(arguments),
-        )
+        environ = environ_of(run)
+        task = Command(project=project, options=run.options, environ=environ, verb=verb, arguments=tuple(arguments))
         if not database:
-            await _done(process, task)
+            await _run(process, task)
             return
         async with connected(run) as ready:
             try:
-                await _done(process, _within(task, await access(run, ready, work_key=None)), ready.connection)
+                await _run(process, _with_access(task, await access(run, ready, work_key=None)), ready.connection)
             except EnvironmentWritesError as error:
                 run.log.info("env_writes", reason=error.message)
                 async with locked(run, ready):  # as `up` would run it
-                    await _done(process, _within(task, await access(run, ready, work_key=WORK)), ready.connection)
+                    await _run(process, _with_access(task, await access(run, ready, work_key=WORK)), ready.connection)
             except DatabaseUnknownError:
                 await compare(run, ready, found)  # the ledger may know more
                 raise
 
 
-def _within(task: Command, proof: Access) -> Command:
+def _with_access(task: Command, proof: Access) -> Command:
     return msgspec.structs.replace(task, access=proof)
 
 
-async def _done(process: Process, task: Command, connection: asyncpg.Connection[Any] | None = None) -> None:
-    """Have it done, and write its data to stdout; whatever it had printed before it failed is data too."""
+async def _run(process: Process, task: Command, connection: asyncpg.Connection[Any] | None = None) -> None:
+    """Run a task and write its data to stdout. What it printed before it failed is data too."""
     data: list[str] = []
 
-    def hear(message: Message) -> None:
+    def receive(message: Message) -> None:
         if isinstance(message, Data):
             data.append(message.text)
 
     try:
-        await process.do(task, hear)
+        await process.do(task, receive)
     except asyncio.CancelledError:
         await process.stop(connection)
         raise
@@ -138,7 +133,7 @@ async def _done(process: Process, task: Command, connection: asyncpg.Connection[
 
 
 def _write(text: str) -> None:
-    """Write to stdout, whatever its encoding lacks. Whoever reads it may have gone: `headstart history | head`."""
+    """Write to stdout, whatever its encoding lacks. The reader may have ended: `headstart history | head`."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         with contextlib.suppress(BrokenPipeError):

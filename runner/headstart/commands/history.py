@@ -10,6 +10,7 @@ from headstart.steps.connect import connected, find
 from headstart.steps.standing import ledger_name, recorded
 
 if TYPE_CHECKING:
+    from headstart.history import History
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
 
@@ -25,15 +26,17 @@ async def applied(run: Run) -> list[ledger.Row]:
     """What was done to the database, oldest first."""
     history = find(run)
     async with connected(run) as ready:
-        name = await ledger_name(run, ready, history)
-        await _say_if_unreadable(run, ready, name)
+        name = await _readable_ledger(run, ready, history)
         return await ledger.rows(ready.connection, name, patience=60)  # there may be many
 
 
-async def _say_if_unreadable(run: Run, ready: Ready, name: str) -> None:
+async def _readable_ledger(run: Run, ready: Ready, history: History) -> str:
+    """The name of this history in the ledger, with a warning if the ledger cannot be read."""
+    name = await ledger_name(run, ready, history)
     reason = await ledger.unreadable(ready.connection, version_table=name)
     if reason:
         run.log.warning("ledger_not_read", cause=reason)
+    return name
 
 
 async def source(run: Run, revision: str) -> bytes:
@@ -46,8 +49,7 @@ async def source(run: Run, revision: str) -> bytes:
 
     history = find(run)
     async with connected(run) as ready:
-        name = await ledger_name(run, ready, history)
-        await _say_if_unreadable(run, ready, name)
+        name = await _readable_ledger(run, ready, history)
         found = await as_applied(ready.connection, name, [revision])
     if revision not in found:
         raise ConfigurationError(

@@ -29,7 +29,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         check: the id of the check.
         key: what it is known by in a baseline: the same finding has the same key tomorrow, whatever its words.
-        told: what was found, in one line.
+        message: what was found, in one line; `told` in JSON.
         remedy: what to do, in one line.
         revision: whose.
         path: the file, absolute.
@@ -39,7 +39,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     check: str
     key: str
-    told: str
+    message: str = msgspec.field(name="told")
     remedy: str
     revision: str | None = None
     path: str | None = None

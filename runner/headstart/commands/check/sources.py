@@ -43,7 +43,7 @@ def edited(graph: Graph, base: Base) -> list[Finding]:
                 Finding(
                     check="edited",
                     key=f"edited:{revision}:{print_now[:16]}",
-                    told=f"revision {revision} does something else than in {base.ref}",
+                    message=f"revision {revision} does something else than in {base.ref}",
                     remedy="put the file back, and the change into a new revision: databases have applied it as it was",
                     revision=revision,
                     path=graph.revisions[revision].path,
@@ -57,7 +57,7 @@ def _removed(revision: str, path: str, ref: str) -> Finding:
     return Finding(
         check="edited",
         key=f"edited:{revision}:removed",
-        told=f"revision {revision} is in {ref}, and is gone: {Path(path).name}",
+        message=f"revision {revision} is in {ref}, and is gone: {Path(path).name}",
         remedy="put the file back: databases that have applied it cannot go on without it"
         " (`headstart squash` replaces old revisions by a baseline)",
         revision=revision,
@@ -74,7 +74,7 @@ def external_sql(revision: Revision) -> list[Finding]:
         Finding(
             check="external-sql",
             key=f"external-sql:{revision.id}:{what}",
-            told=f"revision {revision.id} reads its SQL from elsewhere: {what}",
+            message=f"revision {revision.id} reads its SQL from elsewhere: {what}",
             remedy="put the SQL into the revision: a file beside it may change, or be missing, when it is applied",
             revision=revision.id,
             path=revision.path,

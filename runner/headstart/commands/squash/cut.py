@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,11 +30,6 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     replaced: tuple[Revision, ...]
     labels: tuple[str, ...]
     location: Path
-
-    @property
-    def names(self) -> Mapping[str, str]:
-        """The names of the files in the archive, by path; the file of `top` is the last."""
-        return {each.path: Path(each.path).name for each in self.replaced}
 
 
 def decide_cut(graph: Graph, applied: Sequence[str], project: Project) -> Cut:
@@ -75,12 +69,12 @@ def _refuse_ties(graph: Graph, inside: set[str], top: Revision) -> None:
         for other, parents in graph.parents.items()
         if other not in inside
     }
-    told = [
+    ties = [
         f"{named(graph.revisions[other])} needs {listed(graph, parents)}" for other, parents in tied.items() if parents
     ]
-    if told:
+    if ties:
         raise BrokenHistoryError(
-            f"what stays would lose what it stands on: {'; '.join(told)}",
+            f"later revisions would lose what they need: {'; '.join(ties)}",
             hint="squash up to a revision that everything later follows: where branches part, or where they are merged",
         )
 

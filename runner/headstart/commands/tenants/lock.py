@@ -1,4 +1,4 @@
-"""The lock of a tenant that is a schema: tenants of one database do not exclude each other, but who has all of it does.
+"""The lock of a tenant that is a schema: it excludes a run on the whole database, but no other tenant.
 
 The supervisor's session holds the database's gate (`postgres.lock`) shared, so that no `up`, backup or restore of
 the whole database is at work meanwhile, and the gate of each tenant that is worked on alone. Each of the worker's
@@ -50,14 +50,14 @@ async def share(connection: ScriptConnection, *, timeout: float, log: FilteringB
     Args:
         connection: outside a transaction.
         timeout: seconds that another may still hold it.
-        log: gets who holds it, at once and then every ten seconds.
+        log: receives who holds it, at once and then every ten seconds.
 
     Raises:
         LockNotObtainedError: the time ran out (30).
     """
     deadline = time.monotonic() + timeout
     await poll(connection, _SHARED, GATE, deadline, log)
-    await poll(connection, _FREE, WORK, deadline, log)  # what a dead runner may have left working
+    await poll(connection, _FREE, WORK, deadline, log)  # a dead runner may have left sessions that still work
 
 
 @contextlib.asynccontextmanager
@@ -70,7 +70,7 @@ async def held(
         connection: that shares the database's gate, outside a transaction.
         schema: the tenant's.
         timeout: seconds that another may still hold it.
-        log: gets who holds it, at once and then every ten seconds.
+        log: receives who holds it, at once and then every ten seconds.
 
     Raises:
         LockNotObtainedError: the time ran out (30).

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headstart.commands.schema.making import dumped
+from headstart.commands.schema.pg_dump import dump_entries
 from headstart.commands.schema.script import Entry
 from headstart.commands.squash.sql import content
 from headstart.errors import MigrationFailedError, VerificationFailedError
@@ -75,16 +75,16 @@ async def made_by(run: Run, dsn: Dsn, history: Replay) -> Made:
     """What a replay's revisions have made in its database."""
     table = ".".join(filter(None, (history.version_schema, history.version_table)))
     found = await catalog.read(history.connection, passing_over=[table], grants=True, order=True)
-    return Made(found, await dumped(run, history.connection, dsn, history.place.table, history.place.schema))
+    return Made(found, await dump_entries(run, history.connection, dsn, history.place.table, history.place.schema))
 
 
-def require_same(before: Made, after: Made, tell: Callable[[str], object]) -> None:
+def require_same(before: Made, after: Made, write: Callable[[str], object]) -> None:
     """Refuse a baseline that gives another schema, or other rows.
 
     Args:
         before: what the revisions have made.
         after: what the baseline has made.
-        tell: given a line for each difference.
+        write: receives a line for each difference.
 
     Raises:
         VerificationFailedError: with each difference (80).
@@ -97,7 +97,7 @@ def require_same(before: Made, after: Made, tell: Callable[[str], object]) -> No
         if ours.get(label) != theirs.get(label)
     ]
     for line in found:
-        tell(line)
+        write(line)
     if found:
         raise VerificationFailedError(
             f"the baseline does not give what the revisions give; nothing was changed: {'; '.join(found[:3])}"

@@ -40,7 +40,7 @@ select pg_catalog.quote_ident(current_user), pg_catalog.concat_ws('.',
 """
 
 
-async def dumped(
+async def dump_entries(
     run: Run, connection: ScriptConnection, dsn: Dsn, version_table: str, schema: str | None
 ) -> list[Entry]:
     """What a scratch database holds: its schema, and the rows that revisions have put into it.
