@@ -141,22 +141,22 @@ async def _look_at(folder: Path) -> Client | None:
     """Ask the programs in a folder for their version; None when they do not run, or are not a pair."""
     pair = (folder / "pg_dump", folder / "pg_restore")
     try:
-        said = [
+        versions = [
             _VERSION.search((await process.run([str(one), "--version"], env=_ENV, redact=str, capture=True)).stdout)
             for one in pair
         ]
     except OSError:
         return None
-    if said[0] is None or said[1] is None or said[0][0] != said[1][0]:
+    if versions[0] is None or versions[1] is None or versions[0][0] != versions[1][0]:
         return None
-    return Client(major=int(said[0][1]), version=said[0][0].decode()[2:], pg_dump=pair[0], pg_restore=pair[1])
+    return Client(major=int(versions[0][1]), version=versions[0][0].decode()[2:], pg_dump=pair[0], pg_restore=pair[1])
 
 
 async def best_compression(client: Client) -> str:
     """The best `--compress` that this pg_dump was built with.
 
-    Nothing lists it. But a pg_dump that was built without a method says so before it connects, and one that has it goes
-    on to fail at connecting to a socket that is not there. (PostgreSQL manual, 'pg_dump', --compress.)
+    Nothing lists it. But a pg_dump that was built without a method reports that before it connects, and one that has it
+    goes on to fail at connecting to a socket that is not there. (PostgreSQL manual, 'pg_dump', --compress.)
     """
     if client.major < CODECS_SINCE:
         return GZIP

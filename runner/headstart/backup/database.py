@@ -38,7 +38,7 @@ select pid, usename::pg_catalog.text as role, client_addr::pg_catalog.text as cl
        backend_start::pg_catalog.text as since
 from pg_catalog.pg_stat_activity where datname = pg_catalog.current_database() and application_name = 'pg_dump'
 """
-_STANDING = """
+_EXISTING = """
 select c.oid::pg_catalog.int8 as oid from pg_catalog.pg_class c
 where c.oid::pg_catalog.int8 = any($1::pg_catalog.int8[])
 """
@@ -75,9 +75,9 @@ async def system_identifier(conn: asyncpg.Connection) -> str:
         return ""
 
 
-async def standing(conn: asyncpg.Connection, oids: Sequence[int]) -> list[int]:
-    """Those of the tables that still exist."""
-    rows = await conn.fetch(_STANDING, oids)
+async def existing(conn: asyncpg.Connection, oids: Sequence[int]) -> list[int]:
+    """The tables that still exist."""
+    rows = await conn.fetch(_EXISTING, oids)
     return [int(row["oid"]) for row in rows]
 
 

@@ -136,7 +136,9 @@ def explain(finished: process.Finished, *, client: Client, directory: Path) -> H
     program = finished.argv[0].rpartition("/")[2]
     context = {"program": program, "returncode": finished.returncode, "client_version": client.version}
     if "server version mismatch" in finished.stderr:
-        message = f"{program} {client.version} refuses the server: {_detail(finished.stderr)}"
+        # `server version: 18.4; pg_dump version: 16.14`
+        detail = re.search(r"detail: *(.+)", finished.stderr)
+        message = f"{program} {client.version} refuses the server: {detail[1] if detail else 'server version mismatch'}"
         hint = "install the client programs of the server's major version (postgresql-client-<major>)"
         return UnsuitableServerError(message, hint=hint, **context)
     if found := find_cause(finished.stderr.splitlines(), _CAUSES, dir=directory):
@@ -156,11 +158,3 @@ def find_cause(lines: Iterable[str], causes: Causes, **names: object) -> tuple[s
             if match := re.search(pattern, line):
                 return cause.format(*match.groups(), **names), hint, line.strip()
     return None
-
-
-def _detail(stderr: str) -> str:
-    """`server version: 18.4; pg_dump version: 16.14`, from pg_dump's own lines."""
-    return next(
-        (line.partition("detail:")[2].strip() for line in stderr.splitlines() if "detail:" in line),
-        "server version mismatch",
-    )

@@ -1,7 +1,7 @@
 """Backups in a folder: staged under a dotted name, published by one rename, listed, deleted.
 
 `<dir>/<database>/<UTC time>-<revision>/` is a backup. `<dir>/<database>/.partial-*` is one being taken, or what a dead
-run left; `.deleting-*` one on its way out. Whoever lists skips names with a dot: neither is ever taken for a backup.
+run left; `.deleting-*` one on its way out. A listing skips names with a dot: neither is ever taken for a backup.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LONGEST_REVISION = 80
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in a folder: whole backups, newest first, and what only looks like one."""
+    """The content of a folder: complete backups, newest first, and what only looks like one."""
 
     backups: tuple[Backup, ...]
     broken: tuple[Broken, ...]
@@ -50,14 +50,14 @@ def safe_name(name: str) -> str:
 
 
 def backup_name(started: datetime, revisions: tuple[str, ...]) -> str:
-    """`20260131T120000.123Z-1a2b3c`; `base` stands for no revision, and `+` joins several."""
+    """`20260131T120000.123Z-1a2b3c`; `base` means no revision, and `+` joins several."""
     moment = started.astimezone(UTC)
     label = safe_name("+".join(revisions) or "base")[:_LONGEST_REVISION]
     return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z-{label}"
 
 
 class Staging:
-    """The folder in which a backup comes to be. It is locked, so that a sweep from elsewhere leaves it alone."""
+    """The folder in which a backup is made. It is locked, so that a sweep from elsewhere leaves it alone."""
 
     def __init__(self, home: Path, run_id: str) -> None:
         self.home = home
@@ -90,7 +90,8 @@ class Staging:
         manifests.write(self.path, manifest)
         try:
             fsync_folder(self.path)
-            final = self._free_name(manifest, started)
+            while (final := self.home / backup_name(started, manifest.revision_before)).exists():
+                started += timedelta(milliseconds=1)
             self.path.rename(final)
             fsync_folder(self.home)
             fsync_folder(self.home.parent)
@@ -99,11 +100,6 @@ class Staging:
         finally:
             self._unlock()
         return Backup(path=final, manifest=manifest)
-
-    def _free_name(self, manifest: Manifest, started: datetime) -> Path:
-        while (final := self.home / backup_name(started, manifest.revision_before)).exists():
-            started += timedelta(milliseconds=1)
-        return final
 
     def discard(self) -> None:
         """Remove whatever there is of it. Never fails: what stays is swept up by the next run."""
@@ -164,7 +160,7 @@ def sweep(home: Path) -> list[Path]:
 
 
 def delete(backup: Path) -> None:
-    """Delete a backup, so that it is either listed whole or not at all.
+    """Delete a backup, so that a listing has all of it or nothing.
 
     Raises:
         OSError: it could not be taken out of the list.

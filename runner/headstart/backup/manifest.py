@@ -25,14 +25,14 @@ class FileSum(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that was shown to be so, and when (RFC 3339, UTC)."""
+    """What was verified, and when (RFC 3339, UTC)."""
 
     kind: Literal["checksummed", "listed", "restored"]
     at: str
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """A backup's description. It is written last, so a folder that has one is whole.
+    """A backup's description. It is written last, so a folder that has one is complete.
 
     `files` maps paths relative to the backup's folder. `tables` is the number of tables whose data is in it.
     `sequence` orders the backups of a database without trust in the clock. `system_identifier` tells servers apart
@@ -63,7 +63,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole backup: its folder and its manifest."""
+    """A complete backup: its folder and its manifest."""
 
     path: Path
     manifest: Manifest
@@ -85,14 +85,14 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):
-    """A folder that stands where a backup should, and why it is none."""
+    """A folder in the place of a backup, and why it is none."""
 
     path: Path
     problem: str
 
 
 class ManifestError(ValueError):
-    """The manifest cannot be read, or says something that cannot be."""
+    """The manifest cannot be read, or holds something impossible."""
 
 
 def timestamp(moment: datetime) -> str:

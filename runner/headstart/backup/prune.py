@@ -26,7 +26,7 @@ def prune(
 ) -> Decision:
     """Delete what retention does not keep, for each server that has a database of this name in the folder.
 
-    A backup that cannot be deleted is a warning: the run has what it came for.
+    A backup that cannot be deleted is a warning: the run has its own backup.
 
     Raises:
         BackupFailedError: the folder cannot be read.

@@ -40,7 +40,7 @@ def decide(backups: Iterable[Backup], keep: int, *, just_taken: str | None = Non
     Args:
         backups: every backup of one database on one server.
         keep: how many to keep. Less than one means one.
-        just_taken: the name of the backup that this run has taken; it is the newest, whatever anything else says.
+        just_taken: the name of the backup that this run has taken; it is the newest, even if the order says otherwise.
     """
     limit = max(1, keep)
     ordered = sorted(backups, key=lambda one: (one.name == just_taken, one.order))

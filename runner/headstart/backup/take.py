@@ -214,8 +214,8 @@ async def _check_tables(
 ) -> None:
     lost = checks.without_file(staging.dump, listed)
     if unlisted := [oid for oid in facts.tables if oid not in listed]:
-        # The application may have dropped a table since we looked: only what still stands is a loss.
-        lost += await databases.standing(conn, unlisted)
+        # The application may have dropped a table since we looked: only a table that still exists is a loss.
+        lost += await databases.existing(conn, unlisted)
     if lost:
         tables = sorted(facts.tables.get(oid, str(oid)) for oid in lost)
         raise BackupFailedError(

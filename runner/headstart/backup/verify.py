@@ -1,7 +1,7 @@
 """Whether a dump is complete: SHA-256 of every file, and the table of contents as pg_restore reads it.
 
-`pg_restore --list` alone proves little: it accepts a truncated data file. The checksums alone prove nothing about what
-was written. Together with the exit status of pg_dump they say that what is there is what pg_dump meant to write.
+`pg_restore --list` alone shows little: it accepts a truncated data file. The checksums alone show nothing about what
+was written. Together with the exit status of pg_dump they show that the files are what pg_dump meant to write.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ async def examine(
 
 
 async def verify(backup: Backup, client: Client, *, log: FilteringBoundLogger, jobs: int = 2) -> Backup:
-    """Read a whole backup again and record in its manifest what was proven, or what is damaged.
+    """Read all of a backup again and record in its manifest what was verified, or what is damaged.
 
     Args:
         backup: from `list_backups`, or from a folder whose manifest can be read.

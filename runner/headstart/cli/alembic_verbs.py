@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from msgspec.structs import replace
 
 from headstart.errors import ConfigurationError, DatabaseUnknownError, EnvironmentWritesError, UsageError
 from headstart.postgres.lock import WORK
 from headstart.steps.compare import compare, failure
 from headstart.steps.connect import access, connected, environ_of, find, locked, working
-from headstart.worker.messages import Access, Command, Data, Parse
+from headstart.worker.messages import Command, Data, Parse
 from headstart.worker.supervise import TaskFailedError, WorkerLostError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from headstart.worker.supervise import Process, Worker
 
 _RUN_ENVIRONMENT = frozenset({"revision", "merge", "history"})
-"""What runs env.py where the project says `revision_environment = true`."""
+"""Verbs that run env.py if the project has `revision_environment = true`."""
 
 
 def read(asked: Asked, worker: Worker, log: FilteringBoundLogger) -> Asked:
@@ -62,7 +62,7 @@ def read(asked: Asked, worker: Worker, log: FilteringBoundLogger) -> Asked:
         raise SystemExit(0)
     alembic = found["options"]
     tag = {"tag": alembic["tag"]} if alembic.get("tag") else {}
-    return msgspec.structs.replace(asked, alembic=alembic, options={**asked.options, **tag})
+    return replace(asked, alembic=alembic, options={**asked.options, **tag})
 
 
 async def run_alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bool) -> None:
@@ -93,18 +93,14 @@ async def run_alembic(run: Run, verb: str, arguments: Sequence[str], *, database
             return
         async with connected(run) as ready:
             try:
-                await _run(process, _with_access(task, await access(run, ready, work_key=None)), ready.connection)
+                await _run(process, replace(task, access=await access(run, ready, work_key=None)), ready.connection)
             except EnvironmentWritesError as error:
                 run.log.info("env_writes", reason=error.message)
                 async with locked(run, ready):  # as `up` would run it
-                    await _run(process, _with_access(task, await access(run, ready, work_key=WORK)), ready.connection)
+                    await _run(process, replace(task, access=await access(run, ready, work_key=WORK)), ready.connection)
             except DatabaseUnknownError:
                 await compare(run, ready, found)  # the ledger may know more
                 raise
-
-
-def _with_access(task: Command, proof: Access) -> Command:
-    return msgspec.structs.replace(task, access=proof)
 
 
 async def _run(process: Process, task: Command, connection: asyncpg.Connection[Any] | None = None) -> None:

@@ -87,7 +87,10 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
         return _bug(error, run)
     finally:
         interrupt.finished()
-    return _leave(outcome, asked, run, interrupt)
+    if not outcome.ok:
+        _write_termination_log(run.last_line)
+        return int(outcome.exit)
+    return _take_over(asked.command, run, interrupt) if asked.command else int(run.exit)
 
 
 def _read_alembic(
@@ -179,15 +182,6 @@ def _bug(error: Exception, run: Run) -> int:
     run.finish(HeadstartError(f"{type(error).__name__}: {error}", hint="please report this with the traceback above"))
     _write_termination_log(run.last_line)
     return int(Exit.BUG)
-
-
-def _leave(outcome: Outcome, asked: Asked, run: Run, interrupt: Interrupt) -> int:
-    if not outcome.ok:
-        _write_termination_log(run.last_line)
-        return int(outcome.exit)
-    if asked.command:
-        return _take_over(asked.command, run, interrupt)
-    return int(run.exit)
 
 
 def _take_over(command: Sequence[str], run: Run, interrupt: Interrupt) -> int:

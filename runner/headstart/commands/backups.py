@@ -1,4 +1,4 @@
-"""Take a backup now, or read those that there are again."""
+"""Take a backup now, or verify those that there are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def back_up(run: Run) -> None:
     """Take a backup now, under the migration lock, so that it never sees a half-migrated database.
 
     Raises:
-        BackupFailedError: it is not whole (40).
+        BackupFailedError: it could not be taken (40).
     """
     from headstart.steps.backup import back_up as take
 
@@ -32,7 +32,7 @@ async def back_up(run: Run) -> None:
 
 
 async def _recorded(run: Run, ready: Ready) -> tuple[str, ...]:
-    """What the backup's manifest is to say; a backup needs no Alembic project, and none that is in order."""
+    """The revisions for the manifest. A backup needs no Alembic project, or one that can be read."""
     try:
         history = find(run)
     except (ConfigurationError, BrokenHistoryError) as error:

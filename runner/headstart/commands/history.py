@@ -1,4 +1,4 @@
-"""What the database records, and what the ledger says of how it came about."""
+"""The revision that the database records, and what the ledger has of each step to it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def source(run: Run, revision: str) -> bytes:
     """A revision's file as it was when it was applied.
 
     Raises:
-        ConfigurationError: the ledger does not have it, or not whole (10).
+        ConfigurationError: the ledger does not have it, or cannot read it (10).
     """
     from headstart.ledger.source import as_applied
 

@@ -16,7 +16,7 @@ import msgspec
 
 from headstart.backup import dump as dumps
 from headstart.backup import manifest as manifests
-from headstart.backup.clients import Client, find_restorer
+from headstart.backup.clients import Client, find_restorer, major_of
 from headstart.backup.database import system_identifier
 from headstart.backup.manifest import Backup
 from headstart.backup.progress import progress
@@ -82,21 +82,21 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
         found = choose.candidates(settings.backup_dir, live, wanted, cwd=Path(run.cwd))
     async with _maintenance(run, live) as maintenance:
         identifier = await system_identifier(maintenance.connection)
-        job = await _prepared(run, maintenance, live, choose.newest(found, identifier))
+        job = await _prepare(run, maintenance, live, choose.newest(found, identifier))
         there = await beside.require_privileges(maintenance.connection, live)
         with run.timed("check"), _as_restore():
             await pg_restore.check(job.backup, jobs=settings.backup_jobs, log=run.log)
-        async with _alone(job), _guarded(job, there=there and swap) as holder:
+        async with _exclusive(job), _migration_lock(job, there=there and swap) as holder:
             if holder is not None:
                 await exchange.refuse_prepared(maintenance.connection, live)
                 if not end_sessions:
                     await exchange.refuse_others(maintenance.connection, live, [holder.connection.get_server_pid()])
             names = await beside.free_names(maintenance.connection, live, _now())
-            table, missing = await _restored(job, names, holder, there=there)
+            table, missing = await _restore_beside(job, names, holder, there=there)
             run.restored = names.restored
             if swap:
                 await _exchange(job, names, holder, table, end_sessions=end_sessions)
-            made = _made(job, names, table, missing, swap=swap, there=there)
+            made = _result(job, names, table, missing, swap=swap, there=there)
             if swap:
                 run.log.info(
                     "databases_exchanged",
@@ -151,8 +151,8 @@ async def _reach(run: Run, live: str) -> Ready:
     )
 
 
-async def _prepared(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job:
-    """Name the backup, and see that there is a pg_restore for it and room on the server."""
+async def _prepare(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job:
+    """Report the backup, and require a pg_restore for it and room on the server."""
     manifest = one.manifest
     run.backup = str(one.path)
     client = await find_restorer(
@@ -160,7 +160,7 @@ async def _prepared(run: Run, maintenance: Ready, live: str, one: Backup) -> _Jo
     )
     if manifest.database != live:
         run.log.warning("backup_of_another_database", path=str(one.path), database=manifest.database, into=live)
-    if pg_restore.written_by_newer(one, maintenance.server.version_num):
+    if major_of(manifest.server_version) > maintenance.server.version_num // 10000:
         run.log.warning(
             "backup_of_newer_server",
             server_version=maintenance.server.version,
@@ -171,8 +171,8 @@ async def _prepared(run: Run, maintenance: Ready, live: str, one: Backup) -> _Jo
 
 
 @contextlib.asynccontextmanager
-async def _alone(job: _Job) -> AsyncIterator[None]:
-    """Be the only one that restores beside this database, and remove what killed ones have left."""
+async def _exclusive(job: _Job) -> AsyncIterator[None]:
+    """Exclude other restores of this database, and remove what killed ones have left."""
     conn, key = job.maintenance.connection, beside.key(job.live)
     if not await conn.fetchval(ALONE, key):
         raise LockNotObtainedError(
@@ -183,7 +183,7 @@ async def _alone(job: _Job) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _guarded(job: _Job, *, there: bool) -> AsyncIterator[Ready | None]:
+async def _migration_lock(job: _Job, *, there: bool) -> AsyncIterator[Ready | None]:
     """Hold the migration lock of the live database, where there is one that is to be exchanged."""
     if not there:
         yield None
@@ -203,17 +203,15 @@ async def _guarded(job: _Job, *, there: bool) -> AsyncIterator[Ready | None]:
         await close(live.connection)
 
 
-async def _restored(
+async def _restore_beside(
     job: _Job, names: Names, holder: Ready | None, *, there: bool
 ) -> tuple[VersionTable | None, list[str]]:
-    """Make the new database, whole and compared; nothing of it stays if that fails."""
+    """Make the new database, filled and compared. If that fails, it is dropped."""
     run, conn, client = job.run, job.maintenance.connection, job.client
     env = dumps.bare(run.environ)
+    guard = contextlib.nullcontext() if holder is None else kept(holder.connection, RestoreFailedError)
     with run.timed("restore"):
-        async with contextlib.AsyncExitStack() as stack:
-            heartbeat: Heartbeat | None = None
-            if holder is not None:
-                heartbeat = await stack.enter_async_context(kept(holder.connection, RestoreFailedError))
+        async with guard as heartbeat:
             try:
                 like = (
                     await shape.of_live(conn, job.live) if there else await shape.of_dump(client, job.backup, env=env)
@@ -228,7 +226,7 @@ async def _restored(
                     jobs=pg_restore.jobs_for(job.backup, run.settings.backup_jobs),
                 )
                 await beside.create(conn, names.restoring, like, run_id=run.run_id, log=run.log)
-                table = await _filled(job, names.restoring, heartbeat)
+                table = await _fill(job, names.restoring, heartbeat)
                 missing = await beside.finish(conn, names, like, log=run.log)
             except BaseException:
                 if not conn.is_closed():
@@ -245,7 +243,7 @@ async def _restored(
     return table, missing
 
 
-async def _filled(job: _Job, database: str, heartbeat: Heartbeat | None) -> VersionTable | None:
+async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> VersionTable | None:
     """Run pg_restore and ANALYZE, and compare what is there with the manifest."""
     run, maintenance, backup = job.run, job.maintenance, job.backup
     dsn, stage = maintenance.dsn.with_database(database), "restore"
@@ -316,7 +314,7 @@ async def _exchange(
 # -- in words ---------------------------------------------------------------------------------------------------------
 
 
-def _made(
+def _result(
     job: _Job, names: Names, table: VersionTable | None, missing: list[str], *, swap: bool, there: bool
 ) -> Restored:
     database = job.live if swap else names.restored
@@ -337,7 +335,7 @@ def _made(
 
 @contextlib.contextmanager
 def _as_restore() -> Iterator[None]:
-    """What is wrong with a backup folder is a failed backup elsewhere, and a failed restore here."""
+    """Turn errors of the backup folder, which are failed backups elsewhere, into failed restores."""
     try:
         yield
     except BackupFailedError as error:

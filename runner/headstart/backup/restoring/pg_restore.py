@@ -12,7 +12,6 @@ from headstart import process
 from headstart.backup import dump as dumps
 from headstart.backup import folder as folders
 from headstart.backup import manifest as manifests
-from headstart.backup.clients import major_of
 from headstart.backup.manifest import Backup, Proof
 from headstart.backup.progress import progress
 from headstart.backup.restoring import choose
@@ -129,17 +128,6 @@ def record_restore(backup: Backup, at: str, *, log: FilteringBoundLogger) -> Non
         log.info("proof_not_recorded", path=str(backup.path), cause=str(error))
 
 
-def argv(client: Client, backup: Backup, *, jobs: int, tolerant: bool) -> tuple[str, ...]:
-    """The command line: everything about the connection is in the environment, PGDATABASE too."""
-    return (
-        str(client.pg_restore),
-        "--no-password",
-        "--dbname=",
-        *(() if tolerant else ("--exit-on-error", f"--jobs={jobs}")),
-        str(backup.path / folders.DUMP),
-    )
-
-
 async def run(
     client: Client,
     backup: Backup,
@@ -183,7 +171,13 @@ async def run(
         elif line.strip() and not (tolerant and _HARMLESS.search(line)):
             log.warning("pg_restore_said", line=line)
 
-    command = argv(client, backup, jobs=jobs, tolerant=tolerant)
+    command = [
+        str(client.pg_restore),
+        "--no-password",
+        "--dbname=",  # PGDATABASE has it: everything about the connection is in the environment
+        *(() if tolerant else ("--exit-on-error", f"--jobs={jobs}")),
+        str(backup.path / folders.DUMP),
+    ]
     try:
         finished = await process.run(command, env=env, redact=redact, on_line=report, grace=GRACE)
     except OSError as error:
@@ -210,8 +204,3 @@ def explain(finished: process.Finished, errors: list[str], *, client: Client) ->
 def jobs_for(backup: Backup, jobs: int) -> int:
     """As many jobs as were asked for, and no more than there are tables to share."""
     return max(1, min(jobs, backup.manifest.tables))
-
-
-def written_by_newer(backup: Backup, server_version_num: int) -> bool:
-    """Whether the backup is of a server of a later major version than this one."""
-    return major_of(backup.manifest.server_version) > server_version_num // 10000

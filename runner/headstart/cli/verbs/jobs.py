@@ -162,7 +162,7 @@ async def _restore(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse na
     from headstart.commands.restore import restore
 
     if own.end_sessions and not own.swap:
-        raise UsageError("--end-sessions belongs to --swap", hint="nobody is disturbed by a restore beside")
+        raise UsageError("--end-sessions belongs to --swap", hint="leave it out: a restore beside ends no session")
     made = await restore(run, own.backup, swap=own.swap, end_sessions=own.end_sessions)
     revision = ", ".join(made.revision) if isinstance(made.revision, list) else made.revision
     lines = [f"database  {made.database}", f"backup    {made.backup}", f"revision  {revision}"]

@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
         choices=("up", "status", "list"),
-        help="bring each tenant to the target; show where each stands; or print the names",
+        help="bring each tenant to the target; show the revision of each; or print the names",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--exit-code", action="store_true", help="for status: exit with 3 when revisions are pending")

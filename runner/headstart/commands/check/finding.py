@@ -105,7 +105,7 @@ def parsed(path: str) -> ast.Module:
     """A revision's file; nothing where it is no Python source."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes: not ours to say
+            warnings.simplefilter("ignore")  # of invalid escapes, which no check is about
             return ast.parse(Path(path).read_bytes())
     except (OSError, SyntaxError, ValueError):
         return ast.Module([], [])

@@ -63,7 +63,7 @@ class Walk:
     @classmethod
     @asynccontextmanager
     async def opened(cls, run: Run, server: Scratch, worker: Worker) -> AsyncIterator[Walk]:
-        """A walk that stands before the first revision; its databases are dropped afterwards."""
+        """A walk before its first revision. Its databases are dropped afterwards."""
         walk = cls(run, server, worker)
         try:
             await walk._open()
@@ -218,7 +218,7 @@ class Walk:
 
 
 def _is_baseline(path: str) -> bool:
-    """Whether the file is one of `headstart squash`, which nobody reverts."""
+    """Whether the file is one of `headstart squash`, which cannot be reverted."""
     return read_baseline(Path(path).read_bytes()) is not None
 
 

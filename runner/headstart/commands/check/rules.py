@@ -25,7 +25,7 @@ def switched_off(run: Run, project: Project) -> Mapping[str, str]:
     """Which rules the project's pyproject.toml switches off, and why: `rules-off` in `[tool.headstart.check]`.
 
     Args:
-        run: says where relative paths start.
+        run: relative paths start in its working directory.
         project: its alembic.ini lies beside the file; else it is in the working directory.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the revision files themselves say, without a database."""
+"""What can be found in the revision files themselves, without a database."""
 
 from __future__ import annotations
 

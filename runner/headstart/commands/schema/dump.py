@@ -108,7 +108,7 @@ async def make(run: Run, dsn: Dsn, history: Replay) -> Made:
         dsn: the scratch database.
         history: brought to where the schema is wanted.
     """
-    entries = await dump_entries(run, history.connection, dsn, history.place.table, history.place.schema)
+    entries = await dump_entries(run, history.connection, dsn, history.place)
     table = ledger.key(history.version_table, history.version_schema)
     return Made(AtHand(history.recorded, history.applied, table), entries)
 
@@ -123,7 +123,7 @@ async def _differences(run: Run, scratch: Scratch, history: Replay, made: Made, 
         try:
             script = await connection.prepare(body)
             await script.fetch()
-            entries = await dump_entries(run, connection, dsn, history.place.table, history.place.schema)
+            entries = await dump_entries(run, connection, dsn, history.place)
         except asyncpg.PostgresError:
             return found
         finally:

@@ -141,7 +141,7 @@ def _find_parts(entries: Sequence[Entry], needed: Sequence[set[int]]) -> list[_P
         if each.kind in _BY_KIND:
             part, by_schema = _BY_KIND[each.kind]
             found.append((part, each.schema if by_schema and each.schema != "-" else ""))
-        elif needs:  # a comment, and what is rare: with the last of what it speaks of
+        elif needs:  # a comment, or a rare kind: beside the last entry that it names
             found.append(max((found[number] for number in needs), key=lambda part: _RANKS[part[0]]))
         else:
             found.append(found[-1] if found else ("schemas", ""))

@@ -108,7 +108,7 @@ def _methods(statements: Iterable[Statement]) -> list[str]:
 
 
 def normalised(entries: Iterable[Entry], *, version_table: str, owner: str, unmoved: Collection[str]) -> list[Entry]:
-    """Leave out what says nothing of the schema, and what is true only of the server that was dumped.
+    """Leave out what does not describe the schema, and what is true only of the server that was dumped.
 
     Out go the rows of the version table, tables without rows, sequences that stand where they begin, and the comments
     of extensions, which come with their version. Privileges name the owner as CURRENT_USER.

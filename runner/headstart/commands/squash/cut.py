@@ -33,7 +33,7 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide_cut(graph: Graph, applied: Sequence[str], project: Project) -> Cut:
-    """Say what is replaced.
+    """Decide what is replaced.
 
     Args:
         graph: the history.
@@ -42,13 +42,13 @@ def decide_cut(graph: Graph, applied: Sequence[str], project: Project) -> Cut:
 
     Raises:
         ConfigurationError: there is nothing to replace, or it does not end in one revision (10).
-        BrokenHistoryError: what stays hangs on a revision that would go (70).
+        BrokenHistoryError: a revision that stays needs one that would go (70).
     """
     inside = set(applied)
     tops = [i for i in applied if not any(i in graph.parents[other] for other in inside)]
     if len(tops) != 1:
         raise ConfigurationError(
-            f"a baseline stands for one revision, not for {listed(graph, tops)}",
+            f"a baseline replaces the way to one revision, not for {listed(graph, tops)}",
             hint="squash up to one of them, or merge them first",
         )
     top = graph.revisions[tops[0]]

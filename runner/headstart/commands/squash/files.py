@@ -1,8 +1,8 @@
-"""One file in place of many, so that whoever is killed meanwhile leaves the old history, the new one, or a refusal.
+"""One file in place of many. If the run is killed, the old history, the new one, or a refusal is left.
 
 The old files are copied first, and counted as there when their folder gets its name. Then the baseline gets its name:
 from here on two files have the same id, which everybody refuses. Then the old files go, the one with that id last: with
-it the refusal ends, and the new history is whole. A journal among the files says all along how to go on.
+it the refusal ends, and the new history is complete. A journal among the files tells the next run how to go on.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def exchange(folder: Path, move: Move, text: bytes, *, digests: Mapping[str, str
         move: what is exchanged.
         text: the baseline.
         digests: the SHA-256 that each old file had when it was read.
-        readme: what the archive says of itself.
+        readme: the README.md of the archive.
 
     Raises:
         BrokenHistoryError: an old file has changed since it was read (70); nothing is exchanged.

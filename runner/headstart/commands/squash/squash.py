@@ -69,56 +69,42 @@ async def squash(
             run.log.info("squash_finished", baseline=str(finished), cause="an earlier run was interrupted")
             return finished
     async with Worker(cwd=run.cwd, environ=run.environ) as worker:
-        return await _squash(run, worker, find(run), revision, message=message, archive=archive, write=write)
+        found = find(run)
+        cut = await _cut(run, worker, found, revision)
+        moment = datetime.datetime.now(datetime.UTC)
+        archive_dir = (Path(run.cwd, archive) if archive is not None else cut.location.parent / "archive") / cut.top.id
+        name = await file_name(run, worker, found.project, revision=cut.top.id, message=message, moment=moment)
+        place = _place(cut, name)
+        _refuse_folders(found.project, cut, archive_dir)
+        with _stage(cut.location.parent / _STAGE) as stage:
+            async with scratch_server(run.settings, log=run.log) as scratch, scratch.database() as dsn:
+                async with replay(run, dsn, worker) as old:
+                    with run.timed("replay"):
+                        await old.up(cut.top.id)
+                        before = await made_by(run, dsn, old)
+                    text = _text(old, cut, before, message, found.project.here, archive_dir, moment)
+                    (stage / place.name).write_text(text, encoding="utf-8", newline="")
+                    await old.format(stage / place.name)
+                staged = msgspec.structs.replace(found.project, version_locations=(str(stage),), staged=True)
+                after = await rebuilt(run, scratch, worker, cut.top.id, staged)
+            require_same(before, after, write)
+            _exchange(cut, place, archive_dir, stage / place.name, moment)
+        run.log.info(
+            "squashed", revision=cut.top.id, files=len(cut.replaced), baseline=str(place), archive=str(archive_dir)
+        )
+        return place
 
 
-async def _squash(
-    run: Run,
-    worker: Worker,
-    found: History,
-    revision: str | None,
-    *,
-    message: str,
-    archive: str | None,
-    write: Callable[[str], object],
-) -> Path:
-    cut = await _cut(run, worker, found, revision)
-    moment = datetime.datetime.now(datetime.UTC)
-    storage = (Path(run.cwd, archive) if archive is not None else cut.location.parent / "archive") / cut.top.id
-    name = await file_name(run, worker, found.project, revision=cut.top.id, message=message, moment=moment)
-    place = _place(cut, name)
-    _refuse_folders(found.project, cut, storage)
-    with _stage(cut.location.parent / _STAGE) as stage:
-        async with scratch_server(run.settings, log=run.log) as scratch, scratch.database() as dsn:
-            async with replay(run, dsn, worker) as old:
-                with run.timed("replay"):
-                    await old.up(cut.top.id)
-                    before = await made_by(run, dsn, old)
-                text = _text(old, cut, before, message, _beside(storage, found.project.here), moment)
-                (stage / place.name).write_text(text, encoding="utf-8", newline="")
-                await old.format(stage / place.name)
-            staged = msgspec.structs.replace(found.project, version_locations=(str(stage),), staged=True)
-            after = await rebuilt(run, scratch, worker, cut.top.id, staged)
-        require_same(before, after, write)
-        _exchange(cut, place, storage, stage / place.name, moment)
-    run.log.info("squashed", revision=cut.top.id, files=len(cut.replaced), baseline=str(place), archive=str(storage))
-    return place
-
-
-def _exchange(cut: Cut, place: Path, storage: Path, baseline: Path, moment: datetime.datetime) -> None:
+def _exchange(cut: Cut, place: Path, archive_dir: Path, baseline: Path, moment: datetime.datetime) -> None:
     here = cut.location
     move = Move(
-        baseline=_beside(place, here),
-        archive=_beside(storage, here),
-        files={_beside(each.path, here): Path(each.path).name for each in cut.replaced},
+        baseline=os.path.relpath(place, here),
+        archive=os.path.relpath(archive_dir, here),
+        files={os.path.relpath(each.path, here): Path(each.path).name for each in cut.replaced},
     )
-    digests = {_beside(each.path, here): each.sha256 for each in cut.replaced}
+    digests = {os.path.relpath(each.path, here): each.sha256 for each in cut.replaced}
     readme = _README.format(revision=cut.top.id, count=len(cut.replaced), day=moment)
     exchange(here, move, baseline.read_bytes(), digests=digests, readme=readme)
-
-
-def _beside(path: str | Path, folder: str | Path) -> str:
-    return os.path.relpath(path, folder)
 
 
 async def _cut(run: Run, worker: Worker, found: History, revision: str | None) -> Cut:
@@ -142,12 +128,14 @@ def _place(cut: Cut, name: str) -> Path:
     raise ConfigurationError(f"{folder / name} is there already", hint="give the baseline another message: -m MESSAGE")
 
 
-def _refuse_folders(project: Project, cut: Cut, storage: Path) -> None:
+def _refuse_folders(project: Project, cut: Cut, archive_dir: Path) -> None:
     """Refuse an archive or a stage in which Alembic would look for revisions."""
-    if storage.exists():
-        raise ConfigurationError(f"{storage} is there already", hint="move it away, or name another folder: --archive")
+    if archive_dir.exists():
+        raise ConfigurationError(
+            f"{archive_dir} is there already", hint="move it away, or name another folder: --archive"
+        )
     for folder in (Path(each).resolve() for each in project.version_locations):
-        for ours in (storage, cut.location.parent / _STAGE):
+        for ours in (archive_dir, cut.location.parent / _STAGE):
             inside = ours.resolve()
             if inside == folder or (project.recursive and inside.is_relative_to(folder)):
                 raise ConfigurationError(
@@ -172,13 +160,15 @@ def _stage(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _text(old: Replay, cut: Cut, made: Made, message: str, archive: str, moment: datetime.datetime) -> str:
+def _text(
+    old: Replay, cut: Cut, made: Made, message: str, here: str, archive_dir: Path, moment: datetime.datetime
+) -> str:
     """The baseline that is to do what the old revisions do."""
     return baseline_text(
         cut.top.id,
         message=message,
         labels=cut.labels,
-        archive=archive,
+        archive=os.path.relpath(archive_dir, here),
         squashed=_squashed(cut),
         statements=statements(made.entries, version_table=old.place.table, schema=old.place.schema or ""),
         count=len(cut.replaced),

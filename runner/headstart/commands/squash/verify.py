@@ -75,7 +75,7 @@ async def made_by(run: Run, dsn: Dsn, history: Replay) -> Made:
     """What a replay's revisions have made in its database."""
     table = ".".join(filter(None, (history.version_schema, history.version_table)))
     found = await catalog.read(history.connection, passing_over=[table], grants=True, order=True)
-    return Made(found, await dump_entries(run, history.connection, dsn, history.place.table, history.place.schema))
+    return Made(found, await dump_entries(run, history.connection, dsn, history.place))
 
 
 def require_same(before: Made, after: Made, write: Callable[[str], object]) -> None:

@@ -2,7 +2,7 @@
 
 The supervisor's session holds the database's gate (`postgres.lock`) shared, so that no `up`, backup or restore of
 the whole database is at work meanwhile, and the gate of each tenant that is worked on alone. Each of the worker's
-sessions holds the tenant's work key, shared: as there, nobody gets in before it has gone.
+sessions holds the tenant's work key, shared: as there, no other runner begins before it has ended.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _key(name: str) -> int:
 
 
 async def share(connection: ScriptConnection, *, timeout: float, log: FilteringBoundLogger) -> None:
-    """Keep the database's gate from those who want all of it, for as long as this session lives.
+    """Exclude runs on the whole database for as long as this session lives.
 
     Args:
         connection: outside a transaction.

@@ -41,7 +41,7 @@ _EXISTING = {
 
 
 class Entry(NamedTuple):
-    """One tenant as it is listed: where it says so, its name, and its URL if it has one."""
+    """One tenant as it is listed: the place in the list, its name, and its URL if it has one."""
 
     origin: str
     name: str
@@ -136,7 +136,7 @@ def needs_connection(run: Run, entries: Sequence[Entry] | None) -> bool:
     """Whether DATABASE_URL's database has to be asked for tenants, or for the names of those that are listed.
 
     Raises:
-        ConfigurationError: it has to, but nothing says where it is.
+        ConfigurationError: it has to, but DATABASE_URL is not set.
     """
     needed = entries is None or any(entry.url is None for entry in entries)
     if needed and not run.settings.dsn_source:
@@ -216,9 +216,9 @@ def variables_of(target: Target, environ: Mapping[str, str]) -> dict[str, str | 
     dsn = target.dsn
     if target.schema is not None:
         return {"PGOPTIONS": dsn.params["options"]}
-    kept = without_libpq_variables(environ)
-    away = {name: None for name in environ if name not in kept or name in _OTHER_URLS}
-    return {**away, **dsn.libpq_env(), "DATABASE_URL": _url(dsn)}
+    others = without_libpq_variables(environ)
+    removed = {name: None for name in environ if name not in others or name in _OTHER_URLS}
+    return {**removed, **dsn.libpq_env(), "DATABASE_URL": _url(dsn)}
 
 
 def _url(dsn: Dsn) -> str:

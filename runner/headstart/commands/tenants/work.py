@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from headstart.commands.tenants.survey import Standing
     from headstart.commands.tenants.targets import Target
     from headstart.history import History
-    from headstart.history.plan import Plan
     from headstart.postgres.readiness import Ready
 
 Action = Literal["up", "status"]
@@ -165,8 +164,21 @@ class _Work:
             targets = [tenant.target for tenant in tenants]
             self._standings = await survey(ready.connection, targets, self._history, run.settings.target)
         for tenant in tenants:
-            if tenant.outcome is None and (found := self._standings.get(tenant.target.name)) is not None:
-                self._judge(tenant, found.plan)
+            found = self._standings.get(tenant.target.name)
+            if tenant.outcome is not None or found is None:
+                continue
+            plan = found.plan
+            if plan.nothing_pending or self._action == "status":
+                tenant.outcome = replace(
+                    run.outcome(None),
+                    run_id=self._run_id(tenant),
+                    revision_before=plan.before,
+                    revision_after=plan.before,
+                    pending=plan.pending,
+                    exit=Exit.DONE,
+                    backup=None,
+                    seconds={},
+                )
 
     async def _ask_each(self, tenants: Sequence[Tenant]) -> None:
         """Give an outcome to each schema of which only env.py can say that nothing is to be done."""
@@ -182,20 +194,6 @@ class _Work:
 
         with self._run.timed("compare"):
             await self._in_parallel(tenants, one)
-
-    def _judge(self, tenant: Tenant, plan: Plan) -> None:
-        run = self._run
-        if plan.nothing_pending or self._action == "status":
-            tenant.outcome = replace(
-                run.outcome(None),
-                run_id=self._run_id(tenant),
-                revision_before=plan.before,
-                revision_after=plan.before,
-                pending=plan.pending,
-                exit=Exit.DONE,
-                backup=None,
-                seconds={},
-            )
 
     async def _prepare(self, ready: Ready, session: Session, tenants: Sequence[Tenant]) -> None:
         """What schemas of one database have in common: a backup before the first of them, and the ledger's table."""
