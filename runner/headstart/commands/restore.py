@@ -7,8 +7,8 @@ compare, and exchange the names. Until the last step the live database is not to
 from __future__ import annotations
 
 import contextlib
-import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,7 +91,7 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
                 await exchange.refuse_prepared(maintenance.connection, live)
                 if not end_sessions:
                     await exchange.refuse_others(maintenance.connection, live, [holder.connection.get_server_pid()])
-            names = await beside.free_names(maintenance.connection, live, _now())
+            names = await beside.free_names(maintenance.connection, live, datetime.now(UTC))
             table, missing = await _restore_beside(job, names, holder, there=there)
             run.restored = names.restored
             if swap:
@@ -106,7 +106,7 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
                     go_back=made.go_back,
                     remove=made.remove,
                 )
-            pg_restore.record_restore(job.backup, manifests.timestamp(_now()), log=run.log)
+            pg_restore.record_restore(job.backup, manifests.timestamp(datetime.now(UTC)), log=run.log)
     return made
 
 
@@ -340,7 +340,3 @@ def _as_restore() -> Iterator[None]:
         yield
     except BackupFailedError as error:
         raise RestoreFailedError(error.message, hint=error.hint, **error.context) from error
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)

@@ -111,7 +111,7 @@ def _print(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401 
             f"{row['seconds']:.2f}",
             error,
         )
-        table.append(tuple(map(_on_one_line, text)))
+        table.append(tuple(" ".join(cell.split()) for cell in text))
     widths = [max(len(line[at]) for line in table) for at in range(len(table[0]))]
     for line in table:
         padded = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -140,7 +140,3 @@ def _row(tenant: Tenant) -> dict[str, Any]:
         "error": outcome.error,
         "hint": outcome.hint,
     }
-
-
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -22,6 +22,8 @@ CHECKS: Final[Mapping[str, str]] = {
 }
 """The checks by their ids, in the order in which they are run, and what each makes sure of."""
 
+_NAMED = 5
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something that CI should refuse.
@@ -111,7 +113,7 @@ def parsed(path: str) -> ast.Module:
         return ast.Module([], [])
 
 
-def few(items: list[str], most: int = 5) -> str:
-    """Several things in one line, and how many more there are."""
-    rest = len(items) - most
-    return "; ".join(items[:most]) + (f"; and {rest} more" if rest > 0 else "")
+def few(items: list[str]) -> str:
+    """The first of several things in one line, and how many more there are."""
+    rest = len(items) - _NAMED
+    return "; ".join(items[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")

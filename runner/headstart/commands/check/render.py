@@ -33,15 +33,9 @@ def as_data(report: Report, *, cwd: str) -> dict[str, Any]:
     """For programs: one object."""
     return {
         "ok": not report.refused,
-        "revisions": report.revisions,
-        "checks": list(report.checks),
+        **msgspec.to_builtins(report),
         "findings": [_data(each, cwd) for each in report.findings],
         "accepted": [_data(each, cwd) for each in report.accepted],
-        "baseline": report.baseline,
-        "stale": report.stale,
-        "not_run": report.not_run,
-        "absent": report.absent,
-        "seconds": report.seconds,
     }
 
 

@@ -27,7 +27,8 @@ def edited(graph: Graph, base: Base) -> list[Finding]:
 
     What a baseline of `headstart squash` has replaced is not gone.
     """
-    squashed = [found for each in graph.revisions.values() if (found := read_baseline(_source(each))) is not None]
+    files = [Path(each.path).read_bytes() for each in graph.revisions.values()]
+    squashed = [found for each in files if (found := read_baseline(each)) is not None]
     findings = []
     for revision, (path, before) in base.changed.items():
         digests = (hashlib.sha256(before).hexdigest(), fingerprint(before))
@@ -36,7 +37,7 @@ def edited(graph: Graph, base: Base) -> list[Finding]:
         if revision not in graph.revisions:
             findings.append(_removed(revision, path, base.ref))
             continue
-        now = _source(graph.revisions[revision])
+        now = Path(graph.revisions[revision].path).read_bytes()
         print_now = fingerprint(now)
         if print_now != fingerprint(before):
             findings.append(
@@ -110,7 +111,3 @@ def _reads(tree: ast.Module) -> Iterator[tuple[str, int]]:
 def _writes(call: ast.Call) -> bool:
     texts = [each.value for each in (*call.args, *(k.value for k in call.keywords)) if isinstance(each, ast.Constant)]
     return any(isinstance(text, str) and re.fullmatch(r"[wax][bt+]*", text) for text in texts)
-
-
-def _source(revision: Revision) -> bytes:
-    return Path(revision.path).read_bytes()

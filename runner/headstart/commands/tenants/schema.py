@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from headstart.postgres.readiness import Ready
     from headstart.steps.compare import Comparison
     from headstart.steps.run import Outcome, Run
-    from headstart.worker.messages import Access
     from headstart.worker.supervise import Worker
 
 _ROWS = (
@@ -72,7 +71,10 @@ class Schemas:
         """
         ready, proof = await self._session.for_tenant(run, target)
         found = self._history_of(target)
-        async with _locked(run, ready, target), self._work(run, ready, found, proof) as work:
+        async with (
+            _locked(run, ready, target),
+            Work.opened(run, ready, found, self._worker, proof=proof, ledger=self.ledger) as work,
+        ):
             at_once = standing is not None and standing.writable and not self._plan_first
             if not at_once:
                 await _require_usable(ready, target)
@@ -104,7 +106,7 @@ class Schemas:
         await _require_usable(ready, target)
         state = await compare(run, ready, found)
         if isinstance(state, Undetermined):
-            async with self._work(run, ready, found, proof) as work:
+            async with Work.opened(run, ready, found, self._worker, proof=proof, ledger=self.ledger) as work:
                 state = await work.look()
         if isinstance(state, Undetermined):
             raise ConfigurationError("env.py cannot be asked without its writing to the database", unaskable=True)
@@ -141,11 +143,6 @@ class Schemas:
     def _history_of(self, target: Target) -> History:
         project, graph = self._history
         return History(msgspec.structs.replace(project, version_schema=target.schema), graph)
-
-    def _work(
-        self, run: Run, ready: Ready, found: History, proof: Access
-    ) -> contextlib.AbstractAsyncContextManager[Work]:
-        return Work.opened(run, ready, found, self._worker, proof=proof, ledger=self.ledger)
 
 
 @contextlib.asynccontextmanager
