@@ -1,4 +1,4 @@
-"""What the backup has to ask the database: size, tables, other dumps."""
+"""What a backup reads from the database: its size, its tables, other dumps."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     system_identifier: str
 
 
-async def look(conn: asyncpg.Connection) -> Facts:
-    """Ask for what a backup has to know.
+async def read_facts(conn: asyncpg.Connection) -> Facts:
+    """Read the facts that a backup needs.
 
     Raises:
-        BackupFailedError: the role may not ask.
+        BackupFailedError: the role may not read them.
     """
     try:
         size = await conn.fetchval("select pg_catalog.pg_database_size(pg_catalog.current_database())")
@@ -68,7 +68,7 @@ async def look(conn: asyncpg.Connection) -> Facts:
 
 
 async def system_identifier(conn: asyncpg.Connection) -> str:
-    """What tells the server apart from others; "" if the role may not read it."""
+    """The identifier of the server; "" if the role may not read it."""
     try:
         return str(await conn.fetchval("select system_identifier from pg_catalog.pg_control_system()"))
     except asyncpg.InsufficientPrivilegeError:

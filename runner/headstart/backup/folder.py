@@ -40,7 +40,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def safe_name(name: str) -> str:
-    """A file name for any database or revision name, that no other name has, and that `unquote` turns back.
+    """A file name for any database or revision name, unique, and reversible by `unquote`.
 
     Letters, digits and `_-.~+` stay; every other byte is percent-encoded, and so is the first character where it would
     hide the folder, mean something to a program (`-`, `~`) or climb (`..`).
@@ -102,7 +102,7 @@ class Staging:
         return Backup(path=final, manifest=manifest)
 
     def discard(self) -> None:
-        """Remove whatever there is of it. Never fails: what stays is swept up by the next run."""
+        """Remove all of it. Never fails: the next run removes what is left."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._unlock()
 
@@ -113,7 +113,7 @@ class Staging:
 
 
 def unusable(directory: Path, error: OSError) -> BackupFailedError:
-    """The refusal for a backup folder that cannot be used."""
+    """The error for a backup folder that cannot be used."""
     where = f"HEADSTART_BACKUP_DIR={directory}"
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
         message = f"{where} is not a folder, or lies below something that is none"
@@ -139,7 +139,7 @@ def mebibytes(count: int) -> str:
 
 
 def sweep(home: Path) -> list[Path]:
-    """Remove what dead runs left in a database's folder, and name it.
+    """Remove what dead runs left in a database's folder, and return the paths.
 
     The caller holds the database's migration lock, so none of this is in use; unless another server, with a database of
     the same name, shares the folder. Its run holds a lock on its own staging folder.
@@ -205,7 +205,7 @@ def list_backups(directory: Path, database: str | None = None) -> Listing:
 
 
 def compare(folder: Path, manifest: Manifest) -> list[str]:
-    """What a look at names and sizes finds wrong, without reading any file."""
+    """The problems that names and sizes show, without reading any file."""
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files(folder)}
     problems = []
     for name, expected in manifest.files.items():

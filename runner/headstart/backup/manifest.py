@@ -1,4 +1,4 @@
-"""What is known about a backup: `manifest.json`."""
+"""The description of a backup: `manifest.json`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMAT = 1
 
 
 class FileSum(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file was when it was written: SHA-256 in hexadecimal, and its size."""
+    """A file as it was written: its SHA-256 in hexadecimal, and its size."""
 
     sha256: str
     bytes: int

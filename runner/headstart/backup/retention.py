@@ -35,7 +35,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(backups: Iterable[Backup], keep: int, *, just_taken: str | None = None) -> Decision:
-    """Decide what stays.
+    """Decide which backups stay.
 
     Args:
         backups: every backup of one database on one server.

@@ -97,7 +97,7 @@ async def take(request: Request) -> Backup:
     client = await find_client(server.version_num, path=request.environ.get("PATH", ""))
     compression = await best_compression(client)
     staging = folders.Staging(directory / folders.safe_name(server.database), request.run_id)
-    facts, older = await _look(request, staging.home)
+    facts, older = await _prepare(request, staging.home)
     staging.create()
     try:
         _check_room(directory, facts, older)
@@ -141,14 +141,14 @@ async def take(request: Request) -> Backup:
     return backup
 
 
-async def _look(request: Request, home: Path) -> tuple[databases.Facts, Listing]:
+async def _prepare(request: Request, home: Path) -> tuple[databases.Facts, Listing]:
     """Clean up what dead runs have left, and read the database and the backups that there are."""
     conn, log = request.ready.connection, request.log
     await databases.end_orphans(conn, log=log)
     for left in sweep(home):
         log.info("partial_backup_removed", path=str(left))
     await databases.warn_of_other_dumps(conn, log=log)
-    facts = await databases.look(conn)
+    facts = await databases.read_facts(conn)
     older = list_backups(request.directory, request.ready.server.database)
     for broken in older.broken:
         log.warning("backup_broken", path=str(broken.path), problem=broken.problem)

@@ -105,7 +105,7 @@ def without_file(dump: Path, entries: Mapping[int, int]) -> list[int]:
 async def examine(
     backup: Backup, *, jobs: int, on_bytes: Callable[[int], None] = lambda _: None
 ) -> tuple[list[str], dict[str, FileSum]]:
-    """Hold the files of a backup against its manifest: names, sizes, SHA-256.
+    """Compare the files of a backup with its manifest: names, sizes, SHA-256.
 
     Args:
         backup: its manifest, and where it is.
@@ -113,7 +113,7 @@ async def examine(
         on_bytes: called from threads with the number of bytes read.
 
     Returns:
-        What is wrong, in words, and the sums as they are now.
+        The problems, in words, and the sums as they are now.
     """
     known = backup.manifest
     problems = folders.compare(backup.path, known)

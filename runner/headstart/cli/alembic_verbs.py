@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import asyncpg
     from structlog.typing import FilteringBoundLogger
 
-    from headstart.cli.arguments import Asked
+    from headstart.cli.arguments import CommandLine
     from headstart.steps.run import Run
     from headstart.worker.messages import Message
     from headstart.worker.supervise import Process, Worker
@@ -30,7 +30,7 @@ _RUN_ENVIRONMENT = frozenset({"revision", "merge", "history"})
 """Verbs that run env.py if the project has `revision_environment = true`."""
 
 
-def read(asked: Asked, worker: Worker, log: FilteringBoundLogger) -> Asked:
+def read(asked: CommandLine, worker: Worker, log: FilteringBoundLogger) -> CommandLine:
     """Let Alembic read the verb's own options. `--help` prints and leaves through SystemExit.
 
     Args:

@@ -77,17 +77,17 @@ VERBS = {
 _MOVES = frozenset({"upgrade", "downgrade"})
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """One command line, read.
+class CommandLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A command line that has been read.
 
     Args:
-        verb: what is asked for.
+        verb: the verb.
         flags: settings, by the names of their variables.
         options: for env.py: `x`, `tag`, and `name` of the ini's section.
         own: the verb's own options, as argparse gives them.
-        arguments: of an Alembic verb, what Alembic has to read.
-        alembic: what it has read; None for another verb, and before it has.
-        command: what `up` is to become.
+        arguments: of an Alembic verb, those that Alembic reads.
+        alembic: Alembic's options; None for another verb, and before Alembic has read them.
+        command: the program that `up` becomes.
     """
 
     verb: Verb
@@ -128,7 +128,7 @@ def _asks_database(name: str, alembic: Mapping[str, Any]) -> bool:
     return not alembic.get("sql") and bool(asked.get(name, True))
 
 
-def read(argv: Sequence[str]) -> Asked:
+def read(argv: Sequence[str]) -> CommandLine:
     """Read the command line. `--help` and `--version` print and leave through SystemExit.
 
     Raises:
@@ -136,7 +136,7 @@ def read(argv: Sequence[str]) -> Asked:
     """
     words, command = _split(argv)
     if words == ["up"]:
-        return Asked(verb=VERBS["up"], command=command)
+        return CommandLine(verb=VERBS["up"], command=command)
     if not words or words[0] in {"-h", "--help", "help"}:
         _print_help(to_stderr=not words)
         raise SystemExit(0 if words else 2)
@@ -166,7 +166,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     return words[:at], tuple(words[at + 1 :])
 
 
-def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Asked:
+def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> CommandLine:
     parser = _parser(verb)
     arguments: list[str] = []
     with _as_usage_error(verb):
@@ -181,7 +181,7 @@ def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Asked:
         arguments = [own.revision, "--sql"]  # of `upgrade`
     flags = {setting.name: getattr(own, setting.name) for setting in SETTINGS if setting.flag is not None}
     options = {"x": own.x, "name": own.name}
-    return Asked(verb=verb, flags=flags, options=options, own=own, arguments=tuple(arguments), command=command)
+    return CommandLine(verb=verb, flags=flags, options=options, own=own, arguments=tuple(arguments), command=command)
 
 
 @contextlib.contextmanager

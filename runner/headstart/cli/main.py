@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from headstart.cli import arguments
-from headstart.cli.arguments import Asked
+from headstart.cli.arguments import CommandLine
 from headstart.commands.program import settings_from
 from headstart.errors import ConfigurationError, HeadstartError, UsageError
 from headstart.errors.exits import Exit
@@ -94,8 +94,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
 
 
 def _read_alembic(
-    asked: Asked, environ: Mapping[str, str], cwd: str, logger: FilteringBoundLogger
-) -> tuple[Asked, Worker]:
+    asked: CommandLine, environ: Mapping[str, str], cwd: str, logger: FilteringBoundLogger
+) -> tuple[CommandLine, Worker]:
     """Let Alembic read the rest of the command line, in the worker that then runs the verb."""
     from headstart.cli import alembic_verbs  # off the no-op path
     from headstart.worker.supervise import Worker
@@ -104,7 +104,7 @@ def _read_alembic(
     return alembic_verbs.read(asked, worker, logger), worker
 
 
-def _settings(asked: Asked, environ: Mapping[str, str]) -> Settings:
+def _settings(asked: CommandLine, environ: Mapping[str, str]) -> Settings:
     settings = settings_from(environ, asked.flags, require_database=asked.needs_database)
     return settings if asked.target is None else replace(settings, target=asked.target)
 
@@ -117,7 +117,7 @@ def _working_directory() -> str:
         raise ConfigurationError(cause, hint="start headstart in a folder that exists and may be entered") from error
 
 
-async def _interruptible(asked: Asked, run: Run, interrupt: Interrupt) -> Outcome:
+async def _interruptible(asked: CommandLine, run: Run, interrupt: Interrupt) -> Outcome:
     """Run the verb in a task that a signal can cancel."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -155,7 +155,7 @@ async def _deliver(job: Callable[[Run], Awaitable[None]], run: Run) -> None:
         raise ConfigurationError(cause, hint="make room where stdout leads to, or send it elsewhere") from error
 
 
-def _job(asked: Asked) -> Callable[[Run], Awaitable[None]]:
+def _job(asked: CommandLine) -> Callable[[Run], Awaitable[None]]:
     """The verb's use case, imported when it is needed."""
     if asked.verb.name == "up":
         from headstart.commands.up import up
@@ -177,7 +177,7 @@ def _refused(error: HeadstartError, logger: Any) -> int:  # noqa: ANN401  (a str
 
 
 def _bug(error: Exception, run: Run) -> int:
-    """Exit 99: the traceback is the report. What it quotes is redacted like everything else."""
+    """Exit 99: the traceback is the report. It is redacted like every log line."""
     run.log.error("bug", error=type(error).__name__, exc_info=error)
     run.finish(HeadstartError(f"{type(error).__name__}: {error}", hint="please report this with the traceback above"))
     _write_termination_log(run.last_line)

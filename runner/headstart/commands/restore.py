@@ -20,7 +20,7 @@ from headstart.backup.clients import Client, find_restorer, major_of
 from headstart.backup.database import system_identifier
 from headstart.backup.manifest import Backup
 from headstart.backup.progress import progress
-from headstart.backup.restoring import beside, choose, exchange, pg_restore, room, shape
+from headstart.backup.restoring import beside, choose, disk_space, exchange, pg_restore, shape
 from headstart.errors import BackupFailedError, LockNotObtainedError, RefusedError, RestoreFailedError
 from headstart.history.graph import spell
 from headstart.postgres.lock import ALONE, kept
@@ -166,7 +166,7 @@ async def _prepare(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job
             server_version=maintenance.server.version,
             backup_server_version=manifest.server_version,
         )
-    await room.require(maintenance.connection, manifest.database_bytes, log=run.log)
+    await disk_space.require(maintenance.connection, manifest.database_bytes, log=run.log)
     return _Job(run, maintenance, live, one, client)
 
 

@@ -1,4 +1,4 @@
-"""The main job, and its way back. `up` reads from top to bottom as the story of the product."""
+"""The main job, and its way back. `up` reads from top to bottom as what the product does."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def up(run: Run, *, found: History | None = None, worker: Worker | None = 
 
 
 async def downgrade(run: Run) -> None:
-    """Take the database down to the target, with the same lock, backup and care."""
+    """Take the database down to the target, with the same lock and backup."""
     found = find(run)
     async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
         plan = await work.plan(up=False)

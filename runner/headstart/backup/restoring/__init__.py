@@ -1,7 +1,7 @@
 """A backup becomes a database again.
 
 What comes in: a backup, and a connection to another database of the server. What goes out: a new database beside the
-live one, or in its place. `choose` finds the backup, `room` checks that it fits, `shape` reads what a database has
+live one, or in its place. `choose` finds the backup, `disk_space` checks that it fits, `shape` reads what a database has
 besides its content, `pg_restore` fills the new one, and `exchange` gives it the live one's name.
 
 Begin with `beside`; `commands/restore.py` has the steps in their order.

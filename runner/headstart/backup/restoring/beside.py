@@ -73,7 +73,7 @@ _NOT_PERMITTED = "42501"
 
 
 class Names(NamedTuple):
-    """What the databases of one restore are called."""
+    """The names of the databases of one restore."""
 
     restoring: str
     restored: str

@@ -71,7 +71,7 @@ def newest(found: Sequence[Backup], system_identifier: str) -> Backup:
 
 
 def damaged(path: Path, problems: Sequence[str]) -> RestoreFailedError:
-    """The refusal of a backup that is not what was written."""
+    """The error for a backup that is not what was written."""
     return RestoreFailedError(
         f"the backup {path} is damaged: {'; '.join(problems[:_NAMED])}"
         + (f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""),
@@ -82,7 +82,7 @@ def damaged(path: Path, problems: Sequence[str]) -> RestoreFailedError:
 
 
 def _with_file(problem: str) -> str:
-    """A problem with the file that it is about: what is wrong with a manifest does not name it."""
+    """A problem with the name of its file, which a problem of the manifest lacks."""
     return problem if manifests.NAME in problem or folders.DUMP in problem else f"{manifests.NAME}: {problem}"
 
 

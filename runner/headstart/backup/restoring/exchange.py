@@ -68,7 +68,7 @@ class Other(NamedTuple):
 
 
 async def others(conn: asyncpg.Connection, database: str, ours: Sequence[int]) -> list[Other]:
-    """Who is connected to a database, beside the sessions `ours`."""
+    """The sessions of a database, without `ours`."""
     return [Other(**dict(row)) for row in await conn.fetch(_SESSIONS, database, list(ours))]
 
 

@@ -1,4 +1,4 @@
-"""pg_restore: is the dump what was written, how is it run, and its failures in words."""
+"""pg_restore: the check of the dump before it, its command line, and its failures in words."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ async def run(
 
 
 def explain(finished: process.Finished, errors: list[str], *, client: Client) -> RestoreFailedError:
-    """The error that a failed pg_restore stands for."""
+    """The error for a failed pg_restore."""
     context = {"program": "pg_restore", "returncode": finished.returncode, "client_version": client.version}
     lines = errors or finished.stderr.splitlines()
     if found := dumps.find_cause(lines, _CAUSES):
@@ -202,5 +202,5 @@ def explain(finished: process.Finished, errors: list[str], *, client: Client) ->
 
 
 def jobs_for(backup: Backup, jobs: int) -> int:
-    """As many jobs as were asked for, and no more than there are tables to share."""
+    """The number of parallel jobs: as set, but not more than there are tables."""
     return max(1, min(jobs, backup.manifest.tables))

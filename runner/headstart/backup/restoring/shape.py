@@ -91,7 +91,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def of_live(conn: asyncpg.Connection, database: str) -> Shape:
-    """Read it from a database that is there.
+    """Read the shape of a database that exists.
 
     Args:
         conn: to any database of the server.
@@ -137,7 +137,7 @@ def _options(row: Mapping[str, Any], encoding: str, tablespace: str, owner: str)
 
 
 def _privileges(rows: list[asyncpg.Record] | None, owner: str) -> Iterator[Property]:
-    """What has been granted; nothing where the defaults hold (the column is null then)."""
+    """The privileges granted; nothing if the defaults apply (the column is null then)."""
     if rows is None:
         return
     for name, who in (("PUBLIC", "public"), (owner, quote(owner))):
@@ -188,7 +188,7 @@ _HEADS = re.compile(
 
 
 async def of_dump(client: Client, backup: Backup, *, env: Mapping[str, str]) -> Shape:
-    """Take it from the dump of a database that is lost.
+    """Read the shape of a lost database from its dump.
 
     Args:
         client: that can read the dump.

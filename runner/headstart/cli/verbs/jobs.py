@@ -17,13 +17,13 @@ from headstart.steps.backup import backups as listed
 from headstart.steps.backup import shown
 
 if TYPE_CHECKING:
-    from headstart.cli.arguments import Asked
+    from headstart.cli.arguments import CommandLine
     from headstart.steps.run import Run
 
 Job = Callable[["Run"], Awaitable[None]]
 
 
-def job(asked: Asked) -> Job:
+def job(asked: CommandLine) -> Job:
     """The use case that a command line asks for."""
     name, alembic = asked.verb.name, asked.alembic
     if alembic is not None and name in {"upgrade", "downgrade", "stamp"} and not alembic["sql"]:

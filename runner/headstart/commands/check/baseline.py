@@ -18,7 +18,7 @@ NAME = "headstart-baseline.json"
 
 
 def place(run: Run, project: Project | None, asked: str | None) -> Path:
-    """Where the baseline is: the file that was asked for, or the usual one beside alembic.ini."""
+    """Where the baseline is: the given file, or the usual one beside alembic.ini."""
     if asked is not None:
         return Path(run.cwd, asked)
     beside = (project.ini or project.toml) if project is not None else None

@@ -1,4 +1,4 @@
-"""The checks in their order: first the files alone, then all that needs the revisions run, on one scratch server."""
+"""The checks in their order: first those of the files, then those that run the revisions, on one scratch server."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be checked.
+    """What to check.
 
     Args:
         checks: ids out of `CHECKS`.
@@ -66,10 +66,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What came of it.
+    """The result of the checks.
 
     Args:
-        checks: what was asked for.
+        checks: those that were wanted.
         findings: what was found and is not accepted.
         accepted: what was found and is.
         stale: keys of the baseline that nothing matches any more.
@@ -92,7 +92,7 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def refused(self) -> list[Finding]:
-        """What the exit code rests on."""
+        """The findings that decide the exit code."""
         return [each for each in self.findings if each.severity == "refuse"]
 
 
@@ -104,7 +104,7 @@ def line_of(path: str, function: str) -> int | None:
 
 
 def parsed(path: str) -> ast.Module:
-    """A revision's file; nothing where it is no Python source."""
+    """The syntax tree of a revision's file; an empty one if it is no Python source."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of invalid escapes, which no check is about

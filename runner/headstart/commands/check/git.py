@@ -37,7 +37,7 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_base(run: Run, project: Project, graph: Graph, ref: str) -> Base:
-    """Read the revision files as they were where the branch at hand has left `ref`.
+    """Read the revision files at the common commit of `ref` and HEAD.
 
     Args:
         run: for the environment and the folder.

@@ -56,7 +56,7 @@ def as_annotations(report: Report, *, cwd: str) -> str:
 
 
 def summary(report: Report) -> str:
-    """One line."""
+    """The numbers of findings, in one line."""
     warned = len(report.findings) - len(report.refused)
     parts = [f"{_many(len(report.refused), 'finding')} in {_many(report.revisions, 'revision')}"]
     parts += [_many(warned, "warning")] if warned else []
@@ -80,7 +80,7 @@ def _property(text: str) -> str:
 
 
 def _repository(folder: Path) -> Path:
-    """The folder that GitHub's paths start from: that of the repository, or where we are."""
+    """The folder that GitHub's paths are relative to: the repository's, or the given one."""
     return next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
 
 
@@ -95,7 +95,7 @@ def _place(one: Finding, cwd: str) -> str:
 
 
 def _relative(path: str, folder: str) -> str:
-    """A path as it is seen from a folder, where it lies in it."""
+    """A path relative to a folder, if it is inside."""
     for one, other in ((Path(path), Path(folder)), (Path(path).resolve(), Path(folder).resolve())):
         if one.is_relative_to(other):
             return str(one.relative_to(other))

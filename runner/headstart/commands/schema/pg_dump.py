@@ -1,4 +1,4 @@
-"""The schema of a scratch database as text: pg_dump of its server's own version, in the spelling that all share."""
+"""The schema of a scratch database as text: from pg_dump of its server's version, in a form that all versions share."""
 
 from __future__ import annotations
 

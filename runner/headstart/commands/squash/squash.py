@@ -120,7 +120,7 @@ async def _cut(run: Run, worker: Worker, found: History, revision: str | None) -
 
 
 def _place(cut: Cut, name: str) -> Path:
-    """Where the baseline goes: beside the file whose id it takes over, under another name than all that are there."""
+    """Where the baseline goes: beside the file whose id it takes over, under a name that is free."""
     folder = Path(cut.top.path).parent
     for each in (name, name.removesuffix(".py") + "_baseline.py"):
         if not (folder / each).exists():
@@ -163,7 +163,7 @@ def _stage(folder: Path) -> Iterator[Path]:
 def _text(
     old: Replay, cut: Cut, made: Made, message: str, here: str, archive_dir: Path, moment: datetime.datetime
 ) -> str:
-    """The baseline that is to do what the old revisions do."""
+    """The text of the baseline."""
     return baseline_text(
         cut.top.id,
         message=message,

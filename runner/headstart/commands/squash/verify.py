@@ -1,4 +1,4 @@
-"""That a baseline gives what the revisions give: the same catalog, with columns in their order, and the same rows."""
+"""Whether a baseline gives what the revisions give: the same catalog, the same order of columns, and the same rows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Made(msgspec.Struct, frozen=True):
 
 
 async def rebuilt(run: Run, scratch: Scratch, worker: Worker, revision: str, staged: Project) -> Made:
-    """What the baseline makes, from the very file that is to be used.
+    """What the baseline makes, from the file that will be used.
 
     Args:
         run: this run.

@@ -31,12 +31,12 @@ _FREE = (
 
 
 def gate_of(schema: str) -> int:
-    """What the supervisor's session holds while a tenant is worked on."""
+    """The key that the supervisor's session holds during the work on a tenant."""
     return _key(f"headstart migration lock, schema {schema}")
 
 
 def work_of(schema: str) -> int:
-    """What each of the worker's sessions holds, shared."""
+    """The key that each of the worker's sessions holds, shared."""
     return _key(f"headstart migration lock, work, schema {schema}")
 
 

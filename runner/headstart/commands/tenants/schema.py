@@ -180,7 +180,7 @@ async def _migrate_at_once(run: Run, work: Work, plan: Pending) -> UpToDate | No
 
 
 async def _require_usable(ready: Ready, target: Target) -> None:
-    """See that an object without a schema would be made in the tenant's.
+    """Require that an object without a schema would be made in the tenant's.
 
     Raises:
         ConfigurationError: it would not: the schema has gone, or the role may not use it (10).

@@ -57,7 +57,7 @@ class Tenant(Struct):
 
     @property
     def failed(self) -> bool:
-        """Whether it was begun and is not where it should be."""
+        """Whether it was begun and did not succeed."""
         return self.outcome is not None and not self.outcome.ok
 
 
@@ -120,7 +120,7 @@ async def _listed(run: Run) -> AsyncIterator[tuple[Ready | None, int, int, list[
 
 
 def _hide_secrets(run: Run, targets: Sequence[Target]) -> None:
-    """From here on no line shows a password of a tenant's URL either."""
+    """Take the passwords of the tenants' URLs out of every further log line."""
     known = run.settings.secrets()
     new = {secret for target in targets for secret in target.dsn.secrets()} - set(known)
     if new:
@@ -147,7 +147,7 @@ class _Work:
         self.schemas: Schemas | None = None
 
     async def begin(self, ready: Ready, session: Session, tenants: Sequence[Tenant]) -> None:
-        """Give an outcome to each schema that needs nothing, and see to what the others have in common."""
+        """Give an outcome to each schema that needs nothing, and prepare what the others have in common."""
         self.schemas = Schemas(self._history, session, self._worker)
         await self._survey(ready, tenants)
         if self._action != "up":
@@ -181,7 +181,7 @@ class _Work:
                 )
 
     async def _ask_each(self, tenants: Sequence[Tenant]) -> None:
-        """Give an outcome to each schema of which only env.py can say that nothing is to be done."""
+        """Give an outcome to each schema that needs nothing, where only env.py can tell."""
 
         async def one(tenant: Tenant) -> None:
             own = self._run_of(tenant)
@@ -226,7 +226,7 @@ class _Work:
             await create(ready.connection)  # the first of each would be in each other's way
 
     async def all(self, canaries: Sequence[Tenant], others: Sequence[Tenant]) -> None:
-        """The canaries, then the others: none of these if one of those failed."""
+        """Work on the canaries, then on the others unless a canary failed."""
         for tenant in canaries:
             await self._one(tenant)
             if tenant.failed:
@@ -261,7 +261,7 @@ class _Work:
         _stop_if_cancelled()
 
     async def _attempted(self, own: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartError | None:
-        """What ended one tenant's run, whatever it was: it is that tenant's alone."""
+        """The error that ended one tenant's run, if any: it must not end the others'."""
         try:
             return await attempt(own, job)
         except asyncio.CancelledError:  # by no signal

@@ -1,4 +1,4 @@
-"""Whether the server's disk has room for a database: known only where that disk can be seen from here."""
+"""Whether the server's disk has room for a database: known only if that disk is on this machine."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def require(conn: asyncpg.Connection, needed: int, *, log: FilteringBoundL
 
 
 async def _free_bytes(conn: asyncpg.Connection) -> int | None:
-    """What is free on the disk of the server's data, if that is this machine's; None where it is not or may not be.
+    """The free bytes on the disk of the server's data; None if that may be another machine's.
 
     A folder of the same name proves nothing: its control file has to begin with the server's own system identifier
     (ControlFileData in pg_control.h).
