@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,10 +87,7 @@ class Walk:
                 reported = time.monotonic()
                 self._run.log.info("check_running", revision=revision, done=at, of=len(revisions))
             known = len(self.replay.statements)
-            try:
-                await self.replay.apply(revision)
-            except HeadstartError as error:
-                _require_revision(error)
+            if error := await _failure(self.replay.apply(revision)):
                 self.ended = f"revision {revision} fails on an empty database"
                 message = f"fails on an empty database: {_cause(error)}"
                 remedy = "let every revision run on what those before it have made; nothing after it was checked"
@@ -102,10 +99,7 @@ class Walk:
                 continue
             after = await self.schema()
             if not _is_baseline(self.replay.files[revision]) and not await self._round_trip(revision, before, after):
-                try:
-                    await self._start_again(at)
-                except HeadstartError as error:
-                    _require_revision(error)
+                if error := await _failure(self._start_again(at)):
                     self.ended = f"{_cause(error)} (when revision {revision} was applied to a second database)"
                     return
             before = after
@@ -137,10 +131,7 @@ class Walk:
             after: the schema since.
         """
         recorded, self._went_back = self.replay.recorded, True
-        try:
-            await self.replay.revert(revision)
-        except HeadstartError as error:
-            _require_revision(error)
+        if error := await _failure(self.replay.revert(revision)):
             if error.context.get("raised") == NotImplementedError.__name__:
                 remedy = "write downgrade(), or accept that with --write-baseline"
                 self._found("irreversible", "cannot be reverted: its downgrade() refuses", remedy, revision, error)
@@ -157,10 +148,7 @@ class Walk:
             message = _differences(before, reverted, "the schema before it", "the schema after its downgrade()")
             self._found("downgrade-differs", f"is not wholly reverted: {message}", _REMEDY, revision)
             return False
-        try:
-            await self.replay.apply(revision)
-        except HeadstartError as error:
-            _require_revision(error)
+        if error := await _failure(self.replay.apply(revision)):
             self._found("again-fails", f"cannot be applied a second time: {_cause(error)}", _REMEDY, revision, error)
             return False
         again = await self.schema()
@@ -222,11 +210,15 @@ def _is_baseline(path: str) -> bool:
     return read_baseline(Path(path).read_bytes()) is not None
 
 
-def _require_revision(error: HeadstartError) -> None:
-    """Only what a revision does is a finding; a server that has gone away is an error like elsewhere."""
-    ours = not isinstance(error, MigrationFailedError | VerificationFailedError)
-    if ours or isinstance(error, InterruptedMigrationError):
-        raise error
+async def _failure(work: Awaitable[object]) -> HeadstartError | None:
+    """The error of a revision that fails, which is a finding. Any other, such as a lost server, is raised."""
+    try:
+        await work
+    except InterruptedMigrationError:
+        raise
+    except (MigrationFailedError, VerificationFailedError) as error:
+        return error
+    return None
 
 
 def _cause(error: HeadstartError) -> str:
