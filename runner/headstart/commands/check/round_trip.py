@@ -98,10 +98,10 @@ class Walk:
             if not round_trip:
                 continue
             after = await self.schema()
-            if not _is_baseline(self.replay.files[revision]) and not await self._round_trip(revision, before, after):
-                if error := await _failure(self._start_again(at)):
-                    self.ended = f"{_cause(error)} (when revision {revision} was applied to a second database)"
-                    return
+            usable = _is_baseline(self.replay.files[revision]) or await self._round_trip(revision, before, after)
+            if not usable and (error := await _failure(self._start_again(at))):
+                self.ended = f"{_cause(error)} (when revision {revision} was applied to a second database)"
+                return
             before = after
 
     async def ensure_forward(self) -> None:
