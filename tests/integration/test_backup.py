@@ -9,9 +9,8 @@ import itertools
 import os
 import subprocess
 import time
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import msgspec
@@ -22,8 +21,13 @@ from structlog.testing import LogCapture
 from headstart import backup
 from headstart.backup import dump as dumps
 from headstart.backup import folder as folders
+from headstart.backup import manifest as manifests
 from headstart.backup.clients import Client, best_compression, find_client
+from headstart.backup.prune import prune
+from headstart.backup.verify import verify
 from headstart.errors import BackupFailedError, UnsuitableServerError
+from headstart.postgres.readiness import Ready
+from headstart.postgres.server import connect, identify
 from headstart.settings.resolve import parse_dsn
 from support.postgres import database_of, psql, script
 from support.waiting import soon
@@ -38,14 +42,6 @@ ROLES = itertools.count(1)
 TABLES = (
     "create table a (id int primary key, t text); create table b (id int); insert into a select i, md5(i::text) from"
 )
-
-
-class Server(NamedTuple):
-    """What `take` has to know of a server."""
-
-    version_num: int
-    version: str
-    database: str
 
 
 class Taker:
@@ -63,31 +59,29 @@ class Taker:
         *,
         jobs: int = 2,
         keep: int = 7,
-        heartbeat: float = 5.0,
+        interval: float = 5.0,
         directory: Path | None = None,
     ) -> backup.Backup:
         dsn = parse_dsn(self.url, {}, read_file=_no_file, default_user="nobody")
-        conn = await asyncpg.connect(self.url)
+        connection = await connect(dsn, timeout=10, application_name="test")
         try:
-            version = int(await conn.fetchval("show server_version_num"))
             return await backup.take(
-                directory=directory or self.directory,
-                dsn=dsn,
-                server=Server(version, await conn.fetchval("show server_version"), database_of(self.url)),
-                conn=conn,
-                before=before,
-                intended=intended,
-                jobs=jobs,
-                keep=keep,
-                run_id="run-1",
-                environ={"PATH": self.path},
-                log=self.log,
-                redact=lambda text: text.replace(PASSWORD, "***"),
-                now=lambda: datetime.now(UTC),
-                heartbeat=heartbeat,
+                backup.Request(
+                    ready=Ready(connection, await identify(connection), dsn),
+                    directory=directory or self.directory,
+                    before=before,
+                    intended=intended,
+                    jobs=jobs,
+                    keep=keep,
+                    run_id="run-1",
+                    environ={"PATH": self.path},
+                    log=self.log,
+                    redact=lambda text: text.replace(PASSWORD, "***"),
+                    interval=interval,
+                )
             )
         finally:
-            await conn.close()
+            await connection.close()
 
     async def client(self) -> Client:
         """The client for the server."""
@@ -198,9 +192,9 @@ async def test_a_backup_is_described_and_proven(take: Taker, server: Postgres) -
     assert manifest.tables == 2
     assert manifest.bytes == sum(path.stat().st_size for path in (taken.path / "dump").iterdir())
     assert take.hidden() == []
-    verdict = await backup.verify(taken, await take.client(), log=take.log)
-    assert verdict.whole
-    assert backup.list_backups(take.directory).backups == (verdict.backup,)
+    verified = await verify(taken, await take.client(), log=take.log)
+    assert verified.good
+    assert backup.list_backups(take.directory).backups == (verified,)
 
 
 async def test_the_best_compression_of_the_client_is_used(take: Taker) -> None:
@@ -325,12 +319,11 @@ async def test_a_client_that_is_too_old_is_refused(take: Taker, server: Postgres
     if old.major >= server.major:
         pytest.skip("no older client than this server on this machine")
     env = dumps.environment(parse_dsn(take.url, {}, read_file=_no_file, default_user="x").libpq_env(), {}, run_id="r")
+    command = dumps.argv(old, tmp_path / "d", jobs=1, compression="gzip:1")
     with pytest.raises(
         UnsuitableServerError, match=rf"server version: {server.major}\.\d+.*; pg_dump version: {old.major}"
     ):
-        await dumps.dump(
-            old, tmp_path / "d", jobs=1, compression="gzip:1", env=env, directory=tmp_path, log=take.log, redact=str
-        )
+        await dumps.dump(old, command, env=env, directory=tmp_path, log=take.log, redact=str)
 
 
 async def test_what_a_dead_run_left_is_swept_up(take_any: Taker) -> None:
@@ -363,7 +356,7 @@ async def test_progress_is_told_while_it_waits_for_a_table(take_any: Taker) -> N
     try:
         async with blocker.transaction():
             await blocker.execute("lock table a in access exclusive mode")
-            task = asyncio.create_task(take_any(heartbeat=0.05))
+            task = asyncio.create_task(take_any(interval=0.05))
             await soon(lambda: len(take_any.events("backup_progress")) >= 3, "three lines of progress")
         await task
     finally:
@@ -453,23 +446,23 @@ async def test_damage_is_found_and_named(
     taken = await take_any()
     target = max((taken.path / "dump").iterdir(), key=lambda path: path.stat().st_size)
     damage(target)
-    verdict = await backup.verify(taken, await take_any.client(), log=take_any.log)
-    assert not verdict.whole
-    said = "; ".join(verdict.problems)
+    damage_found = (await verify(taken, await take_any.client(), log=take_any.log)).manifest.damage
+    assert damage_found
+    said = "; ".join(damage_found)
     pattern = says.format(name=f"dump/{target.name}")
     with pytest.raises(AssertionError, match=pattern):
         raise AssertionError(said)
     listing = backup.list_backups(take_any.directory)
     assert [one.path for one in listing.broken] == ([taken.path] if shows else [])
-    assert [one.manifest.damage for one in listing.backups] == ([] if shows else [verdict.problems])
+    assert [one.manifest.damage for one in listing.backups] == ([] if shows else [damage_found])
 
 
 async def test_a_damaged_one_is_not_the_last_good_one(take_any: Taker) -> None:
     """Retention counts on no backup in which damage was found."""
     good, bad = await take_any(("a",), ("b",)), await take_any(("b",), ("c",))
     _corrupt(bad.path / "dump" / "toc.dat")
-    await backup.verify(bad, await take_any.client(), log=take_any.log)
-    decision = backup.prune(take_any.directory, database_of(take_any.url), 1, log=take_any.log)
+    await verify(bad, await take_any.client(), log=take_any.log)
+    decision = prune(take_any.directory, database_of(take_any.url), 1, log=take_any.log)
     assert good.path.name in decision.keep
 
 
@@ -490,7 +483,7 @@ async def test_backups_of_another_server_are_not_pruned(take_any: Taker) -> None
     """Two servers with a database of the same name may share a folder: each prunes its own."""
     other = await take_any(("x",), ("y",))
     foreign = msgspec.structs.replace(other.manifest, system_identifier="another")
-    backup.manifest.write(other.path, foreign)
+    manifests.write(other.path, foreign)
     await take_any(("a",), ("b",), keep=1)
     taken = await take_any(("b",), ("c",), keep=1)
     assert set(take_any.listed()) == {other.path.name, taken.path.name}

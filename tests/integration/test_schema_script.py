@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headstart.commands.schema.parts import parts
-from headstart.commands.schema.script import PREAMBLE, Entry, normalised, parse, unlike, written
+from headstart.commands.schema.script import PREAMBLE, Entry, differing, normalised, parse, to_text
 
 DUMP = """\
 --
@@ -135,7 +135,7 @@ def ours() -> list[Entry]:
 
 def test_what_says_nothing_of_the_schema_is_left_out() -> None:
     """Versions, keys, the version table's rows, empty tables, unmoved sequences, comments of extensions, the owner."""
-    text = written(ours())
+    text = to_text(ours())
     assert [each.label for each in ours()] == [
         "schema raw",
         "table raw.plain",
@@ -165,19 +165,19 @@ def test_what_says_nothing_of_the_schema_is_left_out() -> None:
 
 def test_what_is_written_reads_as_it_was() -> None:
     """A schema file taken apart and put together is the same text."""
-    text = written(ours())
-    assert written(parse(text)) == text
-    assert unlike(parse(text), ours()) == []
+    text = to_text(ours())
+    assert to_text(parse(text)) == text
+    assert differing(parse(text), ours()) == []
 
 
 def test_of_rows_only_the_number_counts() -> None:
     """Another value is no difference, another number of rows is, and so is any other text."""
-    text = written(ours())
-    assert unlike(parse(text.replace("'b'", "'2024-01-01'")), ours()) == []
-    assert unlike(parse(text.replace("INSERT INTO raw.plain (id, named) VALUES (2, 'b');", "")), ours()) == [
+    text = to_text(ours())
+    assert differing(parse(text.replace("'b'", "'2024-01-01'")), ours()) == []
+    assert differing(parse(text.replace("INSERT INTO raw.plain (id, named) VALUES (2, 'b');", "")), ours()) == [
         "table data raw.plain"
     ]
-    assert unlike(parse(text.replace("bigint", "integer")), ours()) == ["table raw.plain", "table raw.wide"]
+    assert differing(parse(text.replace("bigint", "integer")), ours()) == ["table raw.plain", "table raw.wide"]
 
 
 def test_parts_follow_one_another_as_they_need() -> None:

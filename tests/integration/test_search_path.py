@@ -94,8 +94,8 @@ async def test_none_is_used(ready: Ready, database: str, log: FilteringBoundLogg
     await activity.blockers(connection, connection.get_server_pid())
     await activity.invalid_indexes(connection)
     await catalog.read(connection, grants=True, order=True)
-    facts = await backup_database.look(connection)
-    await backup_database.standing(connection, list(facts.tables))
+    facts = await backup_database.read_facts(connection)
+    await backup_database.existing(connection, list(facts.tables))
     await backup_database.end_orphans(connection, log=log)
     await backup_database.warn_of_other_dumps(connection, log=log)
     assert used(database) == []

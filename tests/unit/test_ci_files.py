@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from headstart.cli import arguments
-from headstart.commands.check import CHECKS
+from headstart.commands.check.finding import CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ROOT / "deploy" / "github" / "migrations.yml"

@@ -52,8 +52,8 @@ class TestLines:
     def test_what_may_be_a_url_is_not_quoted(self, line: str) -> None:
         """A line that could be a URL that came apart is told by its number alone."""
         (entry,) = read_lines(line)
-        assert "ZqX" not in entry.told
-        assert Entry("row 1", "acme").told == "row 1 ('acme')"
+        assert "ZqX" not in entry.label
+        assert Entry("row 1", "acme").label == "row 1 ('acme')"
 
 
 class TestShares:

@@ -18,7 +18,7 @@ from headstart import process
 from headstart.errors import UnsuitableServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 #: Where distributions put the programs of a major version, the version in place of `*`.
 ROOTS = (
@@ -45,19 +45,18 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     pg_restore: Path
 
 
-async def find_client(server_version_num: int, *, path: str, roots: Sequence[str] = ROOTS) -> Client:
+async def find_client(server_version_num: int, *, path: str) -> Client:
     """Find the client programs for a server.
 
     Args:
         server_version_num: as `server_version_num` shows it, 160014 for 16.14.
-        path: the PATH to search.
-        roots: patterns of folders to look into before.
+        path: the PATH to search, after ROOTS.
 
     Raises:
         UnsuitableServerError: there is none of the server's major version or a newer one.
     """
     wanted = server_version_num // 10000
-    clients = await _installed(wanted, path, roots)
+    clients = await _installed(wanted, path)
     best = min((client for client in clients if client.major >= wanted), key=lambda one: one.major, default=None)
     if best is not None:
         return best
@@ -73,7 +72,7 @@ async def find_client(server_version_num: int, *, path: str, roots: Sequence[str
     )
 
 
-async def find_restorer(server_version_num: int, dumped_by: str, *, path: str, roots: Sequence[str] = ROOTS) -> Client:
+async def find_restorer(server_version_num: int, dumped_by: str, *, path: str) -> Client:
     """Find the client programs that read a dump and restore it into a server.
 
     The server's own major version; but never an older one than wrote the dump, since that cannot read it. Where neither
@@ -82,15 +81,14 @@ async def find_restorer(server_version_num: int, dumped_by: str, *, path: str, r
     Args:
         server_version_num: of the server to restore into.
         dumped_by: the version of the pg_dump that wrote the dump, as its manifest has it.
-        path: the PATH to search.
-        roots: patterns of folders to look into before.
+        path: the PATH to search, after ROOTS.
 
     Raises:
         UnsuitableServerError: there is none that could read the dump.
     """
     oldest, own = major_of(dumped_by), server_version_num // 10000
     wanted = max(oldest, own)
-    clients = [client for client in await _installed(wanted, path, roots) if client.major >= oldest]
+    clients = [client for client in await _installed(wanted, path) if client.major >= oldest]
     # As near to the wanted as can be, and rather above than below it.
     best = min(clients, key=lambda one: (one.major < wanted, abs(one.major - wanted)), default=None)
     if best is not None:
@@ -109,22 +107,22 @@ def major_of(version: str) -> int:
     return int(found[0]) if found else 0
 
 
-async def _installed(wanted: int, path: str, roots: Sequence[str]) -> list[Client]:
-    found = await asyncio.gather(*(_look_at(folder) for folder in _folders(wanted, path, roots)))
+async def _installed(wanted: int, path: str) -> list[Client]:
+    found = await asyncio.gather(*(_look_at(folder) for folder in _folders(wanted, path)))
     return [client for client in found if client is not None]
 
 
-def _folders(wanted: int, path: str, roots: Sequence[str]) -> Iterator[Path]:
+def _folders(wanted: int, path: str) -> Iterator[Path]:
     """Each folder that may hold a client, once, the likeliest first."""
     seen: set[Path] = set()
-    for folder in (*_in_roots(str(wanted), roots), *_on_path(path), *_in_roots("*", roots)):
+    for folder in (*_in_roots(str(wanted)), *_on_path(path), *_in_roots("*")):
         if folder not in seen and os.access(folder / "pg_dump", os.X_OK) and os.access(folder / "pg_restore", os.X_OK):
             seen.add(folder)
             yield folder
 
 
-def _in_roots(version: str, roots: Sequence[str]) -> Iterable[Path]:
-    for root in roots:
+def _in_roots(version: str) -> Iterable[Path]:
+    for root in ROOTS:
         pattern = root.replace("*", version).lstrip("/")
         yield from sorted(Path("/").glob(pattern))
 
@@ -141,22 +139,22 @@ async def _look_at(folder: Path) -> Client | None:
     """Ask the programs in a folder for their version; None when they do not run, or are not a pair."""
     pair = (folder / "pg_dump", folder / "pg_restore")
     try:
-        said = [
+        versions = [
             _VERSION.search((await process.run([str(one), "--version"], env=_ENV, redact=str, capture=True)).stdout)
             for one in pair
         ]
     except OSError:
         return None
-    if said[0] is None or said[1] is None or said[0][0] != said[1][0]:
+    if versions[0] is None or versions[1] is None or versions[0][0] != versions[1][0]:
         return None
-    return Client(major=int(said[0][1]), version=said[0][0].decode()[2:], pg_dump=pair[0], pg_restore=pair[1])
+    return Client(major=int(versions[0][1]), version=versions[0][0].decode()[2:], pg_dump=pair[0], pg_restore=pair[1])
 
 
 async def best_compression(client: Client) -> str:
     """The best `--compress` that this pg_dump was built with.
 
-    Nothing lists it. But a pg_dump that was built without a method says so before it connects, and one that has it goes
-    on to fail at connecting to a socket that is not there. (PostgreSQL manual, 'pg_dump', --compress.)
+    Nothing lists it. But a pg_dump that was built without a method reports that before it connects, and one that has it
+    goes on to fail at connecting to a socket that is not there. (PostgreSQL manual, 'pg_dump', --compress.)
     """
     if client.major < CODECS_SINCE:
         return GZIP

@@ -1,4 +1,4 @@
-"""What the backup has to ask the database: size, tables, other dumps."""
+"""What a backup reads from the database: its size, its tables, other dumps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ select pid, usename::pg_catalog.text as role, client_addr::pg_catalog.text as cl
        backend_start::pg_catalog.text as since
 from pg_catalog.pg_stat_activity where datname = pg_catalog.current_database() and application_name = 'pg_dump'
 """
-_STANDING = """
+_EXISTING = """
 select c.oid::pg_catalog.int8 as oid from pg_catalog.pg_class c
 where c.oid::pg_catalog.int8 = any($1::pg_catalog.int8[])
 """
@@ -52,11 +52,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     system_identifier: str
 
 
-async def look(conn: asyncpg.Connection) -> Facts:
-    """Ask for what a backup has to know.
+async def read_facts(conn: asyncpg.Connection) -> Facts:
+    """Read the facts that a backup needs.
 
     Raises:
-        BackupFailedError: the role may not ask.
+        BackupFailedError: the role may not read them.
     """
     try:
         size = await conn.fetchval("select pg_catalog.pg_database_size(pg_catalog.current_database())")
@@ -64,16 +64,20 @@ async def look(conn: asyncpg.Connection) -> Facts:
     except asyncpg.InsufficientPrivilegeError as error:
         message = f"the role may not look at the database: {error}"
         raise BackupFailedError(message, hint="grant it CONNECT on the database, or pg_read_all_stats") from error
+    return Facts(bytes=int(size), tables=tables, system_identifier=await system_identifier(conn))
+
+
+async def system_identifier(conn: asyncpg.Connection) -> str:
+    """The identifier of the server; "" if the role may not read it."""
     try:
-        identifier = str(await conn.fetchval("select system_identifier from pg_catalog.pg_control_system()"))
+        return str(await conn.fetchval("select system_identifier from pg_catalog.pg_control_system()"))
     except asyncpg.InsufficientPrivilegeError:
-        identifier = ""
-    return Facts(bytes=int(size), tables=tables, system_identifier=identifier)
+        return ""
 
 
-async def standing(conn: asyncpg.Connection, oids: Sequence[int]) -> list[int]:
-    """Those of the tables that still exist."""
-    rows = await conn.fetch(_STANDING, oids)
+async def existing(conn: asyncpg.Connection, oids: Sequence[int]) -> list[int]:
+    """The tables that still exist."""
+    rows = await conn.fetch(_EXISTING, oids)
     return [int(row["oid"]) for row in rows]
 
 
@@ -87,7 +91,7 @@ async def end_orphans(conn: asyncpg.Connection, *, log: FilteringBoundLogger) ->
 
 
 async def warn_of_other_dumps(conn: asyncpg.Connection, *, log: FilteringBoundLogger) -> None:
-    """Say who else is dumping: the locks of that dump make every ALTER TABLE wait until it is done."""
+    """Warn of other dumps: the locks of that dump make every ALTER TABLE wait until it is done."""
     for row in await conn.fetch(_OTHERS):
         log.warning(
             "other_dump_running", pid=row["pid"], role=row["role"], client=row["client"], backend_start=row["since"]

@@ -10,7 +10,7 @@ from headstart.backup.clients import CODECS_SINCE
 from headstart.errors import BackupFailedError, HeadstartError, UnsuitableServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
@@ -24,46 +24,46 @@ PASSED_ON = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "KRB5CCNAME", "KRB5_CO
 #: The beginning of the application name of a dump of ours; the run's id follows.
 APPLICATION = "headstart-dump"
 
-#: (what pg_dump says, what it means, what to do). `{0}` is the first group of the match, `{dir}` the backup folder.
-_CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
-    (re.compile(pattern), cause, hint)
-    for pattern, cause, hint in (
-        (
-            r"No space left on device|Disk quota exceeded",
-            "{dir} is full: the dump did not fit",
-            "make room there, or point HEADSTART_BACKUP_DIR to a larger folder",
-        ),
-        (
-            r"Read-only file system",
-            "{dir} is on a read-only file system",
-            "mount it writable, or point HEADSTART_BACKUP_DIR to a folder that is",
-        ),
-        (
-            r"permission denied for (\w+ .+?)\s*$",
-            "the role may not read {0}",
-            "grant it pg_read_all_data (GRANT pg_read_all_data TO <role>), or run with the owner's role",
-        ),
-        (
-            r"row-level security policy for table (.+?)\s*$",
-            "row-level security hides rows of table {0} from the role, so a dump would not be whole",
-            "run with the table's owner or with a role that has BYPASSRLS",
-        ),
-        (
-            r"could not obtain lock on relation (.+?)\s*$",
-            "another session locked table {0} while it was being dumped",
-            "see who holds it (pg_locks, pg_stat_activity), let it finish, then run again",
-        ),
-        (
-            r"canceling statement due to lock timeout",
-            f"another session has kept a table locked for {TABLE_LOCK_WAIT} s, so it cannot be dumped",
-            "see who holds an ACCESS EXCLUSIVE lock (pg_locks, pg_stat_activity), let it finish, then run again",
-        ),
-        (
-            r"too many connections|remaining connection slots|too many clients",
-            "the server has no connection left for a parallel dump",
-            "set HEADSTART_BACKUP_JOBS=1, or raise the role's or the server's connection limit",
-        ),
-    )
+Causes = tuple[tuple[str, str, str], ...]
+"""Patterns of what a program prints, each with what it means and what to do. `{0}` is the first group of the match."""
+
+#: Of pg_dump; `{dir}` is the backup folder.
+_CAUSES: Causes = (
+    (
+        r"No space left on device|Disk quota exceeded",
+        "{dir} is full: the dump did not fit",
+        "make room there, or point HEADSTART_BACKUP_DIR to a larger folder",
+    ),
+    (
+        r"Read-only file system",
+        "{dir} is on a read-only file system",
+        "mount it writable, or point HEADSTART_BACKUP_DIR to a folder that is",
+    ),
+    (
+        r"permission denied for (\w+ .+?)\s*$",
+        "the role may not read {0}",
+        "grant it pg_read_all_data (GRANT pg_read_all_data TO <role>), or run with the owner's role",
+    ),
+    (
+        r"row-level security policy for table (.+?)\s*$",
+        "row-level security hides rows of table {0} from the role, so a dump would not be complete",
+        "run with the table's owner or with a role that has BYPASSRLS",
+    ),
+    (
+        r"could not obtain lock on relation (.+?)\s*$",
+        "another session locked table {0} while it was being dumped",
+        "see who holds it (pg_locks, pg_stat_activity), let it finish, then run again",
+    ),
+    (
+        r"canceling statement due to lock timeout",
+        f"another session has kept a table locked for {TABLE_LOCK_WAIT} s, so it cannot be dumped",
+        "see who holds an ACCESS EXCLUSIVE lock (pg_locks, pg_stat_activity), let it finish, then run again",
+    ),
+    (
+        r"too many connections|remaining connection slots|too many clients",
+        "the server has no connection left for a parallel dump",
+        "set HEADSTART_BACKUP_JOBS=1, or raise the role's or the server's connection limit",
+    ),
 )
 
 
@@ -88,48 +88,47 @@ def bare(environ: Mapping[str, str]) -> dict[str, str]:
     return {**{name: environ[name] for name in PASSED_ON if name in environ}, "LC_ALL": "C"}
 
 
-def environment(libpq: Mapping[str, str], environ: Mapping[str, str], *, run_id: str) -> dict[str, str]:
+def environment(
+    libpq: Mapping[str, str], environ: Mapping[str, str], *, run_id: str, application: str = APPLICATION
+) -> dict[str, str]:
     """The child's whole environment.
 
     Args:
         libpq: what `Dsn.libpq_env` gives.
         environ: our own environment, of which only `PASSED_ON` is taken.
-        run_id: names the dump's sessions in pg_stat_activity, so that the next run recognises what a dead one left.
+        run_id: names the child's sessions in pg_stat_activity, so that the next run recognises what a dead one left.
+        application: the beginning of that name.
     """
-    return {**bare(environ), **libpq, "PGAPPNAME": f"{APPLICATION}:{run_id}"[:63]}
+    return {**bare(environ), **libpq, "PGAPPNAME": f"{application}:{run_id}"[:63]}
 
 
 async def dump(
     client: Client,
-    target: Path,
+    command: tuple[str, ...],
     *,
-    jobs: int,
-    compression: str,
     env: Mapping[str, str],
     directory: Path,
     log: FilteringBoundLogger,
     redact: Callable[[str], str],
-) -> process.Finished:
-    """Run pg_dump into the folder `target`.
+) -> None:
+    """Run pg_dump, with a command from `argv`.
 
     Raises:
         BackupFailedError: pg_dump did not exit with 0; the message is its cause, in our words where we know it.
         UnsuitableServerError: it refused the server's version.
     """
 
-    def said(line: str) -> None:
+    def report(line: str) -> None:
         if line.strip():
             log.warning("pg_dump_said", line=line)
 
-    command = argv(client, target, jobs=jobs, compression=compression)
     try:
-        finished = await process.run(command, env=env, redact=redact, on_line=said, grace=2.0)
+        finished = await process.run(command, env=env, redact=redact, on_line=report, grace=2.0)
     except OSError as error:
         message = f"cannot run {client.pg_dump}: {error.strerror}"
         raise BackupFailedError(message, hint="install the PostgreSQL client programs again") from error
     if not finished.ok:
         raise explain(finished, client=client, directory=directory)
-    return finished
 
 
 def explain(finished: process.Finished, *, client: Client, directory: Path) -> HeadstartError:
@@ -137,24 +136,25 @@ def explain(finished: process.Finished, *, client: Client, directory: Path) -> H
     program = finished.argv[0].rpartition("/")[2]
     context = {"program": program, "returncode": finished.returncode, "client_version": client.version}
     if "server version mismatch" in finished.stderr:
-        message = f"{program} {client.version} refuses the server: {_detail(finished.stderr)}"
+        # `server version: 18.4; pg_dump version: 16.14`
+        detail = re.search(r"detail: *(.+)", finished.stderr)
+        message = f"{program} {client.version} refuses the server: {detail[1] if detail else 'server version mismatch'}"
         hint = "install the client programs of the server's major version (postgresql-client-<major>)"
         return UnsuitableServerError(message, hint=hint, **context)
-    for line in finished.stderr.splitlines():
-        for pattern, cause, hint in _CAUSES:
-            if match := pattern.search(line):
-                message = cause.format(*match.groups(), dir=directory)
-                return BackupFailedError(message, hint=hint, said=line.strip(), **context)
+    if found := find_cause(finished.stderr.splitlines(), _CAUSES, dir=directory):
+        message, hint, line = found
+        return BackupFailedError(message, hint=hint, said=line, **context)
     first = next((line for line in finished.stderr.splitlines() if "error:" in line.lower()), finished.stderr.strip())
-    first = first.splitlines()[0] if first else "it said nothing"
+    first = first.splitlines()[0] if first else "it printed nothing"
     message = f"{program} failed ({finished.how}): {first}"
     hint = "correct what it says, then run again; HEADSTART_BACKUP=off goes without a backup"
     return BackupFailedError(message, hint=hint, **context)
 
 
-def _detail(stderr: str) -> str:
-    """`server version: 18.4; pg_dump version: 16.14`, from pg_dump's own lines."""
-    return next(
-        (line.partition("detail:")[2].strip() for line in stderr.splitlines() if "detail:" in line),
-        "server version mismatch",
-    )
+def find_cause(lines: Iterable[str], causes: Causes, **names: object) -> tuple[str, str, str] | None:
+    """What a program's error output means: the cause and the hint for the first known line, and that line."""
+    for line in lines:
+        for pattern, cause, hint in causes:
+            if match := re.search(pattern, line):
+                return cause.format(*match.groups(), **names), hint, line.strip()
+    return None

@@ -1,7 +1,7 @@
 """Backups in a folder: staged under a dotted name, published by one rename, listed, deleted.
 
 `<dir>/<database>/<UTC time>-<revision>/` is a backup. `<dir>/<database>/.partial-*` is one being taken, or what a dead
-run left; `.deleting-*` one on its way out. Whoever lists skips names with a dot: neither is ever taken for a backup.
+run left; `.deleting-*` one on its way out. A listing skips names with a dot: neither is ever taken for a backup.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from urllib.parse import quote
 import msgspec
 
 from headstart.backup import manifest as manifests
-from headstart.backup.manifest import Backup, Broken, Manifest, ManifestError, fsync_folder
+from headstart.backup.durable import fsync_folder
+from headstart.backup.manifest import Backup, Broken, Manifest, ManifestError
 from headstart.errors import BackupFailedError
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ _LONGEST_REVISION = 80
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in a folder: whole backups, newest first, and what only looks like one."""
+    """The content of a folder: complete backups, newest first, and what only looks like one."""
 
     backups: tuple[Backup, ...]
     broken: tuple[Broken, ...]
 
 
 def safe_name(name: str) -> str:
-    """A file name for any database or revision name, that no other name has, and that `unquote` turns back.
+    """A file name for any database or revision name, unique, and reversible by `unquote`.
 
     Letters, digits and `_-.~+` stay; every other byte is percent-encoded, and so is the first character where it would
     hide the folder, mean something to a program (`-`, `~`) or climb (`..`).
@@ -49,14 +50,14 @@ def safe_name(name: str) -> str:
 
 
 def backup_name(started: datetime, revisions: tuple[str, ...]) -> str:
-    """`20260131T120000.123Z-1a2b3c`; `base` stands for no revision, and `+` joins several."""
+    """`20260131T120000.123Z-1a2b3c`; `base` means no revision, and `+` joins several."""
     moment = started.astimezone(UTC)
     label = safe_name("+".join(revisions) or "base")[:_LONGEST_REVISION]
     return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03d}Z-{label}"
 
 
 class Staging:
-    """The folder in which a backup comes to be. It is locked, so that a sweep from elsewhere leaves it alone."""
+    """The folder in which a backup is made. It is locked, so that a sweep from elsewhere leaves it alone."""
 
     def __init__(self, home: Path, run_id: str) -> None:
         self.home = home
@@ -89,24 +90,19 @@ class Staging:
         manifests.write(self.path, manifest)
         try:
             fsync_folder(self.path)
-            final = self._free_name(manifest, started)
+            while (final := self.home / backup_name(started, manifest.revision_before)).exists():
+                started += timedelta(milliseconds=1)
             self.path.rename(final)
             fsync_folder(self.home)
             fsync_folder(self.home.parent)
         except OSError as error:
-            message = f"cannot put the backup in place in {self.home}: {error.strerror}"
-            raise BackupFailedError(message) from error
+            raise BackupFailedError(f"cannot put the backup in place in {self.home}: {error.strerror}") from error
         finally:
             self._unlock()
         return Backup(path=final, manifest=manifest)
 
-    def _free_name(self, manifest: Manifest, started: datetime) -> Path:
-        while (final := self.home / backup_name(started, manifest.revision_before)).exists():
-            started += timedelta(milliseconds=1)
-        return final
-
     def discard(self) -> None:
-        """Remove whatever there is of it. Never fails: what stays is swept up by the next run."""
+        """Remove all of it. Never fails: the next run removes what is left."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._unlock()
 
@@ -117,7 +113,7 @@ class Staging:
 
 
 def unusable(directory: Path, error: OSError) -> BackupFailedError:
-    """The refusal for a backup folder that cannot be used."""
+    """The error for a backup folder that cannot be used."""
     where = f"HEADSTART_BACKUP_DIR={directory}"
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
         message = f"{where} is not a folder, or lies below something that is none"
@@ -137,8 +133,13 @@ def free_bytes(directory: Path) -> int:
     return figures.f_bavail * figures.f_frsize
 
 
+def mebibytes(count: int) -> str:
+    """A number of bytes as messages show it."""
+    return f"{count / 1024 / 1024:,.0f} MiB"
+
+
 def sweep(home: Path) -> list[Path]:
-    """Remove what dead runs left in a database's folder, and name it.
+    """Remove what dead runs left in a database's folder, and return the paths.
 
     The caller holds the database's migration lock, so none of this is in use; unless another server, with a database of
     the same name, shares the folder. Its run holds a lock on its own staging folder.
@@ -159,7 +160,7 @@ def sweep(home: Path) -> list[Path]:
 
 
 def delete(backup: Path) -> None:
-    """Delete a backup, so that it is either listed whole or not at all.
+    """Delete a backup, so that a listing has all of it or nothing.
 
     Raises:
         OSError: it could not be taken out of the list.
@@ -197,14 +198,14 @@ def list_backups(directory: Path, database: str | None = None) -> Listing:
                 backups.append(Backup(path=folder, manifest=found))
     except OSError as error:
         raise unusable(directory, error) from error
-    backups.sort(key=lambda one: (one.manifest.sequence, one.manifest.started, one.path.name), reverse=True)
+    backups.sort(key=lambda one: one.order, reverse=True)
     if database is None:
         backups.sort(key=lambda one: one.manifest.database)
     return Listing(backups=tuple(backups), broken=tuple(broken))
 
 
 def compare(folder: Path, manifest: Manifest) -> list[str]:
-    """What a look at names and sizes finds wrong, without reading any file."""
+    """The problems that names and sizes show, without reading any file."""
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files(folder)}
     problems = []
     for name, expected in manifest.files.items():

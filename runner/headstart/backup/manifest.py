@@ -1,15 +1,14 @@
-"""What is known about a backup: `manifest.json`, read and written whole."""
+"""The description of a backup: `manifest.json`."""
 
 from __future__ import annotations
 
-import errno
-import os
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import msgspec
 
+from headstart.backup.durable import write_file
 from headstart.errors import BackupFailedError
 
 #: The name of the file, inside the backup's folder.
@@ -19,21 +18,21 @@ FORMAT = 1
 
 
 class FileSum(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file was when it was written: SHA-256 in hexadecimal, and its size."""
+    """A file as it was written: its SHA-256 in hexadecimal, and its size."""
 
     sha256: str
     bytes: int
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that was shown to be so, and when (RFC 3339, UTC)."""
+    """What was verified, and when (RFC 3339, UTC)."""
 
     kind: Literal["checksummed", "listed", "restored"]
     at: str
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """A backup's description. It is written last, so a folder that has one is whole.
+    """A backup's description. It is written last, so a folder that has one is complete.
 
     `files` maps paths relative to the backup's folder. `tables` is the number of tables whose data is in it.
     `sequence` orders the backups of a database without trust in the clock. `system_identifier` tells servers apart
@@ -64,21 +63,36 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole backup: its folder and its manifest."""
+    """A complete backup: its folder and its manifest."""
 
     path: Path
     manifest: Manifest
 
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.path.name
+
+    @property
+    def good(self) -> bool:
+        """Whether no verification has found damage in it."""
+        return not self.manifest.damage
+
+    @property
+    def order(self) -> tuple[int, str, str]:
+        """The key that sorts backups, oldest first."""
+        return (self.manifest.sequence, self.manifest.started, self.name)
+
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):
-    """A folder that stands where a backup should, and why it is none."""
+    """A folder in the place of a backup, and why it is none."""
 
     path: Path
     problem: str
 
 
 class ManifestError(ValueError):
-    """The manifest cannot be read, or says something that cannot be."""
+    """The manifest cannot be read, or holds something impossible."""
 
 
 def timestamp(moment: datetime) -> str:
@@ -102,13 +116,11 @@ def decode(content: bytes) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ManifestError(str(error)) from error
     if manifest.format > FORMAT:
-        message = f"format {manifest.format}: written by a newer headstart ({manifest.headstart_version})"
-        raise ManifestError(message)
+        raise ManifestError(f"format {manifest.format}: written by a newer headstart ({manifest.headstart_version})")
     for name in manifest.files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name:
-            message = f"file {name!r} lies outside the backup"
-            raise ManifestError(message)
+            raise ManifestError(f"file {name!r} lies outside the backup")
     return manifest
 
 
@@ -121,11 +133,9 @@ def read(folder: Path) -> Manifest:
     try:
         return decode((folder / NAME).read_bytes())
     except FileNotFoundError as error:
-        message = f"no {NAME}"
-        raise ManifestError(message) from error
+        raise ManifestError(f"no {NAME}") from error
     except OSError as error:
-        message = f"{NAME}: {error.strerror}"
-        raise ManifestError(message) from error
+        raise ManifestError(f"{NAME}: {error.strerror}") from error
 
 
 def write(folder: Path, manifest: Manifest) -> None:
@@ -134,33 +144,7 @@ def write(folder: Path, manifest: Manifest) -> None:
     Raises:
         BackupFailedError: the folder does not take it.
     """
-    temporary = folder / f".{NAME}.partial"
     try:
-        with temporary.open("wb") as file:
-            file.write(encode(manifest))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / NAME)
-        fsync_folder(folder)
+        write_file(folder / NAME, encode(manifest))
     except OSError as error:
-        message = f"cannot write {folder / NAME}: {error.strerror}"
-        raise BackupFailedError(message) from error
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the entries of a folder durable.
-
-    Raises:
-        OSError: the disk failed. A file system that cannot do this for folders (some network ones) is no error.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NOT_FOR_FOLDERS:
-            raise
-    finally:
-        os.close(descriptor)
-
-
-_NOT_FOR_FOLDERS = frozenset({errno.EINVAL, errno.EBADF, errno.ENOTSUP})
+        raise BackupFailedError(f"cannot write {folder / NAME}: {error.strerror}") from error

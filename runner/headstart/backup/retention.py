@@ -24,28 +24,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-
-class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """What retention has to know of a backup. `before == intended` means that no migration was at hand."""
-
-    name: str
-    sequence: int
-    started: str
-    before: tuple[str, ...]
-    intended: tuple[str, ...]
-    pinned: bool = False
-    good: bool = True
-
-    @property
-    def order(self) -> tuple[int, str, str]:
-        """The key that sorts backups, oldest first."""
-        return (self.sequence, self.started, self.name)
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """How many to keep. Less than one means one."""
-
-    keep: int
+    from headstart.backup.manifest import Backup
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,35 +34,36 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     delete: dict[str, str]
 
 
-def decide(held: Iterable[Held], policy: Policy, *, just_taken: str | None = None) -> Decision:
-    """Decide what stays.
+def decide(backups: Iterable[Backup], keep: int, *, just_taken: str | None = None) -> Decision:
+    """Decide which backups stay.
 
     Args:
-        held: every backup of one database on one server.
-        policy: how many to keep.
-        just_taken: the name of the backup that this run has taken; it is the newest, whatever anything else says.
+        backups: every backup of one database on one server.
+        keep: how many to keep. Less than one means one.
+        just_taken: the name of the backup that this run has taken; it is the newest, even if the order says otherwise.
     """
-    limit = max(1, policy.keep)
-    backups = sorted(held, key=lambda one: (one.name == just_taken, one.order))
-    delete = {one.name: "between the first and the newest attempt at the same step" for one in _repeated(backups)}
+    limit = max(1, keep)
+    ordered = sorted(backups, key=lambda one: (one.name == just_taken, one.order))
+    delete = {one.name: "between the first and the newest attempt at the same step" for one in _repeated(ordered)}
 
-    standing = [one.name for one in backups if one.good and not one.pinned and one.name not in delete]
-    delete |= dict.fromkeys(standing[:-limit], f"older than the newest {limit}")
+    counted = [one.name for one in ordered if one.good and not one.manifest.pinned and one.name not in delete]
+    delete |= dict.fromkeys(counted[:-limit], f"older than the newest {limit}")
 
-    kept = 0
-    for one in reversed(backups):
-        if not one.good and not one.pinned and one.name != just_taken and kept >= limit:
+    good = 0
+    for one in reversed(ordered):
+        if not one.good and not one.manifest.pinned and one.name != just_taken and good >= limit:
             delete[one.name] = f"damaged, and older than {limit} good ones"
-        kept += one.name in standing[-limit:]
+        good += one.name in counted[-limit:]
     return Decision(
-        keep=tuple(one.name for one in reversed(backups) if one.name not in delete),
-        delete={one.name: delete[one.name] for one in backups if one.name in delete},
+        keep=tuple(one.name for one in reversed(ordered) if one.name not in delete),
+        delete={one.name: delete[one.name] for one in ordered if one.name in delete},
     )
 
 
-def _repeated(backups: Sequence[Held]) -> Iterable[Held]:
+def _repeated(backups: Sequence[Backup]) -> Iterable[Backup]:
     """The backups in the middle of a series of attempts at one step; `backups` is oldest first."""
-    good = [one for one in backups if one.good and not one.pinned]
-    for (before, intended), series in groupby(good, key=lambda one: (one.before, one.intended)):
+    good = [one for one in backups if one.good and not one.manifest.pinned]
+    steps = groupby(good, key=lambda one: (one.manifest.revision_before, one.manifest.revision_intended))
+    for (before, intended), series in steps:
         if before != intended:  # otherwise it was taken for its own sake, nightly perhaps: each counts
             yield from list(series)[1:-1]

@@ -1,7 +1,7 @@
-"""Whether a dump is whole: SHA-256 of every file, and the table of contents as pg_restore reads it.
+"""Whether a dump is complete: SHA-256 of every file, and the table of contents as pg_restore reads it.
 
-`pg_restore --list` alone proves little: it accepts a truncated data file. The checksums alone prove nothing about what
-was written. Together with the exit status of pg_dump they say that what is there is what pg_dump meant to write.
+`pg_restore --list` alone shows little: it accepts a truncated data file. The checksums alone show nothing about what
+was written. Together with the exit status of pg_dump they show that the files are what pg_dump meant to write.
 """
 
 from __future__ import annotations
@@ -36,18 +36,6 @@ _PIECE = 1024 * 1024
 _TABLE_DATA = re.compile(rb"^(\d+); \d+ (\d+) TABLE DATA ", re.MULTILINE)
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verification found. `backup` carries the manifest as it was recorded."""
-
-    backup: Backup
-    problems: tuple[str, ...]
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing was found."""
-        return not self.problems
-
-
 async def checksum(
     folder: Path, paths: Iterable[Path], *, jobs: int, sync: bool, on_bytes: Callable[[int], None] = lambda _: None
 ) -> dict[str, FileSum]:
@@ -58,7 +46,7 @@ async def checksum(
         paths: the files.
         jobs: how many at a time.
         sync: also make each durable (fsync), which is due right after writing.
-        on_bytes: told, from the threads, how many bytes more have been read.
+        on_bytes: called from the threads with the number of bytes read.
 
     Raises:
         OSError: a file cannot be read or made durable.
@@ -101,8 +89,9 @@ async def contents(client: Client, dump: Path, *, env: Mapping[str, str]) -> dic
         message = f"cannot run {client.pg_restore}: {error.strerror}"
         raise BackupFailedError(message, hint="install the PostgreSQL client programs again") from error
     if not finished.ok:
-        said = finished.stderr.strip().splitlines()
-        message = f"pg_restore --list cannot read {dump} ({finished.how}): {said[0] if said else 'it said nothing'}"
+        lines = finished.stderr.strip().splitlines()
+        cause = lines[0] if lines else "it printed nothing"
+        message = f"pg_restore --list cannot read {dump} ({finished.how}): {cause}"
         raise BackupFailedError(message, client_version=client.version)
     return {int(oid): int(entry) for entry, oid in _TABLE_DATA.findall(finished.stdout)}
 
@@ -116,15 +105,15 @@ def without_file(dump: Path, entries: Mapping[int, int]) -> list[int]:
 async def examine(
     backup: Backup, *, jobs: int, on_bytes: Callable[[int], None] = lambda _: None
 ) -> tuple[list[str], dict[str, FileSum]]:
-    """Hold the files of a backup against its manifest: names, sizes, SHA-256.
+    """Compare the files of a backup with its manifest: names, sizes, SHA-256.
 
     Args:
-        backup: what is said of it, and where it is.
+        backup: its manifest, and where it is.
         jobs: files read at a time.
-        on_bytes: told, from threads, how many bytes more have been read.
+        on_bytes: called from threads with the number of bytes read.
 
     Returns:
-        What is wrong, in words, and the sums as they are now.
+        The problems, in words, and the sums as they are now.
     """
     known = backup.manifest
     problems = folders.compare(backup.path, known)
@@ -143,43 +132,38 @@ async def examine(
     return problems, sums
 
 
-async def verify(
-    backup: Backup,
-    client: Client,
-    *,
-    log: FilteringBoundLogger,
-    jobs: int = 2,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Verdict:
-    """Read a whole backup again and record in its manifest what was proven, or what is damaged.
+async def verify(backup: Backup, client: Client, *, log: FilteringBoundLogger, jobs: int = 2) -> Backup:
+    """Read all of a backup again and record in its manifest what was verified, or what is damaged.
 
     Args:
         backup: from `list_backups`, or from a folder whose manifest can be read.
         client: of the dump's own major version or newer.
         log: receives one line for each problem and one for the result.
         jobs: files read at a time.
-        now: the clock, for the proofs.
+
+    Returns:
+        The backup with its manifest as it was recorded: `damage` holds the problems.
 
     Raises:
         BackupFailedError: the manifest cannot be written, or pg_restore cannot be run.
     """
     known = backup.manifest
     problems, sums = await examine(backup, jobs=jobs)
-    proofs: list[Proof] = [] if problems else [Proof(kind="checksummed", at=manifests.timestamp(now()))]
+    proofs: list[Proof] = [] if problems else [Proof(kind="checksummed", at=manifests.timestamp(datetime.now(UTC)))]
     listed = await _listed(backup, client)
     problems += listed
     if not listed:
-        proofs.append(Proof(kind="listed", at=manifests.timestamp(now())))
+        proofs.append(Proof(kind="listed", at=manifests.timestamp(datetime.now(UTC))))
 
     kinds = {proof.kind for proof in proofs}
-    kept = tuple(proof for proof in known.proofs if proof.kind not in kinds)
-    updated = msgspec.structs.replace(known, proofs=(*kept, *proofs), damage=tuple(problems))
+    older = tuple(proof for proof in known.proofs if proof.kind not in kinds)
+    updated = msgspec.structs.replace(known, proofs=(*older, *proofs), damage=tuple(problems))
     manifests.write(backup.path, updated)
     for problem in problems:
         log.error("backup_damaged", path=str(backup.path), problem=problem)
     if not problems:
         log.info("backup_verified", path=str(backup.path), files=len(sums), total_bytes=known.bytes)
-    return Verdict(backup=Backup(path=backup.path, manifest=updated), problems=tuple(problems))
+    return Backup(path=backup.path, manifest=updated)
 
 
 async def _listed(backup: Backup, client: Client) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from msgspec.structs import replace
 
 from headstart.errors import ConfigurationError, DatabaseUnknownError, EnvironmentWritesError, UsageError
 from headstart.postgres.lock import WORK
@@ -18,28 +18,28 @@ from headstart.steps.connect import access, connected, find, locked, working
 from headstart.steps.environ import environ_of
 from headstart.worker.messages import Data
 from headstart.worker.process import Process, TaskFailedError, WorkerLostError
-from headstart.worker.tasks import Access, Command, Parse
+from headstart.worker.tasks import Command, Parse
 
 if TYPE_CHECKING:
     import asyncpg
     from structlog.typing import FilteringBoundLogger
 
-    from headstart.cli.arguments import Asked
+    from headstart.cli.arguments import CommandLine
     from headstart.steps.run import Run
     from headstart.worker.messages import Message
     from headstart.worker.supervise import Worker
 
 _RUN_ENVIRONMENT = frozenset({"revision", "merge", "history"})
-"""What runs env.py where the project says `revision_environment = true`."""
+"""Verbs that run env.py if the project has `revision_environment = true`."""
 
 
-def read(asked: Asked, worker: Worker, log: FilteringBoundLogger) -> Asked:
-    """Have the verb's own options read. `--help` prints and leaves through SystemExit.
+def read(asked: CommandLine, worker: Worker, log: FilteringBoundLogger) -> CommandLine:
+    """Let Alembic read the verb's own options. `--help` prints and leaves through SystemExit.
 
     Args:
-        asked: the command line, as far as it is ours.
+        asked: the command line, as far as we read it.
         worker: stays, for the verb itself.
-        log: gets what goes wrong with it.
+        log: receives what goes wrong with it.
 
     Raises:
         UsageError: the options are not Alembic's (2).
@@ -65,10 +65,10 @@ def read(asked: Asked, worker: Worker, log: FilteringBoundLogger) -> Asked:
         raise SystemExit(0)
     alembic = found["options"]
     tag = {"tag": alembic["tag"]} if alembic.get("tag") else {}
-    return msgspec.structs.replace(asked, alembic=alembic, options={**asked.options, **tag})
+    return replace(asked, alembic=alembic, options={**asked.options, **tag})
 
 
-async def alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bool) -> None:
+async def run_alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bool) -> None:
     """Run one of Alembic's reading verbs, one with `--sql`, or `revision` and `merge`, which write files.
 
     Args:
@@ -89,42 +89,33 @@ async def alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bo
     if project.revision_environment and verb in _RUN_ENVIRONMENT and run.settings.dsn_source:
         database = True
     async with working(run) as worker, Process(worker, run.log) as process:
-        task = Command(
-            project=project,
-            options=run.options,
-            environ=environ_of(run),
-            verb=verb,
-            arguments=tuple(arguments),
-        )
+        environ = environ_of(run)
+        task = Command(project=project, options=run.options, environ=environ, verb=verb, arguments=tuple(arguments))
         if not database:
-            await _done(process, task)
+            await _run(process, task)
             return
         async with connected(run) as ready:
             try:
-                await _done(process, _within(task, await access(run, ready, work_key=None)), ready.connection)
+                await _run(process, replace(task, access=await access(run, ready, work_key=None)), ready.connection)
             except EnvironmentWritesError as error:
                 run.log.info("env_writes", reason=error.message)
                 async with locked(run, ready):  # as `up` would run it
-                    await _done(process, _within(task, await access(run, ready, work_key=WORK)), ready.connection)
+                    await _run(process, replace(task, access=await access(run, ready, work_key=WORK)), ready.connection)
             except DatabaseUnknownError:
                 await compare(run, ready, found)  # the ledger may know more
                 raise
 
 
-def _within(task: Command, proof: Access) -> Command:
-    return msgspec.structs.replace(task, access=proof)
-
-
-async def _done(process: Process, task: Command, connection: asyncpg.Connection[Any] | None = None) -> None:
-    """Have it done, and write its data to stdout; whatever it had printed before it failed is data too."""
+async def _run(process: Process, task: Command, connection: asyncpg.Connection[Any] | None = None) -> None:
+    """Run a task and write its data to stdout. What it printed before it failed is data too."""
     data: list[str] = []
 
-    def hear(message: Message) -> None:
+    def receive(message: Message) -> None:
         if isinstance(message, Data):
             data.append(message.text)
 
     try:
-        await process.do(task, hear)
+        await process.do(task, receive)
     except asyncio.CancelledError:
         await process.stop(connection)
         raise
@@ -141,7 +132,7 @@ async def _done(process: Process, task: Command, connection: asyncpg.Connection[
 
 
 def _write(text: str) -> None:
-    """Write to stdout, whatever its encoding lacks. Whoever reads it may have gone: `headstart history | head`."""
+    """Write to stdout, whatever its encoding lacks. The reader may have ended: `headstart history | head`."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         with contextlib.suppress(BrokenPipeError):

@@ -1,6 +1,6 @@
 """What the command line asks for: the verb, the settings it overrides, and the verb's own options.
 
-Alembic's verbs take its words and options: what is not ours is left for Alembic's own parser, which the worker runs.
+Alembic's verbs take its words and options: what is not ours, Alembic's own parser reads in the worker.
 `headstart up` without arguments, which every start of a container runs, is read without argparse.
 """
 
@@ -30,16 +30,16 @@ class Verb(msgspec.Struct, frozen=True):
         summary: one line for `--help`.
         changes: whether it does something to a database or waits for one, and so logs a run from start to finish.
         alembic: whether Alembic's parser reads its options.
-        room: whether a module of its own in `headstart.cli.verbs` adds its options and does it.
+        module: whether a module in `headstart.cli.verbs` adds its options and does it.
     """
 
     name: str
     summary: str
     changes: bool = True
     alembic: bool = False
-    room: bool = False
+    module: bool = False
 
-    def module(self) -> Any:  # noqa: ANN401  (a module)
+    def load(self) -> Any:  # noqa: ANN401  (a module)
         """The verb's own module."""
         from importlib import import_module
 
@@ -66,29 +66,28 @@ VERBS = {
         Verb("revision", "write a new revision file", changes=False, alembic=True),
         Verb("merge", "write a revision that merges two heads", changes=False, alembic=True),
         Verb("sql", "print the SQL of an upgrade ([FROM:]TO, head by default) instead of running it", changes=False),
-        Verb("check", "what CI should refuse: heads, round trip, drift, edits, risky SQL", changes=False, room=True),
-        Verb("schema", "the schema at head as files: dump, load, split", room=True),
-        Verb("squash", "replace the revisions up to one by a single baseline, proven equal", room=True),
-        Verb("adopt", "take over a database without a version: compare its schema, then stamp it", room=True),
-        Verb("tenants", "the same for many databases or schemas: up, status, list", room=True),
+        Verb("check", "what CI should refuse: heads, round trip, drift, edits, risky SQL", changes=False, module=True),
+        Verb("schema", "the schema at head as files: dump, load, split", module=True),
+        Verb("squash", "replace the revisions up to one by a single baseline, verified to be equal", module=True),
+        Verb("adopt", "take over a database without a version: compare its schema, then stamp it", module=True),
+        Verb("tenants", "the same for many databases or schemas: up, status, list", module=True),
     )
 }
 
 _MOVES = frozenset({"upgrade", "downgrade"})
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """One command line, read.
+class CommandLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A command line that has been read.
 
     Args:
-        verb: what is asked for.
+        verb: the verb.
         flags: settings, by the names of their variables.
         options: for env.py: `x`, `tag`, and `name` of the ini's section.
         own: the verb's own options, as argparse gives them.
-        arguments: of an Alembic verb, what Alembic has to read.
-        alembic: what it has read; None for another verb, and before it has.
-        command: what `up` is to become.
-        version: ours.
+        arguments: of an Alembic verb, those that Alembic reads.
+        alembic: Alembic's options; None for another verb, and before Alembic has read them.
+        command: the program that `up` becomes.
     """
 
     verb: Verb
@@ -98,7 +97,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     arguments: tuple[str, ...] = ()
     alembic: Mapping[str, Any] | None = None
     command: tuple[str, ...] = ()
-    version: str = __version__
 
     @property
     def target(self) -> str | None:
@@ -109,10 +107,10 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     def needs_database(self) -> bool:
         """Whether the verb cannot do without a database."""
         name, alembic = self.verb.name, self.alembic
-        if name in {"sql", "backups"}:
+        if name in {"sql", "backups", "squash", "tenants"}:  # a list of tenants may name URLs alone
             return False
-        if self.verb.room:
-            return bool(self.verb.module().needs_database(self.own))
+        if name in {"check", "schema"}:
+            return bool(self.verb.load().needs_database(self.own))
         if name == "history" and (self.own.ledger or self.own.source is not None):
             return True
         return alembic is None or _asks_database(name, alembic)
@@ -130,15 +128,15 @@ def _asks_database(name: str, alembic: Mapping[str, Any]) -> bool:
     return not alembic.get("sql") and bool(asked.get(name, True))
 
 
-def read(argv: Sequence[str]) -> Asked:
-    """Read the command line. `--help` and `--version` print and leave through SystemExit, as do argparse's complaints.
+def read(argv: Sequence[str]) -> CommandLine:
+    """Read the command line. `--help` and `--version` print and leave through SystemExit.
 
     Raises:
         UsageError: there is no such verb, or none at all.
     """
     words, command = _split(argv)
     if words == ["up"]:
-        return Asked(verb=VERBS["up"], command=command)
+        return CommandLine(verb=VERBS["up"], command=command)
     if not words or words[0] in {"-h", "--help", "help"}:
         _print_help(to_stderr=not words)
         raise SystemExit(0 if words else 2)
@@ -160,7 +158,7 @@ def read(argv: Sequence[str]) -> Asked:
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Part the words at the first `--`."""
+    """Split the words at the first `--`."""
     words = list(argv)
     if "--" not in words:
         return words, ()
@@ -168,10 +166,10 @@ def _split(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     return words[:at], tuple(words[at + 1 :])
 
 
-def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Asked:
+def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> CommandLine:
     parser = _parser(verb)
     arguments: list[str] = []
-    with _heard(verb):
+    with _as_usage_error(verb):
         if verb.alembic:
             own, arguments = parser.parse_known_args(rest)
         else:
@@ -183,20 +181,20 @@ def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Asked:
         arguments = [own.revision, "--sql"]  # of `upgrade`
     flags = {setting.name: getattr(own, setting.name) for setting in SETTINGS if setting.flag is not None}
     options = {"x": own.x, "name": own.name}
-    return Asked(verb=verb, flags=flags, options=options, own=own, arguments=tuple(arguments), command=command)
+    return CommandLine(verb=verb, flags=flags, options=options, own=own, arguments=tuple(arguments), command=command)
 
 
 @contextlib.contextmanager
-def _heard(verb: Verb) -> Iterator[None]:
-    """Turn argparse's complaint, which would go past the log, into an error like any other; `--help` stays."""
-    said = io.StringIO()
+def _as_usage_error(verb: Verb) -> Iterator[None]:
+    """Turn an error of argparse, which would not reach the log, into one of ours; `--help` stays."""
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(output):
             yield
     except SystemExit as leaving:
         if not leaving.code:
             raise
-        cause = said.getvalue().strip().rpartition("error: ")[2]
+        cause = output.getvalue().strip().rpartition("error: ")[2]
         raise UsageError(cause, hint=f"`headstart {verb.name} --help` lists what there is") from None
 
 
@@ -208,7 +206,7 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
         usage += " [Alembic's options]"
     parser = argparse.ArgumentParser(
         prog=f"headstart {verb.name}",
-        usage=None if verb.room or verb.name in {"backups", "restore", "sql"} else usage,
+        usage=None if verb.module or verb.name in {"backups", "restore", "sql"} else usage,
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
         add_help=not verb.alembic,
         allow_abbrev=False,
@@ -231,8 +229,8 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
 
 
 def _add_own(parser: argparse.ArgumentParser, verb: Verb) -> None:
-    if verb.room:
-        verb.module().add(parser)
+    if verb.module:
+        verb.load().add(parser)
     elif verb.name == "wait":
         what = ("server", "head")
         parser.add_argument(
@@ -251,7 +249,7 @@ def _add_own(parser: argparse.ArgumentParser, verb: Verb) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.add_argument("--all", action="store_true", help="of every database, not only that of DATABASE_URL")
     elif verb.name == "restore":
-        parser.add_argument("backup", help="a backup's name, a path, or `latest`: the newest whole one")
+        parser.add_argument("backup", help="a backup's name, a path, or `latest`: the newest intact one")
         parser.add_argument(
             "--swap",
             action="store_true",

@@ -7,19 +7,22 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from headstart.cli import arguments
-from headstart.cli.arguments import Asked
+from headstart.cli.arguments import CommandLine
 from headstart.commands.program import settings_from
 from headstart.errors import ConfigurationError, HeadstartError, UsageError
 from headstart.errors.exits import Exit
 from headstart.log import logger as log
 from headstart.log.secret import Redactor
 from headstart.settings.settings import Settings
+from headstart.settings.version import __version__
 from headstart.steps.run import Outcome, Run, conduct
 
 if TYPE_CHECKING:
@@ -30,13 +33,6 @@ if TYPE_CHECKING:
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """Where Kubernetes looks for the reason of a container's end ('Determine the Reason for Pod Failure')."""
-
-
-class Edge(NamedTuple):
-    """What a verb's function needs besides its Run."""
-
-    asked: Asked
-    run: Run
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) -> int:
@@ -53,25 +49,25 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     stderr = log.stderr()
     run_id = os.urandom(4).hex()
     redact: Callable[[str], str] = str
-    speak = log.build(
+    logger = log.build(
         stderr, json=log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr), run_id=run_id, redact=redact
     )
     try:
         asked, worker = arguments.read(argv), None
-        cwd = _here()
+        cwd = _working_directory()
         if asked.verb.alembic:
-            asked, worker = _by_alembic(asked, environ, cwd, speak)
+            asked, worker = _read_alembic(asked, environ, cwd, logger)
         settings = _settings(asked, environ)
     except (UsageError, ConfigurationError) as error:
-        return _refused(error, speak)
+        return _refused(error, logger)
     redact = Redactor(settings.secrets())
     json = log.wants_json(settings.log, stderr)
-    speak = log.build(
+    logger = log.build(
         stderr, json=json, run_id=run_id, redact=redact, colors=stderr.isatty() and "NO_COLOR" not in environ
     )
     run = Run(
         settings,
-        speak,
+        logger,
         run_id,
         environ=environ,
         cwd=cwd,
@@ -81,36 +77,39 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
         worker=worker,
     )
     if settings.dsn.ignored:
-        speak.warning("parameters_ignored", source=settings.dsn_source, parameters=list(settings.dsn.ignored))
+        logger.warning("parameters_ignored", source=settings.dsn_source, parameters=list(settings.dsn.ignored))
     if asked.verb.changes:
         database = settings.dsn.display() if settings.dsn_source else None  # some verbs do without
-        speak.info("run_started", verb=asked.verb.name, database=database, version=asked.version)
+        logger.info("run_started", verb=asked.verb.name, database=database, version=__version__)
     try:
-        outcome = asyncio.run(_bound(Edge(asked, run), interrupt))
+        outcome = asyncio.run(_interruptible(asked, run, interrupt))
     except Exception as error:  # noqa: BLE001  (here, and only here, a bug becomes exit 99 with its report)
         return _bug(error, run)
     finally:
         interrupt.finished()
-    return _leave(outcome, Edge(asked, run), interrupt)
+    if not outcome.ok:
+        _write_termination_log(run.last_line)
+        return int(outcome.exit)
+    return _take_over(asked.command, run, interrupt) if asked.command else int(run.exit)
 
 
-def _by_alembic(
-    asked: Asked, environ: Mapping[str, str], cwd: str, speak: FilteringBoundLogger
-) -> tuple[Asked, Worker]:
-    """Have Alembic read what is left of the command line, in the worker that then does the verb."""
+def _read_alembic(
+    asked: CommandLine, environ: Mapping[str, str], cwd: str, logger: FilteringBoundLogger
+) -> tuple[CommandLine, Worker]:
+    """Let Alembic read the rest of the command line, in the worker that then runs the verb."""
     from headstart.cli import alembic_verbs  # off the no-op path
     from headstart.worker.supervise import Worker
 
     worker = Worker(cwd=cwd, environ=environ)
-    return alembic_verbs.read(asked, worker, speak), worker
+    return alembic_verbs.read(asked, worker, logger), worker
 
 
-def _settings(asked: Asked, environ: Mapping[str, str]) -> Settings:
+def _settings(asked: CommandLine, environ: Mapping[str, str]) -> Settings:
     settings = settings_from(environ, asked.flags, require_database=asked.needs_database)
     return settings if asked.target is None else replace(settings, target=asked.target)
 
 
-def _here() -> str:
+def _working_directory() -> str:
     try:
         return os.getcwd()  # noqa: PTH109  (pathlib is not on the no-op path)
     except OSError as error:
@@ -118,108 +117,91 @@ def _here() -> str:
         raise ConfigurationError(cause, hint="start headstart in a folder that exists and may be entered") from error
 
 
-async def _bound(edge: Edge, interrupt: Interrupt) -> Outcome:
+async def _interruptible(asked: CommandLine, run: Run, interrupt: Interrupt) -> Outcome:
     """Run the verb in a task that a signal can cancel."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  (a coroutine runs in a task)
 
-    def last_words(signum: int) -> None:
+    def report_end(signum: int) -> None:
         from headstart.errors import InterruptedRunError
         from headstart.process import kill_remaining
 
         kill_remaining()
-        edge.run.finish(InterruptedRunError(signum))
+        run.finish(InterruptedRunError(signum))
 
     def end() -> None:
-        edge.run.log.warning("signal_received", signal=signal.Signals(interrupt.signum or 0).name, stage=edge.run.stage)
+        run.log.warning("signal_received", signal=signal.Signals(interrupt.signum or 0).name, stage=run.stage)
         task.cancel()
 
     def cancel() -> None:
         loop.call_soon_threadsafe(end)
 
-    interrupt.bind(cancel, last_words)
-    job = _job(edge)
-    return await conduct(edge.run, _delivered(job), quiet=not edge.asked.verb.changes)
+    interrupt.bind(cancel, report_end)
+    return await conduct(run, partial(_deliver, _job(asked)), quiet=not asked.verb.changes)
 
 
-def _delivered(job: Callable[[Run], Awaitable[None]]) -> Callable[[Run], Awaitable[None]]:
-    """The same job, which has failed if what it printed could not be written."""
-
-    async def deliver(run: Run) -> None:
-        await job(run)
-        try:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-        except BrokenPipeError:
-            return  # `headstart history | head -1`: __main__ sees to it
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
-            cause = f"stdout cannot be written: {error.strerror}"
-            raise ConfigurationError(cause, hint="make room where stdout leads to, or send it elsewhere") from error
-
-    return deliver
+async def _deliver(job: Callable[[Run], Awaitable[None]], run: Run) -> None:
+    """Run a job. It has failed if what it printed cannot be written."""
+    await job(run)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return  # `headstart history | head -1`: __main__ handles it
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
+        cause = f"stdout cannot be written: {error.strerror}"
+        raise ConfigurationError(cause, hint="make room where stdout leads to, or send it elsewhere") from error
 
 
-def _job(edge: Edge) -> Callable[[Run], Awaitable[None]]:
+def _job(asked: CommandLine) -> Callable[[Run], Awaitable[None]]:
     """The verb's use case, imported when it is needed."""
-    if edge.asked.verb.name == "up":
+    if asked.verb.name == "up":
         from headstart.commands.up import up
 
         return up
-    from headstart.cli import verbs  # off the no-op path
+    from headstart.cli.verbs import jobs  # off the no-op path
 
-    return verbs.job(edge.asked)
+    return jobs.job(asked)
 
 
-def _refused(error: HeadstartError, speak: Any) -> int:  # noqa: ANN401  (a structlog logger)
+def _refused(error: HeadstartError, logger: Any) -> int:  # noqa: ANN401  (a structlog logger)
     fields: dict[str, Any] = {"outcome": error.exit.outcome, "exit_code": int(error.exit), "error": error.message}
     if isinstance(error, ConfigurationError):
         fields["problems"] = list(error.problems)
     fields["hint"] = error.hint
-    speak.error("run_finished", **fields)
-    _tell_kubernetes(fields)
+    logger.error("run_finished", **fields)
+    _write_termination_log(fields)
     return int(error.exit)
 
 
 def _bug(error: Exception, run: Run) -> int:
-    """Exit 99: the traceback is the report. What it quotes is redacted like everything else."""
+    """Exit 99: the traceback is the report. It is redacted like every log line."""
     run.log.error("bug", error=type(error).__name__, exc_info=error)
     run.finish(HeadstartError(f"{type(error).__name__}: {error}", hint="please report this with the traceback above"))
-    _tell_kubernetes(run.last_line)
+    _write_termination_log(run.last_line)
     return int(Exit.BUG)
 
 
-def _leave(outcome: Outcome, edge: Edge, interrupt: Interrupt) -> int:
-    if not outcome.ok:
-        _tell_kubernetes(edge.run.last_line)
-        return int(outcome.exit)
-    if edge.asked.command:
-        return _take_over(edge, interrupt)
-    return int(edge.run.exit)
-
-
-def _take_over(edge: Edge, interrupt: Interrupt) -> int:
+def _take_over(command: Sequence[str], run: Run, interrupt: Interrupt) -> int:
     """Become CMD: no process of ours stays above it. 126 and 127 mean what they mean to a shell."""
-    command = edge.asked.command
     interrupt.restore()
     if interrupt.signum is not None:
         return 128 + interrupt.signum
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        os.execvpe(command[0], list(command), dict(edge.run.environ))  # noqa: S606  (no shell, on purpose)
+        os.execvpe(command[0], list(command), dict(run.environ))  # noqa: S606  (no shell, on purpose)
     except (OSError, ValueError) as error:  # ValueError: CMD is an empty word
-        edge.run.log.error(  # noqa: TRY400  (a typo needs no traceback)
+        run.log.error(  # noqa: TRY400  (a typo needs no traceback)
             "command_failed", command=command[0], error=getattr(error, "strerror", None) or str(error)
         )
         return 127 if isinstance(error, FileNotFoundError | ValueError) else 126
 
 
-def _tell_kubernetes(fields: Mapping[str, object]) -> None:
+def _write_termination_log(fields: Mapping[str, object]) -> None:
     """Leave the last line where `kubectl describe pod` shows it, if there is such a place."""
-    import msgspec
-
     try:
         with TERMINATION_LOG.open("r+b") as file:
             file.truncate()

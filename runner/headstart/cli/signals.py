@@ -1,7 +1,7 @@
 """SIGTERM and SIGINT: the run is cancelled through its loop; where the loop cannot answer, a thread ends the process.
 
 Python as PID 1 without a handler ignores SIGTERM, so `install` is called before anything heavy is imported. The thread
-reads the wakeup file descriptor that the C-level handler writes to, and so hears a signal even while a driver blocks
+reads the wakeup file descriptor that the C-level handler writes to, and so receives a signal even while a driver blocks
 inside C or a revision runs Python for long (Python's manual, 'signal.set_wakeup_fd').
 """
 
@@ -14,21 +14,21 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-PATIENCE = 8.0
+STOP_TIMEOUT = 8.0
 """Seconds that a cancelled run has to end its worker, unlock and report, before the process ends itself.
 
-All but a server that has fallen silent take a fraction of that; Docker kills after ten."""
+Only a server that does not answer takes that long; Docker kills after ten seconds."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupt:
-    """Which signal has asked the run to end, and what is to be done about it."""
+    """Which signal has asked the run to end, and how the run is ended."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self._cancel: Callable[[], None] | None = None
-        self._last_words: Callable[[int], None] | None = None
+        self._report_end: Callable[[int], None] | None = None
         self._finished = threading.Event()
         self._woken = -1
         self._ignored: set[int] = set()
@@ -39,18 +39,18 @@ class Interrupt:
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         for each in SIGNALS:
-            if signal.signal(each, self._heard) is signal.SIG_IGN:
+            if signal.signal(each, self._receive) is signal.SIG_IGN:
                 self._ignored.add(each)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
-    def bind(self, cancel: Callable[[], None], last_words: Callable[[int], None]) -> None:
-        """Say how the run is cancelled, and what is to be reported if it does not end by itself.
+    def bind(self, cancel: Callable[[], None], report_end: Callable[[int], None]) -> None:
+        """Set how the run is cancelled, and what is reported if it does not end by itself.
 
         Args:
             cancel: thread-safe; called at once if a signal has come already.
-            last_words: called with the signal, from another thread, right before the process ends.
+            report_end: called with the signal, from another thread, right before the process ends.
         """
-        self._cancel, self._last_words = cancel, last_words
+        self._cancel, self._report_end = cancel, report_end
         if self.signum is not None:
             cancel()
 
@@ -65,7 +65,7 @@ class Interrupt:
         for each in (*SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores the last two for itself
             signal.signal(each, signal.SIG_IGN if each in self._ignored else signal.SIG_DFL)
 
-    def _heard(self, signum: int, _frame: FrameType | None) -> None:
+    def _receive(self, signum: int, _frame: FrameType | None) -> None:
         if self.signum is None:
             self.signum = signum
             if self._cancel is not None:
@@ -73,13 +73,13 @@ class Interrupt:
 
     def _watch(self) -> None:
         while True:
-            heard = os.read(self._woken, 1)
-            if heard and heard[0] in SIGNALS and not self._finished.is_set():
+            received = os.read(self._woken, 1)
+            if received and received[0] in SIGNALS and not self._finished.is_set():
                 break
-        if self._finished.wait(PATIENCE):
+        if self._finished.wait(STOP_TIMEOUT):
             return
-        signum = heard[0]
-        if self._last_words is not None:
+        signum = received[0]
+        if self._report_end is not None:
             with contextlib.suppress(Exception):  # whatever state the process is in, it ends now
-                self._last_words(signum)
+                self._report_end(signum)
         os._exit(128 + signum)

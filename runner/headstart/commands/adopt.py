@@ -1,4 +1,4 @@
-"""Take over a database that records no revision: compare its schema with the history's, and record where it stands."""
+"""Take over a database that records no revision: compare its schema with the history's, and record the revision."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Place(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return ", ".join(self.revisions)
 
-    def told(self) -> list[str]:
+    def lines(self) -> list[str]:
         """A line for each difference."""
         return [each.sentence(str(self), "the database") for each in self.differences]
 
 
 async def adopt(
-    run: Run, revision: str | None, *, force: bool, ignored: Sequence[str], tell: Callable[[str], object]
+    run: Run, revision: str | None, *, force: bool, ignored: Sequence[str], write: Callable[[str], object]
 ) -> None:
     """Record the revision whose schema the database has, in the version table and the ledger; nothing else is written.
 
@@ -49,10 +49,10 @@ async def adopt(
 
     Args:
         run: this run.
-        revision: where the database is said to stand; None finds it.
+        revision: of the database; None finds it.
         force: record `revision` even if there are differences.
         ignored: relations of the database's that are no part of the schema, as `table` or `schema.table`.
-        tell: given a line for each difference.
+        write: receives a line for each difference.
 
     Raises:
         ConfigurationError: it records a revision already, is empty, or fits several revisions (10).
@@ -61,56 +61,56 @@ async def adopt(
     found = find(run)
     async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
         state = await work.plan(strict=False, target="")
-        where = state.place
-        assert where is not None  # noqa: S101  (env.py has said so)
+        table = state.place
+        assert table is not None  # noqa: S101  (env.py has said so)
         if state.recorded:
             raise ConfigurationError(
                 f"the database is at {spell(state.recorded)} already: there is nothing to adopt",
                 hint="`headstart up` brings it to head; `headstart stamp` corrects what is recorded",
             )
-        if not await holds_user_tables(ready.connection, where.table):
+        if not await holds_user_tables(ready.connection, table.table):
             raise ConfigurationError(
                 "the database holds no tables: there is nothing to adopt", hint="`headstart up` makes them"
             )
         await work.guard(state)
-        passing_over = (ledger.key(where.table, where.configured), *ignored)
+        ignored = (ledger.key(table.table, table.configured), *ignored)
         major = ready.server.version_num // 10000
         with run.timed("compare"):
-            ours = await catalog.read(ready.connection, passing_over=passing_over)
+            ours = await catalog.read(ready.connection, passing_over=ignored)
             async with (
-                stop_if_lost(ready.connection) as beat,
+                stop_if_lost(ready.connection) as heartbeat,
                 scratch_server(run.settings, major=major, log=run.log) as scratch,
                 scratch.database() as dsn,
                 Worker(cwd=run.cwd, environ=run.environ) as worker,
                 replay(run, dsn, worker) as history,
             ):
-                place = await _search(history, ours, passing_over, revision, beat)
-        for line in place.told():
-            tell(line)
+                place = await _search(history, ours, ignored, revision, heartbeat)
+        for line in place.lines():
+            write(line)
         if place.differences:
             if not force:
                 raise _differs(place, revision)
-            run.log.warning("adopted_with_differences", revision=spell(place.revisions), differences=place.told())
+            run.log.warning("adopted_with_differences", revision=spell(place.revisions), differences=place.lines())
         else:
             run.log.info("schema_matches", revision=spell(place.revisions), of=len(history.revisions))
-        await work.verify(await work.stamp(where, place.revisions, action="adopted"))
+        await work.verify(await work.stamp(table, place.revisions, action="adopted"))
 
 
 async def _search(
     history: Replay,
     ours: Catalog,
-    passing_over: Sequence[str],
+    ignored: Sequence[str],
     revision: str | None,
-    beat: Callable[[], Awaitable[object]],
+    heartbeat: Callable[[], Awaitable[object]],
 ) -> Place:
-    """The place that was asked for; or else the one whose schema is ours, or comes nearest.
+    """The place of the given revision; without one the place whose schema is ours, or is nearest.
 
     Raises:
-        ConfigurationError: several have ours: what lies between them has changed rows alone (10).
+        ConfigurationError: several have ours: the revisions between them changed rows alone (10).
     """
 
     async def here() -> Place:
-        theirs = await catalog.read(history.connection, passing_over=passing_over)
+        theirs = await catalog.read(history.connection, passing_over=ignored)
         return Place(tuple(history.recorded), tuple(catalog.differences(theirs, ours)))
 
     if revision is not None:
@@ -120,7 +120,7 @@ async def _search(
         return await here()
     best: list[Place] = []
     for each in history.revisions:
-        await beat()
+        await heartbeat()
         await history.apply(each)
         place = await here()
         if best and len(place.differences) > len(best[-1].differences):
@@ -131,7 +131,7 @@ async def _search(
     if len(best) > 1 and not best[-1].differences:
         raise ConfigurationError(
             f"the database has the schema of {' and of '.join(map(str, best))}: they differ in rows alone",
-            hint=f"say which it is: `headstart adopt {best[-1]}` if the rows are as that revision leaves them",
+            hint=f"name the right one: `headstart adopt {best[-1]}` if the rows are as that revision leaves them",
         )
     if not best:
         raise ConfigurationError("the history holds no revision", hint="write the first one: `headstart revision`")
@@ -149,5 +149,5 @@ def _differs(place: Place, asked: str | None) -> VerificationFailedError:
         hint="bring the database in line by hand, or pass over what is not of the schema (--ignore TABLE);"
         f" `headstart adopt {place} --force` records the revision all the same",
         revision=spell(place.revisions),
-        differences=place.told(),
+        differences=place.lines(),
     )

@@ -1,4 +1,4 @@
-"""Take a backup now, or read those that there are again."""
+"""Take a backup now, or verify those that there are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def back_up(run: Run) -> None:
     """Take a backup now, under the migration lock, so that it never sees a half-migrated database.
 
     Raises:
-        BackupFailedError: it is not whole (40).
+        BackupFailedError: it could not be taken (40).
     """
     from headstart.steps.backup import back_up as take
 
@@ -32,7 +32,7 @@ async def back_up(run: Run) -> None:
 
 
 async def _recorded(run: Run, ready: Ready) -> tuple[str, ...]:
-    """What the backup's manifest is to say; a backup needs no Alembic project, and none that is in order."""
+    """The revisions for the manifest. A backup needs no Alembic project, or one that can be read."""
     try:
         history = find(run)
     except (ConfigurationError, BrokenHistoryError) as error:
@@ -53,15 +53,16 @@ async def verify_backups(run: Run, database: str | None, names: Sequence[str]) -
         ConfigurationError: there is none of that name (10).
         BackupFailedError: one is damaged (40).
     """
-    from headstart.backup import find_client, list_backups
+    from headstart.backup import list_backups
+    from headstart.backup.clients import find_client, major_of
     from headstart.backup.verify import verify
 
     listing = list_backups(run.settings.backup_dir, database)
     known = listing.backups
     wanted = {Path(name).name for name in names}
     broken = [one for one in listing.broken if not wanted or one.path.name in wanted]
-    chosen = [each for each in known if not wanted or each.path.name in wanted]
-    missing = wanted - {each.path.name for each in chosen} - {one.path.name for one in broken}
+    chosen = [each for each in known if not wanted or each.name in wanted]
+    missing = wanted - {each.name for each in chosen} - {one.path.name for one in broken}
     if missing:
         raise ConfigurationError(
             f"there is no backup {', '.join(sorted(missing))} in {run.settings.backup_dir}",
@@ -71,10 +72,9 @@ async def verify_backups(run: Run, database: str | None, names: Sequence[str]) -
         {"path": str(one.path), "whole": False, "problems": [one.problem]} for one in broken
     ]
     for each in chosen:
-        number = int(each.manifest.server_version.split(".")[0].split()[0]) * 10000
-        client = await find_client(number, path=run.environ.get("PATH", ""))
-        verdict = await verify(each, client, log=run.log, jobs=run.settings.backup_jobs)
-        results.append({**shown(verdict.backup), "whole": verdict.whole, "problems": list(verdict.problems)})
+        client = await find_client(major_of(each.manifest.server_version) * 10000, path=run.environ.get("PATH", ""))
+        read = await verify(each, client, log=run.log, jobs=run.settings.backup_jobs)
+        results.append({**shown(read), "whole": read.good, "problems": list(read.manifest.damage)})
     damaged = [result["path"] for result in results if not result["whole"]]
     if damaged:
         raise BackupFailedError(

@@ -11,8 +11,8 @@ import asyncpg
 import msgspec
 
 from headstart import history
-from headstart.backup import find_client
-from headstart.errors import BackupFailedError, HeadstartError
+from headstart.backup.clients import find_client
+from headstart.errors import BackupFailedError, HeadstartError, RefusedError
 from headstart.errors.exits import Exit
 from headstart.history.graph import spell
 from headstart.postgres import lock, version_table
@@ -45,19 +45,17 @@ async def examine(run: Run) -> list[Finding]:
     findings = [Finding(what="settings", ok=True, found=f"{run.settings.dsn_source}: {run.settings.dsn.display()}")]
 
     async def check(what: str, look: Callable[[], Awaitable[str]]) -> bool:
+        failure: HeadstartError
         try:
             findings.append(Finding(what=what, ok=True, found=await look()))
         except HeadstartError as error:
-            findings.append(_failed(what, error, run.redact))
-            return False
+            failure = error
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            findings.append(
-                Finding(
-                    what=what, ok=False, found=run.redact(str(error)), remedy="see the server's log", exit=Exit.REFUSED
-                )
-            )
-            return False
-        return True
+            failure = RefusedError(str(error), hint="see the server's log")
+        else:
+            return True
+        findings.append(_failed(what, failure, run.redact))
+        return False
 
     readable = await check("history", lambda: _history(run))
     try:

@@ -1,4 +1,4 @@
-"""What the database records, and what the ledger says of how it came about."""
+"""The revision that the database records, and what the ledger has of each step to it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from headstart.steps.connect import connected, find
 from headstart.steps.standing import ledger_name, recorded
 
 if TYPE_CHECKING:
+    from headstart.history import History
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
 
@@ -25,29 +26,30 @@ async def applied(run: Run) -> list[ledger.Row]:
     """What was done to the database, oldest first."""
     history = find(run)
     async with connected(run) as ready:
-        name = await ledger_name(run, ready, history)
-        await _say_if_unreadable(run, ready, name)
+        name = await _readable_ledger(run, ready, history)
         return await ledger.rows(ready.connection, name, timeout=60)  # there may be many
 
 
-async def _say_if_unreadable(run: Run, ready: Ready, name: str) -> None:
+async def _readable_ledger(run: Run, ready: Ready, history: History) -> str:
+    """The name of this history in the ledger, with a warning if the ledger cannot be read."""
+    name = await ledger_name(run, ready, history)
     reason = await ledger.unreadable(ready.connection, version_table=name)
     if reason:
         run.log.warning("ledger_not_read", cause=reason)
+    return name
 
 
 async def source(run: Run, revision: str) -> bytes:
     """A revision's file as it was when it was applied.
 
     Raises:
-        ConfigurationError: the ledger does not have it, or not whole (10).
+        ConfigurationError: the ledger does not have it, or cannot read it (10).
     """
     from headstart.ledger.source import as_applied
 
     history = find(run)
     async with connected(run) as ready:
-        name = await ledger_name(run, ready, history)
-        await _say_if_unreadable(run, ready, name)
+        name = await _readable_ledger(run, ready, history)
         found = await as_applied(ready.connection, name, [revision])
     if revision not in found:
         raise ConfigurationError(

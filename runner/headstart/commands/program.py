@@ -27,7 +27,7 @@ def settings_from(
     """Read `Settings` from variables as the command line does.
 
     Args:
-        environ: `os.environ`, or whatever stands for it.
+        environ: `os.environ`, or another mapping like it.
         flags: values that go before it, by the variables' names.
         require_database: False for what can do without one.
 
@@ -54,8 +54,8 @@ async def up(settings: Settings, target: str | None = None, *, log: FilteringBou
 
     Args:
         settings: from `settings_from`, or made by hand.
-        target: the revision to reach, `+1` say; that of the settings when left out.
-        log: a structlog logger; stderr as `settings.log` says when left out.
+        target: the revision to reach, for example `+1`; that of the settings when left out.
+        log: a structlog logger; stderr in the form of `settings.log` when left out.
 
     Returns:
         What was applied, what failed, what is pending, and the backup that goes with it. A failure is a value too:
@@ -67,7 +67,7 @@ async def up(settings: Settings, target: str | None = None, *, log: FilteringBou
 async def downgrade(
     settings: Settings, target: str | None = None, *, log: FilteringBoundLogger | None = None
 ) -> Outcome:
-    """Take the database down to the target, `-1` or `base` say: what `headstart downgrade` does. As `up` otherwise."""
+    """Take the database down to the target (`-1`, `base`): what `headstart downgrade` does. Otherwise as `up`."""
     return await _conduct(settings, take_down, log, target)
 
 
@@ -79,7 +79,7 @@ async def current(settings: Settings, *, log: FilteringBoundLogger | None = None
         log: as for `up`.
 
     Raises:
-        HeadstartError: it cannot be told; `exit` is the exit code that the command would have had, `hint` the remedy.
+        HeadstartError: it cannot be read; `exit` is the exit code that the command would have had, `hint` the remedy.
     """
     found: tuple[str, ...] = ()
 

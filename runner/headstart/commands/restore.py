@@ -7,8 +7,8 @@ compare, and exchange the names. Until the last step the live database is not to
 from __future__ import annotations
 
 import contextlib
-import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,24 +16,27 @@ import msgspec
 
 from headstart.backup import dump as dumps
 from headstart.backup import manifest as manifests
-from headstart.backup.clients import Client, find_restorer
+from headstart.backup.clients import Client, find_restorer, major_of
+from headstart.backup.database import system_identifier
 from headstart.backup.manifest import Backup
-from headstart.backup.restoring import beside, choose, exchange, pg_restore, room, shape
+from headstart.backup.progress import progress
+from headstart.backup.restoring import beside, choose, disk_space, exchange, pg_restore, shape
 from headstart.errors import BackupFailedError, LockNotObtainedError, RefusedError, RestoreFailedError
 from headstart.history.graph import spell
 from headstart.postgres.lock import ALONE, stop_if_lost
 from headstart.postgres.readiness import Ready, wait_until_ready
 from headstart.postgres.server import close, connect, prepare_session, refuse_transaction_pooler
+from headstart.postgres.version_table import recorded_revisions
 from headstart.steps.connect import locked
 from headstart.steps.run import Run
 
 if TYPE_CHECKING:
     from headstart.backup.restoring.beside import Names, VersionTable
 
-DESKS = ("postgres", "template1")
+DATABASES = ("postgres", "template1")
 """Where we connect to in order to create and rename other databases; a database cannot rename itself."""
 
-Beat = Callable[[], Awaitable[dict[str, object]]]
+Heartbeat = Callable[[], Awaitable[dict[str, object]]]
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,21 +81,22 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
     with _as_restore():
         found = choose.candidates(settings.backup_dir, live, wanted, cwd=Path(run.cwd))
     async with _maintenance(run, live) as maintenance:
-        job = await _prepared(run, maintenance, live, choose.newest(found, await _identifier(maintenance)))
+        identifier = await system_identifier(maintenance.connection)
+        job = await _prepare(run, maintenance, live, choose.newest(found, identifier))
         there = await beside.require_privileges(maintenance.connection, live)
         with run.timed("check"), _as_restore():
             await pg_restore.check(job.backup, jobs=settings.backup_jobs, log=run.log)
-        async with _alone(job), _guarded(job, there=there and swap) as holder:
+        async with _exclusive(job), _migration_lock(job, there=there and swap) as holder:
             if holder is not None:
                 await exchange.refuse_prepared(maintenance.connection, live)
                 if not end_sessions:
                     await exchange.refuse_others(maintenance.connection, live, [holder.connection.get_server_pid()])
-            names = await beside.free_names(maintenance.connection, live, _now())
-            table, missing = await _restored(job, names, holder, there=there)
+            names = await beside.free_names(maintenance.connection, live, datetime.now(UTC))
+            table, missing = await _restore_beside(job, names, holder, there=there)
             run.restored = names.restored
             if swap:
                 await _exchange(job, names, holder, table, end_sessions=end_sessions)
-            made = _made(job, names, table, missing, swap=swap, there=there)
+            made = _result(job, names, table, missing, swap=swap, there=there)
             if swap:
                 run.log.info(
                     "databases_exchanged",
@@ -102,7 +106,7 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
                     go_back=made.go_back,
                     remove=made.remove,
                 )
-            pg_restore.prove(job.backup, manifests.timestamp(_now()), log=run.log)
+            pg_restore.record_restore(job.backup, manifests.timestamp(datetime.now(UTC)), log=run.log)
     return made
 
 
@@ -128,7 +132,7 @@ async def _maintenance(run: Run, live: str) -> AsyncIterator[Ready]:
 
 async def _reach(run: Run, live: str) -> Ready:
     refusal: RefusedError | None = None
-    for name in DESKS:
+    for name in DATABASES:
         if name == live:
             continue
         dsn = run.settings.dsn.with_database(name)
@@ -140,26 +144,15 @@ async def _reach(run: Run, live: str) -> Ready:
             refusal = refusal or error
     assert refusal is not None  # noqa: S101  (one of two names differs from the live one)
     raise RefusedError(
-        f"neither {' nor '.join(DESKS)} can be connected to, and a restore has to create a database from one of them:"
-        f" {refusal.message}",
+        f"neither {' nor '.join(DATABASES)} can be connected to, and a restore has to create a database from one of"
+        f" them: {refusal.message}",
         hint=refusal.hint,
         **refusal.context,
     )
 
 
-async def _identifier(maintenance: Ready) -> str:
-    import asyncpg
-
-    try:
-        return str(
-            await maintenance.connection.fetchval("select system_identifier from pg_catalog.pg_control_system()")
-        )
-    except asyncpg.InsufficientPrivilegeError:
-        return ""
-
-
-async def _prepared(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job:
-    """Name the backup, and see that there is a pg_restore for it and room on the server."""
+async def _prepare(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job:
+    """Report the backup, and require a pg_restore for it and room on the server."""
     manifest = one.manifest
     run.backup = str(one.path)
     client = await find_restorer(
@@ -167,19 +160,19 @@ async def _prepared(run: Run, maintenance: Ready, live: str, one: Backup) -> _Jo
     )
     if manifest.database != live:
         run.log.warning("backup_of_another_database", path=str(one.path), database=manifest.database, into=live)
-    if pg_restore.written_by_newer(one, maintenance.server.version_num):
+    if major_of(manifest.server_version) > maintenance.server.version_num // 10000:
         run.log.warning(
             "backup_of_newer_server",
             server_version=maintenance.server.version,
             backup_server_version=manifest.server_version,
         )
-    await room.require(maintenance.connection, manifest.database_bytes, log=run.log)
+    await disk_space.require(maintenance.connection, manifest.database_bytes, log=run.log)
     return _Job(run, maintenance, live, one, client)
 
 
 @contextlib.asynccontextmanager
-async def _alone(job: _Job) -> AsyncIterator[None]:
-    """Be the only one that restores beside this database, and remove what killed ones have left."""
+async def _exclusive(job: _Job) -> AsyncIterator[None]:
+    """Exclude other restores of this database, and remove what killed ones have left."""
     conn, key = job.maintenance.connection, beside.key(job.live)
     if not await conn.fetchval(ALONE, key):
         raise LockNotObtainedError(
@@ -190,7 +183,7 @@ async def _alone(job: _Job) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _guarded(job: _Job, *, there: bool) -> AsyncIterator[Ready | None]:
+async def _migration_lock(job: _Job, *, there: bool) -> AsyncIterator[Ready | None]:
     """Hold the migration lock of the live database, where there is one that is to be exchanged."""
     if not there:
         yield None
@@ -210,17 +203,15 @@ async def _guarded(job: _Job, *, there: bool) -> AsyncIterator[Ready | None]:
         await close(live.connection)
 
 
-async def _restored(
+async def _restore_beside(
     job: _Job, names: Names, holder: Ready | None, *, there: bool
 ) -> tuple[VersionTable | None, list[str]]:
-    """Make the new database, whole and compared; nothing of it stays if that fails."""
+    """Make the new database, filled and compared. If that fails, it is dropped."""
     run, conn, client = job.run, job.maintenance.connection, job.client
     env = dumps.bare(run.environ)
+    guard = contextlib.nullcontext() if holder is None else stop_if_lost(holder.connection, RestoreFailedError)
     with run.timed("restore"):
-        async with contextlib.AsyncExitStack() as stack:
-            beat: Beat | None = None
-            if holder is not None:
-                beat = await stack.enter_async_context(stop_if_lost(holder.connection, RestoreFailedError))
+        async with guard as heartbeat:
             try:
                 like = (
                     await shape.of_live(conn, job.live) if there else await shape.of_dump(client, job.backup, env=env)
@@ -235,10 +226,11 @@ async def _restored(
                     jobs=pg_restore.jobs_for(job.backup, run.settings.backup_jobs),
                 )
                 await beside.create(conn, names.restoring, like, run_id=run.run_id, log=run.log)
-                table = await _filled(job, names.restoring, beat)
+                table = await _fill(job, names.restoring, heartbeat)
                 missing = await beside.finish(conn, names, like, log=run.log)
             except BaseException:
-                await _discard(job, names.restoring)
+                if not conn.is_closed():
+                    await beside.discard(conn, names.restoring, log=run.log)
                 raise
     run.log.info(
         "restore_done",
@@ -251,26 +243,27 @@ async def _restored(
     return table, missing
 
 
-async def _filled(job: _Job, database: str, beat: Beat | None) -> VersionTable | None:
+async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> VersionTable | None:
     """Run pg_restore and ANALYZE, and compare what is there with the manifest."""
     run, maintenance, backup = job.run, job.maintenance, job.backup
     dsn, stage = maintenance.dsn.with_database(database), "restore"
 
-    async def look() -> dict[str, object]:
-        if beat is not None:
-            await beat()
-        size = await maintenance.connection.fetchval(
-            "select pg_catalog.pg_database_size($1::pg_catalog.name)", database
-        )
-        return {"stage": stage, "restored_bytes": size, "expected_bytes": backup.manifest.database_bytes}
+    def fields() -> dict[str, object]:
+        return {"stage": stage, "expected_bytes": backup.manifest.database_bytes}
 
-    async with pg_restore.speaking(look, log=run.log):
+    async def watch() -> dict[str, object]:
+        if heartbeat is not None:
+            await heartbeat()
+        query = "select pg_catalog.pg_database_size($1::pg_catalog.name)"
+        return {"restored_bytes": await maintenance.connection.fetchval(query, database)}
+
+    async with progress("restore_progress", fields, log=run.log, watch=watch):
         await pg_restore.run(
             job.client,
             backup,
             server_version_num=maintenance.server.version_num,
             jobs=pg_restore.jobs_for(backup, run.settings.backup_jobs),
-            env=pg_restore.environment(dsn.libpq_env(), run.environ, run_id=run.run_id),
+            env=dumps.environment(dsn.libpq_env(), run.environ, run_id=run.run_id, application=pg_restore.APPLICATION),
             log=run.log,
             redact=run.redact,
         )
@@ -284,12 +277,6 @@ async def _filled(job: _Job, database: str, beat: Beat | None) -> VersionTable |
             await close(conn)
 
 
-async def _discard(job: _Job, database: str) -> None:
-    conn = job.maintenance.connection
-    if not conn.is_closed():
-        await beside.discard(conn, database, log=job.run.log)
-
-
 async def _exchange(
     job: _Job, names: Names, holder: Ready | None, table: VersionTable | None, *, end_sessions: bool
 ) -> None:
@@ -301,7 +288,7 @@ async def _exchange(
                 await exchange.take_place(conn, live=job.live, restored=names.restored)
             else:
                 if table is not None:
-                    run.found(await beside.recorded(holder.connection, table))
+                    run.found(await recorded_revisions(holder.connection, table.table, table.schema))
                 watcher = await connect(job.maintenance.dsn, timeout=10, application_name=run.application_name)
                 try:
                     await exchange.exchange(
@@ -327,7 +314,7 @@ async def _exchange(
 # -- in words ---------------------------------------------------------------------------------------------------------
 
 
-def _made(
+def _result(
     job: _Job, names: Names, table: VersionTable | None, missing: list[str], *, swap: bool, there: bool
 ) -> Restored:
     database = job.live if swap else names.restored
@@ -348,12 +335,8 @@ def _made(
 
 @contextlib.contextmanager
 def _as_restore() -> Iterator[None]:
-    """What is wrong with a backup folder is a failed backup elsewhere, and a failed restore here."""
+    """Turn errors of the backup folder, which are failed backups elsewhere, into failed restores."""
     try:
         yield
     except BackupFailedError as error:
         raise RestoreFailedError(error.message, hint=error.hint, **error.context) from error
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""The main job, and its way back. `up` reads from top to bottom as the story of the product."""
+"""The main job, and its way back. `up` reads from top to bottom as what the product does."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from headstart.steps.connect import connected, find, locked
 
 if TYPE_CHECKING:
     from headstart.history import History
-    from headstart.postgres.readiness import Ready
-    from headstart.steps.compare import Comparison
     from headstart.steps.run import Run
     from headstart.worker.supervise import Worker
 
@@ -39,8 +37,11 @@ async def up(run: Run, *, found: History | None = None, worker: Worker | None = 
             state = await compare(run, ready, found)  # again: another runner may have been quicker
             if isinstance(state, UpToDate):
                 return
-            if run.settings.schema_file is not None and await load_schema_file(run, ready, found, state):
-                return
+            if run.settings.schema_file is not None:
+                from headstart.steps.schema_load import load_instead  # off the no-op path
+
+                if await load_instead(run, ready, found, state):
+                    return
             plan = await work.plan()  # by env.py itself
             if isinstance(plan, Pending):
                 await work.guard(plan)
@@ -50,7 +51,7 @@ async def up(run: Run, *, found: History | None = None, worker: Worker | None = 
 
 
 async def downgrade(run: Run) -> None:
-    """Take the database down to the target, with the same lock, backup and care."""
+    """Take the database down to the target, with the same lock and backup."""
     found = find(run)
     async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
         plan = await work.plan(up=False)
@@ -59,10 +60,3 @@ async def downgrade(run: Run) -> None:
             await work.back_up(plan)
             plan = await work.migrate(plan, up=False)
         await work.verify(plan)
-
-
-async def load_schema_file(run: Run, ready: Ready, found: History, state: Comparison) -> bool:
-    """Bring an empty database to the target in one go, if the schema file is provably the target's."""
-    from headstart.steps.schema_load import load_instead
-
-    return await load_instead(run, ready, found, state)

@@ -35,7 +35,7 @@ async def wait_for_head(run: Run) -> None:
     """
     found = find(run)
     deadline = time.monotonic() + run.settings.wait_timeout
-    spoke = float("-inf")
+    reported = float("-inf")
     async with connected(run) as ready, contextlib.AsyncExitStack() as reopened:
         connection = ready.connection
         with run.timed("wait"):
@@ -61,8 +61,8 @@ async def wait_for_head(run: Run) -> None:
                         hint="see whether the migration runs or has failed, or raise HEADSTART_WAIT_TIMEOUT",
                         pending=list(plan.revisions),
                     )
-                if time.monotonic() - spoke >= 10:  # noqa: PLR2004  (seconds: long work speaks at least this often)
-                    spoke = time.monotonic()
+                if time.monotonic() - reported >= 10:  # noqa: PLR2004  (seconds: long work reports at least this often)
+                    reported = time.monotonic()
                     run.log.info(
                         "revision_waiting",
                         revision=spell(plan.recorded),

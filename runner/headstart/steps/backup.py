@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import TYPE_CHECKING, Any
 
 from headstart import backup
@@ -30,11 +29,9 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
     """
     with run.timed("backup"):
         async with stop_if_lost(ready.connection) as beat:
-            taken = await backup.take(
+            request = backup.Request(
+                ready=ready,
                 directory=run.settings.backup_dir,
-                dsn=ready.dsn,
-                server=ready.server,
-                conn=ready.connection,
                 before=before,
                 intended=intended,
                 jobs=run.settings.backup_jobs,
@@ -43,9 +40,9 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
                 environ=run.environ,
                 log=run.log,
                 redact=run.redact,
-                now=lambda: datetime.datetime.now(datetime.UTC),
                 watch=beat,
             )
+            taken = await backup.take(request)
     run.backup = str(taken.path)
 
 

@@ -47,7 +47,7 @@ async def load_instead(run: Run, ready: Ready, history: History, state: Comparis
         Whether it did. Otherwise nothing is changed, and the log says why.
 
     Raises:
-        MigrationFailedError: the file does not run; nothing of it is stop_if_lost (60).
+        MigrationFailedError: the file does not run; nothing of it is kept (60).
     """
     if not isinstance(state, Undetermined) and state.recorded:
         return False  # ordinary revisions on a database that is in use: nothing to say about
@@ -109,8 +109,8 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
         path: where it was read from, for messages.
 
     Raises:
-        MigrationFailedError: it does not run; nothing of it is stop_if_lost (60).
-        VerificationFailedError: the version table is not where it is looked for; nothing is stop_if_lost (80).
+        MigrationFailedError: it does not run; nothing of it is kept (60).
+        VerificationFailedError: the version table is not where it is looked for; nothing is kept (80).
         RefusedError: the role may not write the version table (21).
     """
     connection = ready.connection
@@ -153,7 +153,7 @@ async def _fill(connection: ScriptConnection, file: SchemaFile, files: list[Revi
     found = await recorded_revisions(connection, table, schema)
     if set(found) != set(file.revisions):
         raise VerificationFailedError(
-            f"the database is at {spell(found)} instead of {spell(file.revisions)}; nothing of it was stop_if_lost",
+            f"the database is at {spell(found)} instead of {spell(file.revisions)}; nothing of it was kept",
             hint="see whether the role's search_path leads to the schema of the version table",
         )
 
@@ -163,7 +163,7 @@ def _failed(error: asyncpg.PostgresError, path: Path) -> MigrationFailedError:
     failure = failure_of(error)
     at = f": {summary(failure.statement)}" if failure is not None else ""
     return MigrationFailedError(
-        f"the schema file {path} failed ({error.sqlstate}): {first_line(error)}{at}; nothing of it was stop_if_lost",
+        f"the schema file {path} failed ({error.sqlstate}): {first_line(error)}{at}; nothing of it was kept",
         hint="see what the database or role lacks (a role, an extension, a privilege), or run the revisions one by one:"
         " `headstart up` without HEADSTART_SCHEMA_FILE",
         sqlstate=error.sqlstate,
@@ -175,7 +175,7 @@ async def _session(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
     """A session for the file. It has the lock's second key: if the lock is lost, nobody gets in before it ends.
 
     Raises:
-        InterruptedMigrationError: the lock's session was lost meanwhile (63); nothing is stop_if_lost.
+        InterruptedMigrationError: the lock's session was lost meanwhile (63); nothing is kept.
     """
     session = await connect(ready.dsn, timeout=10, application_name=run.application_name)
     try:

@@ -1,6 +1,8 @@
-"""A backup becomes a database again. `commands.restore` walks through the rooms here.
+"""A backup becomes a database again.
 
-`choose` (which backup is meant), `room` (whether it fits), `beside` (the new database: its name, its beginning, its
-proof, its end), `shape` (what it has besides its content), `pg_restore` (how that is run, and what its failures mean),
-`exchange` (the new one takes the live one's name).
+What comes in: a backup, and a connection to another database of the server. What goes out: a new database beside the
+live one, or in its place. `choose` finds the backup, `disk_space` checks that it fits, `shape` reads the properties of
+the live one, `pg_restore` fills the new one, and `exchange` gives it the live one's name.
+
+Begin with `beside`; `commands/restore.py` has the steps in their order.
 """

@@ -1,7 +1,7 @@
-"""The new database beside the live one: its name, how it comes to be, what proves it, how it goes if it fails.
+"""The new database beside the live one: its name, how it is made, compared, and dropped if that fails.
 
 Three names, each the live database's with a suffix: `app_restoring_20260131T120000Z` while pg_restore works,
-`app_restored_...` once it is whole, and `app_before_restore_...` for what had the name before an exchange. Only the
+`app_restored_...` once it is complete, and `app_before_restore_...` for what had the name before an exchange. Only the
 first is ever dropped, and only if its comment says that it is ours.
 """
 
@@ -16,7 +16,6 @@ import asyncpg
 
 from headstart.backup.restoring.pg_restore import APPLICATION
 from headstart.errors import RefusedError, RestoreFailedError
-from headstart.postgres import version_table
 from headstart.postgres.server import first_line, literal, quote
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ select r.rolsuper as superuser, r.rolcreatedb as createdb, current_user::pg_cata
 from pg_catalog.pg_roles r left join pg_catalog.pg_database d on d.datname = $1
 where r.rolname = current_user
 """
-_LEFT = """
+_LEFTOVERS = """
 select d.datname, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), '') as comment
 from pg_catalog.pg_database d where d.datname like $1
 """
@@ -74,7 +73,7 @@ _NOT_PERMITTED = "42501"
 
 
 class Names(NamedTuple):
-    """What the databases of one restore are called."""
+    """The names of the databases of one restore."""
 
     restoring: str
     restored: str
@@ -89,24 +88,20 @@ class VersionTable(NamedTuple):
     revisions: tuple[str, ...]
 
 
-def named(live: str, kind: str, moment: datetime) -> str:
-    """A database's name with a suffix; the name is cut so that all of it fits."""
-    suffix = f"_{kind}_{moment.astimezone(UTC).strftime(_STAMP)}"
-    return _cut(live, LONGEST - len(suffix)) + suffix
-
-
 def names(live: str, moment: datetime) -> Names:
-    """The three names for a restore that begins at a moment."""
-    return Names(*(named(live, kind, moment) for kind in ("restoring", "restored", "before_restore")))
+    """The three names for a restore that begins at a moment: each with a suffix, and cut so that all of it fits."""
+    stamp = moment.astimezone(UTC).strftime(_STAMP)
+    suffixes = [f"_{kind}_{stamp}" for kind in ("restoring", "restored", "before_restore")]
+    return Names(*(_cut(live, LONGEST - len(suffix)) + suffix for suffix in suffixes))
 
 
 def is_ours(name: str, live: str) -> bool:
-    """Whether a name is one that a restore of `live` gives to a database that is not whole."""
+    """Whether a name is one that a restore of `live` gives to a database that is not complete."""
     return re.fullmatch(re.escape(_stem(live)) + r"_restoring_\d{8}T\d{6}Z", name) is not None
 
 
 def key(live: str) -> int:
-    """The advisory lock, in the database that we work from, of whoever restores beside `live`."""
+    """The advisory lock of a restore of `live`, taken in the database that we work from."""
     digest = blake2b(f"headstart restore of {_stem(live)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
@@ -158,12 +153,12 @@ async def free_names(conn: asyncpg.Connection, live: str, moment: datetime) -> N
 
 
 async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger) -> None:
-    """Drop what restores of this database left that were killed. The caller holds the lock `key(live)`.
+    """Drop what killed restores of this database have left. The caller holds the lock `key(live)`.
 
     A pg_restore whose run is dead is ended. A database to which anybody else is connected stays.
     """
     pattern = re.sub(r"([\\%_])", r"\\\1", _stem(live)) + r"\_restoring\_%"
-    for row in await conn.fetch(_LEFT, pattern):
+    for row in await conn.fetch(_LEFTOVERS, pattern):
         name = row["datname"]
         if not is_ours(name, live):
             continue
@@ -181,7 +176,7 @@ async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger)
 
 
 async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str, log: FilteringBoundLogger) -> None:
-    """Create the database in the shape of the live one, and mark it as not whole.
+    """Create the database in the shape of the live one, and mark it as incomplete.
 
     Raises:
         RefusedError: the role may not (21).
@@ -195,7 +190,7 @@ async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str
     except asyncpg.PostgresError as error:
         raise RestoreFailedError(
             f"the database {name} could not be created: {first_line(error)}",
-            hint="correct what the server says, then restore again",
+            hint="correct what the server reports, then restore again",
             sqlstate=error.sqlstate,
         ) from error
     for each in shape.properties:
@@ -210,7 +205,7 @@ def _refused(error: asyncpg.PostgresError) -> RefusedError:
 
 
 async def finish(conn: ScriptConnection, found: Names, shape: Shape, *, log: FilteringBoundLogger) -> list[str]:
-    """Give the restored database what else the live one has, and the name that says that it is whole.
+    """Give the restored database the other properties of the live one, and the name of a complete one.
 
     Returns:
         What could not be taken over.
@@ -237,7 +232,7 @@ async def _apply(conn: ScriptConnection, name: str, each: Property, *, log: Filt
 
 
 async def discard(conn: ScriptConnection, name: str, *, log: FilteringBoundLogger) -> None:
-    """Drop a database of ours that is not whole. What stays in spite of it is dropped by the next restore."""
+    """Drop an incomplete database of ours. If that fails, the next restore drops it."""
     try:
         await conn.execute(f"drop database if exists {quote(name)} with (force)")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -246,17 +241,17 @@ async def discard(conn: ScriptConnection, name: str, *, log: FilteringBoundLogge
         log.info("partial_database_dropped", database=name)
 
 
-# -- proof ------------------------------------------------------------------------------------------------------------
+# -- compare ----------------------------------------------------------------------------------------------------------
 
 
 async def compare(conn: ScriptConnection, manifest: Manifest) -> VersionTable | None:
-    """Hold the restored database against the manifest: the number of tables, and the revision it records.
+    """Compare the restored database with the manifest: the number of tables, and the revision it records.
 
-    The manifest does not say which table is Alembic's, and a project may have renamed it: any that has its column is
-    looked at, and one of them has to record what the manifest says.
+    The manifest does not name Alembic's table, and a project may have renamed it: every table with its column is read,
+    and one of them has to record the manifest's revision.
 
     Returns:
-        The version table; None where there is none, and the manifest says that there was none.
+        The version table; None if there is none, and the manifest has no revision.
 
     Raises:
         RestoreFailedError: it is not what was backed up (41).
@@ -297,8 +292,3 @@ async def version_tables(conn: ScriptConnection) -> list[VersionTable]:
         revisions = tuple(sorted(str(each["version_num"]) for each in rows))
         found.append(VersionTable(row["schema"], row["table"], revisions))
     return found
-
-
-async def recorded(conn: ScriptConnection, table: VersionTable) -> tuple[str, ...]:
-    """What the same version table records in another database."""
-    return await version_table.recorded_revisions(conn, table.table, table.schema)

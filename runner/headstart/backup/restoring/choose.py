@@ -1,4 +1,4 @@
-"""Which backup is meant: `latest`, the name of a folder, or a path."""
+"""Which backup the user means: `latest`, the name of a folder, or a path."""
 
 from __future__ import annotations
 
@@ -32,24 +32,32 @@ def candidates(directory: Path, database: str, wanted: str, *, cwd: Path) -> tup
 
     Raises:
         ConfigurationError: there is no such backup (10); the message says what there is.
-        RestoreFailedError: there is, but it is not whole (41).
+        RestoreFailedError: there is, but it is damaged (41).
         BackupFailedError: the folder cannot be read.
     """
     listing = folders.list_backups(directory, database)
     if wanted == LATEST:
-        return _whole(listing, directory, database)
+        if good := tuple(one for one in listing.backups if one.good):
+            return good
+        raise ConfigurationError(
+            f"there is no intact backup of database {database!r} in {directory}", hint=_available(listing)
+        )
     for one in listing.backups:
-        if one.path.name == wanted:
+        if one.name == wanted:
             return (one,)
     for broken in listing.broken:
         if broken.path.name == wanted:
-            raise damaged(broken.path, [_placed(broken.problem)])
+            raise damaged(broken.path, [_with_file(broken.problem)])
     if (path := cwd / wanted).is_dir() and (os.sep in wanted or (path / manifests.NAME).exists()):
-        return (_at(path),)
+        path = path.resolve()
+        try:
+            return (Backup(path=path, manifest=manifests.read(path)),)
+        except ManifestError as error:
+            raise damaged(path, [_with_file(str(error))]) from error
     if os.sep in wanted:
-        raise ConfigurationError(f"there is no backup at {wanted}: no such folder", hint=_what_there_is(listing))
+        raise ConfigurationError(f"there is no backup at {wanted}: no such folder", hint=_available(listing))
     raise ConfigurationError(
-        f"there is no backup {wanted!r} of database {database!r} in {directory}", hint=_what_there_is(listing)
+        f"there is no backup {wanted!r} of database {database!r} in {directory}", hint=_available(listing)
     )
 
 
@@ -63,7 +71,7 @@ def newest(found: Sequence[Backup], system_identifier: str) -> Backup:
 
 
 def damaged(path: Path, problems: Sequence[str]) -> RestoreFailedError:
-    """The refusal of a backup that is not what was written."""
+    """The error for a backup that is not what was written."""
     return RestoreFailedError(
         f"the backup {path} is damaged: {'; '.join(problems[:_NAMED])}"
         + (f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""),
@@ -73,31 +81,13 @@ def damaged(path: Path, problems: Sequence[str]) -> RestoreFailedError:
     )
 
 
-def _whole(listing: Listing, directory: Path, database: str) -> tuple[Backup, ...]:
-    good = tuple(one for one in listing.backups if not one.manifest.damage)
-    if not good:
-        raise ConfigurationError(
-            f"there is no whole backup of database {database!r} in {directory}", hint=_what_there_is(listing)
-        )
-    return good
-
-
-def _at(path: Path) -> Backup:
-    path = path.resolve()
-    try:
-        found = manifests.read(path)
-    except ManifestError as error:
-        raise damaged(path, [_placed(str(error))]) from error
-    return Backup(path=path, manifest=found)
-
-
-def _placed(problem: str) -> str:
-    """A problem with the file that it is about: what is wrong with a manifest does not name it."""
+def _with_file(problem: str) -> str:
+    """A problem with the name of its file, which a problem of the manifest lacks."""
     return problem if manifests.NAME in problem or folders.DUMP in problem else f"{manifests.NAME}: {problem}"
 
 
-def _what_there_is(listing: Listing) -> str:
-    names = [one.path.name for one in listing.backups[:_NAMED]]
+def _available(listing: Listing) -> str:
+    names = [one.name for one in listing.backups[:_NAMED]]
     names += [f"{one.path.name} (damaged)" for one in listing.broken[: _NAMED - len(names)]]
     if not names:
         return "there is none at all: set HEADSTART_BACKUP_DIR to the folder that holds them, or give a path"

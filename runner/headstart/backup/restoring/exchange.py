@@ -1,10 +1,10 @@
-"""Two databases change their names in one transaction, while nobody is connected and nobody can come in.
+"""Two databases exchange their names in one transaction, while no session is connected and none can connect.
 
 ALTER DATABASE ... RENAME takes an exclusive lock on the database and then waits up to five seconds for its sessions to
-go (RenameDatabase in dbcommands.c). Meanwhile a new session waits at the door for that lock, and is told afterwards
-that the database has just been renamed. So the renaming comes first: behind its lock the sessions are counted, or
-ended, and the session that holds the migration lock is the last to go. Nobody can migrate, or write, in between; if the
-renaming is given up, everything is as it was.
+go (RenameDatabase in dbcommands.c). Meanwhile a new session waits for that lock, and then gets the error that
+the database was renamed. So the renaming comes first: while it holds the lock the sessions are counted, or ended, and
+the session that holds the migration lock ends last. No session can migrate, or write, in between; if the renaming is
+cancelled, everything is as it was.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from headstart.settings.dsn import Dsn
 
 #: Seconds that a session which is just ending may take before it counts as connected.
-PATIENCE = 2.0
-#: Seconds that sessions have to go once they were told to: less than the renaming waits for them.
-ENDING = 4.0
+SETTLE_TIMEOUT = 2.0
+#: Seconds for sessions to end once they were asked to: less than the renaming waits for them.
+END_TIMEOUT = 4.0
 _PAUSE = 0.05
 _NAMED = 5
 
@@ -68,12 +68,12 @@ class Other(NamedTuple):
 
 
 async def others(conn: asyncpg.Connection, database: str, ours: Sequence[int]) -> list[Other]:
-    """Who is connected to a database, beside the sessions `ours`."""
+    """The sessions of a database, without `ours`."""
     return [Other(**dict(row)) for row in await conn.fetch(_SESSIONS, database, list(ours))]
 
 
 async def refuse_others(conn: asyncpg.Connection, database: str, ours: Sequence[int], *, remedy: bool = True) -> None:
-    """Refuse while anybody else is connected, after some patience with sessions that are just ending.
+    """Refuse while others are connected, after a short wait for sessions that are just ending.
 
     Args:
         conn: to another database.
@@ -84,11 +84,18 @@ async def refuse_others(conn: asyncpg.Connection, database: str, ours: Sequence[
     Raises:
         RestoreFailedError: with each session (41).
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + SETTLE_TIMEOUT
     while (found := await others(conn, database, ours)) and time.monotonic() < deadline:  # noqa: ASYNC110  (no event)
         await asyncio.sleep(_PAUSE)
     if found:
-        raise connected(database, found, remedy=remedy)
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise RestoreFailedError(
+            f"others are connected to the database {database}: {'; '.join(map(str, found[:_NAMED]))}{more}",
+            hint="stop the app and whatever else uses the database, or end their sessions with --end-sessions"
+            if remedy
+            else "see why these sessions do not end, then restore again",
+            sessions=[each._asdict() for each in found],
+        )
 
 
 async def refuse_prepared(conn: asyncpg.Connection, database: str) -> None:
@@ -104,18 +111,6 @@ async def refuse_prepared(conn: asyncpg.Connection, database: str) -> None:
             hint="end each in that database (commit prepared '...' or rollback prepared '...'), then restore again",
             prepared=gids,
         )
-
-
-def connected(database: str, found: Sequence[Other], *, remedy: bool = True) -> RestoreFailedError:
-    """The refusal that names who is connected."""
-    named = "; ".join(map(str, found[:_NAMED])) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
-    return RestoreFailedError(
-        f"others are connected to the database {database}: {named}",
-        hint="stop the app and whatever else uses the database, or end their sessions with --end-sessions"
-        if remedy
-        else "see why these sessions do not end, then restore again",
-        sessions=[each._asdict() for each in found],
-    )
 
 
 async def exchange(
@@ -139,7 +134,7 @@ async def exchange(
         before: what the one that had it is called from now on.
         holder: our session in `live` that holds the migration lock; closed right before the renaming.
         end_sessions: end other sessions, instead of refusing while there are any.
-        log: told whom we end.
+        log: receives the sessions that we end.
 
     Raises:
         RestoreFailedError: others are connected, or do not go (41).
@@ -148,7 +143,7 @@ async def exchange(
     await conn.execute("begin")
     renaming = asyncio.create_task(conn.execute(f"alter database {quote(live)} rename to {quote(before)}"))
     try:
-        await _locked(watcher, conn.get_server_pid(), renaming)
+        await _wait_for_lock(watcher, conn.get_server_pid(), renaming)
         ours = [holder.get_server_pid()]
         if end_sessions:
             await _end(watcher, live, ours, log=log)
@@ -156,12 +151,12 @@ async def exchange(
         await close(holder)
         await renaming
     except asyncpg.PostgresError as error:
-        await _give_up(conn, renaming)
-        raise _explained(error, live) from error
+        await _cancel(conn, renaming)
+        raise _explain(error, live) from error
     except BaseException:
-        await _give_up(conn, renaming)
+        await _cancel(conn, renaming)
         raise
-    await to_its_end(_commit(conn, f"alter database {quote(restored)} rename to {quote(live)}", live))
+    await _uninterrupted(_commit(conn, f"alter database {quote(restored)} rename to {quote(live)}", live))
 
 
 async def take_place(conn: ScriptConnection, *, live: str, restored: str) -> None:
@@ -171,7 +166,7 @@ async def take_place(conn: ScriptConnection, *, live: str, restored: str) -> Non
         RestoreFailedError: there is such a database again, or somebody is connected to the restored one (41).
     """
     await conn.execute("begin")
-    await to_its_end(_commit(conn, f"alter database {quote(restored)} rename to {quote(live)}", live))
+    await _uninterrupted(_commit(conn, f"alter database {quote(restored)} rename to {quote(live)}", live))
 
 
 async def _commit(conn: ScriptConnection, rename: str, live: str) -> None:
@@ -179,7 +174,7 @@ async def _commit(conn: ScriptConnection, rename: str, live: str) -> None:
         await conn.execute(rename)
     except asyncpg.PostgresError as error:
         await conn.execute("rollback")
-        raise _explained(error, live) from error
+        raise _explain(error, live) from error
     try:
         await conn.execute("commit")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -189,8 +184,8 @@ async def _commit(conn: ScriptConnection, rename: str, live: str) -> None:
         ) from error
 
 
-async def to_its_end(work: Coroutine[object, object, None]) -> None:
-    """Run what must not be given up half-way: a signal that comes now is too late, and has no effect."""
+async def _uninterrupted(work: Coroutine[object, object, None]) -> None:
+    """Run to the end: a signal that comes now is too late, and has no effect."""
     task = asyncio.ensure_future(work)
     while not task.done():
         try:
@@ -200,8 +195,8 @@ async def to_its_end(work: Coroutine[object, object, None]) -> None:
     task.result()
 
 
-async def _locked(watcher: ScriptConnection, pid: int, renaming: asyncio.Task[str]) -> None:
-    """Wait until the renaming session has the database's lock, and so nobody comes in any more."""
+async def _wait_for_lock(watcher: ScriptConnection, pid: int, renaming: asyncio.Task[str]) -> None:
+    """Wait until the renaming session has the database's lock, which keeps new sessions out."""
     while not await watcher.fetchval(_BEHIND, pid):
         if renaming.done():
             await renaming  # raises what it failed of; done without the lock it cannot be
@@ -221,12 +216,12 @@ async def _end(watcher: ScriptConnection, live: str, ours: Sequence[int], *, log
                 sqlstate=error.sqlstate,
             ) from error
         log.warning("session_ended", database=live, session=str(each), pid=each.pid)
-    deadline = time.monotonic() + ENDING - PATIENCE
+    deadline = time.monotonic() + END_TIMEOUT - SETTLE_TIMEOUT
     while await others(watcher, live, ours) and time.monotonic() < deadline:  # noqa: ASYNC110  (no event)
         await asyncio.sleep(_PAUSE)
 
 
-async def _give_up(conn: ScriptConnection, renaming: asyncio.Task[str]) -> None:
+async def _cancel(conn: ScriptConnection, renaming: asyncio.Task[str]) -> None:
     renaming.cancel()
     await asyncio.wait([renaming])
     if not renaming.cancelled():
@@ -238,8 +233,8 @@ async def _give_up(conn: ScriptConnection, renaming: asyncio.Task[str]) -> None:
         conn.terminate()
 
 
-def _explained(error: asyncpg.PostgresError, live: str) -> RefusedError | RestoreFailedError:
-    """What the server said to the renaming, as an error of ours."""
+def _explain(error: asyncpg.PostgresError, live: str) -> RefusedError | RestoreFailedError:
+    """The server's answer to the renaming, as an error of ours."""
     detail = f" ({error.detail})" if error.detail else ""
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return RefusedError(

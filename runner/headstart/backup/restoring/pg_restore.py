@@ -1,11 +1,9 @@
-"""pg_restore: is the dump what was written, how is it run, and its failures in words."""
+"""pg_restore: the check of the dump before it, its command line, and its failures in words."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
-import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,14 +12,14 @@ from headstart import process
 from headstart.backup import dump as dumps
 from headstart.backup import folder as folders
 from headstart.backup import manifest as manifests
-from headstart.backup.clients import major_of
 from headstart.backup.manifest import Backup, Proof
+from headstart.backup.progress import progress
 from headstart.backup.restoring import choose
 from headstart.backup.verify import examine
 from headstart.errors import BackupFailedError, RestoreFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
@@ -33,63 +31,57 @@ APPLICATION = "headstart-restore"
 GRACE = 0.8
 #: The first major version whose pg_restore sets `transaction_timeout`, and whose server knows it.
 TRANSACTION_TIMEOUT = 17
-#: Seconds between two lines of progress.
-HEARTBEAT = 5.0
 
 _ERROR = re.compile(r"^pg_restore: (?:\[.*?\] )?error: ")
-_BY_THE_WAY = re.compile(r'"transaction_timeout"|warning: errors ignored on restore')
+_HARMLESS = re.compile(r'"transaction_timeout"|warning: errors ignored on restore')
 _UNKNOWN_SETTING = "Command was: SET transaction_timeout = 0;"
 
-#: (what pg_restore says, what it means, what to do). `{0}` is the first group of the match.
-_CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
-    (re.compile(pattern), cause, hint)
-    for pattern, cause, hint in (
-        (
-            r"No space left on device|could not extend file",
-            "the server's disk is full",
-            "make room on the server's disk, then restore again",
-        ),
-        (
-            r'role "(.+?)" does not exist',
-            "the role {0!r}, to which something in the backup belongs, does not exist on this server",
-            "create it (create role ...), then restore again",
-        ),
-        (
-            r"permission denied to create extension \"(.+?)\"",
-            "the role may not create the extension {0}",
-            "restore with a superuser's DATABASE_URL, or let one make the extension trusted",
-        ),
-        (
-            r"extension \"(.+?)\" is not available",
-            "the server does not have the extension {0}",
-            "install it on the server, then restore again",
-        ),
-        (
-            r"must be (?:a )?member of role \"(.+?)\"|must be able to SET ROLE \"(.+?)\"",
-            "the role may not give anything to the owner that the backup names",
-            "grant that role to the role of DATABASE_URL, or restore with a superuser's",
-        ),
-        (
-            r"this build does not support compression with (\w+)|compression is not supported by this installation",
-            "this pg_restore was built without the compression that the dump has",
-            "install the client programs of the distribution or of the Postgres project",
-        ),
-        (
-            r"unsupported version",
-            "this pg_restore is older than the pg_dump that wrote the dump",
-            "install client programs of the version in the manifest's client_version, or newer",
-        ),
-        (
-            r"too many connections|remaining connection slots|too many clients",
-            "the server has no connection left for a parallel restore",
-            "set HEADSTART_BACKUP_JOBS=1, or raise the role's or the server's connection limit",
-        ),
-    )
+_CAUSES: dumps.Causes = (
+    (
+        r"No space left on device|could not extend file",
+        "the server's disk is full",
+        "make room on the server's disk, then restore again",
+    ),
+    (
+        r'role "(.+?)" does not exist',
+        "the role {0!r}, to which something in the backup belongs, does not exist on this server",
+        "create it (create role ...), then restore again",
+    ),
+    (
+        r"permission denied to create extension \"(.+?)\"",
+        "the role may not create the extension {0}",
+        "restore with a superuser's DATABASE_URL, or let one make the extension trusted",
+    ),
+    (
+        r"extension \"(.+?)\" is not available",
+        "the server does not have the extension {0}",
+        "install it on the server, then restore again",
+    ),
+    (
+        r"must be (?:a )?member of role \"(.+?)\"|must be able to SET ROLE \"(.+?)\"",
+        "the role may not give anything to the owner that the backup names",
+        "grant that role to the role of DATABASE_URL, or restore with a superuser's",
+    ),
+    (
+        r"this build does not support compression with (\w+)|compression is not supported by this installation",
+        "this pg_restore was built without the compression that the dump has",
+        "install the client programs of the distribution or of the Postgres project",
+    ),
+    (
+        r"unsupported version",
+        "this pg_restore is older than the pg_dump that wrote the dump",
+        "install client programs of the version in the manifest's client_version, or newer",
+    ),
+    (
+        r"too many connections|remaining connection slots|too many clients",
+        "the server has no connection left for a parallel restore",
+        "set HEADSTART_BACKUP_JOBS=1, or raise the role's or the server's connection limit",
+    ),
 )
 
 
 async def check(backup: Backup, *, jobs: int, log: FilteringBoundLogger) -> None:
-    """Read every file and compare; a damage that is found is noted in the manifest, if that can be written.
+    """Read every file and compare. Damage is recorded in the manifest, if that can be written.
 
     Args:
         backup: to be restored.
@@ -105,10 +97,10 @@ async def check(backup: Backup, *, jobs: int, log: FilteringBoundLogger) -> None
         nonlocal read
         read += more
 
-    async def look() -> Mapping[str, object]:
+    def fields() -> Mapping[str, object]:
         return {"stage": "check", "read_bytes": read, "expected_bytes": backup.manifest.bytes}
 
-    async with speaking(look, log=log):
+    async with progress("restore_progress", fields, log=log):
         problems, _ = await examine(backup, jobs=jobs, on_bytes=count)
     if not problems:
         return
@@ -119,32 +111,21 @@ async def check(backup: Backup, *, jobs: int, log: FilteringBoundLogger) -> None
     raise choose.damaged(backup.path, problems)
 
 
-def prove(backup: Backup, at: str, *, log: FilteringBoundLogger) -> None:
-    """Note in the manifest that it was restored; a folder that takes no writing is no failure.
+def record_restore(backup: Backup, at: str, *, log: FilteringBoundLogger) -> None:
+    """Record in the manifest that the backup was restored. A folder that cannot be written is no failure.
 
     Args:
         backup: that was restored and compared.
         at: when, as `manifest.timestamp` spells it.
-        log: told if it could not be written.
+        log: receives a line if it could not be written.
     """
-    try:  # as it is now: another run may have noted something meanwhile
+    try:  # as it is now: another run may have recorded something meanwhile
         now = manifests.read(backup.path)
-        kept = tuple(proof for proof in now.proofs if proof.kind != "restored")
-        proven = (*kept, Proof(kind="restored", at=at))
-        manifests.write(backup.path, msgspec.structs.replace(now, proofs=proven, damage=()))
+        others = tuple(proof for proof in now.proofs if proof.kind != "restored")
+        proofs = (*others, Proof(kind="restored", at=at))
+        manifests.write(backup.path, msgspec.structs.replace(now, proofs=proofs, damage=()))
     except (BackupFailedError, manifests.ManifestError) as error:
         log.info("proof_not_recorded", path=str(backup.path), cause=str(error))
-
-
-def argv(client: Client, backup: Backup, *, jobs: int, tolerant: bool) -> tuple[str, ...]:
-    """The command line: everything about the connection is in the environment, PGDATABASE too."""
-    return (
-        str(client.pg_restore),
-        "--no-password",
-        "--dbname=",
-        *(() if tolerant else ("--exit-on-error", f"--jobs={jobs}")),
-        str(backup.path / folders.DUMP),
-    )
 
 
 async def run(
@@ -168,7 +149,7 @@ async def run(
         server_version_num: of the server.
         jobs: parallel jobs at most.
         env: the child's whole environment.
-        log: receives what pg_restore says.
+        log: receives what pg_restore prints.
         redact: takes secrets out of that.
 
     Raises:
@@ -180,19 +161,25 @@ async def run(
     errors: list[str] = []
     expected = 0
 
-    def said(line: str) -> None:
+    def report(line: str) -> None:
         nonlocal expected
         if _ERROR.match(line):
             errors.append(line)
         if tolerant and line.strip() == _UNKNOWN_SETTING:
             errors.pop()  # the line before it
             expected += 1
-        elif line.strip() and not (tolerant and _BY_THE_WAY.search(line)):
+        elif line.strip() and not (tolerant and _HARMLESS.search(line)):
             log.warning("pg_restore_said", line=line)
 
-    command = argv(client, backup, jobs=jobs, tolerant=tolerant)
+    command = [
+        str(client.pg_restore),
+        "--no-password",
+        "--dbname=",  # PGDATABASE has it: everything about the connection is in the environment
+        *(() if tolerant else ("--exit-on-error", f"--jobs={jobs}")),
+        str(backup.path / folders.DUMP),
+    ]
     try:
-        finished = await process.run(command, env=env, redact=redact, on_line=said, grace=GRACE)
+        finished = await process.run(command, env=env, redact=redact, on_line=report, grace=GRACE)
     except OSError as error:
         message = f"cannot run {client.pg_restore}: {error.strerror}"
         raise RestoreFailedError(message, hint="install the PostgreSQL client programs again") from error
@@ -202,60 +189,18 @@ async def run(
 
 
 def explain(finished: process.Finished, errors: list[str], *, client: Client) -> RestoreFailedError:
-    """The error that a failed pg_restore stands for."""
+    """The error for a failed pg_restore."""
     context = {"program": "pg_restore", "returncode": finished.returncode, "client_version": client.version}
     lines = errors or finished.stderr.splitlines()
-    for line in lines:
-        for pattern, cause, hint in _CAUSES:
-            if match := pattern.search(line):
-                return RestoreFailedError(cause.format(*match.groups()), hint=hint, said=line.strip(), **context)
-    first = lines[0].strip() if lines else "it said nothing"
+    if found := dumps.find_cause(lines, _CAUSES):
+        message, hint, line = found
+        return RestoreFailedError(message, hint=hint, said=line, **context)
+    first = lines[0].strip() if lines else "it printed nothing"
     return RestoreFailedError(
         f"pg_restore failed ({finished.how}): {first}", hint="correct what it says, then restore again", **context
     )
 
 
-def environment(libpq: Mapping[str, str], environ: Mapping[str, str], *, run_id: str) -> dict[str, str]:
-    """The child's whole environment; the application name lets a later run recognise what a dead one left."""
-    return {**dumps.bare(environ), **libpq, "PGAPPNAME": f"{APPLICATION}:{run_id}"[:63]}
-
-
 def jobs_for(backup: Backup, jobs: int) -> int:
-    """As many jobs as were asked for, and no more than there are tables to share."""
+    """The number of parallel jobs: as set, but not more than there are tables."""
     return max(1, min(jobs, backup.manifest.tables))
-
-
-def written_by_newer(backup: Backup, server_version_num: int) -> bool:
-    """Whether the backup is of a server of a later major version than this one."""
-    return major_of(backup.manifest.server_version) > server_version_num // 10000
-
-
-@contextlib.asynccontextmanager
-async def speaking(
-    look: Callable[[], Awaitable[Mapping[str, object]]], *, log: FilteringBoundLogger
-) -> AsyncIterator[None]:
-    """Log `restore_progress` every few seconds while the block runs.
-
-    Args:
-        look: gives the line's fields; when it fails, the line goes out without them.
-        log: receives it.
-    """
-    started = time.monotonic()
-
-    async def speak() -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT)
-            fields: Mapping[str, object]
-            try:
-                async with asyncio.timeout(2.0):
-                    fields = await look()
-            except Exception as error:  # noqa: BLE001  (progress is a courtesy; it must not end a restore)
-                fields = {"watch_failed": type(error).__name__}
-            log.info("restore_progress", elapsed_seconds=round(time.monotonic() - started, 1), **fields)
-
-    task = asyncio.create_task(speak())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

@@ -1,4 +1,4 @@
-"""What a database is, beside what it holds: encoding and locale, owner, privileges, settings, comment, limits.
+"""The properties of a database besides its content: encoding and locale, owner, privileges, settings, comment, limits.
 
 pg_restore gives a database its content alone, so the rest is taken from the database that is there already, or, where
 that is lost, from what pg_dump wrote down of it (PostgreSQL manual, 'pg_dumpall' and 'pg_restore', --create).
@@ -66,7 +66,7 @@ order by 1 nulls first, 2
 class Property(msgspec.Struct, frozen=True, kw_only=True):
     """A statement that makes a database what it is; the database's name goes between `before` and `after`.
 
-    `label` is what people are told: a setting's value may be a secret. `early` is run before there is any content.
+    `label` names it in messages: a setting's value may be a secret. `early` is run before there is any content.
     """
 
     label: str
@@ -91,7 +91,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def of_live(conn: asyncpg.Connection, database: str) -> Shape:
-    """Read it from a database that is there.
+    """Read the shape of a database that exists.
 
     Args:
         conn: to any database of the server.
@@ -137,7 +137,7 @@ def _options(row: Mapping[str, Any], encoding: str, tablespace: str, owner: str)
 
 
 def _privileges(rows: list[asyncpg.Record] | None, owner: str) -> Iterator[Property]:
-    """What has been granted; nothing where the defaults hold (the column is null then)."""
+    """The privileges granted; nothing if the defaults apply (the column is null then)."""
     if rows is None:
         return
     for name, who in (("PUBLIC", "public"), (owner, quote(owner))):
@@ -188,7 +188,7 @@ _HEADS = re.compile(
 
 
 async def of_dump(client: Client, backup: Backup, *, env: Mapping[str, str]) -> Shape:
-    """Take it from the dump of a database that is lost.
+    """Read the shape of a lost database from its dump.
 
     Args:
         client: that can read the dump.
@@ -202,12 +202,12 @@ async def of_dump(client: Client, backup: Backup, *, env: Mapping[str, str]) -> 
         file.write(b"\n".join(_ENTRY.findall(listed.stdout)) + b"\n")
         file.flush()
         wanted = [*command, f"--use-list={file.name}", "--file=-", dump]
-        told = await process.run(wanted, env=env, redact=str, capture=True)
-    return read(told.stdout.decode("utf-8", "replace"), backup.manifest.database)
+        printed = await process.run(wanted, env=env, redact=str, capture=True)
+    return read(printed.stdout.decode("utf-8", "replace"), backup.manifest.database)
 
 
 def read(text: str, database: str) -> Shape:
-    """Find in pg_restore's text what it says about the database itself.
+    """Find the statements about the database itself in pg_restore's text.
 
     Args:
         text: SQL, with psql's commands between.
@@ -229,7 +229,7 @@ def read(text: str, database: str) -> Shape:
             if head[1].startswith("COMMENT"):
                 shape = msgspec.structs.replace(shape, comment=rest)
             else:
-                properties.append(_told(head[1], rest))
+                properties.append(_property(head[1], rest))
     return msgspec.structs.replace(shape, properties=tuple(properties))
 
 
@@ -241,7 +241,7 @@ def _without_name(sql: str, database: str) -> str | None:
     return None
 
 
-def _told(before: str, after: str) -> Property:
+def _property(before: str, after: str) -> Property:
     owner = before == "ALTER DATABASE " and after.startswith(" OWNER TO ")
     setting = re.match(r" SET (\S+) ", after)
     label = f"the setting {setting[1]}" if setting else " ".join(before.split())

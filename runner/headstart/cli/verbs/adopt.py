@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import UsageError
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own options."""
     parser.add_argument(
-        "revision", nargs="?", help="where the database is said to stand, e.g. head [default: found by comparing all]"
+        "revision", nargs="?", help="the revision of the database, e.g. head [default: found by comparing all]"
     )
     parser.add_argument("--force", action="store_true", help="record REVISION even if the schemas differ")
     parser.add_argument(
@@ -28,12 +27,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def needs_database(own: Any) -> bool:  # noqa: ANN401  (an argparse namespace)
-    """Whether the verb cannot do without DATABASE_URL."""
-    del own
-    return True
-
-
 async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
     """Compare, and record; print a line for each difference."""
     from headstart.commands.adopt import adopt
@@ -41,7 +34,4 @@ async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespa
     if own.force and own.revision is None:
         raise UsageError("--force needs a revision to record", hint="headstart adopt REVISION --force")
 
-    def tell(line: str) -> None:
-        sys.stdout.write(f"{line}\n")
-
-    await adopt(run, own.revision, force=own.force, ignored=own.ignore, tell=tell)
+    await adopt(run, own.revision, force=own.force, ignored=own.ignore, write=print)

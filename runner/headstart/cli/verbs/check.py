@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from headstart.cli.verbs import print_json
+from headstart.cli.output import print_json
 from headstart.errors import UsageError, VerificationFailedError
 
 if TYPE_CHECKING:
     import argparse
 
-    from headstart.commands.check import Options
+    from headstart.commands.check.finding import Options
     from headstart.steps.run import Run
 
 
@@ -54,25 +54,26 @@ async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespa
 
         sys.stdout.write(as_markdown())
         return
-    from headstart.commands.check import check, shown
+    from headstart.commands.check import render
+    from headstart.commands.check.checks import check
 
     options = _options(own)
     report = await check(run, options)
     if own.format == "json":
-        print_json(shown.as_data(report, cwd=run.cwd))
+        print_json(render.as_data(report, cwd=run.cwd))
     else:
-        render = shown.as_annotations if own.format == "github" else shown.as_text
-        sys.stdout.write(render(report, cwd=run.cwd))
+        show = render.as_annotations if own.format == "github" else render.as_text
+        sys.stdout.write(show(report, cwd=run.cwd))
     if report.refused:
         raise VerificationFailedError(
-            f"`check` found something: {shown.summary(report)}",
+            f"`check` found something: {render.summary(report)}",
             hint="correct it; `--write-baseline` accepts what an old project has to live with",
             findings=[each.key for each in report.refused],
         )
 
 
 def _options(own: Any) -> Options:  # noqa: ANN401  (an argparse namespace)
-    from headstart.commands.check import CHECKS, Options
+    from headstart.commands.check.finding import CHECKS, Options
 
     only, skip = _split(own.only), _split(own.skip)
     unknown = [each for each in (*only, *skip) if each not in CHECKS]

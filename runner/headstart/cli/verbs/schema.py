@@ -41,20 +41,20 @@ def needs_database(own: Any) -> bool:  # noqa: ANN401  (an argparse namespace)
 
 async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
     """Do it."""
-    from headstart.commands import schema
-
     for option, action in (("check", "dump"), ("directory", "split")):
         if getattr(own, option) and own.action != action:
             raise UsageError(f"--{option} belongs to `schema {action}`", hint="leave it out")
     if own.action == "load":
-        await schema.load_file(run, own.file)
+        from headstart.commands.schema.load import load_file
+
+        await load_file(run, own.file)
         return
     if own.action == "split":
         from headstart.commands.schema.parts import split
 
         paths = split(run, own.file, own.directory)
     else:
-        from headstart.commands.schema import dumping
+        from headstart.commands.schema import dump
 
-        paths = [await (dumping.check if own.check else dumping.dump)(run, own.file)]
+        paths = [await (dump.check if own.check else dump.dump)(run, own.file)]
     sys.stdout.writelines(f"{path}\n" for path in paths)

@@ -22,17 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def needs_database(own: Any) -> bool:  # noqa: ANN401  (an argparse namespace)
-    """Whether the verb cannot do without DATABASE_URL."""
-    del own
-    return False
-
-
 async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
     """Make the baseline; print its path, or a line for each difference."""
-    from headstart.commands.squash import squash
+    from headstart.commands.squash.squash import squash
 
-    def tell(line: str) -> None:
-        sys.stdout.write(f"{line}\n")
-
-    tell(str(await squash(run, own.revision, message=own.message, archive=own.archive, tell=tell)))
+    baseline = await squash(run, own.revision, message=own.message, archive=own.archive, write=print)
+    sys.stdout.write(f"{baseline}\n")

@@ -6,15 +6,17 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from headstart.commands import tenants
+from headstart.cli.output import print_json
+from headstart.commands.tenants.work import find, work
 from headstart.errors import TenantsFailedError
 from headstart.errors.exits import Exit
 from headstart.history.graph import spell
+from headstart.log.logger import clean
 
 if TYPE_CHECKING:
     import argparse
 
-    from headstart.commands.tenants import Tenant
+    from headstart.commands.tenants.work import Tenant
     from headstart.steps.run import Run
 
 _NAMED = 10
@@ -26,15 +28,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
         choices=("up", "status", "list"),
-        help="bring each tenant to the target; show where each stands; or print the names",
+        help="bring each tenant to the target; show the revision of each; or print the names",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--exit-code", action="store_true", help="for status: exit with 3 when revisions are pending")
-
-
-def needs_database(own: Any) -> bool:  # noqa: ANN401, ARG001  (an argparse namespace)
-    """Whether the verb cannot do without DATABASE_URL: that depends on the list."""
-    return False
 
 
 async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
@@ -44,42 +41,43 @@ async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespa
         TenantsFailedError: some are not at the target; the exit code is that of the first of them in the list.
     """
     if own.action == "list":
-        found = await tenants.find(run)
+        found = await find(run)
         if own.json:
-            _print_json(run, {"tenants": [{"tenant": each.name, "database": each.dsn.display()} for each in found]})
+            print_json(
+                clean(
+                    {"tenants": [{"tenant": each.name, "database": each.dsn.display()} for each in found]}, run.redact
+                )
+            )
         else:
             sys.stdout.writelines(f"{each.name}\n" for each in found)
         return
     made: list[Tenant] = []
     try:
-        await tenants.work(run, own.action, made)
+        await work(run, own.action, made)
     except BaseException:
         if any(tenant.outcome is not None for tenant in made):
-            _tell(run, own, made)
+            _print(run, own, made)
         raise
-    _tell(run, own, made)
+    _print(run, own, made)
     _judge(run, own, made)
 
 
 def _judge(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401  (an argparse namespace)
-    failed = [tenant for tenant in made if tenant.failed]
+    failed = [
+        (tenant.target.name, tenant.outcome) for tenant in made if tenant.outcome is not None and not tenant.outcome.ok
+    ]
     if not failed:
-        if own.action == "status" and own.exit_code and _counts(made)["pending"]:
+        if own.action == "status" and own.exit_code and run.counts["pending"]:
             run.exit = Exit.PENDING
         return
-    named = ", ".join(f"{each.target.name} ({int(_exit(each))})" for each in failed[:_NAMED])
+    named = ", ".join(f"{name} ({int(outcome.exit)})" for name, outcome in failed[:_NAMED])
     more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
-    first = failed[0].outcome
-    assert first is not None  # noqa: S101  (`failed`)
+    first = failed[0][1]
     raise TenantsFailedError(
         f"{len(failed)} of {len(made)} tenants failed: {named}{more}; the first: {first.error}",
         exit=first.exit,
         hint=first.hint or first.exit.advice,
     )
-
-
-def _exit(tenant: Tenant) -> Exit:
-    return tenant.outcome.exit if tenant.outcome is not None else Exit.DONE
 
 
 def _counts(made: Sequence[Tenant]) -> dict[str, int]:
@@ -94,15 +92,11 @@ def _counts(made: Sequence[Tenant]) -> dict[str, int]:
     }
 
 
-def _tell(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401  (an argparse namespace)
-    _print(run, own, made)
-    run.counts = _counts(made)
-
-
 def _print(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401  (an argparse namespace)
+    run.counts = _counts(made)
     rows = [_row(tenant) for tenant in made]
     if own.json:
-        _print_json(run, {"tenants": rows, "counts": _counts(made)})
+        print_json(clean({"tenants": rows, "counts": run.counts}, run.redact))
         return
     table: list[tuple[str, ...]] = [("TENANT", "OUTCOME", "REVISION", "APPLIED", "PENDING", "SECONDS", "ERROR")]
     for row in rows:
@@ -117,7 +111,7 @@ def _print(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401 
             f"{row['seconds']:.2f}",
             error,
         )
-        table.append(tuple(map(_on_one_line, text)))
+        table.append(tuple(" ".join(cell.split()) for cell in text))
     widths = [max(len(line[at]) for line in table) for at in range(len(table[0]))]
     for line in table:
         padded = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -146,14 +140,3 @@ def _row(tenant: Tenant) -> dict[str, Any]:
         "error": outcome.error,
         "hint": outcome.hint,
     }
-
-
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _print_json(run: Run, data: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
-    from headstart.cli.verbs import print_json
-    from headstart.log.logger import clean
-
-    print_json(clean(data, run.redact))

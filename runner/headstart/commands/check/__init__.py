@@ -1,18 +1,9 @@
 """What CI should refuse, found without touching any database that matters.
 
-whole     the checks in their order, on one scratch server
-finding   what a check has found, and the report
-walk      every revision up, down and up again
-compared  the models, the schema file and a given database against the revisions
-sources   what the files themselves say: edits since a git base, SQL that is read from elsewhere
-git       what the files were like in that base
-accepted  findings that a project has decided to live with
-shown     text, JSON, GitHub's annotations
+What comes in: `Options`, the checks and what they are compared with. What goes out: a `Report` of findings, which
+`render` shows as text, JSON or GitHub's annotations. `checks` runs them in their order on one scratch server:
+`sources` and `git` need the files alone, `round_trip` applies, reverts and applies again every revision, `compare` and
+`rules` look at the result. `baseline` holds the findings that a project accepts.
+
+Begin with `checks`.
 """
-
-from __future__ import annotations
-
-from headstart.commands.check.finding import CHECKS, Finding, Options, Report
-from headstart.commands.check.whole import check
-
-__all__ = ["CHECKS", "Finding", "Options", "Report", "check"]

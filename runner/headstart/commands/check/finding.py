@@ -22,6 +22,8 @@ CHECKS: Final[Mapping[str, str]] = {
 }
 """The checks by their ids, in the order in which they are run, and what each makes sure of."""
 
+_NAMED = 5
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something that CI should refuse.
@@ -29,7 +31,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         check: the id of the check.
         key: what it is known by in a baseline: the same finding has the same key tomorrow, whatever its words.
-        told: what was found, in one line.
+        message: what was found, in one line; `told` in JSON.
         remedy: what to do, in one line.
         revision: whose.
         path: the file, absolute.
@@ -39,7 +41,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     check: str
     key: str
-    told: str
+    message: str = msgspec.field(name="told")
     remedy: str
     revision: str | None = None
     path: str | None = None
@@ -48,7 +50,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be checked.
+    """What to check.
 
     Args:
         checks: ids out of `CHECKS`.
@@ -64,10 +66,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What came of it.
+    """The result of the checks.
 
     Args:
-        checks: what was asked for.
+        checks: those that were wanted.
         findings: what was found and is not accepted.
         accepted: what was found and is.
         stale: keys of the baseline that nothing matches any more.
@@ -90,7 +92,7 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def refused(self) -> list[Finding]:
-        """What the exit code rests on."""
+        """The findings that decide the exit code."""
         return [each for each in self.findings if each.severity == "refuse"]
 
 
@@ -102,16 +104,16 @@ def line_of(path: str, function: str) -> int | None:
 
 
 def parsed(path: str) -> ast.Module:
-    """A revision's file; nothing where it is no Python source."""
+    """The syntax tree of a revision's file; an empty one if it is no Python source."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes: not ours to say
+            warnings.simplefilter("ignore")  # of invalid escapes, which no check is about
             return ast.parse(Path(path).read_bytes())
     except (OSError, SyntaxError, ValueError):
         return ast.Module([], [])
 
 
-def few(items: list[str], most: int = 5) -> str:
-    """Several things in one line, and how many more there are."""
-    rest = len(items) - most
-    return "; ".join(items[:most]) + (f"; and {rest} more" if rest > 0 else "")
+def few(items: list[str]) -> str:
+    """The first of several things in one line, and how many more there are."""
+    rest = len(items) - _NAMED
+    return "; ".join(items[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")

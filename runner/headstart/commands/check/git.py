@@ -37,11 +37,11 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_base(run: Run, project: Project, graph: Graph, ref: str) -> Base:
-    """Read the revision files as they were where the branch at hand has left `ref`.
+    """Read the revision files at the common commit of `ref` and HEAD.
 
     Args:
         run: for the environment and the folder.
-        project: says in which folders the files are.
+        project: its version folders hold the files.
         graph: of the files as they are.
         ref: what git knows a commit by.
 
@@ -110,9 +110,9 @@ async def _git(run: Run, folder: Path, *arguments: str) -> bytes:
             f"git cannot be run: {error.strerror}", hint="install git, or leave out --since"
         ) from error
     if not done.ok:
-        said = done.stderr.strip().splitlines()
+        lines = done.stderr.strip().splitlines()
         raise ConfigurationError(
-            f"git {arguments[0]} failed in {folder}: {said[0] if said else done.how}",
+            f"git {arguments[0]} failed in {folder}: {lines[0] if lines else done.how}",
             hint="--since wants the revision files to be in a git repository",
         )
     return done.stdout

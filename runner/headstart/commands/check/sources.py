@@ -1,4 +1,4 @@
-"""What the revision files themselves say, without a database."""
+"""What can be found in the revision files themselves, without a database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def edited(graph: Graph, base: Base) -> list[Finding]:
 
     What a baseline of `headstart squash` has replaced is not gone.
     """
-    squashed = [found for each in graph.revisions.values() if (found := read_baseline(_source(each))) is not None]
+    files = [Path(each.path).read_bytes() for each in graph.revisions.values()]
+    squashed = [found for each in files if (found := read_baseline(each)) is not None]
     findings = []
     for revision, (path, before) in base.changed.items():
         digests = (hashlib.sha256(before).hexdigest(), fingerprint(before))
@@ -36,14 +37,14 @@ def edited(graph: Graph, base: Base) -> list[Finding]:
         if revision not in graph.revisions:
             findings.append(_removed(revision, path, base.ref))
             continue
-        now = _source(graph.revisions[revision])
+        now = Path(graph.revisions[revision].path).read_bytes()
         print_now = fingerprint(now)
         if print_now != fingerprint(before):
             findings.append(
                 Finding(
                     check="edited",
                     key=f"edited:{revision}:{print_now[:16]}",
-                    told=f"revision {revision} does something else than in {base.ref}",
+                    message=f"revision {revision} does something else than in {base.ref}",
                     remedy="put the file back, and the change into a new revision: databases have applied it as it was",
                     revision=revision,
                     path=graph.revisions[revision].path,
@@ -57,7 +58,7 @@ def _removed(revision: str, path: str, ref: str) -> Finding:
     return Finding(
         check="edited",
         key=f"edited:{revision}:removed",
-        told=f"revision {revision} is in {ref}, and is gone: {Path(path).name}",
+        message=f"revision {revision} is in {ref}, and is gone: {Path(path).name}",
         remedy="put the file back: databases that have applied it cannot go on without it"
         " (`headstart squash` replaces old revisions by a baseline)",
         revision=revision,
@@ -74,7 +75,7 @@ def external_sql(revision: Revision) -> list[Finding]:
         Finding(
             check="external-sql",
             key=f"external-sql:{revision.id}:{what}",
-            told=f"revision {revision.id} reads its SQL from elsewhere: {what}",
+            message=f"revision {revision.id} reads its SQL from elsewhere: {what}",
             remedy="put the SQL into the revision: a file beside it may change, or be missing, when it is applied",
             revision=revision.id,
             path=revision.path,
@@ -110,7 +111,3 @@ def _reads(tree: ast.Module) -> Iterator[tuple[str, int]]:
 def _writes(call: ast.Call) -> bool:
     texts = [each.value for each in (*call.args, *(k.value for k in call.keywords)) if isinstance(each, ast.Constant)]
     return any(isinstance(text, str) and re.fullmatch(r"[wax][bt+]*", text) for text in texts)
-
-
-def _source(revision: Revision) -> bytes:
-    return Path(revision.path).read_bytes()

@@ -1,8 +1,8 @@
 """A schema in parts, for people: a file for each kind of thing and each schema, in an order in which they load.
 
 Within a part the order is pg_dump's. Between parts it is the kind's, unless something needs what would come later: then
-a part has a second file (`12_tables_mart_2.sql`) behind that. What needs what is read off the text: pg_dump names all
-with their schema, and never what it has not written yet.
+a part has a second file (`12_tables_mart_2.sql`) after that. What an entry needs is read from its text: pg_dump
+writes every name with its schema, and names only what it has written before.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from headstart.commands.schema import located
-from headstart.commands.schema.files import write
-from headstart.commands.schema.script import Entry, parse, written
+from headstart.commands.schema.files import locate, write_text
+from headstart.commands.schema.script import Entry, parse, to_text
 from headstart.history.graph import spell
 from headstart.steps.schema_file import SchemaFile
 
@@ -68,18 +67,18 @@ def split(run: Run, file: str | None, directory: str | None) -> list[Path]:
     Raises:
         ConfigurationError: there is no such file, or one cannot be written (10).
     """
-    path = located(run, file)
-    whole = SchemaFile.read(path)
+    path = locate(run, file)
+    schema = SchemaFile.read(path)
     folder = path.parent if directory is None else Path(run.cwd, directory)
-    title = f"{_TITLE} of revision {', '.join(whole.revisions)}. Not to be edited: split anew."
-    texts = {name: f"{title}\n\n{written(entries)}" for name, entries in parts(parse(whole.body))}
+    title = f"{_TITLE} of revision {', '.join(schema.revisions)}. Not to be edited: split anew."
+    texts = {name: f"{title}\n\n{to_text(entries)}" for name, entries in parts(parse(schema.body))}
     before = [each for each in folder.glob("*.sql") if each.read_bytes().startswith(_TITLE.encode())]
     for name, text in texts.items():
-        write(folder / name, text)
+        write_text(folder / name, text)
     for each in before:
         if each.name not in texts:
             each.unlink()
-    run.log.info("schema_split", directory=str(folder), files=len(texts), revision=spell(whole.revisions))
+    run.log.info("schema_split", directory=str(folder), files=len(texts), revision=spell(schema.revisions))
     return [folder / name for name in texts]
 
 
@@ -101,7 +100,7 @@ def parts(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Entry]]]:
 
 def _files(entries: Sequence[Entry]) -> Iterator[tuple[_Part, list[Entry]]]:
     needed = _needed(entries)
-    belongs = _belonging(entries, needed)
+    belongs = _find_parts(entries, needed)
     order = sorted(dict.fromkeys(belongs), key=lambda part: _RANKS[part[0]])  # schemas as pg_dump has them
     left = list(range(len(entries)))
     placed: set[int] = set()
@@ -136,13 +135,13 @@ def _needed(entries: Sequence[Entry]) -> list[set[int]]:
     return found
 
 
-def _belonging(entries: Sequence[Entry], needed: Sequence[set[int]]) -> list[_Part]:
+def _find_parts(entries: Sequence[Entry], needed: Sequence[set[int]]) -> list[_Part]:
     found: list[_Part] = []
     for each, needs in zip(entries, needed, strict=True):
         if each.kind in _BY_KIND:
             part, by_schema = _BY_KIND[each.kind]
             found.append((part, each.schema if by_schema and each.schema != "-" else ""))
-        elif needs:  # a comment, and what is rare: with the last of what it speaks of
+        elif needs:  # a comment, or a rare kind: beside the last entry that it names
             found.append(max((found[number] for number in needs), key=lambda part: _RANKS[part[0]]))
         else:
             found.append(found[-1] if found else ("schemas", ""))

@@ -90,10 +90,10 @@ def parse(text: str) -> list[Entry]:
     for header, end in zip(headers, ends, strict=True):
         own = range(bisect_right(starts, header.end()), bisect_right(starts, end))
         numbers = [number for number in own if statements[number].keyword != "SET"]
-        kept = [statements[number].text for number in numbers]
+        texts = [statements[number].text for number in numbers]
         if numbers and methods[numbers[0]] != _HEAP and header["kind"] in _STORED:
-            kept = [_SET_METHOD + methods[numbers[0]], *kept, _SET_METHOD + _HEAP]
-        entries.append(Entry(name=header["name"], kind=header["kind"], schema=header["schema"], statements=tuple(kept)))
+            texts = [_SET_METHOD + methods[numbers[0]], *texts, _SET_METHOD + _HEAP]
+        entries.append(Entry(**header.groupdict(), statements=tuple(texts)))
     return entries
 
 
@@ -108,7 +108,7 @@ def _methods(statements: Iterable[Statement]) -> list[str]:
 
 
 def normalised(entries: Iterable[Entry], *, version_table: str, owner: str, unmoved: Collection[str]) -> list[Entry]:
-    """Leave out what says nothing of the schema, and what is true only of the server that was dumped.
+    """Leave out what does not describe the schema, and what is true only of the server that was dumped.
 
     Out go the rows of the version table, tables without rows, sequences that stand where they begin, and the comments
     of extensions, which come with their version. Privileges name the owner as CURRENT_USER.
@@ -147,19 +147,19 @@ def _same(kind: str, statements: Iterable[str], of_owner: re.Pattern[str]) -> It
             yield each
 
 
-def written(entries: Iterable[Entry]) -> str:
+def to_text(entries: Iterable[Entry]) -> str:
     """The text of a schema: psql and `schema load` run it."""
     return "\n\n".join([PREAMBLE, *map(str, entries)])
 
 
-def unlike(one: Iterable[Entry], other: Iterable[Entry]) -> list[str]:
+def differing(one: Iterable[Entry], other: Iterable[Entry]) -> list[str]:
     """What differs between two schemas, by name.
 
     Of rows only the number counts: a revision may insert the time of day, or what is random.
     """
-    left, right = (Counter(map(_compared, each)) for each in (one, other))
+    left, right = (Counter(map(_key, each)) for each in (one, other))
     return sorted({label for label, _ in (left - right) | (right - left)})
 
 
-def _compared(entry: Entry) -> tuple[str, str]:
+def _key(entry: Entry) -> tuple[str, str]:
     return entry.label, str(len(entry.statements)) if entry.kind == ROWS else "\0".join(entry.statements)

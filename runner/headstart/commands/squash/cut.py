@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,14 +31,9 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     location: Path
 
-    @property
-    def names(self) -> Mapping[str, str]:
-        """The names of the files in the archive, by path; the file of `top` is the last."""
-        return {each.path: Path(each.path).name for each in self.replaced}
-
 
 def decide_cut(graph: Graph, applied: Sequence[str], project: Project) -> Cut:
-    """Say what is replaced.
+    """Decide what is replaced.
 
     Args:
         graph: the history.
@@ -48,13 +42,13 @@ def decide_cut(graph: Graph, applied: Sequence[str], project: Project) -> Cut:
 
     Raises:
         ConfigurationError: there is nothing to replace, or it does not end in one revision (10).
-        BrokenHistoryError: what stays hangs on a revision that would go (70).
+        BrokenHistoryError: a revision that stays needs one that would go (70).
     """
     inside = set(applied)
     tops = [i for i in applied if not any(i in graph.parents[other] for other in inside)]
     if len(tops) != 1:
         raise ConfigurationError(
-            f"a baseline stands for one revision, not for {listed(graph, tops)}",
+            f"a baseline replaces the way to one revision, not for {listed(graph, tops)}",
             hint="squash up to one of them, or merge them first",
         )
     top = graph.revisions[tops[0]]
@@ -75,12 +69,12 @@ def _refuse_ties(graph: Graph, inside: set[str], top: Revision) -> None:
         for other, parents in graph.parents.items()
         if other not in inside
     }
-    told = [
+    ties = [
         f"{named(graph.revisions[other])} needs {listed(graph, parents)}" for other, parents in tied.items() if parents
     ]
-    if told:
+    if ties:
         raise BrokenHistoryError(
-            f"what stays would lose what it stands on: {'; '.join(told)}",
+            f"later revisions would lose what they need: {'; '.join(ties)}",
             hint="squash up to a revision that everything later follows: where branches part, or where they are merged",
         )
 

@@ -1,20 +1,20 @@
-"""One file in place of many, so that whoever is killed meanwhile leaves the old history, the new one, or a refusal.
+"""One file in place of many. If the run is killed, the old history, the new one, or a refusal is left.
 
 The old files are copied first, and counted as there when their folder gets its name. Then the baseline gets its name:
 from here on two files have the same id, which everybody refuses. Then the old files go, the one with that id last: with
-it the refusal ends, and the new history is whole. A journal among the files says all along how to go on.
+it the refusal ends, and the new history is complete. A journal among the files tells the next run how to go on.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from headstart.backup.durable import fsync_folder, write_file
 from headstart.errors import BrokenHistoryError, ConfigurationError
 from headstart.history.squashed import JOURNAL
 
@@ -41,7 +41,7 @@ def exchange(folder: Path, move: Move, text: bytes, *, digests: Mapping[str, str
         move: what is exchanged.
         text: the baseline.
         digests: the SHA-256 that each old file had when it was read.
-        readme: what the archive says of itself.
+        readme: the README.md of the archive.
 
     Raises:
         BrokenHistoryError: an old file has changed since it was read (70); nothing is exchanged.
@@ -56,14 +56,14 @@ def exchange(folder: Path, move: Move, text: bytes, *, digests: Mapping[str, str
             f"changed while it was squashed: {', '.join(changed)}", hint="run `headstart squash` again"
         )
     try:
-        _write(folder / JOURNAL, msgspec.json.encode(move))
+        write_file(folder / JOURNAL, msgspec.json.encode(move))
         partial.mkdir(parents=True)
         for place, data in old.items():
-            _write(partial / move.files[place], data)
-        _write(partial / "README.md", readme.encode())
+            write_file(partial / move.files[place], data)
+        write_file(partial / "README.md", readme.encode())
         partial.rename(archive)
-        _sync(archive.parent)
-        _write(baseline, text)
+        fsync_folder(archive.parent)
+        write_file(baseline, text)
         _finish(folder, move)
     except OSError as error:
         raise ConfigurationError(
@@ -91,7 +91,7 @@ def recover(folder: Path) -> Path | None:
         return baseline
     for place, name in move.files.items():  # all there, unless somebody has taken the baseline away
         if not (folder / place).exists():
-            _write(folder / place, (archive / name).read_bytes())
+            write_file(folder / place, (archive / name).read_bytes())
     for leftover in (archive, _partial(archive)):
         shutil.rmtree(leftover, ignore_errors=True)
     journal.unlink()
@@ -111,29 +111,10 @@ def _finish(folder: Path, move: Move) -> None:
         )
     for place in move.files:
         (folder / place).unlink(missing_ok=True)
-        _sync((folder / place).parent)
+        fsync_folder((folder / place).parent)
     (folder / JOURNAL).unlink()
-    _sync(folder)
+    fsync_folder(folder)
 
 
 def _partial(archive: Path) -> Path:
     return archive.with_name(f".{archive.name}.new")
-
-
-def _write(path: Path, data: bytes) -> None:
-    """The whole file or none."""
-    new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -42,7 +42,7 @@ def statements(entries: Iterable[Entry], *, version_table: str, schema: str) -> 
 
 
 def content(entries: Iterable[Entry]) -> dict[str, tuple[str, ...]]:
-    """The rows and the like, by what they are of."""
+    """The rows and other content, by table or sequence."""
     found: dict[str, tuple[str, ...]] = {}
     for entry in entries:
         if entry.kind in CONTENT:

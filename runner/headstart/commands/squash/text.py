@@ -62,7 +62,7 @@ def baseline_text(
     count: int,
     moment: datetime.datetime,
 ) -> str:
-    """The file.
+    """The text of the file.
 
     Args:
         revision: the id of the last revision that it replaces, which becomes its own.

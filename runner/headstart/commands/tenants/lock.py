@@ -1,8 +1,8 @@
-"""The lock of a tenant that is a schema: tenants of one database do not exclude each other, but who has all of it does.
+"""The lock of a tenant that is a schema: it excludes a run on the whole database, but no other tenant.
 
 The supervisor's session holds the database's gate (`postgres.lock`) shared, so that no `up`, backup or restore of
 the whole database is at work meanwhile, and the gate of each tenant that is worked on alone. Each of the worker's
-sessions holds the tenant's work key, shared: as there, nobody gets in before it has gone.
+sessions holds the tenant's work key, shared: as there, no other runner begins before it has ended.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _FREE = (
 
 
 def gate_of(schema: str) -> int:
-    """What the supervisor's session holds while a tenant is worked on."""
+    """The key that the supervisor's session holds during the work on a tenant."""
     return _key(f"headstart migration lock, schema {schema}")
 
 
 def work_of(schema: str) -> int:
-    """What each of the worker's sessions holds, shared."""
+    """The key that each of the worker's sessions holds, shared."""
     return _key(f"headstart migration lock, work, schema {schema}")
 
 
@@ -45,19 +45,19 @@ def _key(name: str) -> int:
 
 
 async def share(connection: ScriptConnection, *, timeout: float, log: FilteringBoundLogger) -> None:
-    """Keep the database's gate from those who want all of it, for as long as this session lives.
+    """Exclude runs on the whole database for as long as this session lives.
 
     Args:
         connection: outside a transaction.
         timeout: seconds that another may still hold it.
-        log: gets who holds it, at once and then every ten seconds.
+        log: receives who holds it, at once and then every ten seconds.
 
     Raises:
         LockNotObtainedError: the time ran out (30).
     """
     deadline = time.monotonic() + timeout
     await poll(connection, _SHARED, GATE, deadline, log)
-    await poll(connection, _FREE, WORK, deadline, log)  # what a dead runner may have left working
+    await poll(connection, _FREE, WORK, deadline, log)  # a dead runner may have left sessions that still work
 
 
 @contextlib.asynccontextmanager
@@ -70,7 +70,7 @@ async def held(
         connection: that shares the database's gate, outside a transaction.
         schema: the tenant's.
         timeout: seconds that another may still hold it.
-        log: gets who holds it, at once and then every ten seconds.
+        log: receives who holds it, at once and then every ten seconds.
 
     Raises:
         LockNotObtainedError: the time ran out (30).

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from headstart.steps.compare import Comparison
     from headstart.steps.run import Outcome, Run
     from headstart.worker.supervise import Worker
-    from headstart.worker.tasks import Access
+
+_ROWS = (
+    "select run_id, count(*) as rows from headstart.ledger where run_id = any($1::pg_catalog.text[]) group by run_id"
+)
 
 
 class Schemas:
@@ -64,11 +67,14 @@ class Schemas:
         Args:
             run: the tenant's.
             target: the tenant.
-            standing: by the look at all of them; None where that could not tell.
+            standing: from the survey; None if that could not find it.
         """
         ready, proof = await self._session.for_tenant(run, target)
-        found = self._within(target)
-        async with _locked(run, ready, target), self._work(run, ready, found, proof) as work:
+        found = self._history_of(target)
+        async with (
+            _locked(run, ready, target),
+            Work.opened(run, ready, found, self._worker, proof=proof, ledger=self.ledger) as work,
+        ):
             at_once = standing is not None and standing.writable and not self._plan_first
             if not at_once:
                 await _require_usable(ready, target)
@@ -90,27 +96,27 @@ class Schemas:
         return await work.migrate(plan)
 
     async def status(self, run: Run, target: Target) -> None:
-        """Note where one schema stands, changing nothing.
+        """Record the revision of one schema, changing nothing.
 
         Raises:
             ConfigurationError: env.py writes before it can be asked (10).
         """
         ready, proof = await self._session.for_tenant(run, target)
-        found = self._within(target)
+        found = self._history_of(target)
         await _require_usable(ready, target)
         state = await compare(run, ready, found)
         if isinstance(state, Undetermined):
-            async with self._work(run, ready, found, proof) as work:
+            async with Work.opened(run, ready, found, self._worker, proof=proof, ledger=self.ledger) as work:
                 state = await work.look()
         if isinstance(state, Undetermined):
             raise ConfigurationError("env.py cannot be asked without its writing to the database", unaskable=True)
 
     async def report_missing_rows(self, outcomes: Mapping[str, Outcome | None], log: FilteringBoundLogger) -> None:
-        """See that every row of the ledger has arrived, by one query for all tenants; says so where one has not.
+        """Check by one query for all tenants that every row of the ledger has arrived, and warn of each that has not.
 
         Args:
             outcomes: of all tenants, by their names.
-            log: gets `ledger_incomplete`.
+            log: receives `ledger_incomplete`.
         """
         changed = {name: outcome for name, outcome in outcomes.items() if outcome is not None and outcome.applied}
         if not self.ledger or not changed:
@@ -134,14 +140,9 @@ class Schemas:
                     found=found,
                 )
 
-    def _within(self, target: Target) -> History:
+    def _history_of(self, target: Target) -> History:
         project, graph = self._history
         return History(msgspec.structs.replace(project, version_schema=target.schema), graph)
-
-    def _work(
-        self, run: Run, ready: Ready, found: History, proof: Access
-    ) -> contextlib.AbstractAsyncContextManager[Work]:
-        return Work.opened(run, ready, found, self._worker, proof=proof, ledger=self.ledger)
 
 
 @contextlib.asynccontextmanager
@@ -154,7 +155,7 @@ async def _locked(run: Run, ready: Ready, target: Target) -> AsyncIterator[None]
 
 
 async def _compare_again(run: Run, ready: Ready, found: History, standing: Standing | None) -> Comparison:
-    """Under the lock: another runner may have been quicker. What has not moved need not be judged again."""
+    """Under the lock: another runner may have been quicker. What has not changed need not be compared again."""
     if standing is not None:
         with run.timed("compare"):
             table, schema = found.project.version_table, found.project.version_schema
@@ -179,7 +180,7 @@ async def _migrate_at_once(run: Run, work: Work, plan: Pending) -> UpToDate | No
 
 
 async def _require_usable(ready: Ready, target: Target) -> None:
-    """See that an object without a schema would be made in the tenant's.
+    """Require that an object without a schema would be made in the tenant's.
 
     Raises:
         ConfigurationError: it would not: the schema has gone, or the role may not use it (10).
@@ -192,8 +193,3 @@ async def _require_usable(ready: Ready, target: Target) -> None:
             f"there is no schema {target.schema!r} that the role {user} may use",
             hint=f"grant usage, create on schema {quote(target.name)} to {quote(user)}",
         )
-
-
-_ROWS = (
-    "select run_id, count(*) as rows from headstart.ledger where run_id = any($1::pg_catalog.text[]) group by run_id"
-)

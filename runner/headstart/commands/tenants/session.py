@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -14,8 +14,6 @@ from headstart.postgres.server import close
 from headstart.steps.connect import access, prepare
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from headstart.commands.tenants.targets import Target
     from headstart.postgres.connection import ScriptConnection
     from headstart.postgres.readiness import Ready
@@ -29,47 +27,40 @@ class Session:
     Args:
         run: of all tenants.
         ready: the session to begin with, whose owner closes it.
+        stack: closes those that are opened in its place.
     """
 
-    def __init__(self, run: Run, ready: Ready) -> None:
+    def __init__(self, run: Run, ready: Ready, stack: contextlib.AsyncExitStack) -> None:
         self._run = run
         self._ready = ready
+        self._stack = stack
         self._access: Access | None = None
         self._locks = False
-        self._opening = asyncio.Lock()
-        self._opened = contextlib.AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._opened.aclose()
+        self._reconnecting = asyncio.Lock()
 
     async def lock(self) -> None:
-        """Have no `up`, backup or restore of the whole database begin before the end.
+        """Let no `up`, backup or restore of the whole database begin before this run ends.
 
         Raises:
             LockNotObtainedError: another runner holds the migration lock for too long (30).
         """
-        async with self._opening:
+        async with self._reconnecting:
             self._locks = True
             await self._lock(await self._alive())
 
     async def connection(self) -> ScriptConnection:
-        """The connection, which may be another than before."""
-        async with self._opening:
+        """The connection, opened again if it was lost."""
+        async with self._reconnecting:
             return (await self._alive()).connection
 
     async def for_tenant(self, own: Run, target: Target) -> tuple[Ready, Access]:
-        """The session as one tenant's run is to use it, and what the worker's sessions are proven by.
+        """The session as one tenant's run is to use it, and how the worker's sessions are verified.
 
         Args:
             own: the tenant's run.
             target: the tenant.
         """
-        async with self._opening:
+        async with self._reconnecting:
             ready = await self._alive()
             if self._access is None:
                 self._access = await access(self._run, ready, work_key=None)
@@ -91,7 +82,7 @@ class Session:
             again = await wait_until_ready(
                 run.settings.dsn, timeout=run.settings.wait_timeout, application_name=run.application_name, log=run.log
             )
-            self._opened.push_async_callback(close, again.connection)
+            self._stack.push_async_callback(close, again.connection)
             if self._locks:
                 await self._lock(again)
             self._ready = again
@@ -114,20 +105,12 @@ class _InTurn:
         self._turn = asyncio.Lock()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a connection has)
-        return getattr(self._connection, name)
+        found = getattr(self._connection, name)
+        if name not in {"execute", "fetch", "fetchrow", "fetchval"}:
+            return found
 
-    async def execute(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401  (asyncpg's own)
-        async with self._turn:
-            return await self._connection.execute(*args, **named)
+        async def in_turn(*args: Any, **named: Any) -> Any:  # noqa: ANN401  (asyncpg's own)
+            async with self._turn:
+                return await found(*args, **named)
 
-    async def fetch(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401  (asyncpg's own)
-        async with self._turn:
-            return await self._connection.fetch(*args, **named)
-
-    async def fetchrow(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401  (asyncpg's own)
-        async with self._turn:
-            return await self._connection.fetchrow(*args, **named)
-
-    async def fetchval(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401  (asyncpg's own)
-        async with self._turn:
-            return await self._connection.fetchval(*args, **named)
+        return in_turn

@@ -1,8 +1,8 @@
-"""Who needs nothing: the revisions recorded in many schemas, by two queries for all of them, without Alembic."""
+"""Which tenants need nothing: the revisions recorded in many schemas, by two queries and without Alembic."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
@@ -46,7 +46,7 @@ TOGETHER = 500
 
 
 class Standing(NamedTuple):
-    """What a look at all tenants tells of one: its plan, and whether the role may write its version table."""
+    """What the survey of all tenants found for one: its plan, and whether the role may write its version table."""
 
     plan: Plan
     writable: bool
@@ -55,7 +55,7 @@ class Standing(NamedTuple):
 async def survey(
     connection: ScriptConnection, targets: Sequence[Target], history: History, target: str
 ) -> dict[str, Standing]:
-    """Where each tenant stands, by its name, as far as a look tells; whoever is not in it has to be asked alone.
+    """The plan of each tenant, by its name. A tenant that is missing in the result has to be asked alone.
 
     Args:
         connection: to the database whose schemas they are.
@@ -103,25 +103,21 @@ async def recorded(
             tables.append(row["schema"])
         elif not row["there"]:
             found[row["schema"]] = ()
-    for some in _portions(tables):
+    for start in range(0, len(tables), TOGETHER):
+        some = tables[start : start + TOGETHER]
         query = " union all ".join(
             f"select {at} as at, version_num::pg_catalog.text as revision from {quote(schema)}.{quote(version_table)}"  # noqa: S608
             for at, schema in enumerate(some)
         )
         try:
             rows = await connection.fetch(query)
-        except asyncpg.PostgresError:  # a tenant that is going just now: each is asked alone then
+        except asyncpg.PostgresError:  # a tenant was dropped just now: each is asked alone then
             continue
         held: dict[str, list[str]] = {schema: [] for schema in some}
         for row in rows:
             held[some[row["at"]]].append(row["revision"])
         found |= {schema: tuple(sorted(revisions)) for schema, revisions in held.items()}
     return found, writable
-
-
-def _portions(schemas: Sequence[str]) -> Iterator[Sequence[str]]:
-    for at in range(0, len(schemas), TOGETHER):
-        yield schemas[at : at + TOGETHER]
 
 
 def _plan(revisions: tuple[str, ...], graph: Graph, target: str) -> Plan | None:
@@ -134,7 +130,7 @@ def _plan(revisions: tuple[str, ...], graph: Graph, target: str) -> Plan | None:
 async def _edited(
     connection: ScriptConnection, found: dict[str, tuple[str, ...]], graph: Graph, version_table: str
 ) -> set[str]:
-    """Whose ledger has revisions from other files than these: whether that matters, a closer look has to say."""
+    """Tenants whose ledger has revisions from other files than these. Whether that matters is decided for each."""
     keys = {ledger.key(version_table, schema): schema for schema, revisions in found.items() if revisions}
     files = {revision.id: revision.sha256 for revision in graph.revisions.values()}
     rows = await ledger.fetch(connection, _DIFFERING, list(keys), list(files), list(files.values()))

@@ -31,7 +31,7 @@ FILE, QUERY = "HEADSTART_TENANTS_FILE", "HEADSTART_TENANTS_QUERY"
 
 _URL = re.compile(r"(?:(.*\S)\s+)?((?:postgres|postgresql)(?:\+\w+)?://\S+)", re.IGNORECASE)
 # A name with one of these may be a URL that came apart, password and all: it is not quoted.
-_SECRETIVE = re.compile(r"[@:/=]")
+_MAY_HOLD_SECRET = re.compile(r"[@:/=]")
 _EXISTING = {
     "schema": "select nspname from pg_catalog.pg_namespace where nspname = any($1::pg_catalog.text[])",
     "database": (
@@ -41,16 +41,16 @@ _EXISTING = {
 
 
 class Entry(NamedTuple):
-    """One tenant as it is listed: where it says so, its name, and its URL if it has one."""
+    """One tenant as it is listed: the place in the list, its name, and its URL if it has one."""
 
     origin: str
     name: str
     url: str | None = None
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """How a problem names it."""
-        return self.origin if _SECRETIVE.search(self.name) else f"{self.origin} ({self.name!r})"
+        return self.origin if _MAY_HOLD_SECRET.search(self.name) else f"{self.origin} ({self.name!r})"
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,11 +74,11 @@ def read_lines(text: str) -> list[Entry]:
 
 
 async def find(run: Run, entries: Sequence[Entry] | None, connection: ScriptConnection | None) -> list[Target]:
-    """The tenants that there are, in the order of the list; every problem at once if there is one.
+    """The tenants in the order of the list, or every problem at once.
 
     Args:
-        run: whose settings say what they are.
-        entries: from `listed`.
+        run: its settings say what a tenant is.
+        entries: from `read_file`.
         connection: to DATABASE_URL's database; None for a list that needs none (`needs_connection`).
 
     Raises:
@@ -86,21 +86,21 @@ async def find(run: Run, entries: Sequence[Entry] | None, connection: ScriptConn
     """
     if entries is None:
         assert connection is not None  # noqa: S101  (`needs_connection`)
-        entries = await _asked(run, connection)
-    problems = [problem for entry in entries if (problem := _wrong(entry, run.settings.tenants_kind))]
+        entries = await _query(run, connection)
+    problems = [problem for entry in entries if (problem := _problem(entry, run.settings.tenants_kind))]
     targets: dict[str, Target] = {}
     origins: dict[str, str] = {}
     for entry in entries:
         target = _target(entry, run, problems)
         if target is not None and target.name in origins:
-            problems.append(f"{entry.told}: {origins[target.name]} has the same name")
+            problems.append(f"{entry.label}: {origins[target.name]} has the same name")
         elif target is not None:
             targets[target.name], origins[target.name] = target, entry.origin
     if connection is not None:
         names = [entry.name for entry in entries if entry.name and entry.url is None]
         there = {row[0] for row in await connection.fetch(_EXISTING[run.settings.tenants_kind], names)}
         problems += [
-            f"{entry.told}: there is no {run.settings.tenants_kind} of that name"
+            f"{entry.label}: there is no {run.settings.tenants_kind} of that name"
             for entry in entries
             if entry.name and entry.url is None and entry.name not in there
         ]
@@ -109,16 +109,16 @@ async def find(run: Run, entries: Sequence[Entry] | None, connection: ScriptConn
     return list(targets.values())
 
 
-def listed(run: Run) -> list[Entry] | None:
-    """What the file lists; None where a query is to be asked.
+def read_file(run: Run) -> list[Entry] | None:
+    """What the file lists; None if a query is used.
 
     Raises:
-        ConfigurationError: neither or both are given, or the file cannot be read, or names nobody.
+        ConfigurationError: neither or both are given, or the file cannot be read, or names no tenant.
     """
     file, query = run.settings.tenants_file, run.settings.tenants_query
     if (file is None) == (query is None):
         cause = "neither is set" if file is None else "both are set"
-        raise ConfigurationError(f"{FILE}, {QUERY}: {cause}: set one of the two, which says who the tenants are")
+        raise ConfigurationError(f"{FILE}, {QUERY}: {cause}: set one of the two, which lists the tenants")
     if file is None:
         return None
     try:
@@ -136,7 +136,7 @@ def needs_connection(run: Run, entries: Sequence[Entry] | None) -> bool:
     """Whether DATABASE_URL's database has to be asked for tenants, or for the names of those that are listed.
 
     Raises:
-        ConfigurationError: it has to, but nothing says where it is.
+        ConfigurationError: it has to, but DATABASE_URL is not set.
     """
     needed = entries is None or any(entry.url is None for entry in entries)
     if needed and not run.settings.dsn_source:
@@ -146,7 +146,7 @@ def needs_connection(run: Run, entries: Sequence[Entry] | None) -> bool:
     return needed
 
 
-async def _asked(run: Run, connection: ScriptConnection) -> list[Entry]:
+async def _query(run: Run, connection: ScriptConnection) -> list[Entry]:
     try:
         async with connection.transaction(readonly=True):
             await connection.execute("set local search_path to default")  # the query is the user's
@@ -158,14 +158,14 @@ async def _asked(run: Run, connection: ScriptConnection) -> list[Entry]:
     return [Entry(f"{QUERY} row {at}", "" if row[0] is None else str(row[0])) for at, row in enumerate(rows, 1)]
 
 
-def _wrong(entry: Entry, kind: str) -> str | None:
+def _problem(entry: Entry, kind: str) -> str | None:
     """What is wrong with an entry by itself."""
     if not entry.name and entry.url is None:
         return f"{entry.origin}: the name is empty"
     if entry.url is not None and kind == "schema":
         return f"{entry.origin}: a URL is a database: set HEADSTART_TENANTS_KIND=database"
     if kind == "schema" and (entry.name.startswith("pg_") or entry.name in {"information_schema", SCHEMA}):
-        return f"{entry.told}: that schema is no tenant's"
+        return f"{entry.label}: that schema is no tenant's"
     return None
 
 
@@ -216,9 +216,9 @@ def variables_of(target: Target, environ: Mapping[str, str]) -> dict[str, str | 
     dsn = target.dsn
     if target.schema is not None:
         return {"PGOPTIONS": dsn.params["options"]}
-    kept = without_libpq_variables(environ)
-    away = {name: None for name in environ if name not in kept or name in _OTHER_URLS}
-    return {**away, **dsn.libpq_env(), "DATABASE_URL": _url(dsn)}
+    others = without_libpq_variables(environ)
+    removed = {name: None for name in environ if name not in others or name in _OTHER_URLS}
+    return {**removed, **dsn.libpq_env(), "DATABASE_URL": _url(dsn)}
 
 
 def _url(dsn: Dsn) -> str:
@@ -231,7 +231,7 @@ def _url(dsn: Dsn) -> str:
 
 
 def split_canary(targets: Sequence[Target], canary: str | None) -> tuple[list[Target], list[Target]]:
-    """Those that go first, and the rest.
+    """The tenants that go first, and the rest.
 
     Args:
         targets: all.
@@ -253,7 +253,7 @@ def split_canary(targets: Sequence[Target], canary: str | None) -> tuple[list[Ta
 def share_of(
     targets: Sequence[Target], share: tuple[int | None, int] | None, environ: Mapping[str, str]
 ) -> list[Target]:
-    """Those of one share. Whose a tenant is depends on its name alone.
+    """The tenants of one share. The share of a tenant depends on its name alone.
 
     So each is in exactly one share even if the list grows between the moments in which two pods read it.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from headstart.commands.check.finding import Finding, Report
 
@@ -21,9 +23,8 @@ def as_text(report: Report, *, cwd: str) -> str:
             state += f": {report.not_run[check]}"
         lines.append(f"{check:<13} {state}" + (f" ({accepted} accepted)" if accepted else ""))
         for each in found:
-            place = _place(each, cwd)
             mark = "warning: " if each.severity == "warn" else ""
-            lines += [f"  {place}: {mark}{each.told}" if place else f"  {mark}{each.told}", f"    -> {each.remedy}"]
+            lines += [f"  {_place(each, cwd)}{mark}{each.message}", f"    -> {each.remedy}"]
     lines += [f"baseline      nothing matches any more: {key}" for key in report.stale]
     return "\n".join([*lines, summary(report)]) + "\n"
 
@@ -32,15 +33,9 @@ def as_data(report: Report, *, cwd: str) -> dict[str, Any]:
     """For programs: one object."""
     return {
         "ok": not report.refused,
-        "revisions": report.revisions,
-        "checks": list(report.checks),
+        **msgspec.to_builtins(report),
         "findings": [_data(each, cwd) for each in report.findings],
         "accepted": [_data(each, cwd) for each in report.accepted],
-        "baseline": report.baseline,
-        "stale": report.stale,
-        "not_run": report.not_run,
-        "absent": report.absent,
-        "seconds": report.seconds,
     }
 
 
@@ -52,25 +47,22 @@ def as_annotations(report: Report, *, cwd: str) -> str:
         properties = {"title": f"headstart check: {each.check}"}
         if each.path is not None:
             properties = {"file": _relative(each.path, top), "line": str(each.line or 1)} | properties
-        lines.append(_command("error" if each.severity == "refuse" else "warning", properties, _message(each)))
+        level = "error" if each.severity == "refuse" else "warning"
+        lines.append(_command(level, properties, f"{each.message}\n{each.remedy}"))
     notices = [(check, f"not run: {why}") for check, why in report.not_run.items()]
     notices += [("baseline", f"nothing matches any more: {key}") for key in report.stale]
-    lines += [_command("notice", {"title": f"headstart check: {what}"}, told) for what, told in notices]
+    lines += [_command("notice", {"title": f"headstart check: {what}"}, text) for what, text in notices]
     return "\n".join([*lines, summary(report)]) + "\n"
 
 
 def summary(report: Report) -> str:
-    """One line."""
+    """The numbers of findings, in one line."""
     warned = len(report.findings) - len(report.refused)
     parts = [f"{_many(len(report.refused), 'finding')} in {_many(report.revisions, 'revision')}"]
     parts += [_many(warned, "warning")] if warned else []
     parts += [f"{len(report.accepted)} accepted"] if report.accepted else []
     parts += [f"{_many(len(report.not_run), 'check')} not run"] if report.not_run else []
     return f"{', '.join(parts)} ({report.seconds:.1f} s)"
-
-
-def _message(one: Finding) -> str:
-    return f"{one.told}\n{one.remedy}"
 
 
 def _command(name: str, properties: Mapping[str, str], message: str) -> str:
@@ -88,36 +80,22 @@ def _property(text: str) -> str:
 
 
 def _repository(folder: Path) -> Path:
-    """The folder that GitHub's paths start from: that of the repository, or where we are."""
-    return next((each for each in _upwards(folder) if (each / ".git").exists()), folder)
-
-
-def _upwards(folder: Path) -> Iterator[Path]:
-    yield folder
-    yield from folder.parents
+    """The folder that GitHub's paths are relative to: the repository's, or the given one."""
+    return next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
 
 
 def _data(one: Finding, cwd: str) -> dict[str, Any]:
-    return {
-        "check": one.check,
-        "key": one.key,
-        "severity": one.severity,
-        "told": one.told,
-        "remedy": one.remedy,
-        "revision": one.revision,
-        "path": None if one.path is None else _relative(one.path, cwd),
-        "line": one.line,
-    }
+    return {**msgspec.to_builtins(one), "path": None if one.path is None else _relative(one.path, cwd)}
 
 
 def _place(one: Finding, cwd: str) -> str:
     if one.path is None:
         return ""
-    return _relative(one.path, cwd) + (f":{one.line}" if one.line is not None else "")
+    return _relative(one.path, cwd) + (f":{one.line}: " if one.line is not None else ": ")
 
 
 def _relative(path: str, folder: str) -> str:
-    """A path as it is seen from a folder, where it lies in it."""
+    """A path relative to a folder, if it is inside."""
     for one, other in ((Path(path), Path(folder)), (Path(path).resolve(), Path(folder).resolve())):
         if one.is_relative_to(other):
             return str(one.relative_to(other))

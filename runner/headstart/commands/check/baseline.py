@@ -18,7 +18,7 @@ NAME = "headstart-baseline.json"
 
 
 def place(run: Run, project: Project | None, asked: str | None) -> Path:
-    """Where the baseline is: the file that was asked for, or the usual one beside alembic.ini."""
+    """Where the baseline is: the given file, or the usual one beside alembic.ini."""
     if asked is not None:
         return Path(run.cwd, asked)
     beside = (project.ini or project.toml) if project is not None else None
@@ -26,19 +26,19 @@ def place(run: Run, project: Project | None, asked: str | None) -> Path:
 
 
 def read(path: Path, *, needed: bool) -> dict[str, str]:
-    """The accepted findings: what was told, by key. None where there is no file.
+    """The accepted findings: their messages, by key. None if there is no file.
 
     Args:
         path: from `place`.
-        needed: somebody has named it, so it has to be there.
+        needed: the user has named it, so it has to exist.
 
     Raises:
         ConfigurationError: it is missing, or is no baseline (10).
     """
     hint = "`headstart check --write-baseline` writes it"
     try:
-        held = json.loads(path.read_bytes())["accepted"]
-        return {str(each["key"]): str(each.get("told", "")) for each in held}
+        entries = json.loads(path.read_bytes())["accepted"]
+        return {str(each["key"]): str(each.get("told", "")) for each in entries}
     except FileNotFoundError:
         if needed:
             raise ConfigurationError(f"there is no baseline {path}", hint=hint) from None
@@ -49,19 +49,19 @@ def read(path: Path, *, needed: bool) -> dict[str, str]:
         raise ConfigurationError(f"{path} is no baseline: {error!r}", hint=hint) from error
 
 
-def write(path: Path, findings: Iterable[Finding], kept: Mapping[str, str]) -> None:
-    """Accept these findings; whole or not at all.
+def write(path: Path, findings: Iterable[Finding], others: Mapping[str, str]) -> None:
+    """Accept these findings. The file is written in full or not at all.
 
     Args:
         path: from `place`.
         findings: to be accepted.
-        kept: entries of checks that were not run, and so stay.
+        others: entries of checks that were not run, and so stay.
 
     Raises:
         ConfigurationError: it cannot be written (10).
     """
-    from headstart.commands.schema import files  # comes with much else
+    from headstart.commands.schema.files import write_text
 
-    told = dict(sorted({**kept, **{each.key: each.told for each in findings}}.items()))
-    text = json.dumps({"accepted": [{"key": key, "told": words} for key, words in told.items()]}, indent=2)
-    files.write(path, text + "\n")
+    accepted = dict(sorted({**others, **{each.key: each.message for each in findings}}.items()))
+    text = json.dumps({"accepted": [{"key": key, "told": message} for key, message in accepted.items()]}, indent=2)
+    write_text(path, text + "\n")

@@ -1,14 +1,14 @@
-"""The checks in their order: first the files alone, then all that needs the revisions run, on one scratch server."""
+"""The checks in their order: first those of the files, then those that run the revisions, on one scratch server."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from headstart import history
-from headstart.commands.check import accepted, sources
+from headstart.commands.check import baseline, sources
 from headstart.commands.check.finding import Finding, Options, Report
 from headstart.commands.check.git import read_base
 from headstart.errors import BrokenHistoryError, MigrationFailedError
@@ -17,12 +17,12 @@ from headstart.history.plan import decide
 from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
-    from headstart.commands.check.walk import Walk
+    from headstart.commands.check.round_trip import Walk
     from headstart.history import History
     from headstart.postgres.scratch import Scratch
     from headstart.steps.run import Run
 
-_HOLE = "the history is broken"
+_BROKEN = "the history is broken"
 _REPLAYED = frozenset({"round-trip", "models", "schema-file", "rules"})
 
 
@@ -51,17 +51,17 @@ async def check(run: Run, options: Options) -> Report:
             graph = await _graph(run, worker, files)
         except BrokenHistoryError as error:
             found.append(_broken(error))
-            report.not_run = {each: _HOLE for each in options.checks if each != "heads"}
+            report.not_run = {each: _BROKEN for each in options.checks if each != "heads"}
         else:
             report.revisions = len(graph.revisions)
             await _Checks(run, worker, options, report, found, files, graph).all()
-    place = accepted.place(run, project, options.baseline)
-    known = accepted.read(place, needed=options.baseline is not None and not options.write_baseline)
+    place = baseline.place(run, project, options.baseline)
+    known = baseline.read(place, needed=options.baseline is not None and not options.write_baseline)
     complete = {each for each in options.checks if each not in report.not_run}
     if options.write_baseline:
-        kept = {key: told for key, told in known.items() if key.partition(":")[0] not in complete}
-        accepted.write(place, found, kept)
-        known = {**kept, **{each.key: each.told for each in found}}
+        others = {key: message for key, message in known.items() if key.partition(":")[0] not in complete}
+        baseline.write(place, found, others)
+        known = {**others, **{each.key: each.message for each in found}}
     keys = {each.key for each in found}
     report.findings = [each for each in found if each.key not in known]
     report.accepted = [each for each in found if each.key in known]
@@ -84,104 +84,94 @@ def _broken(error: BrokenHistoryError) -> Finding:
     paths = error.context.get("files")
     named = [str(path) for path in paths] if isinstance(paths, list) else []
     heads = error.context.get("heads")
-    said = ",".join(sorted(heads)) if isinstance(heads, list) else ",".join(sorted(Path(path).name for path in named))
+    names = ",".join(sorted(heads)) if isinstance(heads, list) else ",".join(sorted(Path(path).name for path in named))
     return Finding(
         check="heads",
-        key=f"heads:{said or 'broken'}",
-        told=error.message,
+        key=f"heads:{names or 'broken'}",
+        message=error.message,
         remedy=error.hint,
         path=named[0] if named else None,
         line=1 if named else None,
     )
 
 
-class _Checks:
-    """One pass over the checks that were asked for."""
+class _Checks(NamedTuple):
+    """One pass over the checks that the user wants."""
 
-    def __init__(
-        self,
-        run: Run,
-        worker: Worker,
-        options: Options,
-        report: Report,
-        found: list[Finding],
-        files: History,
-        graph: Graph,
-    ) -> None:
-        self._run = run
-        self._worker = worker
-        self._options = options
-        self._report = report
-        self._found = found
-        self._files = files
-        self._graph = graph
+    run: Run
+    worker: Worker
+    options: Options
+    report: Report
+    found: list[Finding]
+    files: History
+    graph: Graph
 
     async def all(self) -> None:
-        """Run them; what they find goes to the list, what could not be run to the report."""
-        asked = self._options.checks
-        new: Collection[str] = self._graph.revisions.keys()
-        if self._options.since is not None:
-            base = await read_base(self._run, self._files.project, self._graph, self._options.since)
-            new = [each for each in self._graph.revisions if each not in base.revisions]
+        """Run them. What they find goes to the list, what could not be run to the report."""
+        asked = self.options.checks
+        new: Collection[str] = self.graph.revisions.keys()
+        if self.options.since is not None:
+            base = await read_base(self.run, self.files.project, self.graph, self.options.since)
+            new = [each for each in self.graph.revisions if each not in base.revisions]
             if "edited" in asked:
-                self._found += sources.edited(self._graph, base)
+                self.found.extend(sources.edited(self.graph, base))
         if "heads" in asked:
             try:
-                decide((), self._graph, "head")
+                decide((), self.graph, "head")
             except BrokenHistoryError as error:
-                self._found.append(_broken(error))
+                self.found.append(_broken(error))
         if "external-sql" in asked:
             for each in new:
-                self._found += sources.external_sql(self._graph.revisions[each])
+                self.found.extend(sources.external_sql(self.graph.revisions[each]))
         try:
             if _REPLAYED.intersection(asked):
-                with self._run.timed("replay"):
+                with self.run.timed("replay"):
                     await self._replayed(new)
             if "drift" in asked:
-                from headstart.commands.check import compared
+                from headstart.commands.check import compare
 
-                with self._run.timed("drift"):
-                    self._found += await compared.drift(self._run, self._worker)
+                with self.run.timed("drift"):
+                    self.found.extend(await compare.drift(self.run, self.worker))
         except BrokenHistoryError as error:  # a file that cannot be imported
-            self._found.append(_broken(error))
-            self._report.not_run |= {each: _HOLE for each in asked if each in {*_REPLAYED, "drift"}}
+            self.found.append(_broken(error))
+            self.report.not_run |= {each: _BROKEN for each in asked if each in {*_REPLAYED, "drift"}}
 
     async def _replayed(self, new: Collection[str]) -> None:
-        from headstart.commands.check import compared, judged
-        from headstart.commands.check.walk import Walk
+        from headstart.commands.check import compare, rules
+        from headstart.commands.check.round_trip import Walk
         from headstart.postgres.scratch import scratch_server
 
-        run, asked, not_run = self._run, self._options.checks, self._report.not_run
-        off = judged.switched_off(run, self._files.project)
-        self._worker.start()  # it imports while the server is made ready
-        async with scratch_server(run.settings, log=run.log) as server, Walk(run, server, self._worker) as walk:
-            named = next(each for each in asked if each in _REPLAYED)  # that a revision fails is told under the first
+        run, asked, not_run = self.run, self.options.checks, self.report.not_run
+        off = rules.switched_off(run, self.files.project)
+        self.worker.start()  # it imports while the server is made ready
+        async with scratch_server(run.settings, log=run.log) as server, Walk.opened(run, server, self.worker) as walk:
+            named = next(each for each in asked if each in _REPLAYED)  # a failing revision is reported under the first
             await walk.go(round_trip="round-trip" in asked, check=named)
-            self._found += walk.findings
+            self.found.extend(walk.findings)
             if walk.ended is not None:
                 not_run |= {each: walk.ended for each in asked if each in _REPLAYED}
             elif "models" in asked:
-                found = await compared.models(walk.replay)
+                found = await compare.models(walk.replay)
                 if found is None:
-                    self._report.absent["models"] = "nothing to compare: env.py gives no target_metadata"
-                self._found += found or []
+                    self.report.absent["models"] = "nothing to compare: env.py gives no target_metadata"
+                self.found.extend(found or [])
             if "schema-file" in asked and walk.ended is None:
                 await self._schema_file(server, walk)
             if "rules" in asked:
                 files = {each: walk.replay.files[each] for each in walk.applied if each in new}
-                self._found += judged.judged(walk.statements, files, off=off, version_table=walk.version_table)
+                self.found.extend(rules.apply_rules(walk.statements, files, off=off, version_table=walk.version_table))
 
     async def _schema_file(self, server: Scratch, walk: Walk) -> None:
-        from headstart.commands.check import compared
-        from headstart.commands.schema import located
+        from headstart.commands.check import compare
+        from headstart.commands.schema.files import locate
 
-        path = located(self._run, None)
-        if self._run.settings.schema_file is None and not path.exists():
-            self._report.absent["schema-file"] = "nothing to compare: there is no schema file"
+        path = locate(self.run, None)
+        if self.run.settings.schema_file is None and not path.exists():
+            self.report.absent["schema-file"] = "nothing to compare: there is no schema file"
             return
         try:
-            await walk.forwards()
+            await walk.ensure_forward()
         except MigrationFailedError as error:
-            self._report.not_run["schema-file"] = f"on a second database {error.message}"
+            self.report.not_run["schema-file"] = f"on a second database {error.message}"
         else:
-            self._found += await compared.schema_file(self._run, server, walk.dsn, walk.replay, path)
+            self.found.extend(await compare.schema_file(self.run, server, walk.dsn, walk.replay, path))

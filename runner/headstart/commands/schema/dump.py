@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from headstart import ledger
-from headstart.commands.schema import located
-from headstart.commands.schema.files import write
-from headstart.commands.schema.making import dumped
-from headstart.commands.schema.script import Entry, parse, unlike, written
+from headstart.commands.schema.files import locate, write_text
+from headstart.commands.schema.pg_dump import dump_entries
+from headstart.commands.schema.script import Entry, differing, parse, to_text
 from headstart.errors import VerificationFailedError
 from headstart.history.graph import spell
 from headstart.postgres.scratch import scratch_server
@@ -47,16 +46,16 @@ async def dump(run: Run, file: str | None) -> Path:
         ConfigurationError: there is no scratch server, or the file cannot be written (10).
         MigrationFailedError: a revision fails (60).
     """
-    path = located(run, file)
+    path = locate(run, file)
     async with _replayed(run) as (scratch, dsn, history):
         made = await make(run, dsn, history)
-        body = written(made.entries)
+        body = to_text(made.entries)
         if path.is_file():
             with contextlib.suppress(SchemaFileError):
                 before = SchemaFile.read(path)
                 if not await _differences(run, scratch, history, made, before.body):
                     body = before.body
-    write(path, str(SchemaFile.of(body, made.now)))
+    write_text(path, str(SchemaFile.of(body, made.now)))
     run.log.info("schema_dumped", file=str(path), revision=spell(made.now.revisions), entries=len(made.entries))
     return path
 
@@ -67,7 +66,7 @@ async def check(run: Run, file: str | None) -> Path:
     Raises:
         VerificationFailedError: it is stale, or not there (80).
     """
-    path = located(run, file)
+    path = locate(run, file)
     async with _replayed(run) as (scratch, dsn, history):
         reason = await stale(run, scratch, dsn, history, path)
     if reason is not None:
@@ -80,7 +79,7 @@ async def check(run: Run, file: str | None) -> Path:
 async def stale(run: Run, scratch: Scratch, dsn: Dsn, history: Replay, path: Path) -> str | None:
     """Why a schema file is not that of the revisions; None if it is.
 
-    Two files that give the same schema are the same, however another version of pg_dump has spelt it.
+    Two files that give the same schema are the same, even if another version of pg_dump writes it otherwise.
 
     Args:
         run: this run.
@@ -109,14 +108,14 @@ async def make(run: Run, dsn: Dsn, history: Replay) -> Made:
         dsn: the scratch database.
         history: brought to where the schema is wanted.
     """
-    entries = await dumped(run, history.connection, dsn, history.place.table, history.place.schema)
+    entries = await dump_entries(run, history.connection, dsn, history.place)
     table = ledger.key(history.version_table, history.version_schema)
     return Made(AtHand(history.recorded, history.applied, table), entries)
 
 
 async def _differences(run: Run, scratch: Scratch, history: Replay, made: Made, body: str) -> list[str]:
     """What a schema file gives otherwise than the revisions: as text, or else loaded into a database and dumped."""
-    found = unlike(parse(body), made.entries)
+    found = differing(parse(body), made.entries)
     if not found:
         return []
     async with scratch.database() as dsn:
@@ -124,12 +123,12 @@ async def _differences(run: Run, scratch: Scratch, history: Replay, made: Made, 
         try:
             script = await connection.prepare(body)
             await script.fetch()
-            entries = await dumped(run, connection, dsn, history.place.table, history.place.schema)
+            entries = await dump_entries(run, connection, dsn, history.place)
         except asyncpg.PostgresError:
             return found
         finally:
             await close(connection)
-    return unlike(entries, made.entries)
+    return differing(entries, made.entries)
 
 
 @contextlib.asynccontextmanager

@@ -1,13 +1,13 @@
-"""Whether the server's disk has room for a database: known only where that disk can be seen from here."""
+"""Whether the server's disk has room for a database: known only if that disk is on this machine."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 
+from headstart.backup.folder import free_bytes, mebibytes
 from headstart.errors import RestoreFailedError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: Room that stays free beside the database, in bytes.
 RESERVE = 64 * 1024 * 1024
 
-_WHERE = """
+_DATA_DIRECTORY = """
 select pg_catalog.current_setting('data_directory') as directory, system_identifier::pg_catalog.text as identifier
 from pg_catalog.pg_control_system()
 """
@@ -28,7 +28,7 @@ async def require(conn: asyncpg.Connection, needed: int, *, log: FilteringBoundL
     Args:
         conn: to the server.
         needed: bytes that the database had when it was backed up.
-        log: told what is known.
+        log: receives a line if that is not known.
 
     Raises:
         RestoreFailedError: there is no room (41).
@@ -39,7 +39,8 @@ async def require(conn: asyncpg.Connection, needed: int, *, log: FilteringBoundL
         return
     if needed + RESERVE > free:
         raise RestoreFailedError(
-            f"no room to restore beside: about {_mib(needed)} are needed, {_mib(free)} are free on the server's disk",
+            f"no room to restore beside: about {mebibytes(needed)} are needed,"
+            f" {mebibytes(free)} are free on the server's disk",
             hint="make room on the server's disk, then restore again",
             needed_bytes=needed,
             free_bytes=free,
@@ -47,13 +48,13 @@ async def require(conn: asyncpg.Connection, needed: int, *, log: FilteringBoundL
 
 
 async def _free_bytes(conn: asyncpg.Connection) -> int | None:
-    """What is free on the disk of the server's data, if that is this machine's; None where it is not or may not be.
+    """The free bytes on the disk of the server's data; None if that may be another machine's.
 
     A folder of the same name proves nothing: its control file has to begin with the server's own system identifier
     (ControlFileData in pg_control.h).
     """
     try:
-        found = await conn.fetchrow(_WHERE)
+        found = await conn.fetchrow(_DATA_DIRECTORY)
     except asyncpg.InsufficientPrivilegeError:
         return None
     if found is None:
@@ -61,13 +62,9 @@ async def _free_bytes(conn: asyncpg.Connection) -> int | None:
     try:
         with (Path(found["directory"]) / "global" / "pg_control").open("rb") as file:
             first = file.read(8)
-        figures = os.statvfs(found["directory"])
+        free = free_bytes(Path(found["directory"]))
     except OSError:
         return None
     if found["identifier"] not in {str(int.from_bytes(first, order)) for order in ("little", "big")}:
         return None
-    return figures.f_bavail * figures.f_frsize
-
-
-def _mib(count: int) -> str:
-    return f"{count / 1024 / 1024:,.0f} MiB"
+    return free

@@ -1,4 +1,4 @@
-"""The schema of a scratch database as text: pg_dump of its server's own version, in the spelling that all share."""
+"""The schema of a scratch database as text: from pg_dump of its server's version, in a form that all versions share."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection
     from headstart.settings.dsn import Dsn
     from headstart.steps.run import Run
+    from headstart.worker.tasks import Place
 
 # Rows one by one: what a revision inserts is little, and a line for each is what can be read in a diff.
 _OPTIONS: Final = (
@@ -40,24 +41,21 @@ select pg_catalog.quote_ident(current_user), pg_catalog.concat_ws('.',
 """
 
 
-async def dumped(
-    run: Run, connection: ScriptConnection, dsn: Dsn, version_table: str, schema: str | None
-) -> list[Entry]:
+async def dump_entries(run: Run, connection: ScriptConnection, dsn: Dsn, place: Place) -> list[Entry]:
     """What a scratch database holds: its schema, and the rows that revisions have put into it.
 
     Args:
         run: this run.
         connection: to the database, idle.
         dsn: of the database.
-        version_table: Alembic's.
-        schema: where that is.
+        place: of Alembic's version table.
 
     Raises:
         UnsuitableServerError: there is no pg_dump for the server (22).
         ConfigurationError: pg_dump fails (10).
     """
     unmoved = {row[0] for row in await connection.fetch(_UNMOVED)}
-    [(owner, name)] = await connection.fetch(_NAMES, schema, version_table)
+    [(owner, name)] = await connection.fetch(_NAMES, place.schema, place.table)
     text = await _pg_dump(run, dsn, int(connection.get_server_version().major))
     return normalised(parse(text), version_table=name, owner=owner, unmoved=unmoved)
 

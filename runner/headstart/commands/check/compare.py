@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headstart.commands.check.finding import Finding
-from headstart.commands.schema import dumping
+from headstart.commands.schema import dump
 from headstart.errors import MigrationFailedError
 from headstart.postgres import catalog, version_table
 from headstart.postgres.scratch import scratch_server
@@ -35,7 +35,7 @@ async def models(at_head: Replay) -> list[Finding] | None:
         Finding(
             check="models",
             key=f"models:{each['operation']}:{each['what']}",
-            told=each["told"],
+            message=each["told"],
             remedy="`headstart revision --autogenerate -m ...` writes the revision; or correct the models",
         )
         for each in changes
@@ -55,11 +55,13 @@ async def schema_file(run: Run, server: Scratch, dsn: Dsn, at_head: Replay, path
     Raises:
         UnsuitableServerError: there is no pg_dump for the scratch server (22).
     """
-    reason = await dumping.stale(run, server, dsn, at_head, path)
+    reason = await dump.stale(run, server, dsn, at_head, path)
     if reason is None:
         return []
     remedy = "`headstart schema dump` writes it anew: commit that"
-    return [Finding(check="schema-file", key="schema-file:stale", told=reason, remedy=remedy, path=str(path), line=1)]
+    return [
+        Finding(check="schema-file", key="schema-file:stale", message=reason, remedy=remedy, path=str(path), line=1)
+    ]
 
 
 async def drift(run: Run, worker: Worker) -> list[Finding]:
@@ -85,52 +87,47 @@ async def drift(run: Run, worker: Worker) -> list[Finding]:
             name = f"{schema}.{table}" if schema else table
             unknown = [each for each in recorded if each not in expected.revisions]
             if unknown:
-                return [_at_unknown(unknown)]
+                names = ", ".join(unknown)
+                return [
+                    _drift(
+                        f"unknown:{','.join(unknown)}",
+                        f"the database is at {names}, which is not in this history",
+                        "check with the files that it was migrated by, or find out who wrote its version table",
+                    )
+                ]
             try:
                 for each in recorded:
                     await expected.up(each)
             except MigrationFailedError as error:
-                return [_not_replayed(error)]
+                return [
+                    _drift(
+                        f"replay:{error.context.get('revision')}",
+                        f"the revisions that the database has cannot be replayed: {error.message}",
+                        "let every revision run on what those before it have made",
+                    )
+                ]
             built = await catalog.read(expected.connection, passing_over=[name])
             there = await catalog.read(ready.connection, passing_over=[name])
         found = catalog.differences(built, there)
         if not recorded and found:
-            return [_unversioned(name)]
+            return [
+                _drift(
+                    "unversioned",
+                    f"the database holds a schema, but records no revision in {name}",
+                    "`headstart adopt` compares it with a revision, and records that",
+                )
+            ]
         return [_differs(each, ", ".join(recorded)) for each in found]
 
 
 def _differs(one: Difference, recorded: str) -> Finding:
     kind = "missing" if one.right is None else "extra" if one.left is None else "differs"
-    return Finding(
-        check="drift",
-        key=f"drift:{one.what}:{kind}",
-        told=one.sentence(f"the revisions up to {recorded}", "the database"),
-        remedy="put the change into a revision, or take it back in the database",
+    return _drift(
+        f"{one.what}:{kind}",
+        one.sentence(f"the revisions up to {recorded}", "the database"),
+        "put the change into a revision, or take it back in the database",
     )
 
 
-def _not_replayed(error: MigrationFailedError) -> Finding:
-    return Finding(
-        check="drift",
-        key=f"drift:replay:{error.context.get('revision')}",
-        told=f"the revisions that the database has cannot be replayed: {error.message}",
-        remedy="let every revision run on what those before it have made",
-    )
-
-
-def _at_unknown(unknown: list[str]) -> Finding:
-    return Finding(
-        check="drift",
-        key=f"drift:unknown:{','.join(unknown)}",
-        told=f"the database is at {', '.join(unknown)}, which is not in this history",
-        remedy="check with the files that it was migrated by, or find out who wrote its version table",
-    )
-
-
-def _unversioned(table: str) -> Finding:
-    return Finding(
-        check="drift",
-        key="drift:unversioned",
-        told=f"the database holds a schema, but records no revision in {table}",
-        remedy="`headstart adopt` compares it with a revision, and records that",
-    )
+def _drift(key: str, message: str, remedy: str) -> Finding:
+    return Finding(check="drift", key=f"drift:{key}", message=message, remedy=remedy)

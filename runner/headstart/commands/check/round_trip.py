@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from headstart.commands.check.finding import Finding, few, line_of
 from headstart.errors import (
@@ -20,15 +21,13 @@ from headstart.steps.replay import Replay, replay
 from headstart.steps.statement import Statement
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from headstart.postgres.catalog import Catalog
     from headstart.postgres.scratch import Scratch
     from headstart.settings.dsn import Dsn
     from headstart.steps.run import Run
     from headstart.worker.supervise import Worker
 
-_SPEAK = 10.0
+_INTERVAL = 10.0
 _REMEDY = "let downgrade() take back what upgrade() does, and nothing else"
 _UPWARDS = frozenset({"fails", "again-fails", "again-differs"})
 
@@ -52,7 +51,7 @@ class Walk:
         self._run = run
         self._server = server
         self._worker = worker
-        self._whole = AsyncExitStack()
+        self._spares = AsyncExitStack()
         self._current = AsyncExitStack()
         self._spare: Dsn | None = None
         self._spare_at = 0
@@ -62,66 +61,58 @@ class Walk:
         self.applied: list[str] = []
         self.ended: str | None = None
 
-    async def __aenter__(self) -> Self:
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, run: Run, server: Scratch, worker: Worker) -> AsyncIterator[Walk]:
+        """A walk before its first revision. Its databases are dropped afterwards."""
+        walk = cls(run, server, worker)
         try:
-            await self._open()
-        except BaseException:
-            await self._current.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._current.aclose()
-        await self._whole.aclose()
+            await walk._open()
+            yield walk
+        finally:
+            await walk._current.aclose()
+            await walk._spares.aclose()
 
     async def go(self, *, round_trip: bool, check: str) -> None:
         """Apply every revision.
 
         Args:
             round_trip: revert and apply each again before the next.
-            check: under which that a revision fails is told.
+            check: under which a failing revision is reported.
         """
         before = await self.schema()
         revisions = self.replay.revisions
-        spoke = time.monotonic()
+        reported = time.monotonic()
         for at, revision in enumerate(revisions):
-            if time.monotonic() - spoke >= _SPEAK:
-                spoke = time.monotonic()
+            if time.monotonic() - reported >= _INTERVAL:
+                reported = time.monotonic()
                 self._run.log.info("check_running", revision=revision, done=at, of=len(revisions))
             known = len(self.replay.statements)
-            try:
-                await self.replay.apply(revision)
-            except HeadstartError as error:
-                _require_revision(error)
+            if error := await _failure(self.replay.apply(revision)):
                 self.ended = f"revision {revision} fails on an empty database"
-                told = f"fails on an empty database: {_cause(error)}"
+                message = f"fails on an empty database: {_cause(error)}"
                 remedy = "let every revision run on what those before it have made; nothing after it was checked"
-                self._found("fails", told, remedy, revision, error, check=check)
+                self._found("fails", message, remedy, revision, error, check=check)
                 return
             self.applied.append(revision)
             self.statements += self.replay.statements[known:]
             if not round_trip:
                 continue
             after = await self.schema()
-            if not _is_baseline(self.replay.files[revision]) and not await self._round(revision, before, after):
-                try:
-                    await self._afresh(at)
-                except HeadstartError as error:
-                    _require_revision(error)
-                    self.ended = f"{_cause(error)} (when revision {revision} was applied to a second database)"
-                    return
+            usable = _is_baseline(self.replay.files[revision]) or await self._round_trip(revision, before, after)
+            if not usable and (error := await _failure(self._start_again(at))):
+                self.ended = f"{_cause(error)} (when revision {revision} was applied to a second database)"
+                return
             before = after
 
-    async def forwards(self) -> None:
-        """Be at the head in a database that has never gone back: its rows and sequences are those of any new one.
+    async def ensure_forward(self) -> None:
+        """Be at the head in a database in which nothing was reverted: its rows and sequences are those of any new one.
 
         Raises:
             MigrationFailedError: a revision cannot be applied twice on a server.
         """
         if self._went_back:
-            await self._afresh(len(self.replay.revisions) - 1)
+            await self._start_again(len(self.replay.revisions) - 1)
 
     async def schema(self) -> Catalog:
         """The schema as it is now, privileges included."""
@@ -132,8 +123,8 @@ class Walk:
         """Alembic's, with its schema if it has one."""
         return ".".join(filter(None, (self.replay.version_schema, self.replay.version_table)))
 
-    async def _round(self, revision: str, before: Catalog, after: Catalog) -> bool:
-        """Revert the revision that was applied last, and apply it again; False if the database is of no more use.
+    async def _round_trip(self, revision: str, before: Catalog, after: Catalog) -> bool:
+        """Revert the revision that was applied last, and apply it again; False if the database cannot be used further.
 
         Args:
             revision: its id.
@@ -141,10 +132,7 @@ class Walk:
             after: the schema since.
         """
         recorded, self._went_back = self.replay.recorded, True
-        try:
-            await self.replay.revert(revision)
-        except HeadstartError as error:
-            _require_revision(error)
+        if error := await _failure(self.replay.revert(revision)):
             if error.context.get("raised") == NotImplementedError.__name__:
                 remedy = "write downgrade(), or accept that with --write-baseline"
                 self._found("irreversible", "cannot be reverted: its downgrade() refuses", remedy, revision, error)
@@ -153,24 +141,21 @@ class Walk:
             return await self.schema() == after
         reverted = await self.schema()
         if reverted == after != before:
-            told = "cannot be reverted: its downgrade() leaves everything as it is"
-            self._found("downgrade-empty", told, _REMEDY, revision)
+            message = "cannot be reverted: its downgrade() leaves everything as it is"
+            self._found("downgrade-empty", message, _REMEDY, revision)
             await self.replay.stamp(recorded)
             return True
         if reverted != before:
-            told = _told(before, reverted, "the schema before it", "the schema after its downgrade()")
-            self._found("downgrade-differs", f"is not wholly reverted: {told}", _REMEDY, revision)
+            message = _differences(before, reverted, "the schema before it", "the schema after its downgrade()")
+            self._found("downgrade-differs", f"is not wholly reverted: {message}", _REMEDY, revision)
             return False
-        try:
-            await self.replay.apply(revision)
-        except HeadstartError as error:
-            _require_revision(error)
+        if error := await _failure(self.replay.apply(revision)):
             self._found("again-fails", f"cannot be applied a second time: {_cause(error)}", _REMEDY, revision, error)
             return False
         again = await self.schema()
         if again != after:
-            told = _told(after, again, "the schema the first time", "the schema the second time")
-            self._found("again-differs", f"does not do the same a second time: {told}", _REMEDY, revision)
+            message = _differences(after, again, "the schema the first time", "the schema the second time")
+            self._found("again-differs", f"does not do the same a second time: {message}", _REMEDY, revision)
         return again == after
 
     async def _open(self, template: Dsn | None = None) -> None:
@@ -178,8 +163,8 @@ class Walk:
         self.dsn = await self._current.enter_async_context(self._server.database(template))
         self.replay: Replay = await self._current.enter_async_context(replay(self._run, self.dsn, self._worker))
 
-    async def _afresh(self, at: int) -> None:
-        """Go on in a database that has only ever gone forwards, up to this revision.
+    async def _start_again(self, at: int) -> None:
+        """Go on in a database in which nothing was reverted, up to this revision.
 
         A spare one is taken along for that, and copied: all of it together is the way to the head once more.
 
@@ -188,7 +173,7 @@ class Walk:
         """
         await self._current.aclose()
         if self._spare is None:
-            self._spare = await self._whole.enter_async_context(self._server.database())
+            self._spare = await self._spares.enter_async_context(self._server.database())
         async with replay(self._run, self._spare, self._worker) as spare:
             for revision in spare.revisions[self._spare_at : at + 1]:
                 await spare.apply(revision)
@@ -198,7 +183,7 @@ class Walk:
     def _found(
         self,
         kind: str,
-        told: str,
+        message: str,
         remedy: str,
         revision: str,
         error: HeadstartError | None = None,
@@ -212,7 +197,7 @@ class Walk:
             Finding(
                 check=check,
                 key=f"{check}:{revision}:{kind}",
-                told=f"revision {revision} {told}",
+                message=f"revision {revision} {message}",
                 remedy=remedy,
                 revision=revision,
                 path=path,
@@ -222,24 +207,28 @@ class Walk:
 
 
 def _is_baseline(path: str) -> bool:
-    """Whether the file is one of `headstart squash`, which nobody reverts."""
+    """Whether the file is one of `headstart squash`, which cannot be reverted."""
     return read_baseline(Path(path).read_bytes()) is not None
 
 
-def _require_revision(error: HeadstartError) -> None:
-    """Only what a revision does is a finding; a server that has gone away is an error like elsewhere."""
-    ours = not isinstance(error, MigrationFailedError | VerificationFailedError)
-    if ours or isinstance(error, InterruptedMigrationError):
-        raise error
+async def _failure(work: Awaitable[object]) -> HeadstartError | None:
+    """The error of a revision that fails, which is a finding. Any other, such as a lost server, is raised."""
+    try:
+        await work
+    except InterruptedMigrationError:
+        raise
+    except (MigrationFailedError, VerificationFailedError) as error:
+        return error
+    return None
 
 
 def _cause(error: HeadstartError) -> str:
-    """What a revision failed of, with its statement; file and line are told apart."""
+    """What a revision failed of, with its statement; file and line are reported apart."""
     context = error.context
     text = error.message.removeprefix(f"revision {context.get('revision')} failed: ")
     text = text.removesuffix(f" ({context.get('location')})")
     return f"{text}: {context['statement']}" if context.get("statement") else text
 
 
-def _told(left: Catalog, right: Catalog, left_name: str, right_name: str) -> str:
+def _differences(left: Catalog, right: Catalog, left_name: str, right_name: str) -> str:
     return few([each.sentence(left_name, right_name) for each in catalog.differences(left, right)])

@@ -1,4 +1,4 @@
-"""That a baseline gives what the revisions give: the same catalog, with columns in their order, and the same rows."""
+"""Whether a baseline gives what the revisions give: the same catalog, the same order of columns, and the same rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headstart.commands.schema.making import dumped
+from headstart.commands.schema.pg_dump import dump_entries
 from headstart.commands.schema.script import Entry
 from headstart.commands.squash.sql import content
 from headstart.errors import MigrationFailedError, VerificationFailedError
@@ -34,7 +34,7 @@ class Made(msgspec.Struct, frozen=True):
 
 
 async def rebuilt(run: Run, scratch: Scratch, worker: Worker, revision: str, staged: Project) -> Made:
-    """What the baseline makes, from the very file that is to be used.
+    """What the baseline makes, from the file that will be used.
 
     Args:
         run: this run.
@@ -75,16 +75,16 @@ async def made_by(run: Run, dsn: Dsn, history: Replay) -> Made:
     """What a replay's revisions have made in its database."""
     table = ".".join(filter(None, (history.version_schema, history.version_table)))
     found = await catalog.read(history.connection, passing_over=[table], grants=True, order=True)
-    return Made(found, await dumped(run, history.connection, dsn, history.place.table, history.place.schema))
+    return Made(found, await dump_entries(run, history.connection, dsn, history.place))
 
 
-def require_same(before: Made, after: Made, tell: Callable[[str], object]) -> None:
+def require_same(before: Made, after: Made, write: Callable[[str], object]) -> None:
     """Refuse a baseline that gives another schema, or other rows.
 
     Args:
         before: what the revisions have made.
         after: what the baseline has made.
-        tell: given a line for each difference.
+        write: receives a line for each difference.
 
     Raises:
         VerificationFailedError: with each difference (80).
@@ -99,7 +99,7 @@ def require_same(before: Made, after: Made, tell: Callable[[str], object]) -> No
         if ours.get(label) != theirs.get(label)
     ]
     for line in found:
-        tell(line)
+        write(line)
     if found:
         raise VerificationFailedError(
             f"the baseline does not give what the revisions give; nothing was changed: {'; '.join(found[:3])}"

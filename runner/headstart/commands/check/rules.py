@@ -25,7 +25,7 @@ def switched_off(run: Run, project: Project) -> Mapping[str, str]:
     """Which rules the project's pyproject.toml switches off, and why: `rules-off` in `[tool.headstart.check]`.
 
     Args:
-        run: says where relative paths start.
+        run: relative paths start in its working directory.
         project: its alembic.ini lies beside the file; else it is in the working directory.
 
     Raises:
@@ -52,7 +52,7 @@ def switched_off(run: Run, project: Project) -> Mapping[str, str]:
     return dict(off)
 
 
-def judged(
+def apply_rules(
     statements: Sequence[Statement], files: Mapping[str, str], *, off: Collection[str], version_table: str
 ) -> list[Finding]:
     """What the rules find in some revisions, knowing all that came before them.
@@ -73,7 +73,7 @@ def _finding(one: rules.Finding) -> Finding:
     return Finding(
         check="rules",
         key=f"rules:{one.rule}:{one.revision or Path(one.path).name}:{digest}",
-        told=f"{one.rule}: {one.message}",
+        message=f"{one.rule}: {one.message}",
         remedy=" ".join(one.remedy.split()),
         revision=one.revision or None,
         path=one.path,
