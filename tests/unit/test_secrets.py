@@ -59,17 +59,17 @@ class TestRedactor:
     def test_every_spelling_is_hidden(self, secret: str) -> None:
         """A secret is replaced as a whole in every spelling, and what stands around it stays."""
         redact = Redactor([secret])
-        assert {name: redact(f"<{spell(secret)}>") for name, spell in SPELLINGS.items()} == dict.fromkeys(
-            SPELLINGS, "<***>"
-        )
+        assert {
+            name: redact(f"<{revision_field(secret)}>") for name, revision_field in SPELLINGS.items()
+        } == dict.fromkeys(SPELLINGS, "<***>")
 
     @pytest.mark.parametrize("secret", ["'a'", "\\a\\", "%a%", '"""', "\n\n\n", "   ", "éàü", "🐘🐘🐘", ":/:", "%41"])
     def test_every_edge_is_hidden(self, secret: str) -> None:
         """A secret that begins and ends with what is escaped is replaced with its escapes."""
         redact = Redactor([secret])
-        assert {name: redact(f"<{spell(secret)}>") for name, spell in SPELLINGS.items()} == dict.fromkeys(
-            SPELLINGS, "<***>"
-        )
+        assert {
+            name: redact(f"<{revision_field(secret)}>") for name, revision_field in SPELLINGS.items()
+        } == dict.fromkeys(SPELLINGS, "<***>")
 
     @relaxed
     @given(st.lists(secrets, min_size=1, max_size=4), st.text("<>", min_size=1))

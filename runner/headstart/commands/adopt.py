@@ -9,7 +9,7 @@ import msgspec
 
 from headstart import ledger
 from headstart.errors import ConfigurationError, VerificationFailedError
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.postgres import catalog
 from headstart.postgres.lock import stop_if_lost
 from headstart.postgres.scratch import scratch_server
@@ -65,7 +65,7 @@ async def adopt(
         assert table is not None  # noqa: S101  (env.py has said so)
         if state.recorded:
             raise ConfigurationError(
-                f"the database is at {spell(state.recorded)} already: there is nothing to adopt",
+                f"the database is at {revision_field(state.recorded)} already: there is nothing to adopt",
                 hint="`headstart up` brings it to head; `headstart stamp` corrects what is recorded",
             )
         if not await holds_user_tables(ready.connection, table.table):
@@ -90,9 +90,11 @@ async def adopt(
         if place.differences:
             if not force:
                 raise _differs(place, revision)
-            run.log.warning("adopted_with_differences", revision=spell(place.revisions), differences=place.lines())
+            run.log.warning(
+                "adopted_with_differences", revision=revision_field(place.revisions), differences=place.lines()
+            )
         else:
-            run.log.info("schema_matches", revision=spell(place.revisions), of=len(history.revisions))
+            run.log.info("schema_matches", revision=revision_field(place.revisions), of=len(history.revisions))
         await work.verify(await work.stamp(table, place.revisions, action="adopted"))
 
 
@@ -148,6 +150,6 @@ def _differs(place: Place, asked: str | None) -> VerificationFailedError:
         message,
         hint="bring the database in line by hand, or pass over what is not of the schema (--ignore TABLE);"
         f" `headstart adopt {place} --force` records the revision all the same",
-        revision=spell(place.revisions),
+        revision=revision_field(place.revisions),
         differences=place.lines(),
     )

@@ -14,7 +14,7 @@ from headstart import history
 from headstart.backup.clients import find_client
 from headstart.errors import BackupFailedError, HeadstartError, RefusedError
 from headstart.errors.exits import Exit
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.postgres import lock, version_table
 from headstart.postgres.activity import REBUILD, invalid_indexes
 from headstart.postgres.server import refuse_transaction_pooler
@@ -102,7 +102,7 @@ async def _pooler(run: Run, ready: Ready) -> str:
 async def _revision(run: Run, ready: Ready) -> str:
     state = await standing(run, ready, find(run))
     pending = f"{len(state.steps)} pending" if isinstance(state, Pending) else f"at {run.settings.target}"
-    return f"{spell(state.recorded)}, {pending}"
+    return f"{revision_field(state.recorded)}, {pending}"
 
 
 async def _privileges(run: Run, ready: Ready) -> str:

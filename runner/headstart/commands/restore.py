@@ -22,7 +22,7 @@ from headstart.backup.manifest import Backup
 from headstart.backup.progress import progress
 from headstart.backup.restoring import beside, choose, disk_space, exchange, pg_restore, shape
 from headstart.errors import BackupFailedError, LockNotObtainedError, RefusedError, RestoreFailedError
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.postgres.lock import ALONE, stop_if_lost
 from headstart.postgres.readiness import Ready, wait_until_ready
 from headstart.postgres.server import close, connect, prepare_session, refuse_transaction_pooler
@@ -236,7 +236,7 @@ async def _restore_beside(
         "restore_done",
         database=names.restored,
         backup=str(job.backup.path),
-        revision=spell(table.revisions if table else ()),
+        revision=revision_field(table.revisions if table else ()),
         tables=job.backup.manifest.tables,
         not_restored=missing,
     )
@@ -324,7 +324,7 @@ def _result(
         backup=str(job.backup.path),
         database=database,
         kept=old,
-        revision=spell(table.revisions if table else ()),
+        revision=revision_field(table.revisions if table else ()),
         go_back=None
         if old is None
         else exchange.command(job.maintenance.dsn, (job.live, names.restored), (old, job.live)),

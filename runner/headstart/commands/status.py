@@ -14,7 +14,7 @@ from headstart.errors import (
     HeadstartError,
     RevisionEditedError,
 )
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.postgres import lock
 from headstart.steps.backup import backups, shown
 from headstart.steps.compare import Pending, UpToDate
@@ -44,7 +44,7 @@ async def status(run: Run) -> tuple[dict[str, Any], HeadstartError | None]:
             refused = error
         found["server"] = {"version": ready.server.version, "address": ready.dsn.display()}
         found["database"] = ready.server.database
-        found["revision"] = spell(run.after if plan is None else plan.recorded)
+        found["revision"] = revision_field(run.after if plan is None else plan.recorded)
         found["target"] = run.settings.target
         found["pending"] = None if plan is None else list(plan.revisions) if isinstance(plan, Pending) else []
         found["at_target"] = isinstance(plan, UpToDate)

@@ -9,7 +9,7 @@ import time
 import asyncpg
 
 from headstart.errors import NotReadyError
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close
 from headstart.steps.compare import UpToDate
@@ -56,7 +56,7 @@ async def wait_for_head(run: Run) -> None:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise NotReadyError(
-                        f"the database is at {spell(plan.recorded)}, not at {run.settings.target}:"
+                        f"the database is at {revision_field(plan.recorded)}, not at {run.settings.target}:"
                         f" {len(plan.steps)} revision(s) are pending",
                         hint="see whether the migration runs or has failed, or raise HEADSTART_WAIT_TIMEOUT",
                         pending=list(plan.revisions),
@@ -65,9 +65,9 @@ async def wait_for_head(run: Run) -> None:
                     reported = time.monotonic()
                     run.log.info(
                         "revision_waiting",
-                        revision=spell(plan.recorded),
+                        revision=revision_field(plan.recorded),
                         pending=list(plan.revisions),
                         left_seconds=left,
                     )
                 await asyncio.sleep(min(PAUSE, left))
-    run.log.info("at_target", revision=spell(run.after))
+    run.log.info("at_target", revision=revision_field(run.after))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -12,7 +12,7 @@ from headstart.errors import BrokenHistoryError
 RESERVED = frozenset("@-+:")
 
 
-def spell(revisions: tuple[str, ...] | None) -> str | list[str] | None:
+def revision_field(revisions: tuple[str, ...] | None) -> str | list[str] | None:
     """Recorded revisions as the log and `status` show them: one as it is, several as a list, none as `base`."""
     if revisions is None:
         return None
@@ -94,6 +94,23 @@ def build_graph(revisions: Iterable[Revision]) -> Graph:
         bases=tuple(bases),
         parents=parents,
     )
+
+
+def lineage(parents: Mapping[str, Sequence[str]], revisions: Iterable[str]) -> set[str]:
+    """Revisions, and everything that has to be applied before them.
+
+    Args:
+        parents: of each revision what has to be applied before it. What is not in it has none.
+        revisions: where to begin.
+    """
+    seen: set[str] = set()
+    stack = list(revisions)
+    while stack:
+        revision = stack.pop()
+        if revision not in seen:
+            seen.add(revision)
+            stack.extend(parents.get(revision, ()))
+    return seen
 
 
 def named(revision: Revision) -> str:

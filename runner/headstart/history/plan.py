@@ -7,12 +7,12 @@ worker asks Alembic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseAheadError, DatabaseUnknownError
-from headstart.history.graph import RESERVED, Graph, heads_named, listed
+from headstart.history.graph import RESERVED, Graph, heads_named, lineage, listed
 
 # Alembic completes an abbreviated id only to ids and labels of at least this length.
 _SHORTEST_COMPLETED = 4
@@ -99,10 +99,10 @@ def decide(
     goals = _resolve(recorded, graph, target)
     if goals is None or len(set(recorded)) < len(recorded):
         return None
-    held = lineage(graph, recorded)
+    held = lineage(graph.parents, recorded)
     if len(recorded) > 1 and not held.isdisjoint(recorded) and _overlapping(graph, recorded):
         return None
-    wanted = lineage(graph, goals)
+    wanted = lineage(graph.parents, goals)
     needed = wanted - held
     if not needed:
         return Plan(before=recorded, target=target, after=recorded, beyond=not held <= wanted)
@@ -124,7 +124,7 @@ def _recorded_after(graph: Graph, recorded: tuple[str, ...], pending: tuple[str,
     for i in pending:
         down = set(graph.parents[i])
         replaced = heads & down
-        if len(replaced) > 1 and len(replaced) < len(down) and not down - heads <= lineage(graph, heads - down):
+        if len(replaced) > 1 and len(replaced) < len(down) and not down - heads <= lineage(graph.parents, heads - down):
             return None
         heads -= replaced
         heads.add(i)
@@ -186,21 +186,9 @@ def _steps_up(recorded: tuple[str, ...], graph: Graph, target: str) -> tuple[str
     return (here,)
 
 
-def lineage(graph: Graph, starts: Iterable[str]) -> set[str]:
-    """`starts` and everything that has to be applied before them."""
-    seen: set[str] = set()
-    stack = list(starts)
-    while stack:
-        i = stack.pop()
-        if i not in seen:
-            seen.add(i)
-            stack.extend(graph.parents[i])
-    return seen
-
-
 def _overlapping(graph: Graph, recorded: tuple[str, ...]) -> bool:
     """Whether one recorded revision already contains another: no run of Alembic leaves that behind."""
-    below = lineage(graph, (parent for i in recorded for parent in graph.parents[i]))
+    below = lineage(graph.parents, (parent for i in recorded for parent in graph.parents[i]))
     return not below.isdisjoint(recorded)
 
 
@@ -264,7 +252,7 @@ def _bad_target(target: str, cause: str, remedy: str) -> ConfigurationError:
 
 
 def _several_heads(graph: Graph) -> BrokenHistoryError:
-    common = set.intersection(*(lineage(graph, (head,)) for head in graph.heads))
+    common = set.intersection(*(lineage(graph.parents, (head,)) for head in graph.heads))
     older = {parent for i in common for parent in graph.parents[i]}
     fork = [i for i in graph.revisions if i in common and i not in older]
     origin = f"they diverge after {listed(graph, fork)}" if fork else "they have no common parent"
@@ -291,7 +279,7 @@ def _ahead(
         elif i not in above:
             above.append(i)
             stack.extend(ledger[i].follows)
-    missing = set(graph.heads) - lineage(graph, held)
+    missing = set(graph.heads) - lineage(graph.parents, held)
     if missing:
         return _diverged(unknown, held, missing, graph, ledger)
     newest = ledger[unknown[0]]

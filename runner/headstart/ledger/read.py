@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from headstart.history.plan import Entry, lineage
+from headstart.history.graph import lineage
+from headstart.history.plan import Entry
 from headstart.ledger.trust import LOCKED, fetch
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ async def refuse_edited(connection: ScriptConnection, history: str, recorded: tu
     if other:
         from headstart.ledger.source import require_unedited
 
-        held = lineage(graph, (i for i in recorded if i in graph.revisions))
+        held = lineage(graph.parents, (i for i in recorded if i in graph.revisions))
         files = {i: graph.revisions[i].path for i in sorted(other & held)}
         await require_unedited(connection, history, files, sources)
 

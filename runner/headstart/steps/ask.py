@@ -14,7 +14,7 @@ from headstart.errors import (
     InterruptedMigrationError,
     named,
 )
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.postgres import version_table
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, decided
 from headstart.steps.environ import environ_of
@@ -122,7 +122,7 @@ async def _compared(
     run.pending = tuple(step.revision for step in planned.steps) if wanted is not None else ()
     if wanted is None or not planned.steps:
         if wanted is not None:
-            run.log.info("nothing_pending", revision=spell(recorded), target=wanted, beyond=False)
+            run.log.info("nothing_pending", revision=revision_field(recorded), target=wanted, beyond=False)
         return UpToDate(recorded=recorded, place=place)
     return Pending(
         recorded=recorded,

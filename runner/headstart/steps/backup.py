@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headstart import backup
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.postgres.lock import stop_if_lost
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def shown(one: backup.Backup) -> dict[str, Any]:
         "path": str(one.path),
         "database": manifest.database,
         "started": manifest.started,
-        "revision_before": spell(manifest.revision_before),
-        "revision_intended": spell(manifest.revision_intended),
+        "revision_before": revision_field(manifest.revision_before),
+        "revision_intended": revision_field(manifest.revision_intended),
         "bytes": manifest.bytes,
         "seconds": manifest.seconds,
         "server_version": manifest.server_version,

@@ -8,7 +8,7 @@ import msgspec
 
 from headstart import ledger
 from headstart.errors import ConfigurationError
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.history.plan import Plan, decide
 from headstart.postgres import version_table
 
@@ -136,10 +136,14 @@ async def _against(run: Run, ready: Ready, found: History, recorded: tuple[str, 
     if plan is None:
         return _undetermined(run, f"the target {run.settings.target!r} is Alembic's to resolve")
     if not graph.revisions.keys() >= set(recorded):
-        run.log.warning("database_ahead", revision=spell(recorded), hint="left as it is: HEADSTART_AHEAD=allow")
+        run.log.warning(
+            "database_ahead", revision=revision_field(recorded), hint="left as it is: HEADSTART_AHEAD=allow"
+        )
         return UpToDate(recorded=recorded, beyond=True)
     if plan.nothing_pending:
-        run.log.info("nothing_pending", revision=spell(recorded), target=run.settings.target, beyond=plan.beyond)
+        run.log.info(
+            "nothing_pending", revision=revision_field(recorded), target=run.settings.target, beyond=plan.beyond
+        )
         return UpToDate(recorded=recorded, beyond=plan.beyond)
     return pending(run, found, plan)
 

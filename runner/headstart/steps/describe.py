@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headstart.errors import BrokenHistoryError
-from headstart.history.graph import Revision
+from headstart.history.graph import Revision, lineage
 from headstart.log.logger import quiet
 from headstart.steps.ask import failure
 from headstart.worker.process import Process, TaskFailedError, WorkerLostError
@@ -38,13 +38,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     def below(self, revisions: Iterable[str]) -> list[Revision]:
         """Revisions and all that has to be applied before them, that first."""
         down = {step.revision: step.down for step in self.lineage}
-        held: set[str] = set()
-        stack = list(revisions)
-        while stack:
-            revision = stack.pop()
-            if revision not in held:
-                held.add(revision)
-                stack.extend(down.get(revision, ()))
+        held = lineage(down, revisions)
         return [_revision(step) for step in self.lineage if step.revision in held]
 
 

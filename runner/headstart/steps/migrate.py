@@ -7,10 +7,10 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-import asyncpg
 import tenacity
 
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
+from headstart.history.graph import lineage
 from headstart.postgres.activity import REBUILD, invalid_indexes
 from headstart.steps import aftermath
 from headstart.steps.committed import Committed
@@ -168,11 +168,11 @@ class _Migration:
             await self._look()
             raise await self._failed(error) from error
         except (WorkerLostError, InterruptedMigrationError) as error:
-            await self._process.stop(self._session())
+            await self._process.stop(self._ready.connection)
             await self._look()
             raise await self._lost(error) from error
         except asyncio.CancelledError:
-            await self._process.stop(self._session())
+            await self._process.stop(self._ready.connection)
             with contextlib.suppress(HeadstartError):
                 await self._look(timeout=LAST_LOOK)
             await self._note_leftovers()
@@ -227,10 +227,6 @@ class _Migration:
         while (left := self._left) and _is_done(self._plan.steps, left[0], recorded, up=self._up):
             took = round(time.monotonic() - self._began, 3) if left[0].revision == self._current else 0.0
             self._applied(AppliedRevision(revision=left[0].revision, seconds=took))
-
-    def _session(self) -> asyncpg.Connection[asyncpg.Record] | None:
-        connection = self._ready.connection
-        return None if connection.is_closed() else connection
 
     async def _look(self, *, timeout: float = LOOK_AGAIN) -> None:
         """After a failure: note what is recorded, and which revision has failed."""
@@ -287,7 +283,7 @@ class _Migration:
 
         A revision that ends its own process (os._exit) is at fault all the same.
         """
-        where = "unknown" if self._run.after is None else f"at {_listed(self._run.after)}"
+        where = "unknown" if self._run.after is None else f"at {', '.join(self._run.after) or 'base'}"
         at = f" in revision {self._run.failed}" if self._run.failed else ""
         message = f"interrupted{at}: {error.message}; the database is {where}"
         leftovers = await self._leftovers()
@@ -345,18 +341,6 @@ _AGAIN = "the revision is not at fault: run again"
 _UNKNOWN = "see `headstart status` once the server answers; then run again"
 
 
-def _listed(revisions: tuple[str, ...]) -> str:
-    return ", ".join(revisions) or "base"
-
-
 def _is_done(steps: tuple[Step, ...], step: Step, recorded: tuple[str, ...], *, up: bool) -> bool:
     """Whether a step has been taken, by what is recorded: it is held if it is recorded, or below what is."""
-    down = {each.revision: each.down for each in steps}
-    held: set[str] = set()
-    stack = list(recorded)
-    while stack:
-        revision = stack.pop()
-        if revision not in held:
-            held.add(revision)
-            stack.extend(down.get(revision, ()))
-    return (step.revision in held) is up
+    return (step.revision in lineage({each.revision: each.down for each in steps}, recorded)) is up

@@ -3,8 +3,8 @@
 No lock, no backup, no ledger, and a log of warnings alone. Wherever env.py thinks that it connects to, it is led to the
 scratch database: its engines by the worker, and what reads the environment by the variables of the worker's process.
 
-env.py is run once, and then fed the revisions one after the other. After a failure it is run again for the next one.
-An env.py that wants one transaction for all would keep what is done to itself, so it is run for each call.
+env.py is run once, and then fed the revisions one after the other; after a failure it is run again. An env.py that wants
+one transaction for all is run for each call, since nobody else would see what is done.
 """
 
 from __future__ import annotations
@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headstart import history
-from headstart.errors import (
-    ConfigurationError,
-    InterruptedMigrationError,
-    MigrationFailedError,
-    VerificationFailedError,
-)
-from headstart.history.graph import spell
+from headstart.errors import ConfigurationError, InterruptedMigrationError, MigrationFailedError
 from headstart.log.logger import quiet
 from headstart.postgres.activity import invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
@@ -35,7 +29,7 @@ from headstart.steps.describe import describe
 from headstart.steps.environ import environ_for
 from headstart.steps.explain import LostRaceError, explain, refuse_useless, too_late
 from headstart.steps.statement import Statement, statements_of
-from headstart.steps.verify import read
+from headstart.steps.verify import read, require_at
 from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted
 from headstart.worker.process import Process, TaskFailedError, WorkerLostError
 from headstart.worker.tasks import Compare, Format, Migrate, More, Plan, Stamp, Wanted
@@ -100,18 +94,8 @@ class Replay:
 
     @property
     def place(self) -> Place:
-        """The version table."""
+        """The version table, as env.py has it."""
         return self._where.place
-
-    @property
-    def version_table(self) -> str:
-        """The version table's name."""
-        return self.place.table
-
-    @property
-    def version_schema(self) -> str | None:
-        """Its schema, where env.py gives one to Alembic."""
-        return self.place.configured
 
     @property
     def revisions(self) -> tuple[str, ...]:
@@ -258,8 +242,8 @@ class Replay:
         await self._settle(self._process.more(more, self._hear))
 
     async def _settle(self, answering: Awaitable[Idle]) -> None:
-        idle: Idle = await self._answer(self._process, answering)
-        self._waiting, self.recorded = True, idle.recorded
+        self.recorded = (await self._answer(self._process, answering)).recorded
+        self._waiting = True
 
     async def _at_once(self, steps: Sequence[Wanted]) -> None:
         """Run env.py for these steps alone: it commits them together, or should."""
@@ -267,11 +251,7 @@ class Replay:
         async with Process(self._worker, self._log) as process:
             expected = await self._answer(process, process.do(task, self._hear))
         self.recorded = await read(self.connection, self.place)
-        if set(self.recorded) != set(expected):
-            raise VerificationFailedError(
-                f"the database is at {spell(self.recorded)} instead of {spell(tuple(expected))}",
-                hint="see whether env.py commits its own transaction, or what else writes the version table",
-            )
+        require_at(self.recorded, expected)
 
     async def _answer(self, process: Process, answering: Awaitable[Any]) -> Any:  # noqa: ANN401  (what a task gives)
         """What the worker answers; a failure in the words of `up`."""
@@ -315,7 +295,7 @@ class Replay:
                 pass
 
     def _executed(self, one: Executed) -> None:
-        if one.line is None and self.version_table in one.text:
+        if one.line is None and self.place.table in one.text:
             return  # Alembic's own
         self.statements += statements_of(one)
 

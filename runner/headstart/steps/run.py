@@ -25,7 +25,7 @@ from headstart.errors import (
     RestoreFailedError,
 )
 from headstart.errors.exits import Exit
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.log.logger import clean
 from headstart.postgres.diagnosis import diagnose
 
@@ -180,8 +180,8 @@ class Run:
         fields: dict[str, Any] = {
             "outcome": outcome.exit.outcome,
             "exit_code": int(outcome.exit),
-            "revision_before": spell(outcome.revision_before),
-            "revision_after": spell(outcome.revision_after),
+            "revision_before": revision_field(outcome.revision_before),
+            "revision_after": revision_field(outcome.revision_after),
             "applied": [each.revision for each in outcome.applied],
             "backup": outcome.backup,
         }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from headstart.errors import ConfigurationError, MigrationFailedError, VerificationFailedError
-from headstart.history.graph import Revision, spell
+from headstart.history.graph import Revision, revision_field
 from headstart.ledger.state import prepare
 from headstart.ledger.writer import Writer, complete
 from headstart.postgres import catalog
@@ -74,7 +74,7 @@ async def _usable(run: Run, ready: Ready, history: History, path: Path) -> tuple
     file.require_fresh(now, path)
     recorded = await recorded_revisions(ready.connection, *file.place)
     if recorded:  # where only env.py knew of it
-        raise ConfigurationError(f"the database is at {spell(recorded)}")
+        raise ConfigurationError(f"the database is at {revision_field(recorded)}")
     await require_empty(ready.connection, file.version_table)
     return file, now
 
@@ -121,7 +121,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
         writer = None
         if await prepare(connection, mode=run.settings.ledger, log=run.log, version_table=file.version_table):
             writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.backup)
-        run.log.info("schema_loading", file=str(path), revision=spell(file.revisions))
+        run.log.info("schema_loading", file=str(path), revision=revision_field(file.revisions))
         async with _session(run, ready) as session, _speaking(run, session):
             try:
                 async with session.transaction():
@@ -132,7 +132,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
         run.after = file.revisions
         if writer is not None:
             await complete(connection, run.run_id, expected=len(files), log=run.log, version_table=file.version_table)
-    run.log.info("schema_loaded", revision=spell(file.revisions), revisions=len(files), file=str(path))
+    run.log.info("schema_loaded", revision=revision_field(file.revisions), revisions=len(files), file=str(path))
 
 
 async def _fill(connection: ScriptConnection, file: SchemaFile, files: list[Revision], writer: Writer | None) -> None:
@@ -153,7 +153,8 @@ async def _fill(connection: ScriptConnection, file: SchemaFile, files: list[Revi
     found = await recorded_revisions(connection, table, schema)
     if set(found) != set(file.revisions):
         raise VerificationFailedError(
-            f"the database is at {spell(found)} instead of {spell(file.revisions)}; nothing of it was kept",
+            f"the database is at {revision_field(found)} instead of {revision_field(file.revisions)};"
+            " nothing of it was kept",
             hint="see whether the role's search_path leads to the schema of the version table",
         )
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import InterruptedMigrationError, NotReadyError, VerificationFailedError
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.postgres import version_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
     from headstart.worker.tasks import Place
@@ -35,9 +37,18 @@ async def verify(run: Run, ready: Ready, place: Place, expected: tuple[str, ...]
     """
     with run.timed("verify"):
         run.after = await read(ready.connection, place)
-        if set(run.after) != set(expected):
-            raise VerificationFailedError(
-                f"the database is at {spell(run.after)} instead of {spell(expected)}",
-                hint="see whether env.py commits its own transaction, or what else writes the version table",
-            )
-        run.log.info("verified", revision=spell(run.after))
+        require_at(run.after, expected)
+        run.log.info("verified", revision=revision_field(run.after))
+
+
+def require_at(recorded: Sequence[str], expected: Sequence[str]) -> None:
+    """Refuse a database that is somewhere else than where we meant to go.
+
+    Raises:
+        VerificationFailedError: it is (80).
+    """
+    if set(recorded) != set(expected):
+        raise VerificationFailedError(
+            f"the database is at {revision_field(tuple(recorded))} instead of {revision_field(tuple(expected))}",
+            hint="see whether env.py commits its own transaction, or what else writes the version table",
+        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from headstart import ledger
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.ledger.state import prepare
 from headstart.ledger.writer import complete
 from headstart.postgres import version_table
@@ -118,7 +118,7 @@ class Work:
         assert not isinstance(found, Undetermined)  # noqa: S101  (it may write)
         if isinstance(found, Pending):
             direction = {} if up else {"direction": "down"}
-            run.log.info("plan", revision=spell(found.recorded), pending=list(found.revisions), **direction)
+            run.log.info("plan", revision=revision_field(found.recorded), pending=list(found.revisions), **direction)
         return found
 
     async def guard(self, plan: UpToDate | Pending) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import MetaData
 
 from headstart.errors import ConfigurationError, VerificationFailedError
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.ledger import SCHEMA
 from headstart.worker.messages import Logged
 
@@ -192,7 +192,7 @@ class _Comparison:
         self._log(
             "warning",
             "autogenerate_found_nothing",
-            revision=spell(context.get_current_heads()),
+            revision=revision_field(context.get_current_heads()),
             models=len(self._tables),
             causes=[*self._of_env_py(apart), *self._of_alembic(connection, context.opts), self._of_models()],
             hint="no file was written; `headstart revision -m MESSAGE` writes an empty one to fill in",
@@ -251,5 +251,5 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _told(revisions: tuple[str, ...]) -> str:
-    told = spell(revisions)
+    told = revision_field(revisions)
     return ", ".join(told) if isinstance(told, list) else str(told)

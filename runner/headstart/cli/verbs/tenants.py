@@ -10,7 +10,7 @@ from headstart.cli.output import print_json
 from headstart.commands.tenants.work import find, work
 from headstart.errors import TenantsFailedError
 from headstart.errors.exits import Exit
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.log.logger import clean
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ def _row(tenant: Tenant) -> dict[str, Any]:
         **row,
         "outcome": Exit.PENDING.outcome if pending else outcome.exit.outcome,
         "exit_code": int(outcome.exit),
-        "revision_before": spell(outcome.revision_before),
-        "revision_after": spell(outcome.revision_after),
+        "revision_before": revision_field(outcome.revision_before),
+        "revision_after": revision_field(outcome.revision_after),
         "applied": [each.revision for each in outcome.applied],
         "pending": list(outcome.pending),
         "failed": outcome.failed,

@@ -82,7 +82,7 @@ async def drift(run: Run, worker: Worker) -> list[Finding]:
             server.database() as dsn,
             replay(run, dsn, worker) as expected,
         ):
-            table, schema = expected.version_table, expected.version_schema
+            table, schema = expected.place.table, expected.place.configured
             recorded = await version_table.recorded_revisions(ready.connection, table, schema)
             name = f"{schema}.{table}" if schema else table
             unknown = [each for each in recorded if each not in expected.revisions]

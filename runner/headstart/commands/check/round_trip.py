@@ -121,7 +121,7 @@ class Walk:
     @property
     def version_table(self) -> str:
         """Alembic's, with its schema if it has one."""
-        return ".".join(filter(None, (self.replay.version_schema, self.replay.version_table)))
+        return ".".join(filter(None, (self.replay.place.configured, self.replay.place.table)))
 
     async def _round_trip(self, revision: str, before: Catalog, after: Catalog) -> bool:
         """Revert the revision that was applied last, and apply it again; False if the database cannot be used further.

@@ -14,7 +14,7 @@ from headstart.commands.schema.files import locate, write_text
 from headstart.commands.schema.pg_dump import dump_entries
 from headstart.commands.schema.script import Entry, differing, parse, to_text
 from headstart.errors import VerificationFailedError
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.postgres.scratch import scratch_server
 from headstart.postgres.server import close, connect
 from headstart.steps.replay import replay
@@ -56,7 +56,9 @@ async def dump(run: Run, file: str | None) -> Path:
                 if not await _differences(run, scratch, history, made, before.body):
                     body = before.body
     write_text(path, str(SchemaFile.of(body, made.now)))
-    run.log.info("schema_dumped", file=str(path), revision=spell(made.now.revisions), entries=len(made.entries))
+    run.log.info(
+        "schema_dumped", file=str(path), revision=revision_field(made.now.revisions), entries=len(made.entries)
+    )
     return path
 
 
@@ -109,7 +111,7 @@ async def make(run: Run, dsn: Dsn, history: Replay) -> Made:
         history: brought to where the schema is wanted.
     """
     entries = await dump_entries(run, history.connection, dsn, history.place)
-    table = ledger.key(history.version_table, history.version_schema)
+    table = ledger.key(history.place.table, history.place.configured)
     return Made(AtHand(history.recorded, history.applied, table), entries)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from headstart.commands.schema.files import locate
 from headstart.errors import ConfigurationError
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.postgres import version_table
 from headstart.steps.connect import connected, find, locked
 from headstart.steps.schema_file import SchemaFile, at_hand
@@ -35,10 +35,11 @@ async def load_file(run: Run, file: str | None) -> None:
         if recorded:
             run.found(recorded)
             if set(recorded) == set(wanted.revisions):
-                run.log.info("nothing_pending", revision=spell(recorded), target=run.settings.target)
+                run.log.info("nothing_pending", revision=revision_field(recorded), target=run.settings.target)
                 return
             raise ConfigurationError(
-                f"the database is not empty: it is at {spell(recorded)}", hint="`headstart up` brings it to head"
+                f"the database is not empty: it is at {revision_field(recorded)}",
+                hint="`headstart up` brings it to head",
             )
         await require_empty(ready.connection, wanted.version_table)
         await load(run, ready, wanted, now.files, path=path)

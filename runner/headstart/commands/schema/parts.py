@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from headstart.commands.schema.files import locate, write_text
 from headstart.commands.schema.script import Entry, parse, to_text
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.steps.schema_file import SchemaFile
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def split(run: Run, file: str | None, directory: str | None) -> list[Path]:
     for each in before:
         if each.name not in texts:
             each.unlink()
-    run.log.info("schema_split", directory=str(folder), files=len(texts), revision=spell(schema.revisions))
+    run.log.info("schema_split", directory=str(folder), files=len(texts), revision=revision_field(schema.revisions))
     return [folder / name for name in texts]
 
 

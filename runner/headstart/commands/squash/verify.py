@@ -73,7 +73,7 @@ def _require_readable(staged: Project, revision: str) -> None:
 
 async def made_by(run: Run, dsn: Dsn, history: Replay) -> Made:
     """What a replay's revisions have made in its database."""
-    table = ".".join(filter(None, (history.version_schema, history.version_table)))
+    table = ".".join(filter(None, (history.place.configured, history.place.table)))
     found = await catalog.read(history.connection, passing_over=[table], grants=True, order=True)
     return Made(found, await dump_entries(run, history.connection, dsn, history.place))
 

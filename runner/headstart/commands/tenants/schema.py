@@ -17,7 +17,7 @@ from headstart import ledger
 from headstart.commands.tenants import lock
 from headstart.errors import ConfigurationError, MigrationFailedError
 from headstart.history import History
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.postgres.server import quote
 from headstart.postgres.version_table import recorded_revisions
 from headstart.steps.compare import Pending, Undetermined, UpToDate, compare, pending
@@ -168,7 +168,7 @@ async def _compare_again(run: Run, ready: Ready, found: History, standing: Stand
 
 async def _migrate_at_once(run: Run, work: Work, plan: Pending) -> UpToDate | None:
     """Migrate without asking env.py first; None if it has found something else than the files say, and ran nothing."""
-    run.log.info("plan", revision=spell(plan.recorded), pending=list(plan.revisions))
+    run.log.info("plan", revision=revision_field(plan.recorded), pending=list(plan.revisions))
     try:
         return await work.migrate(plan)
     except MigrationFailedError as error:

@@ -24,7 +24,7 @@ from headstart.commands.tenants.survey import survey
 from headstart.commands.up import up
 from headstart.errors import HeadstartError, InterruptedMigrationError
 from headstart.errors.exits import Exit
-from headstart.history.graph import spell
+from headstart.history.graph import revision_field
 from headstart.ledger.state import prepare
 from headstart.ledger.table import create
 from headstart.log import logger as logs
@@ -325,8 +325,8 @@ def _log_outcome(log: Any, outcome: Outcome) -> None:  # noqa: ANN401  (a struct
     fields = {
         "outcome": outcome.exit.outcome,
         "exit_code": int(outcome.exit),
-        "revision_before": spell(outcome.revision_before),
-        "revision_after": spell(outcome.revision_after),
+        "revision_before": revision_field(outcome.revision_before),
+        "revision_after": revision_field(outcome.revision_after),
         "applied": [each.revision for each in outcome.applied],
         "backup": outcome.backup,
     }
