@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+SIZED = 600.0
+"""Seconds that the server gets to say how large the database is: it looks at each of its files."""
+
 # The tables whose data pg_dump writes for certain. Left out are those of extensions (dumped by it only where the
 # extension asks for that), and other sessions' temporary ones. A table too few here is no harm, one too many would be.
 _TABLES = """
@@ -28,6 +31,7 @@ where c.relkind = 'r' and c.relpersistence <> 't'
     where d.deptype = 'e'
       and (d.classid, d.objid) in ((c.tableoid, c.oid), (n.tableoid, n.oid)))
 """
+_SIZE = "select pg_catalog.pg_database_size(pg_catalog.current_database())"
 _ORPHANS = """
 select pid, application_name, pg_catalog.pg_terminate_backend(pid) as ended
 from pg_catalog.pg_stat_activity
@@ -59,7 +63,7 @@ async def read_facts(conn: asyncpg.Connection) -> Facts:
         BackupFailedError: the role may not read them.
     """
     try:
-        size = await conn.fetchval("select pg_catalog.pg_database_size(pg_catalog.current_database())")
+        size = await conn.fetchval(_SIZE, timeout=SIZED)
         tables = {int(row["oid"]): str(row["name"]) for row in await conn.fetch(_TABLES)}
     except asyncpg.InsufficientPrivilegeError as error:
         message = f"the role may not look at the database: {error}"

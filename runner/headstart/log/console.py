@@ -172,6 +172,8 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
         "wait",
         lambda e: f"waiting, {e['left_seconds']:.0f} s left: {len(e['pending'])} revisions are pending",
     ),
+    "stage_running": ("wait", lambda e: f"still at work: {e['stage']}"),
+    "log_lines_dropped": ("wait", lambda e: f"{e['lines']} lines are missing here: nobody read them in time"),
     "statement_running": (
         "wait",
         lambda e: (
