@@ -113,9 +113,9 @@ def _stamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
 
 
 def clean(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401  (whatever a field holds)
-    """A field as it may be shown: plain data, without secrets."""
+    """A field as it may be shown: plain data, without secrets, and with escapes for what is no character."""
     if isinstance(value, str):
-        return redact(value)
+        return redact(value).encode("utf-8", "backslashreplace").decode()
     if isinstance(value, Mapping):
         return {clean(key, redact): clean(item, redact) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -124,7 +124,7 @@ def clean(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401  (wh
         return value
     if isinstance(value, float):
         return round(value, 3)
-    return redact(str(value))
+    return clean(str(value), redact)
 
 
 def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str, Any]]:
