@@ -29,6 +29,7 @@ from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
 from headstart.log.logger import Timed, clean
 from headstart.postgres.diagnosis import diagnose, is_lost
+from headstart.postgres.server import first_line
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -286,10 +287,12 @@ _BY_STAGE: dict[str, type[HeadstartError]] = {
 def _of_server(run: Run, caught: Exception) -> HeadstartError:
     """What the server said, or that it is gone, where no room expected it: the stage says what that means."""
     found = diagnose(caught, run.settings.dsn)
-    kind = _BY_STAGE.get(run.stage, found.error)
-    if kind is MigrationFailedError and is_lost(caught):
+    kind, cause, hint = _BY_STAGE.get(run.stage, found.error), found.cause, found.hint
+    if not is_lost(caught):  # it was connected, and has answered
+        cause, hint = f"the server refused a query: {first_line(caught)}", None
+    elif kind is MigrationFailedError:
         kind = InterruptedMigrationError
-    return kind(f"{found.cause}, in stage {run.stage!r}", hint=found.hint, sqlstate=found.sqlstate)
+    return kind(f"{cause}, in stage {run.stage!r}", hint=hint, sqlstate=found.sqlstate)
 
 
 def out_of_time(run: Run) -> HeadstartError:
