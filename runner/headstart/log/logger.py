@@ -66,21 +66,25 @@ class Timed:
     """A logger, and how long it has been silent.
 
     Args:
-        log: whose lines count; info and above are written.
+        log: whose lines count, and those of what is bound to it.
     """
 
-    def __init__(self, log: FilteringBoundLogger) -> None:
+    def __init__(self, log: FilteringBoundLogger, root: Timed | None = None) -> None:
         self._log = log
-        self._last = time.monotonic()
+        self._root = root or self
+        self.spoken_at = time.monotonic()
 
     @property
     def silent_seconds(self) -> float:
         """Seconds since the last line."""
-        return time.monotonic() - self._last
+        return time.monotonic() - self.spoken_at
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (structlog's own)
-        self._last = time.monotonic()
+        self._root.spoken_at = time.monotonic()
         return getattr(self._log, name)
+
+    def bind(self, **fields: Any) -> Timed:  # noqa: ANN401  (structlog's own)
+        return Timed(self._log.bind(**fields), self._root)
 
 
 class _Quiet:
