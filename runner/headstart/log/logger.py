@@ -67,6 +67,7 @@ class Timed:
 
     Args:
         log: whose lines count, and those of what is bound to it.
+        root: what it was bound to; the lines count there.
     """
 
     def __init__(self, log: FilteringBoundLogger, root: Timed | None = None) -> None:
@@ -84,6 +85,7 @@ class Timed:
         return getattr(self._log, name)
 
     def bind(self, **fields: Any) -> Timed:  # noqa: ANN401  (structlog's own)
+        """The logger with more fields."""
         return Timed(self._log.bind(**fields), self._root)
 
 
