@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -244,6 +245,10 @@ async def attempt(run: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartE
         error = out_of_time(run) if deadline.expired() else _of_server(run, caught)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as caught:
         error = _of_server(run, caught)
+    except OSError as caught:
+        if caught.errno not in _LIMITS:
+            raise
+        error = too_small(caught, run.stage)
     except asyncio.CancelledError:
         if run.interrupted() is None:
             raise
@@ -293,6 +298,20 @@ def _of_server(run: Run, caught: Exception) -> HeadstartError:
     elif kind is MigrationFailedError:
         kind = InterruptedMigrationError
     return kind(f"{cause}, in stage {run.stage!r}", hint=hint, sqlstate=found.sqlstate)
+
+
+_LIMITS = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the machine's limit of open files (fs.file-max)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u, or the container's pids limit)",
+    errno.ENOMEM: "give the process more memory",
+}
+
+
+def too_small(caught: OSError, stage: str) -> HeadstartError:
+    """A limit of the process or the machine is too small for a run: the stage says what that means."""
+    kind = _BY_STAGE.get(stage, ConfigurationError)
+    return kind(f"{caught.strerror}, in stage {stage!r}", hint=_LIMITS.get(caught.errno or 0))
 
 
 def out_of_time(run: Run) -> HeadstartError:
