@@ -10,10 +10,9 @@ import asyncpg
 
 from headstart.errors import NotReadyError
 from headstart.history.graph import revision_field
-from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close
 from headstart.steps.compare import UpToDate
-from headstart.steps.connect import connected, find
+from headstart.steps.connect import connected, find, reach
 from headstart.steps.run import Run
 from headstart.steps.standing import standing
 
@@ -45,10 +44,7 @@ async def wait_for_head(run: Run) -> None:
                 except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                     run.log.info("server_lost", error=type(error).__name__)
                     left = max(deadline - time.monotonic(), 0.1)
-                    again = await wait_until_ready(
-                        run.settings.dsn, timeout=left, application_name=run.application_name, log=run.log
-                    )
-                    connection = again.connection
+                    connection = (await reach(run, timeout=left)).connection
                     reopened.push_async_callback(close, connection)
                     continue
                 if isinstance(plan, UpToDate):

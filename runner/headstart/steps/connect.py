@@ -38,17 +38,30 @@ def find(run: Run) -> History:
 async def connected(run: Run) -> AsyncIterator[Ready]:
     """Wait until the server is ready; the session that proved it is the supervisor's until the end."""
     with run.timed("wait"):
-        ready = await wait_until_ready(
-            run.settings.dsn,
-            timeout=run.settings.wait_timeout,
-            application_name=run.application_name,
-            log=run.log,
-            command_timeout=ANSWER,
-        )
+        ready = await reach(run)
     try:
         yield ready
     finally:
         await close(ready.connection)
+
+
+async def reach(run: Run, *, timeout: float | None = None) -> Ready:
+    """Wait until the server is ready, and give the session that proved it.
+
+    Args:
+        run: this run.
+        timeout: seconds; the setting when left out.
+
+    Raises:
+        NotReadyError, RefusedError, UnsuitableServerError: as `wait_until_ready` (20, 21, 22).
+    """
+    return await wait_until_ready(
+        run.settings.dsn,
+        timeout=run.settings.wait_timeout if timeout is None else timeout,
+        application_name=run.application_name,
+        log=run.log,
+        command_timeout=ANSWER,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from headstart.commands.tenants.lock import share, work_of
-from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close
-from headstart.steps.connect import access, prepare
+from headstart.steps.connect import access, prepare, reach
 
 if TYPE_CHECKING:
     from headstart.commands.tenants.targets import Target
@@ -79,9 +78,7 @@ class Session:
     async def _alive(self) -> Ready:
         if self._ready.connection.is_closed():
             run, self._access = self._run, None
-            again = await wait_until_ready(
-                run.settings.dsn, timeout=run.settings.wait_timeout, application_name=run.application_name, log=run.log
-            )
+            again = await reach(run)
             self._stack.push_async_callback(close, again.connection)
             if self._locks:
                 await self._lock(again)
