@@ -251,5 +251,5 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _told(revisions: tuple[str, ...]) -> str:
-    told = revision_field(revisions)
-    return ", ".join(told) if isinstance(told, list) else str(told)
+    shown = revision_field(revisions)
+    return ", ".join(shown) if isinstance(shown, list) else str(shown)

@@ -156,7 +156,7 @@ class _Nursery:
 
 
 def _text(descriptor: int) -> TextIO:
-    """A stream that writes each line at once: what a killed process has said is not lost."""
+    """A stream that writes each line at once: what a killed process has written is not lost."""
     return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 

@@ -37,7 +37,7 @@ _ROLLS_BACK_TO = re.compile(rf"rollback\s+(?:(?:work|transaction)\s+)?to\s+(?:sa
 _BEGINS, _UNDOES = frozenset({"BEGIN", "START"}), frozenset({"ROLLBACK", "ABORT"})
 
 LISTED = 20
-"""Statements of one transaction that are kept: it may have thousands."""
+"""How many statements of one transaction are remembered: it may have thousands."""
 
 
 def without_comments(statement: str) -> str:
@@ -61,7 +61,7 @@ def needs_no_snapshot(statement: str) -> bool:
     return _BEFORE_SNAPSHOT.match(statement) is not None
 
 
-def fails_whole(statement: str) -> bool:
+def fails_as_one(statement: str) -> bool:
     """Whether nothing of it stays when it fails."""
     text = statement.strip().rstrip(";")
     in_steps = _IN_STEPS.match(text)

@@ -91,7 +91,7 @@ class Environment:
         dsn = None if task.access is None else task.access.dsn
         self.config = project.configure(task.project, dsn, {**commanded(verb, target), **task.options})
         self.directory = _directory(task, self.config)
-        self.statements = Statements(port, whole=getattr(task, "statements", False))
+        self.statements = Statements(port, executed=getattr(task, "statements", False))
         self.ran = 0
         self._port = port
         self._work = work

@@ -90,7 +90,7 @@ class StatementEnded(Line, frozen=True, kw_only=True):
 
     Args:
         until: for one in no transaction: the next transaction's id after it.
-        rolled_back: it has failed, and as a whole.
+        rolled_back: it has failed, and nothing of it stays.
     """
 
     until: int | None = None
@@ -98,7 +98,7 @@ class StatementEnded(Line, frozen=True, kw_only=True):
 
 
 class Executed(Line, frozen=True, kw_only=True):
-    """A statement of a revision, whole, after it was executed. Only where the task asks for statements."""
+    """A statement of a revision, with its full text, after it was executed. Only where the task asks for statements."""
 
     revision: str
     text: str

@@ -281,13 +281,13 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
             )
         )
     if step is None:
-        told = failure.of_environment(error, environment.directory.dir)
+        refused = failure.of_environment(error, environment.directory.dir)
         return Reported(
             Failed(
-                error=type(told).__name__,
-                message=told.message,
-                hint=told.hint,
-                context=dict(told.context),
+                error=type(refused).__name__,
+                message=refused.message,
+                hint=refused.hint,
+                context=dict(refused.context),
                 sqlstate=failure.sqlstate_of(error),
                 lost=lost,
             )

@@ -184,8 +184,8 @@ class Process:
                 pass
 
     def _lost(self, message: Ended | None, pid: int) -> WorkerLostError:
-        said = self._worker.last_words()
-        how = _how_it_ended(message, pid) + (f": {said}" if said else "")
+        last_words = self._worker.last_words()
+        how = _how_it_ended(message, pid) + (f": {last_words}" if last_words else "")
         return WorkerLostError(how, by_itself=message is not None and message.code >= 0)
 
     def leave(self) -> None:
@@ -203,7 +203,7 @@ class Process:
             connection: the supervisor's own session, for asking the server; None if there is none.
 
         Returns:
-            What the task said of its end, if it still could.
+            What the task has reported of its end, if it still could.
         """
         reading, fork = self._reading, self._fork
         if reading is None or fork is None or reading.done():

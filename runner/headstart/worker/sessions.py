@@ -64,7 +64,7 @@ def begin(access: Access | None, port: Port, *, work: bool) -> None:
 
     Args:
         access: which database they are to be in; None for none.
-        port: is told of each.
+        port: each is reported there.
         work: whether they are to be fit for revisions.
     """
     _TASK[:] = [] if access is None else [_Sessions(access, port, work=work)]
@@ -151,7 +151,7 @@ class _Sessions:
         self._port = port
         key = "null::pg_catalog.bool"
         if access.work_key is not None:
-            # Who wants the whole database waits for what works on a tenant, too; tenants do not wait for each other.
+            # A run on the database waits for runs on its tenants, too; tenants do not wait for each other.
             keys = (access.work_key,) if access.schema is None else (access.work_key, TENANTS)
             key = " and ".join(f"pg_catalog.pg_try_advisory_lock_shared('{each}'::pg_catalog.int8)" for each in keys)
         self._proof = _PROOF.format(key=key, token=access.token)
@@ -254,7 +254,7 @@ def is_asyncpg(dbapi: object) -> bool:
 
 
 def _promised_pid(raw: object) -> int | None:
-    """The backend's pid that the driver was told when it connected, where it can say (asyncpg, psycopg, psycopg2)."""
+    """The backend's pid that the server has sent at connection start, where the driver has it; None elsewhere."""
     if hasattr(raw, "get_server_pid"):
         return int(raw.get_server_pid())
     pid = getattr(getattr(raw, "info", None), "backend_pid", None)

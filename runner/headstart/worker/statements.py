@@ -1,7 +1,7 @@
 """What the sessions of env.py execute: which statement is at work, for which revision, and what it may commit.
 
 A revision may commit before its end: with an autocommit_block, a COMMIT of its own, or `commit()` of the driver. The
-server says in the end what became of such a transaction, so the supervisor is told its id before.
+server knows in the end what became of such a transaction, so its id is reported to the supervisor before.
 
 SQLAlchemy manual, 'Core Events': ConnectionEvents. PostgreSQL manual, 'Transaction ID and Snapshot Information
 Functions'.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from headstart.worker.port import Port
 
 LISTED = 20
-"""Statements of one revision that name an index, and are kept: it may have thousands."""
+"""How many statements of one revision that name an index are remembered: it may have thousands."""
 BEGINNING = 2_000
 """Characters of a statement that are reported: nobody is shown more."""
 
@@ -65,8 +65,8 @@ class Statements:
     """Hears what every engine executes and commits.
 
     Args:
-        port: is told which statement is at work.
-        whole: each statement of a revision is reported as it is, after it was executed.
+        port: gets a message for each statement.
+        executed: also report each statement of a revision with its full text, after it was executed.
 
     Attributes:
         executed: how many statements so far.
@@ -80,9 +80,9 @@ class Statements:
         error: the last that a statement raised, and who swallows it has to answer for it.
     """
 
-    def __init__(self, port: Port, *, whole: bool) -> None:
+    def __init__(self, port: Port, *, executed: bool) -> None:
         self._port = port
-        self._whole = whole
+        self._reports_executed = executed
         self._sets_first = False
         self._alone = False  # the statement at work is in no transaction
         self._xid: str | None = None  # of the transaction in which it is, where that was asked
@@ -206,7 +206,7 @@ class Statements:
         self._ended(connection)
         if self.revision is None or self.versioned:
             return
-        if self._whole:
+        if self._reports_executed:
             self._port.send(
                 Executed(
                     revision=self.revision,
@@ -225,8 +225,8 @@ class Statements:
         self.error = context.sqlalchemy_exception or context.original_exception
         self.line = self._calling_line()
         if context.connection is not None and not context.is_disconnect:
-            whole = effects.fails_whole(effects.without_comments(context.statement or ""))
-            self._ended(context.connection, rolled_back=whole)
+            nothing_stays = effects.fails_as_one(effects.without_comments(context.statement or ""))
+            self._ended(context.connection, rolled_back=nothing_stays)
 
     def _ended(self, connection: sqlalchemy.Connection, *, rolled_back: bool = False) -> None:
         if sessions.backend_of(connection) is None:

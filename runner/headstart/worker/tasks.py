@@ -148,7 +148,7 @@ class Migrate(_Task, frozen=True, kw_only=True):
         steps: in the order in which they are run.
         one_transaction: leave env.py's own choice of transactions alone.
         ledger: write a row for each revision; None for none.
-        statements: report each statement that a revision has executed, whole.
+        statements: report each statement that a revision has executed, with its full text.
         interactive: when the steps are done, ask for more instead of ending.
     """
 
