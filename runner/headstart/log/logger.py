@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-import msgspec
 import structlog
+
+from headstart.log.printable import as_json
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -109,7 +110,7 @@ def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str
 
 def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     ordered = {**{key: event[key] for key in _FIRST if key in event}, **event}
-    return msgspec.json.encode(ordered).decode()
+    return as_json(ordered).decode()
 
 
 class _Unfailing:
