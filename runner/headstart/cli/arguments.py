@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headstart.errors import UsageError
+from headstart.log.printable import one_line
+from headstart.settings.conninfo import is_text
 from headstart.settings.table import SETTINGS
 from headstart.settings.version import __version__
 
@@ -132,9 +134,15 @@ def read(argv: Sequence[str]) -> CommandLine:
     """Read the command line. `--help` and `--version` print and leave through SystemExit.
 
     Raises:
-        UsageError: there is no such verb, or none at all.
+        UsageError: there is no such verb, or none at all, or an argument is not UTF-8.
     """
     words, command = _split(argv)
+    for word in words:
+        if not is_text(word):
+            raise UsageError(
+                f"the argument {one_line(word)} is not UTF-8 text",
+                hint="type it in UTF-8; a folder or file with such a name needs another",
+            )
     if words == ["up"]:
         return CommandLine(verb=VERBS["up"], command=command)
     if not words or words[0] in {"-h", "--help", "help"}:

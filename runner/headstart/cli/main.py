@@ -11,15 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec.structs import replace
 
-from headstart.cli import arguments
+from headstart.cli import arguments, output
 from headstart.cli.arguments import CommandLine
 from headstart.commands.program import settings_from
 from headstart.errors import ConfigurationError, HeadstartError, UsageError
 from headstart.errors.exits import Exit
 from headstart.log import logger as log
+from headstart.log.printable import as_json
 from headstart.log.secret import Redactor
 from headstart.settings.settings import Settings
 from headstart.settings.version import __version__
@@ -144,15 +144,7 @@ async def _interruptible(asked: CommandLine, run: Run, interrupt: Interrupt) -> 
 async def _deliver(job: Callable[[Run], Awaitable[None]], run: Run) -> None:
     """Run a job. It has failed if what it printed cannot be written."""
     await job(run)
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        return  # `headstart history | head -1`: __main__ handles it
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
-        cause = f"stdout cannot be written: {error.strerror}"
-        raise ConfigurationError(cause, hint="make room where stdout leads to, or send it elsewhere") from error
+    output.flush()
 
 
 def _job(asked: CommandLine) -> Callable[[Run], Awaitable[None]]:
@@ -205,6 +197,6 @@ def _write_termination_log(fields: Mapping[str, object]) -> None:
     try:
         with TERMINATION_LOG.open("r+b") as file:
             file.truncate()
-            file.write(msgspec.json.encode(fields, enc_hook=str)[:4096])
+            file.write(as_json(fields)[:4096])
     except OSError:
         return
