@@ -6,6 +6,7 @@ run left; `.deleting-*` one on its way out. A listing skips names with a dot: ne
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -112,6 +113,25 @@ class Staging:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+@contextlib.contextmanager
+def tried_out(home: Path, run_id: str) -> Iterator[None]:
+    """A staging folder for a moment: nothing of it, nor of the folders above it that were missing, stays.
+
+    Raises:
+        BackupFailedError: it cannot be made or written to.
+    """
+    missing = [path for path in (home, *home.parents) if not path.exists()]
+    staging = Staging(home, run_id)
+    try:
+        staging.create()
+        yield
+    finally:
+        staging.discard()
+        for path in missing:
+            with contextlib.suppress(OSError):  # another run has begun to use it
+                path.rmdir()
 
 
 def unusable(directory: Path, error: OSError) -> BackupFailedError:
