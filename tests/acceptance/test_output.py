@@ -33,6 +33,7 @@ def at_head(project: Project, headstart: Callable[..., Run], any_database: str) 
 PRINTING = (
     *("status", "status --json", "doctor", "doctor --json", "backups", "backups --json", "backups prune"),
     *("current", "history", "history --ledger", "history --source a1", "heads", "show a1", "sql", "check --rules"),
+    *("--version", "--help", "upgrade --help", "history --help"),
 )
 
 

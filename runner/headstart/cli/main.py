@@ -53,10 +53,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
         stderr, json=log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr), run_id=run_id, redact=redact
     )
     try:
-        asked, worker = arguments.read(argv), None
-        cwd = _working_directory()
-        if asked.verb.alembic:
-            asked, worker = _read_alembic(asked, environ, cwd, logger)
+        with output.delivered():
+            asked, worker = arguments.read(argv), None
+            cwd = _working_directory()
+            if asked.verb.alembic:
+                asked, worker = _read_alembic(asked, environ, cwd, logger)
         settings = _settings(asked, environ)
     except (UsageError, ConfigurationError) as error:
         return _refused(error, logger)

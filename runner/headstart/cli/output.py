@@ -54,6 +54,16 @@ def flush() -> None:
 
 
 @contextlib.contextmanager
+def delivered() -> Iterator[None]:
+    """Hand on what was written by what leaves through SystemExit (`--help`), before it leaves."""
+    try:
+        yield
+    except SystemExit:
+        flush()
+        raise
+
+
+@contextlib.contextmanager
 def _delivering() -> Iterator[None]:
     try:
         yield

@@ -61,8 +61,8 @@ async def _status(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse nam
     if refused is not None:
         raise refused
     if own.exit_code and not found["at_target"]:
-        pending = found["pending"]
-        raise PendingError(f"{counted(len(pending), 'revision')} pending: {first_and_last(pending)}")
+        pending = f"{counted(len(found['pending']), 'revision')} pending: {first_and_last(found['pending'])}"
+        raise PendingError(pending, hint="run `headstart up`")
 
 
 def _print_status(found: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from headstart.errors import PendingError, TenantsFailedError
 from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
 from headstart.log.logger import clean
+from headstart.log.printable import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -67,7 +68,8 @@ def _judge(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401 
     ]
     if not failed:
         if own.action == "status" and own.exit_code and run.counts["pending"]:
-            raise PendingError(f"revisions are pending in {run.counts['pending']} of {len(made)} tenants")
+            where = f"{run.counts['pending']} of {counted(len(made), 'tenant')}"
+            raise PendingError(f"revisions are pending in {where}", hint="run `headstart tenants up`")
         return
     named = ", ".join(f"{name} ({int(outcome.exit)})" for name, outcome in failed[:_NAMED])
     more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
