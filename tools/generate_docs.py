@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "runner/headstart"
 
 CONFIGURATION = """\
 # Configuration
@@ -88,14 +89,11 @@ def exits_table() -> str:
 
 def rooms_table() -> str:
     """The rooms of the package, top floor first, each with its door's first sentence and its modules."""
-    package = ROOT / "runner/headstart"
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    floors = project["tool"]["importlinter"]["contracts"][0]["layers"]
     rows = []
-    for floor, rooms in zip(range(len(floors) - 1, -1, -1), floors, strict=True):
-        for room in re.findall(r"\w+", rooms):
-            door = package / room / "__init__.py"
-            module = door if door.exists() else package / f"{room}.py"
+    for floor, rooms in _floors():
+        for room in rooms:
+            door = PACKAGE / room / "__init__.py"
+            module = door if door.exists() else PACKAGE / f"{room}.py"
             inside = sorted(
                 each.stem if each.suffix else f"{each.name}/"
                 for each in (door.parent.iterdir() if door.exists() else ())
@@ -106,6 +104,39 @@ def rooms_table() -> str:
     return _table(("floor", "room", "", "modules"), rows)
 
 
+def drawing() -> str:
+    """The floors, top floor first, and below each room the rooms that it imports."""
+    lines = []
+    for floor, rooms in _floors():
+        lines.append(f"{floor} {'-' * 100}")
+        below = {room: _imported_by(room) for room in rooms}
+        width = max(map(len, rooms)) + 2
+        lines += [f"  {room:<{width}}{' '.join(used) or '-'}" for room, used in below.items()]
+    return "\n".join(["```", *lines, "```"])
+
+
+def _floors() -> list[tuple[int, list[str]]]:
+    """The number of each floor, and its rooms, as import-linter's first contract has them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    floors = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    return [(len(floors) - 1 - at, re.findall(r"\w+", rooms)) for at, rooms in enumerate(floors)]
+
+
+def _imported_by(room: str) -> list[str]:
+    """The other rooms that a room imports, those for type checking too, from the top floor down."""
+    files = [PACKAGE / f"{room}.py", *(PACKAGE / room).rglob("*.py")]
+    trees = [ast.parse(each.read_text(encoding="utf-8")) for each in files if each.exists()]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names = {
+        f"{node.module}.{each.name}".split(".")[1]
+        for node in nodes
+        if node.module
+        for each in node.names
+        if f"{node.module}.".startswith("headstart.")
+    }
+    return [each for _, rooms in _floors() for each in rooms if each in names and each != room]
+
+
 def documents() -> dict[Path, str]:
     """Every file that holds something generated, with the text that it should have."""
     configuration = int(Exit.CONFIGURATION)
@@ -114,7 +145,9 @@ def documents() -> dict[Path, str]:
     for name, table in (("settings", settings_table()), ("exit-codes", exits_table())):
         text = _between(name, table, text)
     return {
-        architecture: _between("rooms", rooms_table(), architecture.read_text(encoding="utf-8")),
+        architecture: _between(
+            "rooms", rooms_table(), _between("floors", drawing(), architecture.read_text(encoding="utf-8"))
+        ),
         ROOT / "docs/configuration.md": CONFIGURATION.format(
             generated=NOTE, settings=settings_table(), configuration=configuration
         ),

@@ -797,3 +797,15 @@ class TestShown:
         url = with_password(any_server.url(), "quite wrong")
         last = check(code=21, env={"HEADSTART_SCRATCH_URL": url}).last
         assert "quite wrong" not in json.dumps(last)
+
+
+def test_an_env_py_with_a_lock_of_its_own(project: Project, check: Check) -> None:
+    """env.py is never run twice at once: a lock that it takes for itself would keep the second run waiting."""
+    models(project)
+    project.revision("a1", "create table a (id bigserial primary key, name text)", undo=["drop table a"])
+    text = project.env.read_text(encoding="utf-8")
+    own = "    connection.exec_driver_sql('select pg_advisory_lock(42)')\n    connection.commit()\n"
+    before = "    context.configure(connection=connection"
+    assert before in text
+    project.env.write_text(text.replace(before, own + before, 1), encoding="utf-8")
+    check()

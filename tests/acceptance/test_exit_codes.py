@@ -111,6 +111,23 @@ def test_10_configuration(
     assert not run.events("server_not_ready"), "no server is asked"
 
 
+def test_10_too_few_open_files(
+    project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path
+) -> None:
+    """Wherever in a run the limit is reached: it is named, and nothing is changed."""
+    project.revision("a1", "create table a (id int)")
+    for limit in range(8, 40):
+        env = planted(tmp_path, f"import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))")
+        run = headstart("up", url=any_database, env={**env, "HEADSTART_BACKUP": "off"})
+        if run.code == 0:
+            break
+        assert "Too many open files" in ended(run, 10)["error"]
+    else:
+        pytest.fail("40 descriptors are not enough")
+    assert limit > 8
+    assert recorded(any_database) == ["a1"]
+
+
 def test_10_without_any_database(project: Project, headstart: Callable[..., Run]) -> None:
     """Without a URL and without PG*, the message names DATABASE_URL."""
     last = ended(headstart("up"), 10)

@@ -218,6 +218,17 @@ def test_21_may_not_write_version_table(
 # -- 22: unsuitable ---------------------------------------------------------------------------------------------------
 
 
+def test_names_that_the_server_cannot_send(headstart: Callable[..., Run], any_server: Postgres) -> None:
+    """A query that the server refuses in the middle of a run is not called a refused connection."""
+    script(any_server.url(), "create database odd encoding 'SQL_ASCII' template template0 lc_collate 'C' lc_ctype 'C'")
+    try:
+        script(any_server.url("odd"), r"""do $$ begin execute E'create table "t\xff" ()'; end $$""")
+        last = ended(headstart("backup", url=any_server.url("odd")), 40)
+    finally:
+        script(any_server.url(), "drop database odd with (force)")
+    assert "the server refused a query: invalid byte sequence" in last["error"]
+
+
 def test_22_standby(project: Project, headstart: Callable[..., Run], start_server: StartServer) -> None:
     """A standby is refused: it is not asked for a lock that it would grant, and that would be worth nothing."""
     server = start_server()

@@ -204,3 +204,12 @@ def _on_a_terminal(words: list[str], env: dict[str, str], folder: Path) -> str:
         process.wait()
     assert process.returncode == 0, text.decode(errors="replace")
     return text.decode().replace("\r\n", "\n")
+
+
+def test_a_revision_id_that_is_no_text(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """What is no character is shown as an escape, in a line that is JSON all the same."""
+    project.write("a1.py", 'revision = "r\\ud8001"\ndown_revision = None\n\n\ndef upgrade():\n    pass\n')
+    run = headstart("up", url=any_database, env={"HEADSTART_BACKUP": "off"})
+    assert run.code in {10, 60, 70}, str(run)
+    assert "Traceback" not in run.stderr
+    assert "r\\ud8001" in run.last["error"], str(run)

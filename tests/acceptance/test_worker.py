@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,6 +82,14 @@ GOES_ON = {
     "bytes that are no text": "import os\nos.write(1, bytes(range(256)) + b'\\n')\nos.write(2, b'\\xff\\xfe')",
     "a line without an end": "import os\nos.write(1, b'x' * 300_000)",
     "a flood": "import os\nfor _ in range(2000):\n    os.write(1, (b'z' * 999 + b'\\n') * 60)",
+    "a fork that asks the database": (
+        "import asyncio, os, multiprocessing, sqlalchemy as sa\n"
+        "def ask():\n"
+        "    url = os.environ['DATABASE_URL'].replace('postgresql:', 'postgresql+psycopg2:')\n"
+        "    assert sa.create_engine(url).connect().scalar(sa.text('select 1')) == 1\n"
+        "child = multiprocessing.get_context('fork').Process(target=ask)\n"
+        "child.start()\nchild.join()\nassert child.exitcode == 0"
+    ),
     "another folder": "import os\nos.chdir('/')",
     "another umask": "import os\nos.umask(0o777)",
     "another locale": "import locale, os\nos.environ['LC_ALL'] = 'C'\nlocale.setlocale(locale.LC_ALL, 'C')",
@@ -109,6 +118,31 @@ def test_an_env_py_that_changes_its_process(
     assert len(run.log) == len(run.stderr.splitlines()), run
     assert recorded(any_database) == ["a1"]
     assert processes(home) == []
+
+
+def test_an_env_py_that_migrates_in_a_process_of_its_own(
+    project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """What nobody hears of is not run: the log says why, and nothing is changed."""
+    project.revision("a1", "create table a (id int)")
+    text = project.env.read_text(encoding="utf-8").replace("run_migrations_online()\n", "in_a_process()\n")
+    more = """
+        import multiprocessing
+
+
+        def in_a_process():
+            process = multiprocessing.get_context("fork").Process(target=run_migrations_online)
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+
+
+        if context.is_offline_mode():"""
+    project.env.write_text(text.replace("if context.is_offline_mode():", textwrap.dedent(more)), encoding="utf-8")
+    run = headstart("up", url=any_database, env=OFF)
+    ended(run, 10)
+    assert any("in a process that it has forked" in line.get("message", "") for line in run.log), run
+    assert recorded(any_database) == []
 
 
 @pytest.mark.parametrize(

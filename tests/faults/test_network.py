@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
+from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
+from headstart.postgres.lock import GATE
 from support.faults import (
     STATEMENTS,
     Phase,
@@ -105,6 +108,20 @@ def test_a_network_that_falls_silent_and_a_signal(scene: Scene, proxy: Proxy) ->
     proxy.stop()
     nothing_left(scene.url)
     scene.again()
+
+
+@pytest.mark.slow
+def test_a_network_that_falls_silent_while_waiting_for_the_lock(scene: Scene, proxy: Proxy) -> None:
+    """No stage waits for ever for an answer, and none is silent for more than ten seconds."""
+    scene.project(QUICK)
+    with bystander(scene.url, f"select pg_advisory_lock({GATE})"), scene.start(url=proxy.url) as process:
+        process.wait_for("lock_waiting")
+        proxy.hang()
+        run = process.finish(seconds=60)
+    assert "while waiting for the migration lock" in failed(run, 20)["error"]
+    spoken = [datetime.fromisoformat(line["timestamp"]) for line in run.events()]
+    gaps = [(after - before).total_seconds() for before, after in pairwise(spoken)]
+    assert max(gaps) < 11, gaps
 
 
 @pytest.mark.slow

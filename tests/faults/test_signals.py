@@ -190,6 +190,27 @@ def test_while_python_or_a_driver_does_not_listen(
     scene.again()
 
 
+@BOTH
+def test_while_nobody_reads_the_log(scene: Scene, signum: signal.Signals, tmp_path: Path) -> None:
+    """A log whose reader has stopped holds up neither the run nor its end."""
+    scene.project(Phase(f"print('{'x' * 80}\\n' * 30_000)\nop.execute('select pg_sleep(60)')"))
+    given = {**scene.variables, "DATABASE_URL": scene.url, "HEADSTART_BACKUP": "off", "SLOW": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "headstart", "up"],
+        cwd=scene.folder / "project",
+        env=environment(tmp_path, given),
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            at_work(scene.url, "pg_sleep")
+            process.send_signal(signum)
+            assert process.wait(IN_PYTHON) == 128 + signum
+        finally:
+            process.kill()
+    nothing_left(scene.url)
+    scene.again()
+
+
 def test_while_a_lost_race_is_waited_out(scene: Scene, record_property: Any) -> None:
     """A run that pauses before it tries a revision again ends at once."""
     again = STATEMENTS["table lock"]._replace(running="", logged="revision_retried")

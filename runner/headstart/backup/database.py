@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+SIZED = 600.0
+"""Seconds that the server gets to say how large the database is: it looks at each of its files."""
+
 # The tables whose data pg_dump writes for certain. Left out are those of extensions (dumped by it only where the
 # extension asks for that), and other sessions' temporary ones. A table too few here is no harm, one too many would be.
 _OWN = """
@@ -42,6 +45,7 @@ select case c.relkind when 'S' then 'sequence ' else 'table ' end
     or c.relkind = 'r' and pg_catalog.row_security_active(c.oid))
 order by 1
 """
+_SIZE = "select pg_catalog.pg_database_size(pg_catalog.current_database())"
 _ORPHANS = """
 select pid, application_name, pg_catalog.pg_terminate_backend(pid) as ended
 from pg_catalog.pg_stat_activity
@@ -73,7 +77,7 @@ async def read_facts(conn: asyncpg.Connection) -> Facts:
         BackupFailedError: the role may not read them, or not all of the tables.
     """
     try:
-        size = await conn.fetchval("select pg_catalog.pg_database_size(pg_catalog.current_database())")
+        size = await conn.fetchval(_SIZE, timeout=SIZED)
         tables = {int(row["oid"]): str(row["name"]) for row in await conn.fetch(_TABLES)}
         kept = await conn.fetch(_KEPT_FROM_US)
     except asyncpg.InsufficientPrivilegeError as error:

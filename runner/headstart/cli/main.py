@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ from headstart.log.printable import as_json
 from headstart.log.secret import Redactor
 from headstart.settings.settings import Settings
 from headstart.settings.version import __version__
-from headstart.steps.run import Outcome, Run, conduct
+from headstart.steps.run import Outcome, Run, conduct, too_small
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -84,6 +85,10 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
         logger.info("run_started", verb=asked.verb.name, database=database, version=__version__)
     try:
         outcome = asyncio.run(_interruptible(asked, run, interrupt))
+    except OSError as error:  # the event loop itself needs descriptors
+        if error.errno not in {errno.EMFILE, errno.ENFILE}:
+            return _bug(error, run)
+        outcome = run.finish(too_small(error, run.stage))
     except Exception as error:  # noqa: BLE001  (here, and only here, a bug becomes exit 99 with its report)
         return _bug(error, run)
     finally:

@@ -10,19 +10,22 @@ import datetime
 import io
 import logging
 import os
+import select
 import sys
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+import msgspec
 import structlog
-
-from headstart.log.printable import as_json
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 _FIRST = ("timestamp", "level", "event", "run_id")
+_ROOM_TIMEOUT = 2.0  # seconds that the reader of a pipe gets to make room for a line
+_PIECE = select.PIPE_BUF  # bytes that a pipe takes at once if it takes any: pipe(7)
 
 
 def build(
@@ -42,19 +45,48 @@ def build(
         from headstart.log.console import renderer
 
         shown = renderer(colors=colors)
+    lines = _Lines(stream)
     bound = structlog.wrap_logger(
-        structlog.WriteLogger(cast("TextIO", _Unfailing(stream))),
+        structlog.WriteLogger(cast("TextIO", lines)),
         processors=[structlog.processors.add_log_level, _stamp, _redacting(redact), shown],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
     logger: FilteringBoundLogger = bound.bind(**({"run_id": run_id} if json else {}))
+    lines.report_dropped = lambda count: logger.warning("log_lines_dropped", lines=count, hint="nobody read stderr")
     return logger
 
 
 def quiet(log: FilteringBoundLogger) -> FilteringBoundLogger:
     """The same logger from warnings on: for what a use case does on the side."""
     return cast("FilteringBoundLogger", _Quiet(log))
+
+
+class Timed:
+    """A logger, and how long it has been silent.
+
+    Args:
+        log: whose lines count, and those of what is bound to it.
+        root: what it was bound to; the lines count there.
+    """
+
+    def __init__(self, log: FilteringBoundLogger, root: Timed | None = None) -> None:
+        self._log = log
+        self._root = root or self
+        self.spoken_at = time.monotonic()
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since the last line."""
+        return time.monotonic() - self.spoken_at
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (structlog's own)
+        self._root.spoken_at = time.monotonic()
+        return getattr(self._log, name)
+
+    def bind(self, **fields: Any) -> Timed:  # noqa: ANN401  (structlog's own)
+        """The logger with more fields."""
+        return Timed(self._log.bind(**fields), self._root)
 
 
 class _Quiet:
@@ -87,9 +119,9 @@ def _stamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
 
 
 def clean(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401  (whatever a field holds)
-    """A field as it may be shown: plain data, without secrets."""
+    """A field as it may be shown: plain data, without secrets, and with escapes for what is no character."""
     if isinstance(value, str):
-        return redact(value)
+        return redact(value).encode("utf-8", "backslashreplace").decode()
     if isinstance(value, Mapping):
         return {clean(key, redact): clean(item, redact) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -98,7 +130,7 @@ def clean(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401  (wh
         return value
     if isinstance(value, float):
         return round(value, 3)
-    return redact(str(value))
+    return clean(str(value), redact)
 
 
 def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str, Any]]:
@@ -110,22 +142,52 @@ def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str
 
 def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     ordered = {**{key: event[key] for key in _FIRST if key in event}, **event}
-    return as_json(ordered).decode()
+    return msgspec.json.encode(ordered).decode()
 
 
-class _Unfailing:
-    """A stream that nobody reads any more, or a full disk behind it, must not end a migration."""
+class _Lines:
+    """Writes lines to a stream. One that nobody reads any more, or a full disk, neither ends nor holds up a migration.
+
+    A pipe is full when its reader has stopped. Lines that find no room in time are dropped, and counted.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._poll: select.poll | None = None
+        self._cut = False  # the last line was not written to its end
+        self._dropped = 0
+        self.report_dropped: Callable[[int], None] = lambda _: None
+        with contextlib.suppress(OSError, ValueError):  # a program's own stream, with no descriptor
+            self._descriptor = stream.fileno()
+            self._poll = select.poll()
+            self._poll.register(self._descriptor, select.POLLOUT)
 
     def write(self, text: str) -> None:
+        """Write one line."""
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
+            if self._poll is None:
+                self._stream.write(text)
+                self._stream.flush()
+            elif not self._poll.poll(0 if self._dropped else _ROOM_TIMEOUT * 1000):
+                self._dropped += 1
+            else:
+                if self._dropped:
+                    dropped, self._dropped = self._dropped, 0
+                    self.report_dropped(dropped)
+                self._write(f"\n{text}" if self._cut else text, self._poll)
+
+    def _write(self, text: str, poll: select.poll) -> None:
+        rest = text.encode(self._stream.encoding or "utf-8", "backslashreplace")
+        self._cut = True
+        while rest:
+            if not poll.poll(_ROOM_TIMEOUT * 1000):
+                self._dropped += 1
+                return
+            rest = rest[os.write(self._descriptor, rest[:_PIECE]) :]
+        self._cut = False
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
+        """Nothing is kept back."""
 
 
 def wants_json(setting: str, stream: TextIO) -> bool:
@@ -135,7 +197,7 @@ def wants_json(setting: str, stream: TextIO) -> bool:
 
 def stderr() -> TextIO:
     """The process's own stderr, which never raises on text that its encoding lacks."""
-    if sys.stderr is None:  # closed by whoever started us
+    if sys.stderr is None or sys.stderr.closed:  # by whoever started us, or by the program
         return Path(os.devnull).open("w", encoding="utf-8")
     stream = sys.stderr
     if isinstance(stream, io.TextIOWrapper):

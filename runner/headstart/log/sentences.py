@@ -138,6 +138,8 @@ SENTENCES: Final[dict[str, tuple[str, Callable[[Event], str]]]] = {
         "wait",
         lambda e: f"waiting, {e['left_seconds']:.0f} s left: {counted(len(e['pending']), 'revision')} pending",
     ),
+    "stage_running": ("wait", lambda e: f"still at work: {e['stage']}"),
+    "log_lines_dropped": ("wait", lambda e: f"{counted(e['lines'], 'line')} missing here: nobody read in time"),
     "statement_running": (
         "wait",
         lambda e: (

@@ -14,7 +14,7 @@ from headstart.sql.tokens import tokens
 
 REBUILD = "reindex index concurrently {index}; or, if its revision is still pending, drop index concurrently {index}"
 """What to do about an INVALID index."""
-SPEAK = 10.0
+SPEAK = 8.0
 """Seconds after which long work reports that it still runs."""
 
 _BLOCKERS = """

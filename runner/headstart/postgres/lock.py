@@ -143,7 +143,7 @@ async def _persist(
     async def report_holders(_: tenacity.RetryCallState) -> None:
         nonlocal reported
         now = time.monotonic()
-        if now - reported >= 10:  # noqa: PLR2004  (seconds: long work reports at least this often)
+        if now - reported >= 8:  # noqa: PLR2004  (seconds: long work reports at least every ten)
             reported = now
             for holder in await holders(connection, keys):
                 log.info("lock_waiting", holder=str(holder), holder_pid=holder.pid, left_seconds=deadline - now)

@@ -43,7 +43,14 @@ class Ready(NamedTuple):
     dsn: Dsn
 
 
-async def wait_until_ready(dsn: Dsn, *, timeout: float, application_name: str, log: FilteringBoundLogger) -> Ready:
+async def wait_until_ready(
+    dsn: Dsn,
+    *,
+    timeout: float,
+    application_name: str,
+    log: FilteringBoundLogger,
+    command_timeout: float | None = None,
+) -> Ready:
     """Connect to the first host of `dsn` that is a primary; try again while the failure may pass and there is time.
 
     Args:
@@ -51,6 +58,7 @@ async def wait_until_ready(dsn: Dsn, *, timeout: float, application_name: str, l
         timeout: seconds from now for all attempts together; 0 is one attempt.
         application_name: how pg_stat_activity shows us.
         log: gets a line for every attempt that failed.
+        command_timeout: seconds that each later query of the session may take; None is for ever.
 
     Raises:
         NotReadyError: the time ran out (exit 20).
@@ -58,7 +66,9 @@ async def wait_until_ready(dsn: Dsn, *, timeout: float, application_name: str, l
         UnsuitableServerError: a standby, a pooler, or too old (exit 22).
     """
     started = time.monotonic()
-    attempts = _Attempts(dsn, deadline=started + timeout, application_name=application_name)
+    attempts = _Attempts(
+        dsn, deadline=started + timeout, application_name=application_name, command_timeout=command_timeout
+    )
     try:
         ready = await attempts.once()
     except HeadstartError:
@@ -105,7 +115,8 @@ async def _persist(attempts: _Attempts, log: FilteringBoundLogger) -> Ready:
 class _Attempts:
     """Makes and counts the attempts, and gives up on what cannot pass."""
 
-    def __init__(self, dsn: Dsn, *, deadline: float, application_name: str) -> None:
+    def __init__(self, dsn: Dsn, *, deadline: float, application_name: str, command_timeout: float | None) -> None:
+        self._command_timeout = command_timeout
         self.dsn = dsn
         self.deadline = deadline
         self.count = 0
@@ -128,7 +139,9 @@ class _Attempts:
     async def _try(self, dsn: Dsn) -> Ready:
         left = self.deadline - time.monotonic()
         timeout = min(ATTEMPT, max(left, FIRST if self.count == 1 else 0.1))
-        connection = await connect(dsn, timeout=timeout, application_name=self._application_name)
+        connection = await connect(
+            dsn, timeout=timeout, application_name=self._application_name, command_timeout=self._command_timeout
+        )
         try:
             async with asyncio.timeout(timeout):
                 server = await identify(connection)

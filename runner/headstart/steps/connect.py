@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from headstart.worker.tasks import Access
 
 
+ANSWER = 30.0
+"""Seconds that the server gets to answer a question of the supervisor's; none of them is a long one."""
+
+
 def find(run: Run) -> History:
     """Locate the Alembic project by Alembic's own rules, and read its revision files.
 
@@ -35,7 +39,11 @@ async def connected(run: Run) -> AsyncIterator[Ready]:
     """Wait until the server is ready; the session that proved it is the supervisor's until the end."""
     with run.timed("wait"):
         ready = await wait_until_ready(
-            run.settings.dsn, timeout=run.settings.wait_timeout, application_name=run.application_name, log=run.log
+            run.settings.dsn,
+            timeout=run.settings.wait_timeout,
+            application_name=run.application_name,
+            log=run.log,
+            command_timeout=ANSWER,
         )
     try:
         yield ready

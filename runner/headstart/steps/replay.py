@@ -127,12 +127,13 @@ class Replay:
             self.recorded = self._where.recorded
 
     async def end(self) -> None:
-        """Let env.py come to its end, and its sessions too: the database can be copied afterwards.
+        """Let env.py and its sessions end: the database can be copied afterwards, and env.py be run in another process.
 
         Raises:
             ConfigurationError: it fails there (10).
         """
         if self._waiting:
+            self._waiting = False
             await self._answer(self._process, self._process.more(More()))
             await gone(self.connection, list(self._process.backends))
 
@@ -212,7 +213,8 @@ class Replay:
         return found
 
     async def _ask(self, task: Plan | Stamp | Compare | Format, hear: Hear | None = None) -> Any:  # noqa: ANN401  (plain data)
-        """Have a process of its own do something, while the other one waits for the next revision."""
+        """Have a process of its own do something. The other one ends before: env.py may hold a lock of its own."""
+        await self.end()
         async with Process(self._worker, self._log) as process:
             return await self._answer(process, process.do(task, hear))
 

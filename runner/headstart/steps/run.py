@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 import msgspec
@@ -17,6 +18,7 @@ from headstart.errors import (
     BackupFailedError,
     ConfigurationError,
     HeadstartError,
+    InterruptedMigrationError,
     InterruptedRunError,
     LockNotObtainedError,
     MigrationFailedError,
@@ -26,14 +28,19 @@ from headstart.errors import (
 )
 from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
-from headstart.log.logger import clean
-from headstart.postgres.diagnosis import diagnose
+from headstart.log.logger import Timed, clean
+from headstart.postgres.diagnosis import diagnose, is_lost
+from headstart.postgres.server import first_line
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from headstart.settings.settings import Settings
     from headstart.worker.supervise import Worker
+
+
+SILENCE = 9.5
+"""Seconds after which the log says which stage is at work; what has more to say speaks before that."""
 
 
 class AppliedRevision(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +104,7 @@ class Run:
         variables: Mapping[str, str | None] | None = None,
     ) -> None:
         self.settings = settings
-        self.log = log
+        self._log = Timed(log)
         self.run_id = run_id
         self.environ = environ
         self.cwd = cwd
@@ -120,6 +127,20 @@ class Run:
         self.last_line: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self._started = time.monotonic()
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """The run's logger."""
+        return cast("FilteringBoundLogger", self._log)
+
+    @log.setter
+    def log(self, log: FilteringBoundLogger) -> None:
+        self._log = Timed(log)
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since the last line of the log."""
+        return self._log.silent_seconds
 
     @property
     def section(self) -> str:
@@ -216,16 +237,18 @@ async def attempt(run: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartE
     cancelled = False
     deadline = asyncio.timeout(run.settings.deadline)
     try:
-        async with deadline:
+        async with deadline, _never_silent(run):
             await job(run)
     except HeadstartError as caught:
         error = caught
-    except TimeoutError:
-        if not deadline.expired():
-            raise
-        error = out_of_time(run)
+    except TimeoutError as caught:
+        error = out_of_time(run) if deadline.expired() else _of_server(run, caught)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as caught:
         error = _of_server(run, caught)
+    except OSError as caught:
+        if caught.errno not in _LIMITS:
+            raise
+        error = too_small(caught, run.stage)
     except asyncio.CancelledError:
         if run.interrupted() is None:
             raise
@@ -234,6 +257,24 @@ async def attempt(run: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartE
     if signum is not None and (error is not None or cancelled):
         error = InterruptedRunError(signum)  # some drivers surface a cancelled statement as an error of their own
     return error
+
+
+@contextlib.asynccontextmanager
+async def _never_silent(run: Run) -> AsyncIterator[None]:
+    """The log speaks at least every ten seconds, in a stage too that has nothing to say of its own."""
+
+    async def speak() -> None:
+        while True:
+            await asyncio.sleep(max(SILENCE - run.silent_seconds, 0.01))
+            if run.silent_seconds >= SILENCE:
+                run.log.info("stage_running", stage=run.stage)
+
+    speaking = asyncio.create_task(speak())
+    try:
+        yield
+    finally:
+        speaking.cancel()
+        await asyncio.gather(speaking, return_exceptions=True)
 
 
 _BY_STAGE: dict[str, type[HeadstartError]] = {
@@ -251,8 +292,26 @@ _BY_STAGE: dict[str, type[HeadstartError]] = {
 def _of_server(run: Run, caught: Exception) -> HeadstartError:
     """What the server said, or that it is gone, where no room expected it: the stage says what that means."""
     found = diagnose(caught, run.settings.dsn)
-    kind = _BY_STAGE.get(run.stage, found.error)
-    return kind(f"{found.cause}, in stage {run.stage!r}", hint=found.hint, sqlstate=found.sqlstate)
+    kind, cause, hint = _BY_STAGE.get(run.stage, found.error), found.cause, found.hint
+    if not is_lost(caught):  # it was connected, and has answered
+        cause, hint = f"the server refused a query: {first_line(caught)}", None
+    elif kind is MigrationFailedError:
+        kind = InterruptedMigrationError
+    return kind(f"{cause}, in stage {run.stage!r}", hint=hint, sqlstate=found.sqlstate)
+
+
+_LIMITS = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the machine's limit of open files (fs.file-max)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u, or the container's pids limit)",
+    errno.ENOMEM: "give the process more memory",
+}
+
+
+def too_small(caught: OSError, stage: str) -> HeadstartError:
+    """A limit of the process or the machine is too small for a run: the stage says what that means."""
+    kind = _BY_STAGE.get(stage, ConfigurationError)
+    return kind(f"{caught.strerror}, in stage {stage!r}", hint=_LIMITS.get(caught.errno or 0))
 
 
 def out_of_time(run: Run) -> HeadstartError:

@@ -24,6 +24,8 @@ BEAT = 2.0
 """Seconds between two signs of life of the supervisor's session."""
 ANSWER = 5.0
 """Seconds that the server may take to answer one of these small questions."""
+LOST_ANSWER = 10.0
+"""Seconds after which an answer of the server's that the worker does not have counts as lost on the way."""
 MISSED = 3
 """Answers that may stay away in a row before the session counts as lost."""
 
@@ -142,7 +144,7 @@ class Watch:
         idle = await self._connection.fetchval(_IDLE_SINCE, backend)
         if (
             idle is not None
-            and idle >= SPEAK
+            and idle >= LOST_ANSWER
             and self._process.backend == backend
             and self._process.statement is not None
         ):

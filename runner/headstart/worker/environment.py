@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,11 @@ left join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespa
 """
 
 _SHARES = "env.py executes statements in the transaction in which it runs the migrations, or ends it"
+
+_FORKED = (
+    b"headstart: env.py runs the migrations in a process that it has forked, where they cannot be watched;"
+    b" let it call context.run_migrations() itself, in a thread if need be\n"
+)
 
 _READ: dict[object, ScriptDirectory] = {}  # by what the revision files may look at; no more than one
 
@@ -87,6 +93,7 @@ class Environment:
         self.directory = _directory(task, self.config)
         self.statements = Statements(port, whole=getattr(task, "statements", False))
         self.ran = 0
+        self._port = port
         self._work = work
         self._executed = 0  # statements, when the migrations had been run
         self._single = getattr(task, "one_transaction", False)
@@ -148,6 +155,9 @@ class Environment:
             )
 
     def _about_to_run(self, context: MigrationContext) -> None:
+        if self._port.forked:  # nobody would hear of what is run there
+            os.write(2, _FORKED)
+            os._exit(1)
         self.ran += 1
         if self.ran > 1:
             raise ConfigurationError(

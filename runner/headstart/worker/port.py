@@ -20,21 +20,27 @@ class Port:
 
     Args:
         channel: the socket between the two.
+
+    Attributes:
+        forked: this is a process that env.py has forked. It neither hears nor reports.
     """
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._lines = channel.makefile("rb")
         self._lock = threading.Lock()  # env.py may run its migrations in a thread
+        self.forked = False
         os.register_at_fork(after_in_child=self._abandon)
 
     def _abandon(self) -> None:
-        """A process that env.py has forked is none of ours: it neither hears nor reports."""
+        self.forked = True
         with open(os.devnull, "r+b", buffering=0) as nowhere:  # noqa: PTH123  (a descriptor is wanted)
             os.dup2(nowhere.fileno(), self._channel.fileno())
 
     def send(self, message: msgspec.Struct) -> None:
         """Report something, or end: what nobody hears of must not go on."""
+        if self.forked:
+            return
         try:
             with self._lock:
                 self._channel.sendall(encode(message))
