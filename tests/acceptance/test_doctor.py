@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.checks import ended, make_role, with_password
+from acceptance.checks import LIKE_ANYBODY, ended, make_role, planted, with_password
 from support.postgres import database_of, psql, script
 from support.project import fingerprint
 
@@ -65,9 +65,14 @@ def test_doctor_finds_it(project: Project, headstart: Callable[..., Run], at_a: 
 
 def test_doctor_without_server(project: Project, headstart: Callable[..., Run]) -> None:
     """Without a server `doctor` says so, and goes on with what needs none."""
-    run = headstart("doctor", "--wait-timeout", "300ms", url="postgresql://app:t0psecret@127.0.0.1:1/app")
+    run = headstart(
+        "doctor",
+        *("--wait-timeout", "300ms", "--backup-dir", "/proc/nope"),
+        url="postgresql://app:t0psecret@127.0.0.1:1/app",
+    )
     assert run.code == 20, str(run)
     assert "3 revisions" in run.stdout
+    assert "FAIL  backups" in run.stdout
     assert "Traceback" not in run.stderr
     assert "t0psecret" not in run.stdout + run.stderr
 
@@ -134,6 +139,18 @@ def test_tables_that_the_role_may_not_read(
     error = ended(doctor, 40)["error"]
     assert says in error
     assert ended(up, 40)["error"] == error
+
+
+@pytest.mark.parametrize("place", ["/proc/nope", "locked", "locked/below", "file", "file/below"])
+def test_a_folder_that_cannot_be_used(
+    place: str, project: Project, headstart: Callable[..., Run], at_a: str, tmp_path: Path
+) -> None:
+    """A backup folder that cannot be made or written is judged as `up` judges it."""
+    (tmp_path / "file").touch()
+    (tmp_path / "locked").mkdir(mode=0)
+    env = planted(tmp_path, LIKE_ANYBODY) | {"HEADSTART_BACKUP_DIR": str(tmp_path / place)}
+    error = ended(headstart("doctor", url=at_a, env=env), 40)["error"]
+    assert ended(headstart("up", url=at_a, env=env), 40)["error"] == error
 
 
 def test_room(project: Project, headstart: Callable[..., Run], at_a: str, tmp_path: Path) -> None:

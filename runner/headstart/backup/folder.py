@@ -116,17 +116,20 @@ class Staging:
 
 
 @contextlib.contextmanager
-def tried_out(home: Path, run_id: str) -> Iterator[None]:
-    """A staging folder for a moment: nothing of it, nor of the folders above it that were missing, stays.
+def tried_out(home: Path, run_id: str) -> Iterator[list[Path]]:
+    """Make a staging folder for a moment. Neither it stays nor the folders above it that were missing, which it gives.
 
     Raises:
         BackupFailedError: it cannot be made or written to.
     """
-    missing = [path for path in (home, *home.parents) if not path.exists()]
+    try:
+        missing = [path for path in (home, *home.parents) if not path.exists()]
+    except OSError as error:
+        raise unusable(home.parent, error) from error
     staging = Staging(home, run_id)
     try:
         staging.create()
-        yield
+        yield missing
     finally:
         staging.discard()
         for path in missing:

@@ -39,7 +39,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def examine(run: Run) -> tuple[list[Finding], HeadstartError | None]:
-    """Look at settings, history, backup folder, server, privileges, revision, lock, indexes, pg_dump and tables.
+    """Look at settings, history, server, revision, privileges, lock, indexes, pg_dump, backup folder and tables.
 
     Returns:
         The findings, and the error of the first that does not hold: what `up` would end with. Nothing raises but a bug.
@@ -63,7 +63,6 @@ async def examine(run: Run) -> tuple[list[Finding], HeadstartError | None]:
 
     readable = await check("history", lambda: _history(run))
     backs_up = run.settings.backup != "off"
-    usable = backs_up and await check("backups", lambda: _folder(run))
     try:
         async with connected(run) as ready:
             version, address = ready.server.version, ready.dsn.display()
@@ -76,11 +75,13 @@ async def examine(run: Run) -> tuple[list[Finding], HeadstartError | None]:
             await check("indexes", lambda: _indexes(ready))
             if backs_up:
                 await check("pg_dump", lambda: _pg_dump(run, ready))
-            if usable:
-                await check("tables", lambda: _tables(run, ready))
+                if await check("backups", lambda: _folder(run)):
+                    await check("tables", lambda: _tables(run, ready))
     except HeadstartError as error:
         failures.append(error)
         findings.append(_failed("server", error, run.redact))
+        if backs_up:
+            await check("backups", lambda: _folder(run))
     return findings, failures[0] if failures else None
 
 
@@ -137,10 +138,10 @@ async def _pg_dump(run: Run, ready: Ready) -> str:
 
 async def _folder(run: Run) -> str:
     directory = run.settings.backup_dir
-    missing = "" if directory.exists() else " (it will be made)"
-    with folders.tried_out(directory / folders.safe_name(run.settings.dsn.database), run.run_id):
+    with folders.tried_out(directory / folders.safe_name(run.settings.dsn.database), run.run_id) as missing:
         free = folders.free_bytes(directory)
-    return f"{directory}{missing}, {folders.mebibytes(free)} free"
+    made = " (it will be made)" if directory in missing else ""
+    return f"{directory}{made}, {folders.mebibytes(free)} free"
 
 
 async def _tables(run: Run, ready: Ready) -> str:
