@@ -55,10 +55,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     )
     try:
         with output.delivered():
-            asked, worker = arguments.read(argv), None
-            cwd = _working_directory()
-            if asked.verb.alembic:
-                asked, worker = _read_alembic(asked, environ, cwd, logger)
+            asked, cwd, worker = _read(argv, environ, logger)
         settings = _settings(asked, environ)
     except (UsageError, ConfigurationError) as error:
         return _refused(error, logger)
@@ -99,15 +96,19 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     return _take_over(asked.command, run, interrupt) if asked.command else int(run.exit)
 
 
-def _read_alembic(
-    asked: CommandLine, environ: Mapping[str, str], cwd: str, logger: FilteringBoundLogger
-) -> tuple[CommandLine, Worker]:
-    """Let Alembic read the rest of the command line, in the worker that then runs the verb."""
+def _read(
+    argv: Sequence[str], environ: Mapping[str, str], logger: FilteringBoundLogger
+) -> tuple[CommandLine, str, Worker | None]:
+    """Read the command line; of a verb of Alembic's, Alembic reads the rest, in the worker that then runs the verb."""
+    asked = arguments.read(argv)
+    cwd = _working_directory()
+    if not asked.verb.alembic:
+        return asked, cwd, None
     from headstart.cli import alembic_verbs  # off the no-op path
     from headstart.worker.supervise import Worker
 
     worker = Worker(cwd=cwd, environ=environ)
-    return alembic_verbs.read(asked, worker, logger), worker
+    return alembic_verbs.read(asked, worker, logger), cwd, worker
 
 
 def _settings(asked: CommandLine, environ: Mapping[str, str]) -> Settings:
