@@ -7,6 +7,8 @@ import contextlib
 import fcntl
 import itertools
 import os
+import re
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -429,6 +431,21 @@ def _add(path: Path) -> None:
     path.with_name("stranger").touch()
 
 
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _link(path: Path) -> None:
+    path.symlink_to(path.rename(path.parents[2] / "elsewhere"))
+
+
+def _listen(path: Path) -> None:
+    path.unlink()
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as listener:  # its path may be too long
+        listener.bind(path.name)
+
+
 @pytest.mark.parametrize(
     ("damage", "says", "shows"),
     [
@@ -437,6 +454,8 @@ def _add(path: Path) -> None:
         (_lengthen, r"{name} has \d+ bytes instead of", True),
         (Path.unlink, r"{name} is missing", True),
         (_add, r"dump/stranger does not belong here", True),
+        (_pipe, r"{name} is not an ordinary file", True),
+        (_link, r"{name} is not an ordinary file", True),
     ],
 )
 async def test_damage_is_found_and_named(
@@ -455,6 +474,37 @@ async def test_damage_is_found_and_named(
     listing = backup.list_backups(take_any.directory)
     assert [one.path for one in listing.broken] == ([taken.path] if shows else [])
     assert [one.manifest.damage for one in listing.backups] == ([] if shows else [damage_found])
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "dump/toc.dat"])
+@pytest.mark.parametrize("replace", [Path.unlink, _pipe, _link, _listen])
+async def test_only_ordinary_files_are_read(take_any: Taker, name: str, replace: Callable[[Path], None]) -> None:
+    """Nothing, a pipe, a link or a socket in place of a file is named, and nobody waits for its writer."""
+    taken = await take_any()
+    replace(taken.path / name)
+    [broken] = backup.list_backups(take_any.directory).broken
+    says = f"no {name}|{name} is missing" if replace is Path.unlink else "not an ordinary file"
+    assert re.search(says, broken.problem)
+    if name != manifests.NAME:
+        damage = (await verify(taken, await take_any.client(), log=take_any.log)).manifest.damage
+        assert any(re.search(says, each) for each in damage)
+
+
+async def test_a_link_is_no_backup(take_any: Taker) -> None:
+    """A link among the backups takes no place of theirs, is not deleted, and is named."""
+    old, new = await take_any(("a",), ("b",)), await take_any(("b",), ("c",))
+    latest, gone = new.path.with_name("latest"), new.path.with_name(".partial-gone")
+    latest.symlink_to(new.path.name)
+    gone.symlink_to(old.path.name)
+    decision = prune(take_any.directory, database_of(take_any.url), 2, log=take_any.log)
+    assert set(decision.keep) == {old.path.name, new.path.name}
+    newest = await take_any(("c",), ("d",), keep=1)
+    assert (take_any.listed(), latest.is_symlink(), gone.is_symlink()) == ([newest.path.name], True, True)
+    listing = backup.list_backups(take_any.directory)
+    assert (listing.links, listing.broken) == ((), ())  # it leads nowhere now
+    latest.unlink()
+    latest.symlink_to(newest.path)
+    assert backup.list_backups(take_any.directory).links == (latest,)
 
 
 async def test_a_damaged_one_is_not_the_last_good_one(take_any: Taker) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import msgspec
 
-from headstart.backup.dump import APPLICATION
+from headstart.backup.dump import APPLICATION, LET_BYPASS, LET_READ
 from headstart.errors import BackupFailedError
+from headstart.log.printable import first_and_last
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,16 +21,29 @@ SIZED = 600.0
 
 # The tables whose data pg_dump writes for certain. Left out are those of extensions (dumped by it only where the
 # extension asks for that), and other sessions' temporary ones. A table too few here is no harm, one too many would be.
-_TABLES = """
-select c.oid::pg_catalog.int8 as oid, pg_catalog.format('%I.%I', n.nspname, c.relname) as name
+_OWN = """
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind = 'r' and c.relpersistence <> 't'
+where c.relpersistence <> 't'
   and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
   and not exists (
     select from pg_catalog.pg_depend d
     where d.deptype = 'e'
       and (d.classid, d.objid) in ((c.tableoid, c.oid), (n.tableoid, n.oid)))
+"""
+_TABLES = f"""
+select c.oid::pg_catalog.int8 as oid, pg_catalog.format('%I.%I', n.nspname, c.relname) as name
+{_OWN} and c.relkind = 'r'
+"""
+# pg_dump locks each table, reads each sequence, and turns row security off, which the server may refuse.
+_KEPT_FROM_US = f"""
+select case c.relkind when 'S' then 'sequence ' else 'table ' end
+    || pg_catalog.format('%I.%I', n.nspname, c.relname) as name,
+  pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_table_privilege(c.oid, 'select') as readable
+{_OWN} and c.relkind in ('r', 'p', 'S')
+  and (not pg_catalog.has_schema_privilege(n.oid, 'usage') or not pg_catalog.has_table_privilege(c.oid, 'select')
+    or c.relkind = 'r' and pg_catalog.row_security_active(c.oid))
+order by 1
 """
 _SIZE = "select pg_catalog.pg_database_size(pg_catalog.current_database())"
 _ORPHANS = """
@@ -60,14 +74,22 @@ async def read_facts(conn: asyncpg.Connection) -> Facts:
     """Read the facts that a backup needs.
 
     Raises:
-        BackupFailedError: the role may not read them.
+        BackupFailedError: the role may not read them, or not all of the tables.
     """
     try:
         size = await conn.fetchval(_SIZE, timeout=SIZED)
         tables = {int(row["oid"]): str(row["name"]) for row in await conn.fetch(_TABLES)}
+        kept = await conn.fetch(_KEPT_FROM_US)
     except asyncpg.InsufficientPrivilegeError as error:
         message = f"the role may not look at the database: {error}"
         raise BackupFailedError(message, hint="grant it CONNECT on the database, or pg_read_all_stats") from error
+    if unreadable := [row["name"] for row in kept if not row["readable"]]:
+        raise BackupFailedError(f"the role may not read {first_and_last(unreadable)}", hint=LET_READ)
+    if hidden := [row["name"] for row in kept]:
+        message = (
+            f"row-level security hides rows of {first_and_last(hidden)} from the role, so a dump would not be complete"
+        )
+        raise BackupFailedError(message, hint=LET_BYPASS)
     return Facts(bytes=int(size), tables=tables, system_identifier=await system_identifier(conn))
 
 

@@ -27,6 +27,9 @@ APPLICATION = "headstart-dump"
 Causes = tuple[tuple[str, str, str], ...]
 """Patterns of what a program prints, each with what it means and what to do. `{0}` is the first group of the match."""
 
+LET_READ = "grant it pg_read_all_data (GRANT pg_read_all_data TO <role>), or run with the owner's role"
+LET_BYPASS = "run with the table's owner or with a role that has BYPASSRLS"
+
 #: Of pg_dump; `{dir}` is the backup folder.
 _CAUSES: Causes = (
     (
@@ -42,12 +45,12 @@ _CAUSES: Causes = (
     (
         r"permission denied for (\w+ .+?)\s*$",
         "the role may not read {0}",
-        "grant it pg_read_all_data (GRANT pg_read_all_data TO <role>), or run with the owner's role",
+        LET_READ,
     ),
     (
-        r"row-level security policy for table (.+?)\s*$",
-        "row-level security hides rows of table {0} from the role, so a dump would not be complete",
-        "run with the table's owner or with a role that has BYPASSRLS",
+        r"row-level security policy for (table .+?)\s*$",
+        "row-level security hides rows of {0} from the role, so a dump would not be complete",
+        LET_BYPASS,
     ),
     (
         r"could not obtain lock on relation (.+?)\s*$",

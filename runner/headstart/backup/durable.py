@@ -1,15 +1,50 @@
-"""Files that survive a power cut: written in full under another name, made durable, then renamed."""
+"""Files that survive a power cut: written in full under another name, made durable, then renamed. And their reading."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
 _NOT_FOR_FOLDERS = frozenset({errno.EINVAL, errno.EBADF, errno.ENOTSUP})
+#: What open() says of a link that is not followed, and of a socket.
+_NO_FILE = frozenset({errno.ELOOP, errno.ENXIO})
+NOT_ORDINARY = "not an ordinary file"
+
+
+def is_ordinary(path: Path) -> bool:
+    """Whether there is a file with bytes of its own: no link, pipe, socket or device."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def open_ordinary(path: Path) -> FileIO:
+    """Open a file for reading. Never waits for a pipe's writer, and follows no link.
+
+    Raises:
+        OSError: it cannot be read, or is something else than a file.
+    """
+    try:
+        file = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115  (the caller closes it)
+    except OSError as error:
+        if error.errno in _NO_FILE | {errno.EISDIR}:
+            raise OSError(error.errno, NOT_ORDINARY, str(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, NOT_ORDINARY, str(path))
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -19,7 +54,8 @@ def write_file(path: Path, data: bytes) -> None:
         OSError: the disk failed, or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)  # of a dead run; opening what is there might follow a link
+    with temporary.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -6,25 +6,27 @@ run left; `.deleting-*` one on its way out. A listing skips names with a dot: ne
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import shutil
+import stat
 from datetime import UTC, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
 
 from headstart.backup import manifest as manifests
-from headstart.backup.durable import fsync_folder
+from headstart.backup.durable import NOT_ORDINARY, fsync_folder
 from headstart.backup.manifest import Backup, Broken, Manifest, ManifestError
 from headstart.errors import BackupFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
-    from pathlib import Path
 
 PARTIAL, DELETING = ".partial-", ".deleting-"
 #: The folder of pg_dump's files inside a backup.
@@ -33,10 +35,11 @@ _LONGEST_REVISION = 80
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of a folder: complete backups, newest first, and what only looks like one."""
+    """The content of a folder: complete backups, newest first, what only looks like one, and links, which are none."""
 
     backups: tuple[Backup, ...]
     broken: tuple[Broken, ...]
+    links: tuple[Path, ...] = ()
 
 
 def safe_name(name: str) -> str:
@@ -112,6 +115,28 @@ class Staging:
             self._lock = None
 
 
+@contextlib.contextmanager
+def tried_out(home: Path, run_id: str) -> Iterator[list[Path]]:
+    """Make a staging folder for a moment. Neither it stays nor the folders above it that were missing, which it gives.
+
+    Raises:
+        BackupFailedError: it cannot be made or written to.
+    """
+    try:
+        missing = [path for path in (home, *home.parents) if not path.exists()]
+    except OSError as error:
+        raise unusable(home.parent, error) from error
+    staging = Staging(home, run_id)
+    try:
+        staging.create()
+        yield missing
+    finally:
+        staging.discard()
+        for path in missing:
+            with contextlib.suppress(OSError):  # another run has begun to use it
+                path.rmdir()
+
+
 def unusable(directory: Path, error: OSError) -> BackupFailedError:
     """The error for a backup folder that cannot be used."""
     where = f"HEADSTART_BACKUP_DIR={directory}"
@@ -149,7 +174,7 @@ def sweep(home: Path) -> list[Path]:
     """
     swept = []
     try:
-        entries = _entries(home)
+        entries = [entry for entry in _entries(home) if entry.is_dir() and not entry.is_symlink()]
     except OSError as error:
         raise unusable(home.parent, error) from error
     for entry in entries:
@@ -179,6 +204,7 @@ def list_backups(directory: Path, database: str | None = None) -> Listing:
     """
     backups: list[Backup] = []
     broken: list[Broken] = []
+    links: list[Path] = []
     try:
         homes = [entry for entry in _entries(directory) if not entry.name.startswith(".") and entry.is_dir()]
         if database is not None:
@@ -186,35 +212,45 @@ def list_backups(directory: Path, database: str | None = None) -> Listing:
         for folder in (folder for home in homes for folder in _entries(home)):
             if folder.name.startswith(".") or not folder.is_dir():
                 continue
-            try:
-                found = manifests.read(folder)
-            except ManifestError as error:
-                broken.append(Broken(path=folder, problem=str(error)))
+            if folder.is_symlink():  # what it leads to is counted where it is, or is somebody else's
+                links.append(folder)
                 continue
-            problems = compare(folder, found)
-            if problems:
-                broken.append(Broken(path=folder, problem="; ".join(problems)))
+            found = _read(folder)
+            if isinstance(found, Broken):
+                broken.append(found)
             else:
-                backups.append(Backup(path=folder, manifest=found))
+                backups.append(found)
     except OSError as error:
         raise unusable(directory, error) from error
     backups.sort(key=lambda one: one.order, reverse=True)
     if database is None:
         backups.sort(key=lambda one: one.manifest.database)
-    return Listing(backups=tuple(backups), broken=tuple(broken))
+    return Listing(backups=tuple(backups), broken=tuple(broken), links=tuple(links))
+
+
+def _read(folder: Path) -> Backup | Broken:
+    try:
+        found = manifests.read(folder)
+    except ManifestError as error:
+        return Broken(path=folder, problem=str(error))
+    if problems := compare(folder, found):
+        return Broken(path=folder, problem="; ".join(problems))
+    return Backup(path=folder, manifest=found)
 
 
 def compare(folder: Path, manifest: Manifest) -> list[str]:
     """The problems that names and sizes show, without reading any file."""
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files(folder)}
+    there = {str(path.relative_to(folder)): path.lstat() for path in files(folder)}
     problems = []
     for name, expected in manifest.files.items():
-        size = sizes.pop(name, None)
-        if size is None:
+        found = there.pop(name, None)
+        if found is None:
             problems.append(f"{name} is missing")
-        elif size != expected.bytes:
-            problems.append(f"{name} has {size} bytes instead of {expected.bytes}")
-    return problems + [f"{name} does not belong here" for name in sizes]
+        elif not stat.S_ISREG(found.st_mode):
+            problems.append(f"{name} is {NOT_ORDINARY}")
+        elif found.st_size != expected.bytes:
+            problems.append(f"{name} has {found.st_size} bytes instead of {expected.bytes}")
+    return problems + [f"{name} does not belong here" for name in there]
 
 
 def files(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from headstart.backup.durable import write_file
+from headstart.backup.durable import open_ordinary, write_file
 from headstart.errors import BackupFailedError
 
 #: The name of the file, inside the backup's folder.
@@ -131,7 +131,8 @@ def read(folder: Path) -> Manifest:
         ManifestError: it is missing, unreadable or wrong.
     """
     try:
-        return decode((folder / NAME).read_bytes())
+        with open_ordinary(folder / NAME) as file:
+            return decode(file.read())
     except FileNotFoundError as error:
         raise ManifestError(f"no {NAME}") from error
     except OSError as error:

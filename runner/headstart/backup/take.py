@@ -20,6 +20,7 @@ from headstart.backup.manifest import Manifest, Proof, timestamp
 from headstart.backup.progress import progress
 from headstart.backup.prune import prune
 from headstart.errors import BackupFailedError
+from headstart.log.printable import counted, first_and_last
 from headstart.settings.version import __version__
 
 if TYPE_CHECKING:
@@ -141,6 +142,19 @@ async def take(request: Request) -> Backup:
     return backup
 
 
+async def require_possible(connection: asyncpg.Connection, directory: Path, database: str, run_id: str) -> str:
+    """Look at all that `take` looks at before it dumps, and change nothing. Returns what was found, in words.
+
+    Raises:
+        BackupFailedError: the role may not read a table, or there is not room enough.
+    """
+    facts = await databases.read_facts(connection)
+    older = list_backups(directory, database)
+    with folders.tried_out(directory / folders.safe_name(database), run_id):
+        _check_room(directory, facts, older)
+    return f"the role may read all of {mebibytes(facts.bytes)} in {counted(len(facts.tables), 'table')}"
+
+
 async def _prepare(request: Request, home: Path) -> tuple[databases.Facts, Listing]:
     """Clean up what dead runs have left, and read the database and the backups that there are."""
     conn, log = request.ready.connection, request.log
@@ -219,7 +233,7 @@ async def _check_tables(
     if lost:
         tables = sorted(facts.tables.get(oid, str(oid)) for oid in lost)
         raise BackupFailedError(
-            f"the dump lacks the data of {len(tables)} table(s): {', '.join(tables[:10])}",
+            f"the dump lacks the data of {counted(len(tables), 'table')}: {first_and_last(tables)}",
             hint="see what pg_dump said about them, then run again",
             tables=tables,
         )

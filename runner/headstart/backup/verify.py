@@ -20,6 +20,7 @@ import msgspec
 from headstart import process
 from headstart.backup import folder as folders
 from headstart.backup import manifest as manifests
+from headstart.backup.durable import is_ordinary, open_ordinary
 from headstart.backup.manifest import Backup, FileSum, Proof
 from headstart.errors import BackupFailedError
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from headstart.backup.clients import Client
 
 _PIECE = 1024 * 1024
+#: The table of contents of a dump in the directory format.
+TOC = "toc.dat"
 #: `3456; 0 16391 TABLE DATA public accounts owner`: dump id, catalog, table's oid.
 _TABLE_DATA = re.compile(rb"^(\d+); \d+ (\d+) TABLE DATA ", re.MULTILINE)
 
@@ -66,7 +69,7 @@ async def checksum(
 def _hash(path: Path, *, sync: bool, stop: threading.Event, on_bytes: Callable[[int], None]) -> FileSum:
     digest, size = hashlib.sha256(), 0
     buffer = memoryview(bytearray(_PIECE))
-    with path.open("rb", buffering=0) as file:
+    with open_ordinary(path) as file:
         while (count := file.readinto(buffer)) and not stop.is_set():
             digest.update(buffer[:count])
             size += count
@@ -83,6 +86,8 @@ async def contents(client: Client, dump: Path, *, env: Mapping[str, str]) -> dic
         BackupFailedError: pg_restore cannot read the dump.
     """
     command = [str(client.pg_restore), "--list", str(dump)]
+    if not is_ordinary(dump / TOC):  # pg_restore would wait for a pipe's writer
+        raise BackupFailedError(f"pg_restore cannot list the dump: there is no ordinary file {dump / TOC}")
     try:
         finished = await process.run(command, env=env, redact=str, capture=True)
     except OSError as error:
@@ -118,7 +123,7 @@ async def examine(
     known = backup.manifest
     problems = folders.compare(backup.path, known)
     odd = {problem.partition(" ")[0] for problem in problems}
-    paths = [backup.path / name for name in known.files if (backup.path / name).is_file()]
+    paths = [backup.path / name for name in known.files if name not in odd]
     try:
         sums = await checksum(backup.path, paths, jobs=jobs, sync=False, on_bytes=on_bytes)
     except OSError as error:
@@ -127,7 +132,7 @@ async def examine(
     problems += [
         f"{name} has changed: its SHA-256 is not the one it was written with"
         for name, found in sums.items()
-        if name not in odd and found.sha256 != known.files[name].sha256
+        if found.sha256 != known.files[name].sha256
     ]
     return problems, sums
 

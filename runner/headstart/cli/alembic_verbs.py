@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from headstart.cli import output
 from headstart.errors import ConfigurationError, DatabaseUnknownError, EnvironmentWritesError, UsageError
 from headstart.postgres.lock import WORK
 from headstart.steps.ask import failure
@@ -58,7 +57,7 @@ def read(asked: CommandLine, worker: Worker, log: FilteringBoundLogger) -> Comma
             f"Alembic cannot be started: {error.message}", hint="see whether `python -m alembic --version` works there"
         ) from error
     if "options" not in found:
-        sys.stdout.write(found["stdout"])
+        output.write(found["stdout"])
         if found["exit"]:
             cause = found["stderr"].strip().rpartition("error: ")[2]
             raise UsageError(cause, hint=f"`headstart {asked.verb.name} --help` lists what there is")
@@ -122,22 +121,10 @@ async def _run(process: Process, task: Command, connection: asyncpg.Connection[A
     except TaskFailedError as error:
         found = failure(error)
         if not isinstance(found, EnvironmentWritesError):
-            _write("".join(data))
+            output.write("".join(data))
         raise found from error
     except WorkerLostError as error:
         raise ConfigurationError(
             f"`{task.verb}` did not end: {error.message}", hint="see what env.py and the revisions do when imported"
         ) from error
-    _write("".join(data))
-
-
-def _write(text: str) -> None:
-    """Write to stdout, whatever its encoding lacks. The reader may have ended: `headstart history | head`."""
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    except OSError as error:
-        raise ConfigurationError(
-            f"stdout cannot be written: {error.strerror}", hint="make room where stdout leads to, or send it elsewhere"
-        ) from error
+    output.write("".join(data))

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headstart.cli import output
 from headstart.errors import UsageError
+from headstart.log.printable import one_line
+from headstart.settings.conninfo import is_text
 from headstart.settings.table import SETTINGS
 from headstart.settings.version import __version__
 
@@ -132,16 +135,22 @@ def read(argv: Sequence[str]) -> CommandLine:
     """Read the command line. `--help` and `--version` print and leave through SystemExit.
 
     Raises:
-        UsageError: there is no such verb, or none at all.
+        UsageError: there is no such verb, or none at all, or an argument is not UTF-8.
     """
     words, command = _split(argv)
+    for word in words:
+        if not is_text(word):
+            raise UsageError(
+                f"the argument {one_line(word)} is not UTF-8 text",
+                hint="type it in UTF-8; a folder or file with such a name needs another",
+            )
     if words == ["up"]:
         return CommandLine(verb=VERBS["up"], command=command)
     if not words or words[0] in {"-h", "--help", "help"}:
         _print_help(to_stderr=not words)
         raise SystemExit(0 if words else 2)
     if words[0] in {"-V", "--version", "version"}:
-        sys.stdout.write(f"headstart {__version__}\n")
+        output.write(f"headstart {__version__}\n")
         raise SystemExit(0)
     name, *rest = words
     if name not in VERBS:
@@ -176,7 +185,7 @@ def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Command
             own = parser.parse_args(rest)
     if verb.alembic and {"-h", "--help"} & set(arguments):
         parser.print_help()
-        sys.stdout.write("\nAlembic's own options:\n\n")
+        output.write("\nAlembic's own options:\n\n")
     if verb.name == "sql":
         arguments = [own.revision, "--sql"]  # of `upgrade`
     flags = {setting.name: getattr(own, setting.name) for setting in SETTINGS if setting.flag is not None}
@@ -278,4 +287,7 @@ def _print_help(*, to_stderr: bool) -> None:
         "`headstart VERB --help` lists a verb's options, each with its environment variable. The database comes from",
         "DATABASE_URL (or DATABASE_URL_FILE, or libpq's PG* variables). Exit codes: docs/exit-codes.md.",
     ]
-    (sys.stderr if to_stderr else sys.stdout).write("\n".join(lines) + "\n")
+    if to_stderr:
+        sys.stderr.write("\n".join(lines) + "\n")
+    else:
+        output.print_lines(lines)

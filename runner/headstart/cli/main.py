@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec.structs import replace
 
-from headstart.cli import arguments
+from headstart.cli import arguments, output
 from headstart.cli.arguments import CommandLine
 from headstart.commands.program import settings_from
 from headstart.errors import ConfigurationError, HeadstartError, UsageError
 from headstart.errors.exits import Exit
 from headstart.log import logger as log
+from headstart.log.printable import as_json
 from headstart.log.secret import Redactor
 from headstart.settings.settings import Settings
 from headstart.settings.version import __version__
@@ -54,10 +54,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
         stderr, json=log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr), run_id=run_id, redact=redact
     )
     try:
-        asked, worker = arguments.read(argv), None
-        cwd = _working_directory()
-        if asked.verb.alembic:
-            asked, worker = _read_alembic(asked, environ, cwd, logger)
+        with output.delivered():
+            asked, cwd, worker = _read(argv, environ, logger)
         settings = _settings(asked, environ)
     except (UsageError, ConfigurationError) as error:
         return _refused(error, logger)
@@ -98,15 +96,19 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     return _take_over(asked.command, run, interrupt) if asked.command else int(run.exit)
 
 
-def _read_alembic(
-    asked: CommandLine, environ: Mapping[str, str], cwd: str, logger: FilteringBoundLogger
-) -> tuple[CommandLine, Worker]:
-    """Let Alembic read the rest of the command line, in the worker that then runs the verb."""
+def _read(
+    argv: Sequence[str], environ: Mapping[str, str], logger: FilteringBoundLogger
+) -> tuple[CommandLine, str, Worker | None]:
+    """Read the command line; of a verb of Alembic's, Alembic reads the rest, in the worker that then runs the verb."""
+    asked = arguments.read(argv)
+    cwd = _working_directory()
+    if not asked.verb.alembic:
+        return asked, cwd, None
     from headstart.cli import alembic_verbs  # off the no-op path
     from headstart.worker.supervise import Worker
 
     worker = Worker(cwd=cwd, environ=environ)
-    return alembic_verbs.read(asked, worker, logger), worker
+    return alembic_verbs.read(asked, worker, logger), cwd, worker
 
 
 def _settings(asked: CommandLine, environ: Mapping[str, str]) -> Settings:
@@ -149,15 +151,7 @@ async def _interruptible(asked: CommandLine, run: Run, interrupt: Interrupt) -> 
 async def _deliver(job: Callable[[Run], Awaitable[None]], run: Run) -> None:
     """Run a job. It has failed if what it printed cannot be written."""
     await job(run)
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        return  # `headstart history | head -1`: __main__ handles it
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
-        cause = f"stdout cannot be written: {error.strerror}"
-        raise ConfigurationError(cause, hint="make room where stdout leads to, or send it elsewhere") from error
+    output.flush()
 
 
 def _job(asked: CommandLine) -> Callable[[Run], Awaitable[None]]:
@@ -210,6 +204,6 @@ def _write_termination_log(fields: Mapping[str, object]) -> None:
     try:
         with TERMINATION_LOG.open("r+b") as file:
             file.truncate()
-            file.write(msgspec.json.encode(fields, enc_hook=str)[:4096])
+            file.write(as_json(fields)[:4096])
     except OSError:
         return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -11,15 +9,18 @@ import asyncpg
 import msgspec
 
 from headstart import history
+from headstart.backup import folder as folders
 from headstart.backup.clients import find_client
-from headstart.errors import BackupFailedError, HeadstartError, RefusedError
+from headstart.backup.take import require_possible
+from headstart.errors import HeadstartError, RefusedError
 from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
 from headstart.postgres import lock, version_table
-from headstart.postgres.activity import REBUILD, invalid_indexes
+from headstart.postgres.activity import invalid_indexes
 from headstart.postgres.server import refuse_transaction_pooler
 from headstart.steps.compare import Pending
 from headstart.steps.connect import connected, find
+from headstart.steps.explain import refuse_useless
 from headstart.steps.run import Run
 from headstart.steps.standing import standing
 
@@ -37,11 +38,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     exit: Exit = Exit.DONE
 
 
-async def examine(run: Run) -> list[Finding]:
-    """Look at settings, history, server, privileges, revision, lock, indexes, pg_dump and the backup folder.
+async def examine(run: Run) -> tuple[list[Finding], HeadstartError | None]:
+    """Look at settings, history, server, revision, privileges, lock, indexes, pg_dump, backup folder and tables.
 
-    Every finding that does not hold carries the exit code that `up` would end with; nothing raises but a bug.
+    Returns:
+        The findings, and the error of the first that does not hold: what `up` would end with. Nothing raises but a bug.
     """
+    failures: list[HeadstartError] = []
     findings = [Finding(what="settings", ok=True, found=f"{run.settings.dsn_source}: {run.settings.dsn.display()}")]
 
     async def check(what: str, look: Callable[[], Awaitable[str]]) -> bool:
@@ -54,10 +57,12 @@ async def examine(run: Run) -> list[Finding]:
             failure = RefusedError(str(error), hint="see the server's log")
         else:
             return True
+        failures.append(failure)
         findings.append(_failed(what, failure, run.redact))
         return False
 
     readable = await check("history", lambda: _history(run))
+    backs_up = run.settings.backup != "off"
     try:
         async with connected(run) as ready:
             version, address = ready.server.version, ready.dsn.display()
@@ -68,13 +73,16 @@ async def examine(run: Run) -> list[Finding]:
             await check("privileges", lambda: _privileges(run, ready))
             await check("lock", lambda: _lock(ready))
             await check("indexes", lambda: _indexes(ready))
-            if run.settings.backup != "off":
+            if backs_up:
                 await check("pg_dump", lambda: _pg_dump(run, ready))
+                if await check("backups", lambda: _folder(run)):
+                    await check("tables", lambda: _tables(run, ready))
     except HeadstartError as error:
+        failures.append(error)
         findings.append(_failed("server", error, run.redact))
-    if run.settings.backup != "off":
-        await check("backups", lambda: _folder(run))
-    return findings
+        if backs_up:
+            await check("backups", lambda: _folder(run))
+    return findings, failures[0] if failures else None
 
 
 def _failed(what: str, error: HeadstartError, redact: Callable[[str], str]) -> Finding:
@@ -119,8 +127,8 @@ async def _lock(ready: Ready) -> str:
 
 
 async def _indexes(ready: Ready) -> str:
-    invalid = sorted(await invalid_indexes(ready.connection))
-    return f"INVALID: {', '.join(invalid)} ({REBUILD.format(index='...')})" if invalid else "none is INVALID"
+    refuse_useless(await invalid_indexes(ready.connection), frozenset(), [])
+    return "none is INVALID"
 
 
 async def _pg_dump(run: Run, ready: Ready) -> str:
@@ -129,15 +137,12 @@ async def _pg_dump(run: Run, ready: Ready) -> str:
 
 
 async def _folder(run: Run) -> str:
-    folder = run.settings.backup_dir
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise BackupFailedError(f"{there} is not a folder", hint="set HEADSTART_BACKUP_DIR to a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise BackupFailedError(
-            f"{there} cannot be written by user {os.getuid()}",
-            hint="give it to that user, mount a volume there, or set HEADSTART_BACKUP_DIR",
-        )
-    free = shutil.disk_usage(there).free
-    missing = "" if there == folder.absolute() else " (it will be made)"
-    return f"{folder}{missing}, {free // 1024 // 1024} MiB free"
+    directory = run.settings.backup_dir
+    with folders.tried_out(directory / folders.safe_name(run.settings.dsn.database), run.run_id) as missing:
+        free = folders.free_bytes(directory)
+    made = " (it will be made)" if directory in missing else ""
+    return f"{directory}{made}, {folders.mebibytes(free)} free"
+
+
+async def _tables(run: Run, ready: Ready) -> str:
+    return await require_possible(ready.connection, run.settings.backup_dir, ready.server.database, run.run_id)

@@ -78,7 +78,7 @@ async def _last_run(ready: Ready, name: str) -> dict[str, Any] | None:
     last = rows[-1]
     return {
         "run_id": last.run_id,
-        "ended": last.at.isoformat(timespec="seconds"),
+        "ended": last.at,
         "headstart": last.headstart,
         "image": last.image,
         "host": last.host,

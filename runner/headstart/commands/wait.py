@@ -10,6 +10,7 @@ import asyncpg
 
 from headstart.errors import NotReadyError
 from headstart.history.graph import revision_field
+from headstart.log.printable import counted
 from headstart.postgres.server import close
 from headstart.steps.compare import UpToDate
 from headstart.steps.connect import connected, find, reach
@@ -53,7 +54,7 @@ async def wait_for_head(run: Run) -> None:
                 if left <= 0:
                     raise NotReadyError(
                         f"the database is at {revision_field(plan.recorded)}, not at {run.settings.target}:"
-                        f" {len(plan.steps)} revision(s) are pending",
+                        f" {counted(len(plan.steps), 'revision')} pending",
                         hint="see whether the migration runs or has failed, or raise HEADSTART_WAIT_TIMEOUT",
                         pending=list(plan.revisions),
                     )

@@ -2,6 +2,7 @@
 
     HeadstartError
     |-- UsageError                2
+    |-- PendingError              3   from `status --exit-code` alone
     |-- ConfigurationError       10   every problem at once
     |   `-- EnvironmentWritesError
     |-- NotReadyError            20
@@ -54,6 +55,12 @@ class UsageError(HeadstartError):
     """The command line does not make sense."""
 
     exit = Exit.USAGE
+
+
+class PendingError(HeadstartError):
+    """Revisions are pending, and `status --exit-code` was asked to say so."""
+
+    exit = Exit.PENDING
 
 
 class ConfigurationError(HeadstartError):

@@ -13,6 +13,7 @@ import msgspec
 
 from headstart.errors import BrokenHistoryError, ConfigurationError, DatabaseAheadError, DatabaseUnknownError
 from headstart.history.graph import RESERVED, Graph, heads_named, lineage, listed
+from headstart.log.printable import counted
 
 # Alembic completes an abbreviated id only to ids and labels of at least this length.
 _SHORTEST_COMPLETED = 4
@@ -153,7 +154,7 @@ def _resolve(recorded: tuple[str, ...], graph: Graph, target: str) -> tuple[str,
         raise _bad_target(target, f"is the beginning of {listed(graph, found)}", "write more of the id")
     raise _bad_target(
         target,
-        f"is none of the {len(graph.revisions)} revisions of this history ({heads_named(graph)})",
+        f"is none of this history's {counted(len(graph.revisions), 'revision')} ({heads_named(graph)})",
         "ask for head, heads, or an id that `headstart history` lists",
     )
 
@@ -173,7 +174,7 @@ def _steps_up(recorded: tuple[str, ...], graph: Graph, target: str) -> tuple[str
         if not above:
             raise _bad_target(
                 target,
-                f"goes past the head: only {step} revision(s) follow {start or 'the base'}",
+                f"goes past the head: after {start or 'the base'} there is only {counted(step, 'revision')}",
                 "ask for head, or for fewer steps",
             )
         if len(above) > 1:
@@ -314,7 +315,11 @@ def _diverged(
 def _database_unknown(recorded: tuple[str, ...], unknown: tuple[str, ...], graph: Graph) -> DatabaseUnknownError:
     rest = tuple(i for i in recorded if i not in unknown)
     beside = f" (beside {listed(graph, rest)})" if rest else ""
-    held = f"{len(graph.revisions)} revision(s), {heads_named(graph)}" if graph.revisions else "no revision at all"
+    held = (
+        f"{counted(len(graph.revisions), 'revision')}, {heads_named(graph)}"
+        if graph.revisions
+        else "no revision at all"
+    )
     return DatabaseUnknownError(
         f"the database records {', '.join(unknown)}{beside}, which this history does not hold: it has {held}",
         hint="start the image that holds this revision, or find out who wrote it; is this the right database?",

@@ -13,8 +13,6 @@ from headstart.history.plan import Entry
 from headstart.ledger.trust import LOCKED, fetch
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from headstart.history.graph import Graph
     from headstart.postgres.connection import ScriptConnection
 
@@ -24,19 +22,24 @@ _APPLIED = """select revision, sha256 from (
     where history operator(pg_catalog.=) $1 and revision is not null order by revision desc, id desc
 ) last where action operator(pg_catalog.<>) 'reverted' and sha256 is not null
 """
-_ENTRIES = """select distinct on (revision) revision, action, follows, at, headstart, image, host, run_id
+# As text, in UTC: a moment may be one that Python does not have ("infinity", before Christ).
+_AT = """case when pg_catalog.isfinite(at) then pg_catalog.concat(
+    pg_catalog.to_char(pg_catalog.timezone('UTC', at), 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"'),
+    case when at operator(pg_catalog.<) '0001-01-01 00:00:00+00'::pg_catalog.timestamptz then ' BC' end)
+else at::pg_catalog.text end as at"""
+_ENTRIES = f"""select distinct on (revision) revision, action, follows, {_AT}, headstart, image, host, run_id
 from headstart.ledger
 where history operator(pg_catalog.=) $1 and revision is not null order by revision desc, id desc
-"""
-_ALL = """select at, action, revision, seconds, role, host, headstart, image, backup, run_id
+"""  # noqa: S608  (a constant)
+_ALL = f"""select {_AT}, action, revision, seconds, role, host, headstart, image, backup, run_id
 from headstart.ledger where history operator(pg_catalog.=) $1 order by id
-"""
+"""  # noqa: S608  (a constant)
 
 
 class Row(NamedTuple):
-    """One line of the ledger, as people are shown it."""
+    """One line of the ledger, as people are shown it. `at` is RFC 3339 wherever that can say it."""
 
-    at: datetime
+    at: str
     action: str
     revision: str | None
     seconds: float | None
@@ -71,7 +74,7 @@ async def entries(connection: ScriptConnection, history: str) -> dict[str, Entry
         if row["action"] != "reverted":
             found[row["revision"]] = Entry(
                 follows=tuple(row["follows"]),
-                at=row["at"].isoformat(timespec="seconds"),
+                at=row["at"],
                 by=row["image"] or f"headstart {row['headstart']}",
                 host=row["host"],
                 run_id=row["run_id"],

@@ -58,6 +58,8 @@ def too_late(error: LostRaceError, blockers: list[str]) -> TableLocksNotObtained
 def refuse_useless(now: frozenset[str], before: frozenset[str], on_indexes: list[str]) -> None:
     """Refuse an INVALID index that was left by what has been run, or that it has passed over.
 
+    Where nothing has been run, with none before, every INVALID index.
+
     Args:
         now: the INVALID indexes.
         before: those that were there already.
@@ -70,7 +72,7 @@ def refuse_useless(now: frozenset[str], before: frozenset[str], on_indexes: list
     ours = sorted(name for name in now if name not in before or name.rpartition(".")[2].strip('"') in text)
     if ours:
         raise VerificationFailedError(
-            f"INVALID after the upgrade, and so of no use to any query: index {', '.join(ours)}",
+            f"INVALID, and so of no use to any query: index {', '.join(ours)}",
             hint="; ".join(f"reindex index concurrently {name};" for name in ours),
             invalid_indexes=ours,
         )

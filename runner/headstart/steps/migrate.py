@@ -11,6 +11,7 @@ import tenacity
 
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
 from headstart.history.graph import lineage
+from headstart.log.printable import counted
 from headstart.postgres.activity import REBUILD, invalid_indexes
 from headstart.steps import aftermath
 from headstart.steps.committed import Committed
@@ -274,7 +275,7 @@ class _Migration:
         if not applied:
             return named(failed.error)(failed.message, hint=failed.hint, **failed.context)
         return MigrationFailedError(
-            f"{failed.message}; {len(applied)} revision(s) had been run before that, and are committed",
+            f"{failed.message}; before that, {counted(len(applied), 'revision')} had been run and committed",
             hint="correct env.py: what it does after context.run_migrations() has failed",
         )
 

@@ -164,7 +164,7 @@ class Replay:
         await self._run([Wanted(revision=revision)])
 
     async def revert(self, revision: str) -> None:
-        """Revert this one revision, which nothing that is applied follows."""
+        """Revert this one revision, which no applied one follows."""
         await self._run([Wanted(revision=revision, up=False)])
 
     async def stamp(self, revisions: Sequence[str]) -> None:

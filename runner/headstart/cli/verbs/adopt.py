@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headstart.cli.output import print_line
 from headstart.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,4 +35,4 @@ async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespa
     if own.force and own.revision is None:
         raise UsageError("--force needs a revision to record", hint="headstart adopt REVISION --force")
 
-    await adopt(run, own.revision, force=own.force, ignored=own.ignore, write=print)
+    await adopt(run, own.revision, force=own.force, ignored=own.ignore, write=print_line)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from headstart.cli.output import print_json
+from headstart.cli.output import print_json, print_lines, write
 from headstart.errors import UsageError, VerificationFailedError
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespa
     if own.rules:
         from headstart.sql.rules import as_markdown
 
-        sys.stdout.write(as_markdown())
+        write(as_markdown())
         return
     from headstart.commands.check import render
     from headstart.commands.check.checks import check
@@ -63,7 +62,7 @@ async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespa
         print_json(render.as_data(report, cwd=run.cwd))
     else:
         show = render.as_annotations if own.format == "github" else render.as_text
-        sys.stdout.write(show(report, cwd=run.cwd))
+        print_lines(show(report, cwd=run.cwd).splitlines())
     if report.refused:
         raise VerificationFailedError(
             f"`check` found something: {render.summary(report)}",

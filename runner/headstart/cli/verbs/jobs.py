@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headstart.cli.output import print_json
+from headstart.cli.output import print_json, print_lines, write_bytes
 from headstart.commands import backups, history, stamp, status, wait
-from headstart.errors import UsageError
-from headstart.errors.exits import Exit
+from headstart.errors import PendingError, UsageError
+from headstart.log.printable import counted, first_and_last
 from headstart.postgres.activity import REBUILD
 from headstart.steps.backup import backups as listed
 from headstart.steps.backup import shown
 
 if TYPE_CHECKING:
     from headstart.cli.arguments import CommandLine
+    from headstart.ledger import Row
     from headstart.steps.run import Run
 
 Job = Callable[["Run"], Awaitable[None]]
@@ -61,18 +61,19 @@ async def _status(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse nam
     if refused is not None:
         raise refused
     if own.exit_code and not found["at_target"]:
-        run.exit = Exit.PENDING
+        pending = f"{counted(len(found['pending']), 'revision')} pending: {first_and_last(found['pending'])}"
+        raise PendingError(pending, hint="run `headstart up`")
 
 
 def _print_status(found: dict[str, Any]) -> None:
     revision = found["revision"]
-    pending = "?" if found["pending"] is None else len(found["pending"])
+    pending = "pending: cannot be told" if found["pending"] is None else f"{len(found['pending'])} pending"
     at = "beyond" if found["beyond"] else "at"
     lines = [
         f"server    PostgreSQL {found['server']['version']} at {found['server']['address']}",
         f"database  {found['database']}",
         f"revision  {', '.join(revision) if isinstance(revision, list) else revision}"
-        + (f" ({at} {found['target']})" if found["at_target"] else f", {pending} pending"),
+        + (f" ({at} {found['target']})" if found["at_target"] else f", {pending}"),
         *([f"problem   {found['problem']}"] if found["problem"] else []),
         *(f"pending   {each}" for each in found["pending"] or ()),
         *(f"lock      held by {each['application_name']} (pid {each['pid']})" for each in found["lock_holders"]),
@@ -84,7 +85,7 @@ def _print_status(found: dict[str, Any]) -> None:
         by = last["image"] or f"headstart {last['headstart']}"
         lines.append(f"last run  {last['ended']} by {by} on {last['host']}: {', '.join(last['revisions'])}")
     lines += [_backup_line(each) for each in found["backups"]] or [f"backup    {found.get('backups_problem', 'none')}"]
-    sys.stdout.write("\n".join(lines) + "\n")
+    print_lines(lines)
 
 
 def _backup_line(each: dict[str, Any]) -> str:
@@ -96,18 +97,17 @@ def _backup_line(each: dict[str, Any]) -> str:
 async def _doctor(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
     from headstart.commands.doctor import examine
 
-    findings = await examine(run)
+    findings, failure = await examine(run)
     if own.json:
         print_json([msgspec.to_builtins(each) for each in findings])
     else:
-        for each in findings:
-            mark = "ok  " if each.ok else "FAIL"
-            sys.stdout.write(
-                f"{mark}  {each.what}: {each.found}" + (f" -> {each.remedy}" if each.remedy else "") + "\n"
-            )
-    failed = [each for each in findings if not each.ok]
-    if failed:
-        run.exit = failed[0].exit
+        print_lines(
+            f"{'ok  ' if each.ok else 'FAIL'}  {each.what}: {each.found}"
+            + (f" -> {each.remedy}" if each.remedy else "")
+            for each in findings
+        )
+    if failure is not None:
+        raise failure
 
 
 async def _backups(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
@@ -124,8 +124,7 @@ async def _backups(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse na
     if own.json:
         print_json(found)
         return
-    for each in found:
-        sys.stdout.write(_backup_line(each)[10:] + (", whole" if each.get("whole") else "") + "\n")
+    print_lines(_backup_line(each)[10:] + (", whole" if each.get("whole") else "") for each in found)
     if not found:
         run.log.info("no_backups", directory=str(run.settings.backup_dir), database=database)
 
@@ -139,23 +138,22 @@ async def _prune(run: Run, own: Any, database: str | None) -> None:  # noqa: ANN
         print_json({name: {"keep": list(each.keep), "delete": dict(each.delete)} for name, each in decisions.items()})
         return
     for name, each in decisions.items():
-        sys.stdout.writelines(f"{name}: kept {kept}\n" for kept in each.keep)
-        sys.stdout.writelines(f"{name}: deleted {gone} ({reason})\n" for gone, reason in each.delete.items())
+        print_lines(f"{name}: kept {kept}" for kept in each.keep)
+        print_lines(f"{name}: deleted {gone} ({reason})" for gone, reason in each.delete.items())
 
 
 async def _ledger(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
     if own.source is not None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(await history.source(run, own.source))
+        write_bytes(await history.source(run, own.source))
         return
-    for row in await history.applied(run):
-        seconds = "" if row.seconds is None else f"  {row.seconds:.2f} s"
-        by = f"{row.role}@{row.host}  {row.image or f'headstart {row.headstart}'}  run {row.run_id}"
-        sys.stdout.write(
-            f"{row.at:%Y-%m-%dT%H:%M:%SZ}  {row.action:<8}  {row.revision or 'base'}{seconds}  {by}"
-            + (f"  backup {row.backup}" if row.backup else "")
-            + "\n"
-        )
+    print_lines(map(_ledger_line, await history.applied(run)))
+
+
+def _ledger_line(row: Row) -> str:
+    seconds = "" if row.seconds is None else f"  {row.seconds:.2f} s"
+    by = f"{row.role}@{row.host}  {row.image or f'headstart {row.headstart}'}  run {row.run_id}"
+    backup = f"  backup {row.backup}" if row.backup else ""
+    return f"{row.at.replace('+00:00', 'Z')}  {row.action:<8}  {row.revision or 'base'}{seconds}  {by}{backup}"
 
 
 async def _restore(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
@@ -171,4 +169,4 @@ async def _restore(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse na
     lines += [f"missing   {each}: set it again with a role that may" for each in made.not_restored]
     if made.remove is not None:
         lines.append(f"remove    {made.remove}")
-    sys.stdout.write("\n".join(lines) + "\n")
+    print_lines(lines)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
+from headstart.cli.output import print_lines
 from headstart.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,4 +57,4 @@ async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespa
         from headstart.commands.schema import dump
 
         paths = [await (dump.check if own.check else dump.dump)(run, own.file)]
-    sys.stdout.writelines(f"{path}\n" for path in paths)
+    print_lines(map(str, paths))

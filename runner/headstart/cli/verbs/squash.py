@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
+
+from headstart.cli.output import print_line
 
 if TYPE_CHECKING:
     import argparse
@@ -26,5 +27,5 @@ async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespa
     """Make the baseline; print its path, or a line for each difference."""
     from headstart.commands.squash.squash import squash
 
-    baseline = await squash(run, own.revision, message=own.message, archive=own.archive, write=print)
-    sys.stdout.write(f"{baseline}\n")
+    baseline = await squash(run, own.revision, message=own.message, archive=own.archive, write=print_line)
+    print_line(str(baseline))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from headstart.cli.output import print_json
+from headstart.cli.output import print_json, print_lines
 from headstart.commands.tenants.work import find, work
-from headstart.errors import TenantsFailedError
+from headstart.errors import PendingError, TenantsFailedError
 from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
 from headstart.log.logger import clean
+from headstart.log.printable import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +49,7 @@ async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespa
                 )
             )
         else:
-            sys.stdout.writelines(f"{each.name}\n" for each in found)
+            print_lines(each.name for each in found)
         return
     made: list[Tenant] = []
     try:
@@ -68,7 +68,8 @@ def _judge(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401 
     ]
     if not failed:
         if own.action == "status" and own.exit_code and run.counts["pending"]:
-            run.exit = Exit.PENDING
+            where = f"{run.counts['pending']} of {counted(len(made), 'tenant')}"
+            raise PendingError(f"revisions are pending in {where}", hint="run `headstart tenants up`")
         return
     named = ", ".join(f"{name} ({int(outcome.exit)})" for name, outcome in failed[:_NAMED])
     more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
@@ -113,9 +114,8 @@ def _print(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401 
         )
         table.append(tuple(" ".join(cell.split()) for cell in text))
     widths = [max(len(line[at]) for line in table) for at in range(len(table[0]))]
-    for line in table:
-        padded = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        sys.stdout.write(run.redact(padded.rstrip()) + "\n")
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
+    print_lines(run.redact(line.rstrip()) for line in padded)
 
 
 def _row(tenant: Tenant) -> dict[str, Any]:

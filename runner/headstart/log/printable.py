@@ -1,0 +1,46 @@
+"""Text that can be written and shown, whatever it was made of: bytes that are not UTF-8, control characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+_MANY: Final = 10
+"""Names that a message lists one by one."""
+
+
+def as_json(data: Any) -> bytes:  # noqa: ANN401  (whatever JSON can hold)
+    """Data as JSON. Bytes that are not UTF-8, which Python turns into lone surrogates, are shown as escapes."""
+    try:
+        return msgspec.json.encode(data, enc_hook=str)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_encodable(msgspec.to_builtins(data, enc_hook=str)))
+
+
+def one_line(text: str) -> str:
+    """Text with escapes for what is no visible character: it is one line, and a terminal obeys nothing in it."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun: `1 revision`, `2 revisions`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def first_and_last(names: Sequence[str]) -> str:
+    """Names for a message: all of a few, the first and the last of many."""
+    return ", ".join(names) if len(names) <= _MANY else f"{names[0]} ... {names[-1]}"
+
+
+def _encodable(value: Any) -> Any:  # noqa: ANN401  (plain data)
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(each) for each in value]
+    return value

@@ -1,0 +1,127 @@
+"""The log as people read it: every event has a sentence, and nothing in it reaches the terminal as a command."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import headstart
+from headstart.log import logger as logs
+from headstart.log.printable import as_json, counted, one_line
+from headstart.log.sentences import SENTENCES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(headstart.__file__).parent
+LEVELS = {"info", "warning", "error"}
+LOGS = LEVELS | {"_log", "report", "progress", "Logged"}
+ENDS = {"run_finished", "tenant_finished"}
+FINISHED = {
+    "outcome": "done",
+    "exit_code": 0,
+    "revision_before": "b2",
+    "revision_after": "a1",
+    "applied": [],
+    "backup": None,
+    "total_seconds": 1.0,
+}
+FAILED = FINISHED | {
+    "outcome": "pending",
+    "exit_code": 3,
+    "error": "1 revision pending: b2",
+    "hint": "run `headstart up`",
+}
+
+
+def events(path: Path) -> Iterator[str]:
+    """The names that a module's calls of a logger have, whatever chooses between several."""
+    for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(call, ast.Call):
+            continue
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        given = [word.value for word in call.keywords if word.arg == "event"] if name == "Logged" else call.args[:2]
+        chosen = [(each.body, each.orelse) if isinstance(each, ast.IfExp) else (each,) for each in given]
+        for node in (node for each in chosen for node in each) if name in LOGS else ():
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def names() -> set[str]:
+    """The names of all events that the package can log."""
+    found = {name for path in PACKAGE.rglob("*.py") for name in events(path)}
+    return {name for name in found if re.fullmatch(r"[a-z]+(_[a-z]+)*", name)} - LEVELS - ENDS
+
+
+def console(event: str, **fields: object) -> str:
+    """What a person is shown for an event."""
+    stream = io.StringIO()
+    logs.build(stream, json=False, run_id="r", redact=str).info(event, **fields)
+    return stream.getvalue()
+
+
+def test_every_event_has_a_sentence() -> None:
+    """No event of the package's is shown to a person as a name with fields."""
+    found = names()
+    assert {"backup_taken", "bug", "ledger_refused", "schemas_compared", "restore_progress"} <= found
+    assert sorted(found - SENTENCES.keys()) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        (FINISHED | {"applied": ["a1"], "upgrade_seconds": 1.0}, "done  at a1, 1 applied, in 1.00 s"),
+        (FINISHED | {"applied": ["b2", "a1"], "downgrade_seconds": 1.0}, "done  at a1, 2 reverted, in 1.00 s"),
+        (FAILED | {"upgrade_seconds": 1.0}, "the database is at a1; 0 applied in this run"),
+        (FAILED | {"downgrade_seconds": 1.0}, "the database is at a1; 0 reverted in this run"),
+    ],
+)
+def test_the_end_of_a_run(fields: dict[str, object], says: str) -> None:
+    """What was done is named for what it was."""
+    assert says in console("run_finished", **fields)
+
+
+def test_the_end_of_a_run_that_only_reads() -> None:
+    """Nothing is said of what was applied where nothing was to be."""
+    assert "applied" not in console("run_finished", **FAILED)
+
+
+def test_a_traceback_is_shown_below_its_sentence() -> None:
+    """A bug is a sentence too, and has its traceback."""
+    try:
+        raise ValueError("odd")
+    except ValueError as error:
+        shown = console("bug", error="ValueError", exc_info=error)
+    assert "a bug in headstart: ValueError\nTraceback" in shown
+    assert shown.endswith("ValueError: odd\n")
+
+
+def test_the_terminal_obeys_nothing() -> None:
+    """Escapes and control characters are shown, lines stay lines."""
+    shown = console("pg_dump_said", line="a\x1b[31m\r\u2028b\nc")
+    assert shown.endswith("pg_dump: a\\x1b[31m\\r\\u2028b\nc\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("ä b", "ä b"), ("a\nb\x1b[2J", "a\\nb\\x1b[2J"), ("\udcff", "\\udcff"), ("a\u202eb", "a\\u202eb")],
+)
+def test_one_line(text: str, shown: str) -> None:
+    """What is no visible character is an escape."""
+    assert one_line(text) == shown
+
+
+def test_json_of_what_is_no_text() -> None:
+    """Bytes that are not UTF-8 are escapes, in values and in keys."""
+    assert as_json({"\udcff": [Path("a\udcfe")]}) == b'{"\\\\udcff":["a\\\\udcfe"]}'
+
+
+@pytest.mark.parametrize(("count", "says"), [(0, "0 revisions"), (1, "1 revision"), (2, "2 revisions")])
+def test_counted(count: int, says: str) -> None:
+    """A noun agrees with its number."""
+    assert counted(count, "revision") == says
