@@ -16,7 +16,18 @@ def as_json(data: Any) -> bytes:  # noqa: ANN401  (whatever JSON can hold)
     try:
         return msgspec.json.encode(data, enc_hook=str)
     except UnicodeEncodeError:
-        return msgspec.json.encode(_encodable(msgspec.to_builtins(data, enc_hook=str)))
+        return msgspec.json.encode(encodable(msgspec.to_builtins(data, enc_hook=str)))
+
+
+def encodable(data: Any) -> Any:  # noqa: ANN401  (plain data)
+    """Plain data with escapes for what no UTF-8 can hold."""
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {encodable(key): encodable(each) for key, each in data.items()}
+    if isinstance(data, list | tuple):
+        return [encodable(each) for each in data]
+    return data
 
 
 def one_line(text: str) -> str:
@@ -34,13 +45,3 @@ def counted(count: int, noun: str) -> str:
 def first_and_last(names: Sequence[str]) -> str:
     """Names for a message: all of a few, the first and the last of many."""
     return ", ".join(names) if len(names) <= _MANY else f"{names[0]} ... {names[-1]}"
-
-
-def _encodable(value: Any) -> Any:  # noqa: ANN401  (plain data)
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_encodable(key): _encodable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encodable(each) for each in value]
-    return value

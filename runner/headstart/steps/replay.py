@@ -3,8 +3,7 @@
 No lock, no backup, no ledger, and a log of warnings alone. Wherever env.py thinks that it connects to, it is led to the
 scratch database: its engines by the worker, and what reads the environment by the variables of the worker's process.
 
-env.py is run once, and then fed the revisions one after the other; after a failure it is run again. An env.py that
-wants one transaction for all is run for each call, since nobody else would see what is done.
+env.py is run once and fed the revisions, or run for each call if it wants one transaction for all.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from headstart.log.printable import encodable
 from headstart.log.secret import Secret
 from headstart.worker.tasks import Line, More, Place, Step, Task
 
@@ -216,18 +217,7 @@ def encode(message: msgspec.Struct) -> bytes:
     try:
         return _ENCODER.encode(message) + b"\n"
     except UnicodeEncodeError:  # a lone surrogate, out of bytes that are not UTF-8
-        return _ENCODER.encode(_encodable(msgspec.to_builtins(message, enc_hook=_plain))) + b"\n"
-
-
-def _encodable(value: Any) -> Any:  # noqa: ANN401  (plain data)
-    """The same with escapes for what is no character."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_encodable(key): _encodable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encodable(each) for each in value]
-    return value
+        return _ENCODER.encode(encodable(msgspec.to_builtins(message, enc_hook=_plain))) + b"\n"
 
 
 def decode_task(line: bytes) -> Task | More:
