@@ -93,7 +93,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     if not outcome.ok:
         _write_termination_log(run.last_line)
         return int(outcome.exit)
-    return _take_over(asked.command, run, interrupt) if asked.command else int(run.exit)
+    return _take_over(asked.command, run, interrupt) if asked.command else int(outcome.exit)
 
 
 def _read(

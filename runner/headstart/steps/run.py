@@ -123,7 +123,6 @@ class Run:
         self.restored: str | None = None
         self.counts: dict[str, int] = {}
         self.leftovers: list[str] = []
-        self.exit = Exit.DONE
         self.last_line: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self._started = time.monotonic()
@@ -175,7 +174,7 @@ class Run:
         """The run as it stands, as a value."""
         seconds = {**self.seconds, "total": time.monotonic() - self._started}
         return Outcome(
-            exit=error.exit if error else self.exit,
+            exit=error.exit if error else Exit.DONE,
             run_id=self.run_id,
             error=self.redact(error.message) if error else None,
             hint=self.redact(error.hint) if error else None,
