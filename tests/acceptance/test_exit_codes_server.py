@@ -382,6 +382,7 @@ def test_30_lock_held(project: Project, headstart: Callable[..., Run], any_datab
     last = ended(run, 30)
     assert "other runner on node 7" in last["error"]
     assert str(pid) in last["error"]
+    assert f"select pg_terminate_backend({pid})" in last["hint"]
     assert run.events("lock_waiting")[0]["holder_pid"] == pid
     assert last["backup"] is None
     assert fingerprint(any_database) == before

@@ -54,7 +54,7 @@ class Exit(IntEnum):
     PARTLY_COMMITTED = (
         61,
         "at the revision named, plus the leftovers listed",
-        "remove the leftovers as the message says, then run again",
+        "undo or remove each of the leftovers as the message says, then run again",
     )
     TABLE_LOCKS_NOT_OBTAINED = (
         62,

@@ -67,6 +67,8 @@ _DETAILS = (
     ("position", "position"),
     ("server_hint", "the server's hint"),
     ("calls", "called"),
+    ("blockers", "blocked by"),
+    ("leftovers", "left behind"),
 )
 
 
@@ -113,7 +115,7 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
     ),
     "backup_progress": (
         "wait",
-        lambda e: f"backing up: {_mebibytes(e['written_bytes'])} after {e['elapsed_seconds']:.0f} s",
+        lambda e: f"backing up: {_mebibytes(e['written_bytes'])} after {e['elapsed_seconds']:.0f} s" + _blockers(e),
     ),
     "backup_deleted": ("dim", lambda e: f"deleted the backup {e['path']}: {e['reason']}"),
     "backup_taken": ("", lambda e: f"backup verified: {e['path']} ({_mebibytes(e['total_bytes'])})"),
@@ -157,16 +159,13 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
         "bad",
         lambda e: f"nobody knows where the database is: {e['cause']}\n{' ' * 10}-> {e['hint']}",
     ),
-    "leftovers_found": ("bad", lambda e: "committed all the same: " + "; ".join(e["leftovers"])),
+    "leftovers_found": ("bad", lambda e: "left behind:" + _on_lines(e["leftovers"])),
     "history_empty": ("wait", lambda e: f"{e['reason']}\n{' ' * 10}-> {e['hint']}"),
     "ledger_not_written": ("dim", lambda e: f"no ledger: {e['cause']}"),
     "script_output_dropped": ("wait", lambda _: "env.py writes more than is logged: the rest is dropped"),
     "revision_retried": (
         "wait",
-        lambda e: (
-            f"trying {e['revision']} again in {e['pause_seconds']:.1f} s: {e['cause']}"
-            + "".join(f"\n{' ' * 10}blocked by {blocker}" for blocker in e["blockers"])
-        ),
+        lambda e: f"trying {e['revision']} again in {e['pause_seconds']:.1f} s: {e['cause']}" + _blockers(e),
     ),
     "revision_waiting": (
         "wait",
@@ -174,15 +173,11 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
     ),
     "statement_running": (
         "wait",
-        lambda e: (
-            f"{e['revision']}: still running after {e['running_seconds']:.0f} s: {e['statement']}"
-            + "".join(f"\n{' ' * 10}blocked by {blocker}" for blocker in e["blockers"])
-            + (f"\n{' ' * 10}-> {e['hint']}" if "hint" in e else "")
-        ),
+        lambda e: f"{e['revision']}: still running after {e['running_seconds']:.0f} s: {e['statement']}" + _blockers(e),
     ),
     "statement_blocked": (
         "wait",
-        lambda e: f"{e['revision']} is blocked by " + "; ".join(e["blockers"]),
+        lambda e: f"{e['revision']} waits for a lock" + _blockers(e),
     ),
     "verified": ("", lambda e: f"verified: the database is at {_named(e['revision'])}"),
     "at_target": ("", lambda e: f"the database is at {_named(e['revision'])}"),
@@ -196,6 +191,13 @@ _SENTENCES: dict[str, tuple[str, Callable[[Event], str]]] = {
         ),
     ),
 }
+
+
+def _blockers(event: Event) -> str:
+    """Who is in the way, and what to do about it: a line each."""
+    lines = [f"blocked by {each}" for each in event.get("blockers") or []]
+    lines += [f"-> {event['hint']}"] if event.get("hint") else []
+    return "".join(f"\n{' ' * 10}{each}" for each in lines)
 
 
 def _step(event: Event, verb: str) -> str:
