@@ -127,7 +127,7 @@ def test_an_empty_database(start_app: StartApp, any_database: str) -> None:
     before = fingerprint(any_database)
     app = start_app(any_database, HEADSTART_WAIT_TIMEOUT="0")
     assert app.ended() == 20
-    assert f"the database is at base, not at head: {len(history())} revision(s) are pending" in refusal(app.stderr)
+    assert f"the database is at base, not at head: {len(history())} revisions are pending" in refusal(app.stderr)
     assert fingerprint(any_database) == before
 
 
@@ -137,7 +137,7 @@ def test_a_database_that_is_behind(start_app: StartApp, run_headstart: RunHeadst
     assert run_headstart("downgrade", "-1", url=migrated, cwd=ROOT, env=backup).code == 0
     app = start_app(migrated, HEADSTART_WAIT_TIMEOUT="0")
     assert app.ended() == 20
-    assert "1 revision(s) are pending" in refusal(app.stderr)
+    assert "1 revision is pending" in refusal(app.stderr)
     assert run_headstart("up", url=migrated, cwd=ROOT, env=backup).code == 0
     assert request(f"{start_app(migrated).serving()}/health").status == 200
 

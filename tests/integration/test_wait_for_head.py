@@ -47,7 +47,7 @@ async def test_once(settings: headstart.Settings, any_database: str) -> None:
     assert not outcome.ok
     assert outcome.exit is Exit.NOT_READY
     assert outcome.context["pending"] == ["a1", "b2"]
-    assert "2 revision(s) are pending" in str(outcome.error)
+    assert "2 revisions are pending" in str(outcome.error)
     assert fingerprint(any_database) == before
     assert (await headstart.up(settings)).ok
     there = await headstart.wait_for_head(settings)

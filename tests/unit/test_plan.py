@@ -329,7 +329,7 @@ def test_an_unknown_recorded_revision_is_refused_with_what_is_known() -> None:
     with pytest.raises(DatabaseUnknownError) as caught:
         decide(("ffff",), graph_of(rev("aaaa"), rev("bbbb", "aaaa")), "head")
     assert "ffff" in caught.value.message
-    assert "2 revision(s), head: bbbb (/app/versions/bbbb.py)" in caught.value.message
+    assert "2 revisions, head: bbbb (/app/versions/bbbb.py)" in caught.value.message
     assert caught.value.context == {"recorded": ["ffff"], "unknown": ["ffff"], "heads": ["bbbb"], "revisions": 2}
 
 
@@ -373,7 +373,7 @@ def test_steps_up_are_counted_from_the_recorded_revision() -> None:
     assert second is not None
     assert first.pending == ("aaaa", "bbbb")
     assert second.pending == ("bbbb",)
-    with pytest.raises(ConfigurationError, match=r"only 1 revision\(s\) follow bbbb"):
+    with pytest.raises(ConfigurationError, match=r"revisions that follow bbbb: 1"):
         decide(("bbbb",), graph, "+2")
     fork = graph_of(rev("aaaa"), rev("bbbb", "aaaa"), rev("cccc", "aaaa"))
     with pytest.raises(ConfigurationError, match="ambiguous: aaaa is followed by bbbb"):

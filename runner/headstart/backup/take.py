@@ -234,7 +234,7 @@ async def _check_tables(
     if lost:
         tables = sorted(facts.tables.get(oid, str(oid)) for oid in lost)
         raise BackupFailedError(
-            f"the dump lacks the data of {len(tables)} table(s): {', '.join(tables[:10])}",
+            f"the dump lacks the data of {len(tables)} of the tables: {', '.join(tables[:10])}",
             hint="see what pg_dump said about them, then run again",
             tables=tables,
         )

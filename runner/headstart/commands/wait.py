@@ -55,9 +55,10 @@ async def wait_for_head(run: Run) -> None:
                     break
                 left = deadline - time.monotonic()
                 if left <= 0:
+                    are = "revision is" if len(plan.steps) == 1 else "revisions are"
                     raise NotReadyError(
                         f"the database is at {revision_field(plan.recorded)}, not at {run.settings.target}:"
-                        f" {len(plan.steps)} revision(s) are pending",
+                        f" {len(plan.steps)} {are} pending",
                         hint="see whether the migration runs or has failed, or raise HEADSTART_WAIT_TIMEOUT",
                         pending=list(plan.revisions),
                     )

@@ -173,7 +173,7 @@ def _steps_up(recorded: tuple[str, ...], graph: Graph, target: str) -> tuple[str
         if not above:
             raise _bad_target(
                 target,
-                f"goes past the head: only {step} revision(s) follow {start or 'the base'}",
+                f"goes past the head: revisions that follow {start or 'the base'}: {step}",
                 "ask for head, or for fewer steps",
             )
         if len(above) > 1:
@@ -314,10 +314,12 @@ def _diverged(
 def _database_unknown(recorded: tuple[str, ...], unknown: tuple[str, ...], graph: Graph) -> DatabaseUnknownError:
     rest = tuple(i for i in recorded if i not in unknown)
     beside = f" (beside {listed(graph, rest)})" if rest else ""
-    held = f"{len(graph.revisions)} revision(s), {heads_named(graph)}" if graph.revisions else "no revision at all"
+    count = "1 revision" if len(graph.revisions) == 1 else f"{len(graph.revisions)} revisions"
+    held = f"{count}, {heads_named(graph)}" if graph.revisions else "no revision at all"
     return DatabaseUnknownError(
         f"the database records {', '.join(unknown)}{beside}, which this history does not hold: it has {held}",
-        hint="start the image that holds this revision, or find out who wrote it; is this the right database?",
+        hint="start the image that holds this revision; `headstart status` shows which database this is,"
+        " `headstart history --ledger` who applied what",
         recorded=list(recorded),
         unknown=list(unknown),
         heads=list(graph.heads),

@@ -277,7 +277,7 @@ class _Migration:
         if not applied:
             return named(failed.error)(failed.message, hint=failed.hint, **failed.context)
         return MigrationFailedError(
-            f"{failed.message}; {len(applied)} revision(s) had been run before that, and are committed",
+            f"{failed.message}; what had been run before that is committed, up to {applied[-1].revision}",
             hint="correct env.py: what it does after context.run_migrations() has failed",
         )
 
