@@ -756,6 +756,19 @@ class TestShown:
         assert lines[at + 2].startswith("    -> ")
         assert lines[-1].startswith("1 finding in 1 revision (")
 
+    def test_warnings_are_no_findings(self, project: Project, check: Check) -> None:
+        """What is shown, and not refused, is counted by itself; a refusal says what to type."""
+        project.revision("a1", A, "create table w (id bigint primary key, at timestamp)", undo=["drop table w, a"])
+        lines = check("--only", "rules").stdout.splitlines()
+        assert lines[0] == "rules         1 warning"
+        assert lines[-1].startswith("0 findings in 1 revision, 1 warning (")
+        project.revision("b2", "create index on a (name)", undo=["drop index a_name_idx"])
+        done = check("--only", "rules", code=80)
+        lines = done.stdout.splitlines()
+        refused = sum(not line.strip().startswith("->") and ".py:" in line and "warning:" not in line for line in lines)
+        assert lines[0] == f"rules         {refused} finding{'s' if refused > 1 else ''}, 1 warning"
+        assert "`headstart check` again" in done.last["hint"]
+
     def test_github(self, project: Project, check: Check, repository: Callable[[], None]) -> None:
         """Annotations are written as GitHub reads them, with paths from the top of the repository."""
         project.ini.write_text(INI.replace("%(here)s/migrations", "%(here)s/50%%, a:b"), encoding="utf-8")

@@ -114,7 +114,7 @@ def test_40_table_may_not_be_read(
     run = headstart("up", url=with_password(precious, PASSWORD, user="half"))
     last = ended(run, 40, secrets=[PASSWORD])
     assert "precious" in last["error"]
-    assert "pg_read_all_data" in last["hint"]
+    assert "grant pg_read_all_data to half," in last["hint"]
     assert fingerprint(precious) == before
 
 
@@ -171,6 +171,22 @@ def test_63_the_lock_is_lost_during_the_backup(
         last = ended(process.finish(), 63)
     assert "lost" in last["error"]
     assert fingerprint(precious) == before
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_who_blocks_the_dump(
+    form: str, project: Project, begin_headstart: Callable[..., Headstart], precious: str
+) -> None:
+    """A dump that waits for a table says for whom, and what ends them; it goes on when they have left."""
+    with Session(precious, "nightly report") as somebody:
+        somebody.execute("begin; lock table precious in access exclusive mode")
+        process = begin_headstart("up", url=precious, env={"HEADSTART_LOG": form})
+        eventually(lambda: "nightly report" in process.stderr, "the blocker is named", seconds=20)
+        [(pid,)] = psql(precious, "select pid from pg_stat_activity where application_name = 'nightly report'")
+        somebody.execute("rollback")
+        run = process.finish()
+    assert run.code == 0, run
+    assert f"select pg_terminate_backend({pid})" in run.stderr
 
 
 def test_40_folder_of_backups_is_damaged(

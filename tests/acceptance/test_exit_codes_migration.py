@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.checks import Session, ended, running
+from acceptance.checks import Session, ended, make_role, running, with_password
 from support.postgres import psql, script
 from support.project import fingerprint, recorded
 from support.waiting import eventually
@@ -15,6 +15,7 @@ from support.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from support.postgres import Postgres
     from support.process import Headstart, Run
     from support.project import Project
 
@@ -24,6 +25,7 @@ with op.get_context().autocommit_block():
 """
 UNIQUE = CONCURRENT.format(statement="create unique index concurrently a_id on a (id)")
 UNIQUE_IF_NOT_EXISTS = CONCURRENT.format(statement="create unique index concurrently if not exists a_id on a (id)")
+PASSWORD = "correct horse battery"
 IMPATIENT = {"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms", "HEADSTART_TABLE_LOCK_RETRY": "1500ms"}
 
 
@@ -146,15 +148,35 @@ def test_60_timeout_of_its_own(timeout: str, project: Project, headstart: Callab
     project.revision("b2", timeout, "select pg_sleep(5)")
     last = ended(headstart("up", url=standing), 60)
     assert last["sqlstate"] == "57014"
+    assert "HEADSTART_STATEMENT_TIMEOUT" not in last["hint"]
+
+
+def test_60_statement_timeout(project: Project, headstart: Callable[..., Run], standing: str) -> None:
+    """A statement that runs into the timeout that was set: the setting is named, and who was in the way."""
+    path = project.revision("b2", "select pg_sleep(5)")
+    env = {"HEADSTART_STATEMENT_TIMEOUT": "1500ms", "HEADSTART_TABLE_LOCK_TIMEOUT": "20s"}
+    last = ended(headstart("up", url=standing, env=env), 60)
+    assert last["hint"].startswith("raise HEADSTART_STATEMENT_TIMEOUT (1.5 s")
+    assert "blockers" not in last
+    path.unlink()
+    project.revision("c3", "alter table a add column x int", down="a1")
+    with Session(standing, "nightly report") as somebody:
+        somebody.execute("begin; select * from a")
+        last = ended(headstart("up", url=standing, env=env), 60)
+    assert last["sqlstate"] == "57014"
+    assert "HEADSTART_STATEMENT_TIMEOUT (1.5 s" in last["hint"]
+    assert "select pg_terminate_backend(" in last["hint"]
+    assert "nightly report" in last["blockers"][0]
 
 
 def test_60_already_there(project: Project, headstart: Callable[..., Run], standing: str) -> None:
-    """What the database already has is reported as a disagreement of state and record, never stamped."""
+    """What the database already has is never stamped: the hint says whence it may come, and what to look at."""
     script(standing, "create table b (id int)")
     project.revision("b2", "create table b (id int)")
     last = ended(headstart("up", url=standing), 60)
     assert last["sqlstate"] == "42P07"
-    assert "stamp" in last["hint"]
+    for cause in ("an earlier run", "by hand", "twice", "`headstart check --only drift --database`", "stamp"):
+        assert cause in last["hint"]
     assert recorded(standing) == ["a1"]
 
 
@@ -163,11 +185,11 @@ def test_61_partly_committed(project: Project, headstart: Callable[..., Run], st
     project.revision("b2", body="op.execute('create table b (id int)')\n" + UNIQUE)
     last = ended(headstart("up", url=standing), 61)
     assert (last["failed"], last["revision_after"], last["sqlstate"]) == ("b2", "a1", "23505")
-    assert any("create table b" in each for each in last["leftovers"]), "what preceded the block is committed"
+    assert "committed: create table b (id int)" in last["leftovers"], "what preceded the block is committed"
     [index] = [each for each in last["leftovers"] if each.startswith("INVALID index public.a_id")]
     remedy = index.partition(": ")[2]
     assert remedy == "drop index concurrently public.a_id;"
-    assert remedy in last["hint"]
+    assert "create table" not in last["hint"], "what was done is not what to type"
     assert recorded(standing) == ["a1"]
     script(standing, remedy)
     script(standing, "drop table b")
@@ -209,10 +231,31 @@ def test_62_table_lock(project: Project, headstart: Callable[..., Run], standing
     last = ended(run, 62)
     assert (last["failed"], last["revision_after"], last["applied"]) == ("c3", "b2", ["b2"])
     assert last["sqlstate"] == "55P03"
-    assert "nightly report" in last["hint"]
+    assert "select pg_terminate_backend(" in last["hint"]
     assert any("nightly report" in each for each in last["blockers"])
     assert run.events("revision_retried")
     assert recorded(standing) == ["b2"]
+
+
+def test_62_blocker_of_another_role(
+    project: Project, headstart: Callable[..., Run], any_server: Postgres, standing: str
+) -> None:
+    """Of a session that the role may not look into, what is known is said, and how to see the rest."""
+    project.revision("b2", "alter table a add column x int")
+    make_role(any_server, "limited", PASSWORD)
+    script(standing, "grant create on schema public to limited; alter table a owner to limited")
+    script(standing, "alter table alembic_version owner to limited")
+    with Session(standing, "nightly report") as somebody:
+        somebody.execute("begin; select * from a")
+        [(pid,)] = psql(standing, "select pid from pg_stat_activity where application_name = 'nightly report'")
+        run = headstart("up", url=with_password(standing, PASSWORD, user="limited"), env=IMPATIENT)
+    last = ended(run, 62, secrets=[PASSWORD])
+    [blocker] = last["blockers"]
+    assert blocker.startswith(f"pid {pid} nightly report (user ")
+    assert blocker.endswith("its statement is hidden from limited)")
+    assert f"select pg_terminate_backend({pid})" in last["hint"]
+    assert "grant pg_read_all_stats to limited" in last["hint"]
+    assert "None" not in run.stderr
 
 
 def test_62_not_if_released_in_time(project: Project, begin_headstart: Callable[..., Headstart], standing: str) -> None:

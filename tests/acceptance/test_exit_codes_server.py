@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -41,15 +42,15 @@ def project(project: Project) -> Project:
 
 
 def test_20_nothing_listens(project: Project, headstart: Callable[..., Run]) -> None:
-    """A port that nobody listens on is tried again until the time is up, and each attempt is a line."""
+    """A port that nobody listens on is tried again until the time is up; the same cause is not said each time."""
     url = f"postgresql://app:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{_free_port()}/app"
     run = headstart("up", url=url, env={"HEADSTART_WAIT_TIMEOUT": "1500ms"})
     last = ended(run, 20, secrets=[PASSWORD])
     assert last["outcome"] == "not_ready"
-    attempts = run.events("server_not_ready")
-    assert len(attempts) >= 2
-    assert [line["attempt"] for line in attempts] == list(range(1, len(attempts) + 1))
-    assert all(line["left_seconds"] <= 1.5 for line in attempts)
+    [line] = run.events("server_not_ready")
+    assert line["attempt"] == 1
+    assert line["left_seconds"] <= 1.5
+    assert re.search(r"after ([2-9]|\d\d+) attempts", last["error"])
     assert "HEADSTART_WAIT_TIMEOUT" in last["hint"]
     assert run.seconds < 10
 
@@ -84,6 +85,7 @@ def test_20_wait_for_head(project: Project, headstart: Callable[..., Run], any_d
         somebody.execute(f"select pg_advisory_lock({GATE})")
         last = ended(headstart("wait", "--for", "head", "--wait-timeout", "1s", url=any_database), 20)
     assert "a1" in last["pending"]
+    assert f"{len(last['pending'])} revision is pending" in last["error"]
     assert fingerprint(any_database) == before
 
 
@@ -147,6 +149,8 @@ def test_21_no_such_database(project: Project, headstart: Callable[..., Run], an
     assert last["sqlstate"] == "3D000"
     assert "never_created" in last["error"]
     assert 4 < last["wait_seconds"] < 20
+    [line] = run.events("server_not_ready")
+    assert 4 < line["left_seconds"] <= 5, "the grace, not the whole wait"
 
 
 def test_21_database_created_in_time(
@@ -393,6 +397,7 @@ def test_30_lock_held(project: Project, headstart: Callable[..., Run], any_datab
     last = ended(run, 30)
     assert "other runner on node 7" in last["error"]
     assert str(pid) in last["error"]
+    assert f"select pg_terminate_backend({pid})" in last["hint"]
     assert run.events("lock_waiting")[0]["holder_pid"] == pid
     assert last["backup"] is None
     assert fingerprint(any_database) == before

@@ -87,8 +87,12 @@ def test_nothing_is_made_where_the_first_revision_fails(
     assert fingerprint(any_database) == before
 
 
-def test_71_ahead(project: Project, headstart: Headstart, any_database: str) -> None:
+@pytest.mark.parametrize("asked", [False, True], ids=["by the files", "by env.py"])
+def test_71_ahead(asked: bool, project: Project, headstart: Headstart, any_database: str) -> None:
     """An older image on a newer database: it is told which image went ahead, and changes nothing; or is let through."""
+    if asked:
+        computed = "context.configure(version_table='_'.join(['alembic', 'version']), "
+        project.env.write_text(project.env.read_text("utf-8").replace("context.configure(", computed), "utf-8")
     ended(headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_IMAGE": "app:v2"}), 0)
     for newer in ("b2", "c3"):
         (project.versions / f"{newer}.py").unlink()
@@ -98,8 +102,8 @@ def test_71_ahead(project: Project, headstart: Headstart, any_database: str) -> 
     assert "it is at c3, applied by app:v2" in last["error"]
     assert "HEADSTART_AHEAD=allow" in last["hint"]
     assert last["ahead"] == ["b2", "c3"]
-    for verb in ("status", "current"):
-        assert ended(headstart(verb), 71)["error"] == last["error"]
+    for words in (["status"], ["current"], ["downgrade", "-1"]):
+        assert ended(headstart(*words), 71)["error"] == last["error"]
     allowed = headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_AHEAD": "allow"})
     assert ended(allowed, 0)["applied"] == []
     assert allowed.events("database_ahead")
@@ -120,7 +124,11 @@ def test_72_unknown(project: Project, headstart: Headstart, any_database: str) -
     """A revision that nobody ever recorded is unknown, whatever else the ledger holds."""
     ended(headstart("up"), 0)
     psql(any_database, "update alembic_version set version_num = 'zz'")
-    assert "zz" in ended(headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_AHEAD": "allow"}), 72)["error"]
+    last = ended(headstart("up", env={"HEADSTART_BACKUP": "off", "HEADSTART_AHEAD": "allow"}), 72)
+    assert "zz" in last["error"]
+    for words in (["status"], ["history", "--ledger"]):
+        assert f"`headstart {' '.join(words)}`" in last["hint"]
+        assert headstart(*words).stdout, "what the hint advises says something"
 
 
 def test_72_missing(project: Project, headstart: Headstart, any_database: str) -> None:
@@ -171,6 +179,8 @@ def test_73_edited(project: Project, headstart: Headstart, any_database: str, ch
     last = ended(headstart("up"), 73)
     assert last["outcome"] == "revision_edited"
     assert re.search(r"revision b2 \(\S+/b2\.py:\d+\)", last["error"])
+    assert "`headstart history --source b2`" in last["hint"]
+    assert "`headstart stamp c3`" in last["hint"]
     assert fingerprint(any_database) == before
 
 

@@ -448,9 +448,9 @@ op.execute("select 1/0")""",
     with _busy(any_database):
         last = ended(headstart("up", url=any_database), 61)
     unsure, sure = last["leftovers"]
-    assert unsure.startswith("perhaps")
+    assert unsure.startswith("perhaps committed: ")
     assert "update w" in unsure
-    assert sure == "create table t (a int)"
+    assert sure == "committed: create table t (a int)"
 
 
 @contextmanager
@@ -481,7 +481,7 @@ def _tables(url: str) -> str:
 
 def _named(leftovers: list[str]) -> str:
     """The tables that these statements make."""
-    leftovers = [each for each in leftovers if "the driver's own connection" not in each]
+    leftovers = [each.partition(": ")[2] for each in leftovers if "the driver's own connection" not in each]
     made = [[name for name in "tu" if f"table {name} " in each or f"into {name}" in each] for each in leftovers]
     made = [["t"] if each == "do '...'" else names for each, names in zip(leftovers, made, strict=True)]  # a constant
     assert all(made), f"each of {leftovers} makes a table"

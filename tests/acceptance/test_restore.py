@@ -47,6 +47,10 @@ class Place:
         """The databases that restores have made."""
         return beside(self.server, self.name)
 
+    def environment(self) -> dict[str, str]:
+        """In which the commands that a restore gives can be typed."""
+        return {"PATH": f"{self.server.bindir}:/usr/bin:/bin", "PGPASSWORD": self.server.password}
+
     def proofs(self, backup: Path) -> list[str]:
         """What the manifest says was proven."""
         return [each["kind"] for each in json.loads((backup / "manifest.json").read_text())["proofs"]]
@@ -276,7 +280,9 @@ def test_41_others_are_connected(place: Place) -> None:
         [session] = last["sessions"]
         assert session["application_name"] == "the app"
         assert str(session["pid"]) in last["error"]
+        assert "nothing was restored" in last["hint"]
         assert "--end-sessions" in last["hint"]
+        assert place.beside() == []
         ended(place.run("restore", "latest"), 0)  # beside disturbs nobody
     assert [name for name in place.beside() if "_restored_" not in name] == []
     assert fingerprint(place.url) == before
@@ -311,10 +317,8 @@ def test_21_may_not_end_sessions(place: Place, any_server: Postgres) -> None:
         last = ended(place.run("restore", "latest", "--swap", "--end-sessions", url=url), 21, secrets=["a role's pass"])
     assert "the superuser" in last["error"]
     assert place.beside() == [last["restored"]]
-    password = place.url.split(":")[2].split("@")[0]
-    environment = {"PATH": f"{any_server.bindir}:/usr/bin:/bin", "PGPASSWORD": password}
     command = last["exchange_command"].replace("owning@", "postgres@")
-    subprocess.run(["sh", "-c", command], check=True, capture_output=True, env=environment)
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True, env=place.environment())
     assert [name for name in place.beside() if "_before_restore_" in name] == place.beside()
 
 
@@ -327,6 +331,9 @@ def test_41_somebody_comes_late(stuck: Place, begin_headstart: Callable[..., Hea
     assert SIGNAL in last["error"]
     assert stuck.beside() == [last["restored"]]
     assert "psql" in last["exchange_command"]
+    assert f"stays as {last['restored']}" in last["hint"]
+    subprocess.run(["sh", "-c", last["hint"].split("`")[1]], check=True, capture_output=True, env=stuck.environment())
+    assert stuck.beside() == [], "what the hint says removes it"
     assert psql(stuck.url, "select count(*) from t") == [(100,)]
 
 

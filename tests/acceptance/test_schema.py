@@ -16,7 +16,7 @@ from acceptance.checks import ended
 from headstart.postgres.catalog import differences, read
 from headstart.postgres.embedded import installations
 from support.objects import OBJECTS
-from support.postgres import psql, script
+from support.postgres import database_of, psql, script
 from support.project import Project, fingerprint, recorded
 from support.waiting import eventually
 
@@ -534,6 +534,14 @@ def test_options_belong_to_their_action(
 def test_a_load_needs_a_database_and_a_dump_does_not(headstart: Headstart) -> None:
     """Which database is to be loaded has to be said: DATABASE_URL."""
     assert "DATABASE_URL" in ended(headstart("schema", "load"), 10)["error"]
+
+
+def test_a_database_that_is_not_touched_is_not_named(headstart: Headstart, any_database: str) -> None:
+    """DATABASE_URL may be set while the schema is dumped; the log does not say that this database is worked on."""
+    run = headstart("schema", "dump", url=any_database)
+    ended(run, 0)
+    assert run.events("run_started")[0]["database"] is None
+    assert database_of(any_database) not in run.stderr
 
 
 def test_a_revision_that_fails_writes_no_file(project: Project, headstart: Headstart) -> None:

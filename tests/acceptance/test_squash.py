@@ -121,6 +121,13 @@ def test_a_new_database_gets_the_same(headstart: Headstart, project: Project, an
     assert psql(another, "select current_setting('search_path')") == psql(any_database, "show search_path")
 
 
+def test_the_database_is_not_named(headstart: Headstart) -> None:
+    """The log does not say that the database of DATABASE_URL, which is not touched, is worked on."""
+    run = headstart("squash", "b2")
+    ended(run, 0)
+    assert run.events("run_started")[0]["database"] is None
+
+
 def test_a_database_at_the_old_head_runs_nothing(headstart: Headstart, later: Project, any_database: str) -> None:
     """It is at the baseline's id, and was built by the files that the baseline names: nothing to do, nothing edited."""
     ended(headstart("up", "--target", "c3"), 0)

@@ -325,7 +325,7 @@ async def test_a_client_that_is_too_old_is_refused(take: Taker, server: Postgres
     with pytest.raises(
         UnsuitableServerError, match=rf"server version: {server.major}\.\d+.*; pg_dump version: {old.major}"
     ):
-        await dumps.dump(old, command, env=env, directory=tmp_path, log=take.log, redact=str)
+        await dumps.dump(old, command, env=env, directory=tmp_path, log=take.log, redact=str, blocked=str)
 
 
 async def test_what_a_dead_run_left_is_swept_up(take_any: Taker) -> None:
@@ -367,6 +367,32 @@ async def test_progress_is_told_while_it_waits_for_a_table(take_any: Taker) -> N
         0
     ].keys()
     assert len(take_any.listed()) == 1
+
+
+async def test_a_table_stays_locked(take_any: Taker, tmp_path: Path) -> None:
+    """A dump that gives up on a table says what to do about who was seen to hold it."""
+    client = await take_any.client()
+    env = dumps.environment(
+        parse_dsn(take_any.url, {}, read_file=_no_file, default_user="x").libpq_env(), {}, run_id="r"
+    )
+    command = (*dumps.argv(client, tmp_path / "d", jobs=1, compression="gzip:1"), "--lock-wait-timeout=100")
+    blocker = await asyncpg.connect(take_any.url)
+    try:
+        async with blocker.transaction():
+            await blocker.execute("lock table a in access exclusive mode")
+            with pytest.raises(BackupFailedError, match="locked") as error:
+                await dumps.dump(
+                    client,
+                    command,
+                    env=env,
+                    directory=tmp_path,
+                    log=take_any.log,
+                    redact=str,
+                    blocked=lambda: "end it: select 1",
+                )
+    finally:
+        await blocker.close()
+    assert error.value.hint == "end it: select 1; then run again"
 
 
 async def test_cancelling_leaves_nothing_behind(take_any: Taker) -> None:

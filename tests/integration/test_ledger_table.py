@@ -547,4 +547,4 @@ class TestReading:
         assert await as_applied(connection, HISTORY, ["a1"]) == {"a1": None}
         path = tmp_path / "a1.py"
         path.write_text("x = 2")
-        await require_unedited(connection, HISTORY, {"a1": str(path)}, {"a1": "other"})
+        await require_unedited(connection, HISTORY, {"a1": str(path)}, {"a1": "other"}, ["a1"])

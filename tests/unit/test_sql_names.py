@@ -14,7 +14,7 @@ ROOT = Path(headstart.__file__).parent
 # It is run with a search_path of its own (`catalog.queries.SESSION`), on which what it renders depends as well.
 WITH_ITS_OWN_PATH = {"postgres/catalog/queries.py"}
 # What people are told to type.
-HINTS = ("select pg_terminate_backend(pid)",)
+HINTS = ("select pg_terminate_backend(",)
 
 _RELATION = re.compile(r"\b(?:from|join)\s+(pg_(?!catalog\.)\w+)")
 _FUNCTION = re.compile(

@@ -84,7 +84,8 @@ async def read_facts(conn: asyncpg.Connection) -> Facts:
         message = f"the role may not look at the database: {error}"
         raise BackupFailedError(message, hint="grant it CONNECT on the database, or pg_read_all_stats") from error
     if unreadable := [row["name"] for row in kept if not row["readable"]]:
-        raise BackupFailedError(f"the role may not read {first_and_last(unreadable)}", hint=LET_READ)
+        role = await conn.fetchval("select pg_catalog.quote_ident(current_user)")
+        raise BackupFailedError(f"the role may not read {first_and_last(unreadable)}", hint=LET_READ.format(role=role))
     if hidden := [row["name"] for row in kept]:
         message = (
             f"row-level security hides rows of {first_and_last(hidden)} from the role, so a dump would not be complete"

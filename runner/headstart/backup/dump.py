@@ -27,10 +27,12 @@ APPLICATION = "headstart-dump"
 Causes = tuple[tuple[str, str, str], ...]
 """Patterns of what a program prints, each with what it means and what to do. `{0}` is the first group of the match."""
 
-LET_READ = "grant it pg_read_all_data (GRANT pg_read_all_data TO <role>), or run with the owner's role"
+LET_READ = "grant pg_read_all_data to {role}, or run with the owner's role"
 LET_BYPASS = "run with the table's owner or with a role that has BYPASSRLS"
 
-#: Of pg_dump; `{dir}` is the backup folder.
+_UNSEEN = "see who holds an ACCESS EXCLUSIVE lock (pg_locks, pg_stat_activity)"
+
+#: Of pg_dump; `{dir}` is the backup folder, `{role}` who dumps, `{blocked}` what to do about who holds a lock.
 _CAUSES: Causes = (
     (
         r"No space left on device|Disk quota exceeded",
@@ -55,12 +57,12 @@ _CAUSES: Causes = (
     (
         r"could not obtain lock on relation (.+?)\s*$",
         "another session locked table {0} while it was being dumped",
-        "see who holds it (pg_locks, pg_stat_activity), let it finish, then run again",
+        "{blocked}; then run again",
     ),
     (
-        r"canceling statement due to lock timeout",
+        r"canceling statement due to (?:lock|statement) timeout",  # pg_dump: --lock-wait-timeout is the latter
         f"another session has kept a table locked for {TABLE_LOCK_WAIT} s, so it cannot be dumped",
-        "see who holds an ACCESS EXCLUSIVE lock (pg_locks, pg_stat_activity), let it finish, then run again",
+        "{blocked}; then run again",
     ),
     (
         r"too many connections|remaining connection slots|too many clients",
@@ -102,7 +104,12 @@ def environment(
         run_id: names the child's sessions in pg_stat_activity, so that the next run recognises what a dead one left.
         application: the beginning of that name.
     """
-    return {**bare(environ), **libpq, "PGAPPNAME": f"{application}:{run_id}"[:63]}
+    return {**bare(environ), **libpq, "PGAPPNAME": application_of(run_id, application)}
+
+
+def application_of(run_id: str, application: str = APPLICATION) -> str:
+    """How pg_stat_activity shows the sessions of a run's dump."""
+    return f"{application}:{run_id}"[:63]
 
 
 async def dump(
@@ -113,8 +120,9 @@ async def dump(
     directory: Path,
     log: FilteringBoundLogger,
     redact: Callable[[str], str],
+    blocked: Callable[[], str],
 ) -> None:
-    """Run pg_dump, with a command from `argv`.
+    """Run pg_dump, with a command from `argv`; `blocked` as for `explain`.
 
     Raises:
         BackupFailedError: pg_dump did not exit with 0; the message is its cause, in our words where we know it.
@@ -131,11 +139,21 @@ async def dump(
         message = f"cannot run {client.pg_dump}: {error.strerror}"
         raise BackupFailedError(message, hint="install the PostgreSQL client programs again") from error
     if not finished.ok:
-        raise explain(finished, client=client, directory=directory)
+        raise explain(finished, client=client, directory=directory, role=env["PGUSER"], blocked=blocked())
 
 
-def explain(finished: process.Finished, *, client: Client, directory: Path) -> HeadstartError:
-    """The error that a failed pg_dump or pg_restore stands for."""
+def explain(
+    finished: process.Finished, *, client: Client, directory: Path, role: str, blocked: str = ""
+) -> HeadstartError:
+    """The error that a failed pg_dump stands for.
+
+    Args:
+        finished: how it ended.
+        client: whose it is.
+        directory: that it wrote to.
+        role: that it connected as.
+        blocked: what to do about who was in its way last; "" if nobody was seen.
+    """
     program = finished.argv[0].rpartition("/")[2]
     context = {"program": program, "returncode": finished.returncode, "client_version": client.version}
     if "server version mismatch" in finished.stderr:
@@ -144,7 +162,8 @@ def explain(finished: process.Finished, *, client: Client, directory: Path) -> H
         message = f"{program} {client.version} refuses the server: {detail[1] if detail else 'server version mismatch'}"
         hint = "install the client programs of the server's major version (postgresql-client-<major>)"
         return UnsuitableServerError(message, hint=hint, **context)
-    if found := find_cause(finished.stderr.splitlines(), _CAUSES, dir=directory):
+    names = {"dir": directory, "role": _identifier(role), "blocked": blocked or _UNSEEN}
+    if found := find_cause(finished.stderr.splitlines(), _CAUSES, **names):
         message, hint, line = found
         return BackupFailedError(message, hint=hint, said=line, **context)
     first = next((line for line in finished.stderr.splitlines() if "error:" in line.lower()), finished.stderr.strip())
@@ -154,10 +173,21 @@ def explain(finished: process.Finished, *, client: Client, directory: Path) -> H
     return BackupFailedError(message, hint=hint, **context)
 
 
+def _identifier(name: str) -> str:
+    return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
+
+
 def find_cause(lines: Iterable[str], causes: Causes, **names: object) -> tuple[str, str, str] | None:
-    """What a program's error output means: the cause and the hint for the first known line, and that line."""
+    """What a program's error output means: the cause and the hint for the first known line, and that line.
+
+    Args:
+        lines: what it printed.
+        causes: that are known.
+        names: what stands for the names in braces.
+    """
     for line in lines:
         for pattern, cause, hint in causes:
             if match := re.search(pattern, line):
-                return cause.format(*match.groups(), **names), hint, line.strip()
+                groups = match.groups()
+                return cause.format(*groups, **names), hint.format(*groups, **names), line.strip()
     return None

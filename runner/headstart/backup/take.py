@@ -59,7 +59,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         log: receives progress.
         redact: takes secrets out of what pg_dump prints.
         interval: seconds between two lines of progress.
-        watch: asked for further fields for each line of progress, such as who blocks the dump.
+        watch: asked for further fields for each line of progress: `blockers`, and `hint` what to do about them.
     """
 
     ready: Ready
@@ -175,6 +175,7 @@ async def _dump(
     """Run pg_dump, read the table of contents, and hash every file."""
     log, stage = request.log, "dump"
     sizes: list[int] = []
+    blocked = ""
     log.info(
         "backup_started",
         database=request.ready.server.database,
@@ -191,11 +192,25 @@ async def _dump(
             sizes = [path.stat().st_size for path in staging.dump.iterdir()]
         return {"stage": stage, "written_bytes": sum(sizes), "files": len(sizes), "tables": len(facts.tables)}
 
+    async def watch() -> Mapping[str, object]:
+        nonlocal blocked
+        found = {} if request.watch is None else await request.watch()
+        blocked = str(found.get("hint", ""))
+        return found
+
     environ = request.environ
     env = dumps.environment(request.ready.dsn.libpq_env(), environ, run_id=request.run_id)
-    async with progress("backup_progress", fields, log=log, watch=request.watch, interval=request.interval):
+    async with progress("backup_progress", fields, log=log, watch=watch, interval=request.interval):
         command = dumps.argv(client, staging.dump, jobs=jobs, compression=compression)
-        await dumps.dump(client, command, env=env, directory=request.directory, log=log, redact=request.redact)
+        await dumps.dump(
+            client,
+            command,
+            env=env,
+            directory=request.directory,
+            log=log,
+            redact=request.redact,
+            blocked=lambda: blocked,
+        )
         dumped, stage = time.monotonic(), "prove"
         tables = await checks.contents(client, staging.dump, env=dumps.bare(environ))
         try:

@@ -12,9 +12,9 @@ from headstart.cli import output
 from headstart.errors import ConfigurationError, DatabaseUnknownError, EnvironmentWritesError, UsageError
 from headstart.postgres.lock import WORK
 from headstart.steps.ask import failure
-from headstart.steps.compare import compare
 from headstart.steps.connect import access, connected, find, locked, working
 from headstart.steps.environ import environ_of
+from headstart.steps.standing import standing
 from headstart.worker.messages import Data
 from headstart.worker.process import Process, TaskFailedError, WorkerLostError
 from headstart.worker.tasks import Command, Parse
@@ -101,7 +101,7 @@ async def run_alembic(run: Run, verb: str, arguments: Sequence[str], *, database
                 async with locked(run, ready):  # as `up` would run it
                     await _run(process, replace(task, access=await access(run, ready, work_key=WORK)), ready.connection)
             except DatabaseUnknownError:
-                await compare(run, ready, found)  # the ledger may know more
+                await standing(run, ready, found, worker=worker)  # the ledger may know more
                 raise
 
 

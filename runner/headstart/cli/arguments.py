@@ -118,6 +118,11 @@ class CommandLine(msgspec.Struct, frozen=True, kw_only=True):
             return True
         return alembic is None or _asks_database(name, alembic)
 
+    @property
+    def touches_database(self) -> bool:
+        """Whether the verb connects to the database of DATABASE_URL where that is set."""
+        return self.needs_database or self.verb.name == "tenants"
+
 
 def _asks_database(name: str, alembic: Mapping[str, Any]) -> bool:
     """Whether a verb of Alembic's runs env.py on a database."""

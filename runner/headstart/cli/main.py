@@ -78,7 +78,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     if settings.dsn.ignored:
         logger.warning("parameters_ignored", source=settings.dsn_source, parameters=list(settings.dsn.ignored))
     if asked.verb.changes:
-        database = settings.dsn.display() if settings.dsn_source else None  # some verbs do without
+        database = (
+            settings.dsn.display() if settings.dsn_source and asked.touches_database else None
+        )  # one that is not touched is not named
         logger.info("run_started", verb=asked.verb.name, database=database, version=__version__)
     try:
         outcome = asyncio.run(_interruptible(asked, run, interrupt))

@@ -90,7 +90,9 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
             if holder is not None:
                 await exchange.refuse_prepared(maintenance.connection, live)
                 if not end_sessions:
-                    await exchange.refuse_others(maintenance.connection, live, [holder.connection.get_server_pid()])
+                    hint = f"nothing was restored: {exchange.STOP}"
+                    ours = [holder.connection.get_server_pid()]
+                    await exchange.refuse_others(maintenance.connection, live, ours, hint=hint)
             names = await beside.free_names(maintenance.connection, live, datetime.now(UTC))
             table, missing = await _restore_beside(job, names, holder, there=there)
             run.restored = names.restored
@@ -306,6 +308,8 @@ async def _exchange(
         except (RestoreFailedError, RefusedError) as error:
             renames = (job.live, names.before), (names.restored, job.live)
             error.context["exchange_command"] = exchange.command(job.maintenance.dsn, *renames)
+            drop = exchange.drop_command(job.maintenance.dsn, names.restored)
+            error.hint += f"; what was restored stays as {names.restored}, and `{drop}` removes it"
             raise
     run.restored = job.live
     run.found(table.revisions if table else ())

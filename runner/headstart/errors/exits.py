@@ -27,7 +27,11 @@ class Exit(IntEnum):
     USAGE = 2, "untouched", "correct the command line; `--help` lists what there is"
     PENDING = 3, "untouched", "revisions are pending (only from `status --exit-code`): run `headstart up`"
     CONFIGURATION = 10, "untouched", "correct the settings that the message lists"
-    NOT_READY = 20, "untouched", "the server did not become ready in time: look at the server, then run again"
+    NOT_READY = (
+        20,
+        "untouched",
+        "the server was not ready in time, or (`wait --for head`) revisions are pending: look there, then run again",
+    )
     REFUSED = (
         21,
         "untouched",
@@ -54,7 +58,7 @@ class Exit(IntEnum):
     PARTLY_COMMITTED = (
         61,
         "at the revision named, plus the leftovers listed",
-        "remove the leftovers as the message says, then run again",
+        "undo or remove each of the leftovers as the message says, then run again",
     )
     TABLE_LOCKS_NOT_OBTAINED = (
         62,

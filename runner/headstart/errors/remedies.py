@@ -19,8 +19,9 @@ def of_failure(error: BaseException, sqlstate: str | None) -> str | None:
     """
     if sqlstate in _THERE_ALREADY:
         return (
-            "the database has it already: its state and the recorded revision disagree; `headstart check --only drift`"
-            " names each difference, `headstart history --ledger` says what was run: look before you `headstart stamp`"
+            "an earlier run of this revision left it (61, or a kill), or somebody made it by hand, or the revision"
+            " makes it twice: `headstart check --only drift --database` lists what no recorded revision has made (if it"
+            " is not listed, the revision makes it twice); look before you `headstart stamp`"
         )
     if isinstance(error, FileNotFoundError) and error.filename:
         return (

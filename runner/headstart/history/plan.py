@@ -322,7 +322,8 @@ def _database_unknown(recorded: tuple[str, ...], unknown: tuple[str, ...], graph
     )
     return DatabaseUnknownError(
         f"the database records {', '.join(unknown)}{beside}, which this history does not hold: it has {held}",
-        hint="start the image that holds this revision, or find out who wrote it; is this the right database?",
+        hint="start the image that holds this revision; `headstart status` shows which database this is,"
+        " `headstart history --ledger` who applied what",
         recorded=list(recorded),
         unknown=list(unknown),
         heads=list(graph.heads),

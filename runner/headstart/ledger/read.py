@@ -101,7 +101,7 @@ async def refuse_edited(connection: ScriptConnection, history: str, recorded: tu
 
         held = lineage(graph.parents, (i for i in recorded if i in graph.revisions))
         files = {i: graph.revisions[i].path for i in sorted(other & held)}
-        await require_unedited(connection, history, files, sources)
+        await require_unedited(connection, history, files, sources, recorded)
 
 
 async def rows(connection: ScriptConnection, history: str, *, timeout: float = LOCKED) -> list[Row]:

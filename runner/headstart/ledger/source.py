@@ -25,7 +25,11 @@ and source is not null order by revision desc, id desc
 
 
 async def require_unedited(
-    connection: ScriptConnection, history: str, files: Mapping[str, str], applied: Mapping[str, str]
+    connection: ScriptConnection,
+    history: str,
+    files: Mapping[str, str],
+    applied: Mapping[str, str],
+    recorded: Sequence[str],
 ) -> None:
     """Refuse files that differ from what was applied, if they differ in what they do.
 
@@ -37,6 +41,7 @@ async def require_unedited(
         history: `key` of the project.
         files: paths by revision, of those whose bytes differ.
         applied: the SHA-256 of what was applied, by revision.
+        recorded: what the version table holds.
 
     Raises:
         RevisionEditedError: with each file and the first line that differs (73).
@@ -60,8 +65,9 @@ async def require_unedited(
         named = "; ".join(f"{revision} ({place})" for revision, place in sorted(found.items()))
         raise RevisionEditedError(
             f"edited since it was applied: revision {named}",
-            hint="put the file back as it was applied (`headstart history --source REVISION` prints it), and the change"
-            " into a new revision; if the database is as the file says now, `headstart stamp` the recorded revision",
+            hint=f"put {'the file' if len(found) == 1 else 'each file'} back as it was applied (`headstart history"
+            f" --source {min(found)}` prints it), and the change into a new revision; or, if the database is as the"
+            f" files say now: `headstart stamp {' '.join(recorded)}`",
             revisions=sorted(found),
             files=sorted(found.values()),
         )

@@ -67,6 +67,8 @@ _DETAILS = (
     ("position", "position"),
     ("server_hint", "the server's hint"),
     ("calls", "called"),
+    ("blockers", "blocked by"),
+    ("leftovers", "left behind"),
 )
 
 

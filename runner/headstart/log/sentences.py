@@ -29,6 +29,11 @@ def hint(event: Event) -> str:
     return f"{NEXT}-> {event['hint']}" if event.get("hint") else ""
 
 
+def _blockers(event: Event) -> str:
+    """Who is in the way, and what to do about it: a line each."""
+    return "".join(f"{NEXT}blocked by {each}" for each in event.get("blockers") or []) + hint(event)
+
+
 def as_it_is(event: Event) -> str:
     """An event without a sentence."""
     return " ".join([event["event"], *(f"{key}={value}" for key, value in event.items() if key not in _AROUND)])
@@ -79,7 +84,7 @@ SENTENCES: Final[dict[str, tuple[str, Callable[[Event], str]]]] = {
     ),
     "backup_progress": (
         "wait",
-        lambda e: f"backing up: {_mebibytes(e['written_bytes'])} after {e['elapsed_seconds']:.0f} s",
+        lambda e: f"backing up: {_mebibytes(e['written_bytes'])} after {e['elapsed_seconds']:.0f} s" + _blockers(e),
     ),
     "backup_deleted": ("dim", lambda e: f"deleted the backup {e['path']}: {e['reason']}"),
     "backup_taken": ("", lambda e: f"backup verified: {e['path']} ({_mebibytes(e['total_bytes'])})"),
@@ -123,16 +128,13 @@ SENTENCES: Final[dict[str, tuple[str, Callable[[Event], str]]]] = {
         "bad",
         lambda e: f"nobody knows where the database is: {e['cause']}{hint(e)}",
     ),
-    "leftovers_found": ("bad", lambda e: "committed all the same: " + "; ".join(e["leftovers"])),
+    "leftovers_found": ("bad", lambda e: "left behind:" + "".join(f"{NEXT}{each}" for each in e["leftovers"])),
     "history_empty": ("wait", lambda e: f"{e['reason']}{hint(e)}"),
     "ledger_not_written": ("dim", lambda e: f"no ledger: {e['cause']}"),
     "script_output_dropped": ("wait", lambda _: "env.py writes more than is logged: the rest is dropped"),
     "revision_retried": (
         "wait",
-        lambda e: (
-            f"trying {e['revision']} again in {e['pause_seconds']:.1f} s: {e['cause']}"
-            + "".join(f"{NEXT}blocked by {blocker}" for blocker in e["blockers"])
-        ),
+        lambda e: f"trying {e['revision']} again in {e['pause_seconds']:.1f} s: {e['cause']}" + _blockers(e),
     ),
     "revision_waiting": (
         "wait",
@@ -142,15 +144,11 @@ SENTENCES: Final[dict[str, tuple[str, Callable[[Event], str]]]] = {
     "log_lines_dropped": ("wait", lambda e: f"{counted(e['lines'], 'line')} missing here: nobody read in time"),
     "statement_running": (
         "wait",
-        lambda e: (
-            f"{e['revision']}: still running after {e['running_seconds']:.0f} s: {e['statement']}"
-            + "".join(f"{NEXT}blocked by {blocker}" for blocker in e["blockers"])
-            + hint(e)
-        ),
+        lambda e: f"{e['revision']}: still running after {e['running_seconds']:.0f} s: {e['statement']}" + _blockers(e),
     ),
     "statement_blocked": (
         "wait",
-        lambda e: f"{e['revision']} is blocked by " + "; ".join(e["blockers"]),
+        lambda e: f"{e['revision']} waits for a lock" + _blockers(e),
     ),
     "verified": ("", lambda e: f"verified: the database is at {named(e['revision'])}"),
     "at_target": ("", lambda e: f"the database is at {named(e['revision'])}"),

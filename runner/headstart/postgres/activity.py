@@ -5,6 +5,7 @@ PostgreSQL manual: 'pg_blocking_pids', 'Progress Reporting', 'Building Indexes C
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -20,9 +21,11 @@ SPEAK = 8.0
 _BLOCKERS = """
 select b.pid, b.application_name, b.usename::pg_catalog.text as user, b.client_addr::pg_catalog.text as client_addr,
        b.state, coalesce(pg_catalog.left(b.query, 200), '') as query,
-       extract(epoch from pg_catalog.clock_timestamp() - b.xact_start)::pg_catalog.float8 as transaction_seconds
-from pg_catalog.unnest(pg_catalog.pg_blocking_pids($1::pg_catalog.int4)) as blocking(pid)
-join pg_catalog.pg_stat_activity b using (pid)
+       extract(epoch from pg_catalog.clock_timestamp() - b.xact_start)::pg_catalog.float8 as transaction_seconds,
+       pg_catalog.quote_ident(current_user) as viewer
+from pg_catalog.pg_stat_activity b where b.pid in (
+    select pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) from pg_catalog.pg_stat_activity waiting
+    where waiting.pid = $1::pg_catalog.int4 or waiting.application_name = $2::pg_catalog.text)
 order by b.xact_start
 """
 
@@ -43,6 +46,9 @@ select phase, blocks_done, blocks_total, tuples_done, tuples_total, lockers_tota
 from pg_catalog.pg_stat_progress_create_index where pid = $1
 """
 
+
+_HIDDEN = "<insufficient privilege>"
+"""What pg_stat_activity shows to a role that is neither the session's nor a member of pg_read_all_stats."""
 
 _LOOKED_AT = 20_000  # characters of a statement, which may have millions
 
@@ -75,18 +81,36 @@ class Blocker(msgspec.Struct, frozen=True, kw_only=True):
     state: str | None
     query: str
     transaction_seconds: float | None
+    viewer: str
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the server shows the statement only to others than `viewer`."""
+        return self.query == _HIDDEN
 
     def __str__(self) -> str:
-        since = (
-            f", in a transaction for {self.transaction_seconds:.0f} s" if self.transaction_seconds is not None else ""
-        )
-        name = f" {self.application_name}" if self.application_name else ""
-        return f"pid {self.pid}{name} (user {self.user}, {self.state}{since}): {summary(self.query, 200)}"
+        known = [
+            f"user {self.user}" if self.user else "",
+            f"its statement is hidden from {self.viewer}" if self.hidden else self.state or "",
+            f"in a transaction for {self.transaction_seconds:.0f} s" if self.transaction_seconds is not None else "",
+        ]
+        text = f"pid {self.pid} {self.application_name}".rstrip() + f" ({', '.join(filter(None, known))})"
+        return text if self.hidden or not self.query else f"{text}: {summary(self.query, 200)}"
 
 
-async def blockers(connection: asyncpg.Connection, pid: int) -> list[Blocker]:
-    """Which sessions the backend `pid` waits for at this moment."""
-    return [Blocker(**row) for row in await connection.fetch(_BLOCKERS, pid)]
+async def blockers(
+    connection: asyncpg.Connection, pid: int | None = None, *, application_name: str | None = None
+) -> list[Blocker]:
+    """Which sessions are waited for at this moment: by the backend `pid`, or by all those of an application."""
+    return [Blocker(**row) for row in await connection.fetch(_BLOCKERS, pid, application_name)]
+
+
+def remedy(found: Sequence[Blocker]) -> str:
+    """What to type about blockers; there is one at least."""
+    each = "; ".join(f"select pg_terminate_backend({one.pid})" for one in found)
+    text = f"wait for {'it' if len(found) == 1 else 'them'}, or end {'it' if len(found) == 1 else 'each'}: {each}"
+    viewers = sorted({one.viewer for one in found if one.hidden})
+    return text + "".join(f"; to see what runs there: grant pg_read_all_stats to {one}" for one in viewers)
 
 
 async def invalid_indexes(connection: asyncpg.Connection, schema: str | None = None) -> frozenset[str]:

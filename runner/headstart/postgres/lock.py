@@ -158,10 +158,14 @@ async def _persist(
     try:
         await retrying(connection.fetchval, query, key)
     except tenacity.RetryError:
-        named = "; ".join(map(str, await holders(connection, keys))) or "a session that has just left"
+        found = await holders(connection, (key,))
+        named = "; ".join(map(str, found)) or "a session that has just left"
+        ends = (
+            f" or end it ({'; '.join(f'select pg_terminate_backend({each.pid})' for each in found)})" if found else ""
+        )
         raise LockNotObtainedError(
             f"the migration lock is held by {named}",
-            hint="wait for it or end it (select pg_terminate_backend(pid)), or raise HEADSTART_LOCK_TIMEOUT",
+            hint=f"wait for it{ends}, or raise HEADSTART_LOCK_TIMEOUT",
         ) from None
 
 

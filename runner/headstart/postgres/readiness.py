@@ -32,6 +32,12 @@ GRACE = 5.0
 FIRST = 1.0
 """Seconds that the first attempt gets, however little time there is: with less, a server that is ready looks dead."""
 
+PAUSE = 2.0
+"""Seconds between two attempts, at most."""
+
+SPEAK = 10.0
+"""Seconds of silence, at most, as long as nothing changes."""
+
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, ValueError, NotYet)
 
 
@@ -57,7 +63,7 @@ async def wait_until_ready(
         dsn: where to.
         timeout: seconds from now for all attempts together; 0 is one attempt.
         application_name: how pg_stat_activity shows us.
-        log: gets a line for every attempt that failed.
+        log: gets a line when the first attempt has failed, when the cause changes, and every ten seconds.
         command_timeout: seconds that each later query of the session may take; None is for ever.
 
     Raises:
@@ -94,7 +100,7 @@ async def _persist(attempts: _Attempts, log: FilteringBoundLogger) -> Ready:
     left = attempts.deadline - time.monotonic()
     retrying = tenacity.AsyncRetrying(
         stop=tenacity.stop_before_delay(left),
-        wait=tenacity.wait_random_exponential(multiplier=0.1, max=2),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=PAUSE),
         retry=tenacity.retry_if_exception(lambda error: isinstance(error, _FAILURES)),
         reraise=True,
     )
@@ -122,10 +128,13 @@ class _Attempts:
         self.count = 0
         self._application_name = application_name
         self._grace_ends: float | None = None
+        self._began = 0.0
+        self._spoke = (float("-inf"), "")
 
     async def once(self) -> Ready:
         """Try each host once; the first primary wins, and the last failure is raised."""
         self.count += 1
+        self._began = time.monotonic()
         failure: BaseException | None = None
         for host, port in self.dsn.hosts:
             try:
@@ -152,7 +161,7 @@ class _Attempts:
         return Ready(connection, server, dsn)
 
     def judge(self, error: BaseException, log: FilteringBoundLogger) -> None:
-        """Log one failed attempt; raise when trying again would not help."""
+        """Log a failed attempt, if that is news or it is time to speak; raise when trying again would not help."""
         diagnosis = diagnose(error, self.dsn)
         now = time.monotonic()
         if diagnosis.verdict is Verdict.GRACE and self._grace_ends is None:
@@ -160,13 +169,21 @@ class _Attempts:
         over = diagnosis.verdict is Verdict.GRACE and self._grace_ends is not None and now >= self._grace_ends
         if diagnosis.verdict is Verdict.STOP or over:
             raise diagnosis.error(diagnosis.cause, hint=diagnosis.hint, sqlstate=diagnosis.sqlstate) from error
+        spoke, cause = self._spoke
+        next_chance = now + PAUSE + (now - self._began)  # if the next attempt takes as long
+        if cause == diagnosis.cause and next_chance - spoke <= SPEAK:
+            return
+        self._spoke = now, diagnosis.cause
+        until = self.deadline
+        if diagnosis.verdict is Verdict.GRACE and self._grace_ends is not None:
+            until = min(until, self._grace_ends)
         log.info(
             "server_not_ready",
             attempt=self.count,
             cause=diagnosis.cause,
             error=type(error).__name__,
             sqlstate=diagnosis.sqlstate,
-            left_seconds=max(self.deadline - now, 0.0),
+            left_seconds=max(until - now, 0.0),
         )
 
     def given_up(self, error: BaseException) -> HeadstartError:

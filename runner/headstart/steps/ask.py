@@ -6,9 +6,12 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from headstart import ledger
 from headstart.errors import (
     ConfigurationError,
+    DatabaseUnknownError,
     EnvironmentWritesError,
     HeadstartError,
     InterruptedMigrationError,
@@ -16,7 +19,7 @@ from headstart.errors import (
 )
 from headstart.history.graph import revision_field
 from headstart.postgres import version_table
-from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, decided
+from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, decided, let_through
 from headstart.steps.environ import environ_of
 from headstart.steps.watch import Watch
 from headstart.worker.messages import Planned
@@ -62,6 +65,7 @@ async def ask(
 
     Raises:
         BrokenHistoryError: as `compare` (70).
+        DatabaseAheadError: as `compare` (71).
         DatabaseUnknownError: as `compare` (72).
         ConfigurationError: env.py cannot be run, or reaches another database (10).
     """
@@ -82,11 +86,32 @@ async def ask(
             return await again()
         if error.failed.error == EnvironmentWritesError.__name__ and access.read_only:
             return Undetermined(reason=error.failed.message)
+        if error.failed.error == DatabaseUnknownError.__name__ and found.graph is not None and strict:
+            state = await again(strict=False, target="")
+            if isinstance(state, UpToDate) and await _is_ahead(run, ready, found, state) and up:
+                return msgspec.structs.replace(state, beyond=True)
         raise failure(error) from error
     if not process.fresh and place is not None and not planned.place.is_like(place):
         process.leave()
         return await again()
     return await _compared(run, ready, found, planned, strict=strict, wanted=wanted)
+
+
+async def _is_ahead(run: Run, ready: Ready, found: History, state: UpToDate) -> bool:
+    """Whether a database that records what Alembic does not know is newer than the files, and welcome (`allow`).
+
+    Raises:
+        DatabaseAheadError: it is newer, by the ledger's account (71).
+        DatabaseUnknownError: nobody knows (72).
+    """
+    place = state.place
+    assert found.graph is not None  # noqa: S101  (seen to before)
+    assert place is not None  # noqa: S101  (env.py has said so)
+    plan = await decided(run, ready, state.recorded, found.graph, ledger.key(place.table, place.configured))
+    if plan is None or not plan.beyond:
+        return False
+    let_through(run, state.recorded)
+    return True
 
 
 async def _planned(run: Run, ready: Ready, process: Process, task: Plan) -> Planned:

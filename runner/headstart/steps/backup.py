@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headstart import backup
+from headstart.backup.dump import application_of
 from headstart.history.graph import revision_field
+from headstart.postgres.activity import blockers, remedy
 from headstart.postgres.lock import stop_if_lost
 
 if TYPE_CHECKING:
@@ -29,6 +31,12 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
     """
     with run.timed("backup"):
         async with stop_if_lost(ready.connection) as beat:
+
+            async def watch() -> dict[str, object]:
+                await beat()
+                found = await blockers(ready.connection, application_name=application_of(run.run_id))
+                return {"blockers": [str(each) for each in found], "hint": remedy(found)} if found else {}
+
             request = backup.Request(
                 ready=ready,
                 directory=run.settings.backup_dir,
@@ -40,7 +48,7 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
                 environ=run.environ,
                 log=run.log,
                 redact=run.redact,
-                watch=beat,
+                watch=watch,
             )
             taken = await backup.take(request)
     run.backup = str(taken.path)

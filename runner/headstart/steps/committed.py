@@ -38,7 +38,8 @@ select p.gid from pg_catalog.pg_prepared_xacts p where p.database = pg_catalog.c
     select a.backend_start from pg_catalog.pg_stat_activity a where a.pid = pg_catalog.pg_backend_pid())
 order by p.prepared
 """
-_PERHAPS = "perhaps, since other sessions have committed meanwhile: "
+COMMITTED = "committed"
+"""Begins, or ends, the word before the colon of a leftover that is a statement, and no command to type."""
 
 
 @dataclass
@@ -94,12 +95,12 @@ class Committed:
         found: list[str] = []
         for xid, statements in self._transactions.items():
             if await connection.fetchval(_COMMITTED, xid):
-                found += statements
+                found += [f"{COMMITTED}: {each}" for each in statements]
         for each in self._alone:
             [(committed, ids)] = await connection.fetch(_COMMITTED_BETWEEN, each.since, each.until)
             if committed:
                 certain = ids == 1 or (each.certain and each.until is not None)
-                found.append(f"{'' if certain else _PERHAPS}{summary(each.statement)}")
+                found.append(f"{'' if certain else 'perhaps '}{COMMITTED}: {summary(each.statement)}")
         return found
 
 
@@ -107,6 +108,8 @@ async def left_behind(
     connection: asyncpg.Connection[Any], committed: Committed | None, invalid: frozenset[str], schema: str | None = None
 ) -> list[str]:
     """What a revision that failed has left: statements, prepared transactions, and indexes that stayed INVALID.
+
+    Each begins with what it is, up to a colon. After it comes what was executed, or what to type.
 
     Args:
         connection: as for `Committed.leftovers`.

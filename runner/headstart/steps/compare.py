@@ -136,9 +136,7 @@ async def _against(run: Run, ready: Ready, found: History, recorded: tuple[str, 
     if plan is None:
         return _undetermined(run, f"the target {run.settings.target!r} is Alembic's to resolve")
     if not graph.revisions.keys() >= set(recorded):
-        run.log.warning(
-            "database_ahead", revision=revision_field(recorded), hint="left as it is: HEADSTART_AHEAD=allow"
-        )
+        let_through(run, recorded)
         return UpToDate(recorded=recorded, beyond=True)
     if plan.nothing_pending:
         run.log.info(
@@ -146,6 +144,11 @@ async def _against(run: Run, ready: Ready, found: History, recorded: tuple[str, 
         )
         return UpToDate(recorded=recorded, beyond=plan.beyond)
     return pending(run, found, plan)
+
+
+def let_through(run: Run, recorded: tuple[str, ...]) -> None:
+    """Say that a newer database is left as it is."""
+    run.log.warning("database_ahead", revision=revision_field(recorded), hint="left as it is: HEADSTART_AHEAD=allow")
 
 
 def pending(run: Run, found: History, plan: Plan) -> Pending:

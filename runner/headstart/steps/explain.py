@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import (
@@ -11,24 +12,33 @@ from headstart.errors import (
     VerificationFailedError,
     named,
 )
+from headstart.postgres.activity import remedy
+from headstart.steps.committed import COMMITTED
 
 if TYPE_CHECKING:
+    from headstart.postgres.activity import Blocker
     from headstart.worker.messages import Failed
 
 RETRIED = {"55P03": "lock_not_available", "40P01": "deadlock_detected", "40001": "serialization_failure"}
 """SQLSTATEs that mean a lost race, after which the same revision may succeed."""
+CANCELED = "57014"
+"""The SQLSTATE of a statement that has run into `statement_timeout`."""
 
 
 class LostRaceError(MigrationFailedError):
     """A revision lost the race for its locks, and nothing of it was committed."""
 
 
-def explain(failed: Failed, leftovers: list[str]) -> MigrationFailedError:
+def explain(
+    failed: Failed, leftovers: list[str], *, blockers: Sequence[Blocker] = (), statement_timeout: float = 0
+) -> MigrationFailedError:
     """The error that names revision, statement, SQLSTATE and position, and what was committed.
 
     Args:
         failed: what the worker says of a revision.
         leftovers: what it has committed all the same.
+        blockers: who was in its way last.
+        statement_timeout: seconds; 0 is none.
 
     Returns:
         LostRaceError where it may succeed if it is tried again.
@@ -44,15 +54,29 @@ def explain(failed: Failed, leftovers: list[str]) -> MigrationFailedError:
     kind = named(failed.error)
     if not issubclass(kind, MigrationFailedError):
         kind = MigrationFailedError
+    if failed.sqlstate == CANCELED and statement_timeout:
+        return kind(message, hint=_of_timeout(blockers, statement_timeout), **_in_the_way(blockers), **context)
     return kind(message, hint=failed.hint, **context)
 
 
-def too_late(error: LostRaceError, blockers: list[str]) -> TableLocksNotObtainedError:
+def _of_timeout(blockers: Sequence[Blocker], statement_timeout: float) -> str:
+    hint = (
+        f"raise HEADSTART_STATEMENT_TIMEOUT ({statement_timeout:g} s; 0 is none), or let the revision say"
+        " `set local statement_timeout`; then run again"
+    )
+    return f"another session was in its way: {remedy(blockers)}; or {hint}" if blockers else hint
+
+
+def _in_the_way(blockers: Sequence[Blocker]) -> dict[str, Any]:
+    return {"blockers": [str(each) for each in blockers]} if blockers else {}
+
+
+def too_late(error: LostRaceError, blockers: Sequence[Blocker]) -> TableLocksNotObtainedError:
     """What a lost race becomes when nobody tries again."""
-    seen = "; ".join(blockers) or "sessions that have left again"
-    hint = f"end or wait for the blockers, then run again, or raise HEADSTART_TABLE_LOCK_RETRY; seen: {seen}"
+    way = remedy(blockers) if blockers else "the blockers have left again, unseen"
+    hint = f"{way}; then run again, or raise HEADSTART_TABLE_LOCK_RETRY"
     context = {name: value for name, value in error.context.items() if name != "cause"}
-    return TableLocksNotObtainedError(error.message, hint=hint, blockers=blockers, **context)
+    return TableLocksNotObtainedError(error.message, hint=hint, **{"blockers": [], **_in_the_way(blockers)}, **context)
 
 
 def refuse_useless(now: frozenset[str], before: frozenset[str], on_indexes: list[str]) -> None:
@@ -80,5 +104,11 @@ def refuse_useless(now: frozenset[str], before: frozenset[str], on_indexes: list
 
 def partly(message: str, leftovers: list[str], context: dict[str, Any]) -> PartlyCommittedError:
     """The error of a revision that failed after something of it had been committed."""
-    hint = "undo what the failed revision has committed already, then run again: " + "; ".join(leftovers)
-    return PartlyCommittedError(message, hint=hint, leftovers=leftovers, **context)
+    committed = sum(COMMITTED in each.partition(":")[0] for each in leftovers)
+    ways = ["undo what the leftovers list as committed"] if committed else []
+    ways += (
+        ["run the command that stands after each INVALID index or prepared transaction"]
+        if committed < len(leftovers)
+        else []
+    )
+    return PartlyCommittedError(message, hint=", ".join([*ways, "then run again"]), leftovers=leftovers, **context)

@@ -11,7 +11,6 @@ import tenacity
 
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
 from headstart.history.graph import lineage
-from headstart.log.printable import counted
 from headstart.postgres.activity import REBUILD, invalid_indexes
 from headstart.steps import aftermath
 from headstart.steps.committed import Committed
@@ -28,6 +27,7 @@ from headstart.worker.tasks import Ledger, Migrate, Wanted
 if TYPE_CHECKING:
     from headstart.errors import TableLocksNotObtainedError
     from headstart.history import History
+    from headstart.postgres.activity import Blocker
     from headstart.postgres.readiness import Ready
     from headstart.steps.compare import Pending
     from headstart.steps.run import Run
@@ -182,7 +182,8 @@ class _Migration:
         return tuple(sorted(recorded))
 
     def _watching(self) -> Watch:
-        patience = self._run.settings.table_lock_timeout
+        settings = self._run.settings
+        patience = min(filter(None, (settings.table_lock_timeout, settings.statement_timeout)), default=0)
         return Watch(self._process, self._ready.connection, patience=patience, log=self._run.log)
 
     def _hear(self, message: Message) -> None:
@@ -195,12 +196,12 @@ class _Migration:
                 self._begun = True
                 self._current, self._began = message.revision, time.monotonic()
                 if self._watch is not None:
-                    self._watch.revision = message.revision
+                    self._watch.at(message.revision)
             case RevisionApplied():
                 self._on_indexes += message.on_indexes
                 self._current = None
                 if self._watch is not None:
-                    self._watch.revision = None
+                    self._watch.at(None)
                     self._watch.heard()
                 if message.committed:
                     self._applied(AppliedRevision(revision=message.revision, seconds=message.seconds))
@@ -262,7 +263,8 @@ class _Migration:
             return await self._lost(HeadstartError(failed.message))
         if failed.revision is None:
             return self._of_environment(error)
-        found = explain(failed, await self._leftovers())
+        timeout = self._run.settings.statement_timeout
+        found = explain(failed, await self._leftovers(), blockers=self._blockers, statement_timeout=timeout)
         if isinstance(found, LostRaceError) and failed.unheard:  # to run again what may be committed is no remedy
             return self.locks_not_obtained(found)
         if isinstance(found, LostRaceError) and (self._first_loss[0] != self.done or not self._first_loss[1]):
@@ -275,7 +277,7 @@ class _Migration:
         if not applied:
             return named(failed.error)(failed.message, hint=failed.hint, **failed.context)
         return MigrationFailedError(
-            f"{failed.message}; before that, {counted(len(applied), 'revision')} had been run and committed",
+            f"{failed.message}; what had been run before that is committed, up to {applied[-1].revision}",
             hint="correct env.py: what it does after context.run_migrations() has failed",
         )
 
@@ -298,7 +300,7 @@ class _Migration:
 
     def locks_not_obtained(self, error: LostRaceError) -> TableLocksNotObtainedError:
         """The revision has lost the race for its locks for too long."""
-        return too_late(error, self._blockers())
+        return too_late(error, self._blockers)
 
     def out_of_patience(self, state: tenacity.RetryCallState) -> bool:
         """Whether the present revision has lost for too long."""
@@ -319,7 +321,7 @@ class _Migration:
             attempt=state.attempt_number,
             pause_seconds=state.upcoming_sleep,
             left_seconds=left,
-            blockers=self._blockers(),
+            blockers=[str(each) for each in self._blockers],
         )
 
     async def refuse_useless_indexes(self) -> None:
@@ -334,8 +336,9 @@ class _Migration:
             hint = REBUILD.format(index="...")
             self._run.log.warning("invalid_indexes_found", indexes=sorted(now), hint=hint)
 
-    def _blockers(self) -> list[str]:
-        return [] if self._watch is None else [str(each) for each in self._watch.blockers]
+    @property
+    def _blockers(self) -> list[Blocker]:
+        return [] if self._watch is None else self._watch.blockers
 
 
 _AGAIN = "the revision is not at fault: run again"

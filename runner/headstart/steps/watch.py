@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from headstart.errors import InterruptedMigrationError, remedies
-from headstart.postgres.activity import SPEAK, Blocker, blockers, progress_of, summary
+from headstart.postgres.activity import SPEAK, Blocker, blockers, progress_of, remedy, summary
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -46,12 +46,12 @@ class Watch:
     Args:
         process: that does it.
         connection: the supervisor's own session; nobody else may use it meanwhile.
-        patience: seconds of the table lock timeout: blockers are looked for well before.
+        patience: seconds of the shorter one of table lock and statement timeout: blockers are looked for well before.
         log: gets `statement_blocked`, `statement_running`, `revision_running`.
 
     Attributes:
         revision: at work now; None before the first and between two.
-        blockers: who was in the way last.
+        blockers: who was in its way last.
     """
 
     def __init__(
@@ -74,6 +74,10 @@ class Watch:
     def heard(self) -> None:
         """The log has just spoken of this task."""
         self._quiet_since = time.monotonic()
+
+    def at(self, revision: str | None) -> None:
+        """Take note of the revision that is at work from now on."""
+        self.revision, self.blockers = revision, []
 
     async def over(self, task: Task, hear: Hear) -> Any:  # noqa: ANN401  (what the task gives)
         """Have the process do a task, and watch it meanwhile. If this is cancelled, or raises, `Process.stop` follows.
@@ -140,7 +144,8 @@ class Watch:
         new = {each.pid for each in found} - {each.pid for each in self.blockers}
         self.blockers = found or self.blockers
         if new:
-            self._log.warning("statement_blocked", revision=self.revision, blockers=[str(each) for each in found])
+            shown = [str(each) for each in found]
+            self._log.warning("statement_blocked", revision=self.revision, blockers=shown, hint=remedy(found))
         idle = await self._connection.fetchval(_IDLE_SINCE, backend)
         if (
             idle is not None

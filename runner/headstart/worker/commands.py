@@ -103,7 +103,9 @@ def command(task: Command, port: Port) -> None:
     except (Exception, SystemExit) as error:
         if function is commands.current and isinstance(error.__cause__, ResolutionError):  # it was asked for none
             unknown = f"the database is at {error.__cause__.argument}, which is not in this history"
-            raise DatabaseUnknownError(unknown, hint="start the image that knows that revision") from error
+            raise DatabaseUnknownError(
+                unknown, hint="start the image that knows it; `headstart history --ledger` lists who applied what"
+            ) from error
         raise _meaning(error, config) from error
     if writes:
         data.writelines(f"{each.path}\n" for each in _scripts(made))

@@ -79,7 +79,7 @@ def _require_known(directory: ScriptDirectory, recorded: tuple[str, ...], target
     if unknown:
         raise DatabaseUnknownError(
             f"the database is at {', '.join(unknown)}, which is not in this history (its head is {', '.join(heads)})",
-            hint="start the image that knows that revision",
+            hint="start the image that knows it; `headstart history --ledger` lists who applied what",
         )
 
 

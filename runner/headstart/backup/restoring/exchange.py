@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SETTLE_TIMEOUT = 2.0
 #: Seconds for sessions to end once they were asked to: less than the renaming waits for them.
 END_TIMEOUT = 4.0
+STOP = "stop the app and whatever else uses the database, or end their sessions with --end-sessions"
+"""What to do about those that are connected."""
 _PAUSE = 0.05
 _NAMED = 5
 
@@ -72,14 +74,14 @@ async def others(conn: asyncpg.Connection, database: str, ours: Sequence[int]) -
     return [Other(**dict(row)) for row in await conn.fetch(_SESSIONS, database, list(ours))]
 
 
-async def refuse_others(conn: asyncpg.Connection, database: str, ours: Sequence[int], *, remedy: bool = True) -> None:
+async def refuse_others(conn: asyncpg.Connection, database: str, ours: Sequence[int], *, hint: str) -> None:
     """Refuse while others are connected, after a short wait for sessions that are just ending.
 
     Args:
         conn: to another database.
         database: that is to be renamed.
         ours: sessions of our own there.
-        remedy: False where those sessions have been ended already and did not go.
+        hint: what to do about them.
 
     Raises:
         RestoreFailedError: with each session (41).
@@ -91,9 +93,7 @@ async def refuse_others(conn: asyncpg.Connection, database: str, ours: Sequence[
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise RestoreFailedError(
             f"others are connected to the database {database}: {'; '.join(map(str, found[:_NAMED]))}{more}",
-            hint="stop the app and whatever else uses the database, or end their sessions with --end-sessions"
-            if remedy
-            else "see why these sessions do not end, then restore again",
+            hint=hint,
             sessions=[each._asdict() for each in found],
         )
 
@@ -147,7 +147,8 @@ async def exchange(
         ours = [holder.get_server_pid()]
         if end_sessions:
             await _end(watcher, live, ours, log=log)
-        await refuse_others(watcher, live, ours, remedy=not end_sessions)
+        hint = "see why these sessions do not end, then restore again" if end_sessions else STOP
+        await refuse_others(watcher, live, ours, hint=hint)
         await close(holder)
         await renaming
     except asyncpg.PostgresError as error:

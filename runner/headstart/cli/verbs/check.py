@@ -66,7 +66,8 @@ async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespa
     if report.refused:
         raise VerificationFailedError(
             f"`check` found something: {render.summary(report)}",
-            hint="correct it; `--write-baseline` accepts what an old project has to live with",
+            hint="do what stands beside each finding on stdout, then run `headstart check` again; `headstart check"
+            " --write-baseline` accepts what an old project has to live with",
             findings=[each.key for each in report.refused],
         )
 

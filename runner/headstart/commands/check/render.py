@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ def as_text(report: Report, *, cwd: str) -> str:
     for check in report.checks:
         found = [each for each in report.findings if each.check == check]
         accepted = sum(each.check == check for each in report.accepted)
-        state = _many(len(found), "finding") if found else report.absent.get(check, "ok")
+        state = ", ".join(_counts(found)) or report.absent.get(check, "ok")
         if check in report.not_run:
             state = f"{state}, then not run" if found else "not run"
             state += f": {report.not_run[check]}"
@@ -63,6 +63,13 @@ def summary(report: Report) -> str:
     parts += [f"{len(report.accepted)} accepted"] if report.accepted else []
     parts += [f"{_many(len(report.not_run), 'check')} not run"] if report.not_run else []
     return f"{', '.join(parts)} ({report.seconds:.1f} s)"
+
+
+def _counts(found: Sequence[Finding]) -> list[str]:
+    """How many are refused, and how many are warnings; nothing of which there is none."""
+    refused = sum(each.severity == "refuse" for each in found)
+    counts = {"finding": refused, "warning": len(found) - refused}
+    return [_many(count, noun) for noun, count in counts.items() if count]
 
 
 def _command(name: str, properties: Mapping[str, str], message: str) -> str:

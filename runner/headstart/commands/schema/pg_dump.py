@@ -75,6 +75,6 @@ async def _pg_dump(run: Run, dsn: Dsn, major: int) -> str:
         capture=True,
     )
     if not finished.ok:
-        cause = dumps.explain(finished, client=client, directory=Path(run.cwd)).message
+        cause = dumps.explain(finished, client=client, directory=Path(run.cwd), role=dsn.user).message
         raise ConfigurationError(f"the scratch database cannot be dumped: {cause}")
     return finished.stdout.decode()
