@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from conftest import RunHeadstart
 
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "your-project.md").read_text(encoding="utf-8")
 TEMPLATES = ("generic", "async", "pyproject", "pyproject_async")
 
 
@@ -136,3 +138,31 @@ def test_the_template_for_several_databases(
     every_line_is_json(run)
     assert recorded(any_database) == []
     assert fingerprint(any_database) == before
+
+
+def test_what_the_page_says(initialised: Callable[[str], Path], tmp_path: Path) -> None:
+    """What docs/your-project.md says to type, typed, on the throw-away server that it says how to start."""
+    folder = shutil.copytree(initialised("generic"), tmp_path / "app")
+    [program] = re.findall(r"(?ms)^```python\n(.*?)^```$", PAGE)
+    typed = "\n".join(line for line in PAGE.splitlines() if line.startswith(("headstart ", "echo ")))
+    clean = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, env=clean, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        exported = server.stdout.readline()
+        done = subprocess.run(
+            ["sh", "-euxc", f"{exported}\n{typed}\nheadstart backup\nheadstart backups list"],
+            cwd=folder,
+            env=clean,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        server.communicate("\n", timeout=20)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "b2 (at head)" in done.stdout
+    assert "checksummed+listed" in done.stdout
+    assert (folder / "backups").is_dir()
+    assert (folder / ".gitignore").read_text(encoding="utf-8") == "/backups/\n"
