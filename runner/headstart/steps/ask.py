@@ -125,7 +125,7 @@ async def _planned(run: Run, ready: Ready, process: Process, task: Plan) -> Plan
 
     try:
         with run.timed("load"):
-            await Watch(process, ready.connection, patience=0, log=run.log).over(task, hear)
+            await Watch(process, ready.connection, shortest=0, log=run.log).over(task, hear)
     except (asyncio.CancelledError, InterruptedMigrationError):
         await process.stop(ready.connection)
         raise

@@ -30,10 +30,10 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
         InterruptedMigrationError: the session that holds the lock was lost meanwhile (63).
     """
     with run.timed("backup"):
-        async with stop_if_lost(ready.connection) as beat:
+        async with stop_if_lost(ready.connection) as heartbeat:
 
             async def watch() -> dict[str, object]:
-                await beat()
+                await heartbeat()
                 found = await blockers(ready.connection, application_name=application_of(run.run_id))
                 return {"blockers": [str(each) for each in found], "hint": remedy(found)} if found else {}
 

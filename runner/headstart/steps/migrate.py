@@ -76,7 +76,7 @@ async def migrate(
     work = _Migration(run, ready, found, process, access, plan, up=up, book=book)
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(LostRaceError),
-        stop=work.out_of_patience,
+        stop=work.given_up,
         wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
         before_sleep=work.retried,
         reraise=True,
@@ -183,8 +183,8 @@ class _Migration:
 
     def _watching(self) -> Watch:
         settings = self._run.settings
-        patience = min(filter(None, (settings.table_lock_timeout, settings.statement_timeout)), default=0)
-        return Watch(self._process, self._ready.connection, patience=patience, log=self._run.log)
+        shortest = min(filter(None, (settings.table_lock_timeout, settings.statement_timeout)), default=0)
+        return Watch(self._process, self._ready.connection, shortest=shortest, log=self._run.log)
 
     def _hear(self, message: Message) -> None:
         run = self._run
@@ -302,7 +302,7 @@ class _Migration:
         """The revision has lost the race for its locks for too long."""
         return too_late(error, self._blockers)
 
-    def out_of_patience(self, state: tenacity.RetryCallState) -> bool:
+    def given_up(self, state: tenacity.RetryCallState) -> bool:
         """Whether the present revision has lost for too long."""
         left = self._first_loss[1] + self._run.settings.table_lock_retry - time.monotonic()
         return state.upcoming_sleep >= left

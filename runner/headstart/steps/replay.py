@@ -177,7 +177,7 @@ class Replay:
         """What `alembic revision --autogenerate` would write now; None where env.py gives no `target_metadata`.
 
         Returns:
-            Of each change its `operation`, `what` it is about, and a line for people (`told`).
+            Of each change its `operation`, `what` it is about, and a line for people (`message`).
         """
         found: list[dict[str, str]] | None = await self._ask(Compare(**self._given))
         return found

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from headstart.worker.process import Hear, Process
     from headstart.worker.tasks import Task
 
-BEAT = 2.0
-"""Seconds between two signs of life of the supervisor's session."""
+HEARTBEAT = 2.0
+"""Seconds between two heartbeats of the supervisor's session."""
 ANSWER = 5.0
 """Seconds that the server may take to answer one of these small questions."""
 LOST_ANSWER = 10.0
@@ -46,7 +46,7 @@ class Watch:
     Args:
         process: that does it.
         connection: the supervisor's own session; nobody else may use it meanwhile.
-        patience: seconds of the shorter one of table lock and statement timeout: blockers are looked for well before.
+        shortest: seconds of the shorter one of table lock and statement timeout: blockers are looked for well before.
         log: gets `statement_blocked`, `statement_running`, `revision_running`.
 
     Attributes:
@@ -59,12 +59,12 @@ class Watch:
         process: Process,
         connection: asyncpg.Connection[asyncpg.Record],
         *,
-        patience: float,
+        shortest: float,
         log: FilteringBoundLogger,
     ) -> None:
         self._process = process
         self._connection = connection
-        self._pace = max(min(1.0, patience / 4), 0.05) if patience else 1.0
+        self._interval = max(min(1.0, shortest / 4), 0.05) if shortest else 1.0
         self._log = log
         self._missed = 0
         self._quiet_since = time.monotonic()
@@ -110,15 +110,15 @@ class Watch:
             SessionLostError: the supervisor's session is gone, and with it the lock (63).
             InterruptedMigrationError: the worker waits for an answer that the server has given already (63).
         """
-        beat = time.monotonic()
+        heartbeat = time.monotonic()
         while True:
-            await asyncio.sleep(self._pace)
+            await asyncio.sleep(self._interval)
             now = time.monotonic()
             statement, backend, since = self._process.statement, self._process.backend, self._process.since
-            slow = statement is not None and backend is not None and now - since >= self._pace
-            if not slow and now - beat < BEAT and now - self._quiet_since < SPEAK:
+            slow = statement is not None and backend is not None and now - since >= self._interval
+            if not slow and now - heartbeat < HEARTBEAT and now - self._quiet_since < SPEAK:
                 continue
-            beat = now
+            heartbeat = now
             try:
                 async with asyncio.timeout(ANSWER):
                     if slow and backend is not None:

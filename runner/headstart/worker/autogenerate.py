@@ -129,7 +129,7 @@ class _Comparison:
         heads = tuple(script.get_heads())
         if set(recorded) != set(heads) and all(script.get_revision(each) for each in recorded):
             raise VerificationFailedError(
-                f"the database is at {_told(recorded)}, not at head ({_told(heads)}): what is pending would be"
+                f"the database is at {_shown(recorded)}, not at head ({_shown(heads)}): what is pending would be"
                 " generated once more",
                 hint="run `headstart up` first, then this again",
             )
@@ -250,6 +250,6 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(every[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _told(revisions: tuple[str, ...]) -> str:
+def _shown(revisions: tuple[str, ...]) -> str:
     shown = revision_field(revisions)
     return ", ".join(shown) if isinstance(shown, list) else str(shown)

@@ -34,7 +34,7 @@ def compare(task: Compare, port: Port) -> list[dict[str, str]] | None:
 
     Returns:
         The changes: `operation` is Alembic's word such as `add_column`, `what` it is about such as `column
-        public.companies.name`, `told` a line for a person. None where env.py gives no `target_metadata`.
+        public.companies.name`, `message` a line for a person. None where env.py gives no `target_metadata`.
 
     Raises:
         HeadstartError: env.py fails.
@@ -78,11 +78,11 @@ _KINDS = {"table", "column", "index", "constraint", "fk"}
 
 def _change(diff: tuple[Any, ...]) -> dict[str, str]:
     """One of Alembic's tuples in words."""
-    operation, what, told = _told(diff)
-    return {"operation": operation, "what": what, "told": told}
+    operation, what, message = _described(diff)
+    return {"operation": operation, "what": what, "message": message}
 
 
-def _told(diff: tuple[Any, ...]) -> tuple[str, str, str]:
+def _described(diff: tuple[Any, ...]) -> tuple[str, str, str]:
     operation = str(diff[0])
     verb, _, kind = operation.partition("_")
     if verb in {"add", "remove"} and kind in _KINDS:

@@ -195,7 +195,7 @@ class Command(_Task, frozen=True, kw_only=True):
 class Compare(_Task, frozen=True, kw_only=True):
     """Run env.py, and compare the models with the database, as `alembic check` does.
 
-    Gives a list of {operation, what, told}, or None where env.py gives no `target_metadata`.
+    Gives a list of {operation, what, message}, or None where env.py gives no `target_metadata`.
     """
 
 

@@ -35,7 +35,7 @@ async def models(at_head: Replay) -> list[Finding] | None:
         Finding(
             check="models",
             key=f"models:{each['operation']}:{each['what']}",
-            message=each["told"],
+            message=each["message"],
             remedy="`headstart revision --autogenerate -m ...` writes the revision; or correct the models",
         )
         for each in changes
