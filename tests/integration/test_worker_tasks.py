@@ -83,16 +83,16 @@ def test_compare(project: Project, any_database: str) -> None:
     assert done(project, make, any_database) is None
     project.env.write_text(text.replace("target_metadata = None\n", MODELS), encoding="utf-8")
     assert done(project, make, any_database) == [
-        {"operation": "add_table", "what": "table b", "told": "table b: in the models, not in the revisions"},
+        {"operation": "add_table", "what": "table b", "message": "table b: in the models, not in the revisions"},
         {
             "operation": "add_column",
             "what": "column a.more",
-            "told": "column a.more: in the models, not in the revisions",
+            "message": "column a.more: in the models, not in the revisions",
         },
         {
             "operation": "modify_type",
             "what": "column a.id",
-            "told": "column a.id: type is `INTEGER` in the revisions, `BIGINT` in the models",
+            "message": "column a.id: type is `INTEGER` in the revisions, `BIGINT` in the models",
         },
     ]
 
