@@ -269,7 +269,7 @@ def test_a_constant_of_another_session(project: Project, headstart: Callable[...
         somebody.execute("begin; lock table busy; do $$ begin perform 'S3cretOfARole'; end $$")
         run = headstart("up", url=any_database, env=patience)
     last = ended(run, 62, secrets=["S3cretOfARole"])
-    assert "do '...'" in last["hint"]
+    assert "do '...'" in last["blockers"][0]
 
 
 @pytest.mark.parametrize(
