@@ -85,7 +85,7 @@ def test_20_wait_for_head(project: Project, headstart: Callable[..., Run], any_d
         somebody.execute(f"select pg_advisory_lock({GATE})")
         last = ended(headstart("wait", "--for", "head", "--wait-timeout", "1s", url=any_database), 20)
     assert "a1" in last["pending"]
-    assert f"{len(last['pending'])} revision is pending" in last["error"]
+    assert f"{len(last['pending'])} revision pending" in last["error"]
     assert fingerprint(any_database) == before
 
 

@@ -136,7 +136,7 @@ def test_a_revision_that_fails(run_pytest: RunPytest, project: Project, any_serv
     assert done.returncode == 1, done.stdout + done.stderr
     assert "6 errors" in done.stdout
     assert f'revision c3 failed: relation "a" already exists [42P07] ({path}:' in done.stdout
-    assert "-> the database has it already" in done.stdout
+    assert "-> an earlier run of this revision left it" in done.stdout
     assert "statement: create table a (id int)" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "headstart/testing.py" not in done.stdout
