@@ -97,7 +97,7 @@ async def run(
             async with asyncio.timeout(grace):
                 await child.closed.wait()
     except BaseException:
-        await _end(child, transport.get_pid(), grace)
+        await _end(child, transport.get_pid(), grace if cancelled < 2 else 0)  # noqa: PLR2004  (twice)
         raise
     finally:
         _GROUPS.discard(transport.get_pid())
@@ -115,8 +115,8 @@ async def run(
 
 async def _start(
     argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, tail: _Tail, stdout: Path | int | None
-) -> tuple[asyncio.SubprocessTransport, _Child, bool]:
-    """Start a child; True as well if this task was cancelled meanwhile."""
+) -> tuple[asyncio.SubprocessTransport, _Child, int]:
+    """Start a child, and give how often this task was cancelled meanwhile."""
     with contextlib.ExitStack() as stack:
         out = asyncio.subprocess.DEVNULL if stdout is None else stdout
         if isinstance(out, Path):
@@ -230,14 +230,14 @@ async def _gone(group: int) -> None:
         await asyncio.sleep(POLL)
 
 
-async def _wait_for(future: asyncio.Future[Any]) -> bool:
-    """Wait until a future is done; True when this task was cancelled meanwhile."""
-    cancelled = False
+async def _wait_for(future: asyncio.Future[Any]) -> int:
+    """Wait until a future is done; give how often this task was cancelled meanwhile."""
+    cancelled = 0
     while not future.done():
         try:
             await asyncio.wait([future])
         except asyncio.CancelledError:
-            cancelled = True
+            cancelled += 1
     return cancelled
 
 

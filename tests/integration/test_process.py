@@ -126,19 +126,23 @@ async def test_what_ignores_term_is_killed(tmp_path: Path) -> None:
     assert not any(alive(int(pid)) for pid in pids.read_text().split())
 
 
-async def test_a_second_cancellation_kills_at_once(tmp_path: Path) -> None:
-    """Who cancels twice does not wait for the grace."""
+@pytest.mark.parametrize("turns", [0, 2, 4, None])
+async def test_a_second_cancellation_kills_at_once(tmp_path: Path, turns: int | None) -> None:
+    """Who cancels twice does not wait for the grace, whether the child runs or is still being started."""
     pids = tmp_path / "pids"
     command = ["sh", "-c", f"trap '' TERM; echo $$ > {pids}.new; mv {pids}.new {pids}; while :; do sleep 1000; done"]
     task = asyncio.create_task(process.run(command, env=ENV, redact=str, grace=600))
-    await soon(pids.exists, "the children")
+    if turns is None:
+        await soon(pids.exists, "the children")
+    for _ in range(turns or 0):
+        await asyncio.sleep(0)
     task.cancel()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not alive(int(pids.read_text()))
+    assert not pids.exists() or not alive(int(pids.read_text()))
 
 
 async def test_cancelling_at_any_moment_leaves_nothing_behind(tmp_path: Path) -> None:
