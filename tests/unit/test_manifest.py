@@ -52,7 +52,12 @@ def test_it_is_indented_for_people(tmp_path: Path) -> None:
     assert '\n  "revision_intended": [' in (tmp_path / "manifest.json").read_text()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": 1}', b'{"format": "x"}'])
+NESTED = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": 1}', b'{"format": "x"}', NESTED]
+)
 def test_nonsense_is_an_error_with_a_reason(content: bytes, tmp_path: Path) -> None:
     """A manifest that is cut short or is none is an error with a reason."""
     (tmp_path / "manifest.json").write_bytes(content)

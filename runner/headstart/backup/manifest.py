@@ -113,7 +113,7 @@ def decode(content: bytes) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ManifestError(str(error)) from error
     if manifest.format > FORMAT:
         raise ManifestError(f"format {manifest.format}: written by a newer headstart ({manifest.headstart_version})")
