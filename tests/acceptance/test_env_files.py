@@ -132,6 +132,75 @@ def test_env_py_writes_first(any_database: str, tmp_path: Path, run_headstart: R
     run("wait", "--for", "head")
 
 
+PRESENT = {
+    "schema": 'create schema if not exists "App" authorization current_user',
+    "extension": "/* once */ CREATE EXTENSION IF NOT EXISTS plpgsql WITH SCHEMA pg_catalog",
+    "table": "create table if not exists audit (at text); create sequence if not exists public.numbers",
+}
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "asyncpg"])
+@pytest.mark.parametrize("statement", PRESENT.values(), ids=PRESENT)
+def test_env_py_creates_what_is_there(
+    statement: str, driver: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """CREATE ... IF NOT EXISTS of what is there is no write, so such an env.py can be asked."""
+    project = built(tmp_path / "project", EnvFile(CREATES[driver].format(statement=statement)))
+    run = partial(succeeds, run_headstart, project, any_database)
+    assert json.loads(run("status", "--json").stdout)["pending"] == ["a1", "b2", "c3"]
+    early = run_headstart(
+        *("wait", "--for", "head"), url=any_database, cwd=project.folder, env={"HEADSTART_WAIT_TIMEOUT": "1s"}
+    )
+    assert early.code == 20, early
+    run("up")
+    before = left_behind(any_database)
+    status = json.loads(run("status", "--exit-code", "--json").stdout)
+    assert (status["revision"], status["pending"]) == ("c3", [])
+    assert run("current").stdout.split() == ["c3", "(head)"]
+    run("wait", "--for", "head")
+    assert run("up").last["applied"] == []
+    assert left_behind(any_database) == before
+
+
+CREATES = {
+    driver: f"""\
+import os
+from alembic import context
+from sqlalchemy import create_engine, text
+
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+{driver}:")
+with create_engine(url).connect() as connection:
+    connection.execute(text({{statement!r}}))
+    connection.commit()
+    context.configure(connection=connection, version_table_schema=connection.dialect.default_schema_name)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+    for driver in ("psycopg", "psycopg2")
+} | {
+    "asyncpg": """\
+import asyncio, os
+from alembic import context
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def migrate(connection):
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+async def main():
+    engine = create_async_engine(os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+asyncpg:"))
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql({statement!r})
+        await connection.commit()
+        await connection.run_sync(migrate)
+    await engine.dispose()
+
+asyncio.run(main())
+"""
+}
+
+
 def test_env_py_writes_first_and_its_schema_is_not_known(
     any_database: str, tmp_path: Path, run_headstart: RunHeadstart
 ) -> None:

@@ -160,6 +160,12 @@ async def recorded_revisions(connection: ScriptConnection, table: str, schema: s
     return () if found is None else await _read(connection, str(found))
 
 
+async def is_any(connection: ScriptConnection) -> bool:
+    """Whether there is anything at all that may be a version table, whatever its name and schema are."""
+    query = "select exists(select from pg_catalog.pg_attribute a where a.attname = 'version_num' and not attisdropped)"
+    return bool(await connection.fetchval(query))
+
+
 async def revisions_in(
     connection: ScriptConnection, oid: int, table: str, schema: str | None
 ) -> tuple[str, ...] | None:

@@ -102,18 +102,21 @@ async def by_name(run: Run, ready: Ready, found: History, *, strict: bool) -> Up
         strict: as for `ask`.
 
     Raises:
-        ConfigurationError: env.py computes them, or leaves the schema to a search path; or the target is Alembic's to
-            resolve (10).
+        ConfigurationError: env.py computes them, or leaves the schema to a search path, and there is a version table;
+            or the target is Alembic's to resolve (10).
     """
     project, graph = found
+    table, schema = project.version_table, project.version_schema
     unasked = (
         "env.py writes to the database before it runs migrations, so it cannot be asked without changing something"
     )
-    if project.version_schema is None or graph is None:
-        hint = "let the first revision do what env.py does there, or give version_table_schema as a literal"
+    if graph is None or (schema is None and await version_table.is_any(ready.connection)):
+        hint = (
+            "run `headstart up`, if it has not been run: CREATE ... IF NOT EXISTS of what is there counts as no write;"
+            " or let the first revision do what env.py does there, or give version_table_schema as a literal"
+        )
         raise ConfigurationError(unasked, hint=hint)
-    table, schema = project.version_table, project.version_schema
-    recorded = await version_table.recorded_revisions(ready.connection, table, schema)
+    recorded = () if schema is None else await version_table.recorded_revisions(ready.connection, table, schema)
     if strict:
         state = await _against(run, ready, found, recorded)
         if isinstance(state, Undetermined):

@@ -20,7 +20,7 @@ from alembic.runtime.environment import EnvironmentContext
 from headstart.errors import ConfigurationError, VerificationFailedError
 from headstart.ledger import SCHEMA
 from headstart.postgres.server import literal, quote
-from headstart.worker import project, sessions
+from headstart.worker import present, project, sessions  # noqa: F401  (`present` listens)
 from headstart.worker.messages import Planned
 from headstart.worker.statements import Statements
 from headstart.worker.tasks import Place

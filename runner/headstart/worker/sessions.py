@@ -84,6 +84,11 @@ def statement_timeout() -> float:
     return sum(each.access.statement_timeout for each in _TASK)
 
 
+def reads_only() -> bool:
+    """Whether the sessions may not write."""
+    return any(each.access.read_only for each in _TASK)
+
+
 def schema() -> str | None:
     """The tenant's schema, if the sessions are to be in one."""
     return next((each.access.schema for each in _TASK), None)
