@@ -17,6 +17,7 @@ from headstart.postgres.server import holds_user_tables
 from headstart.steps.begin import at_work
 from headstart.steps.connect import connected, find, locked
 from headstart.steps.replay import replay
+from headstart.steps.stage import Stage
 from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def adopt(
         await work.guard(state)
         ignored = (ledger.key(table.table, table.configured), *ignored)
         major = ready.server.version_num // 10000
-        with run.timed("compare"):
+        with run.timed(Stage.COMPARE):
             ours = await catalog.read(ready.connection, passing_over=ignored)
             async with (
                 stop_if_lost(ready.connection) as heartbeat,

@@ -29,6 +29,7 @@ from headstart.postgres.server import close, connect, prepare_session, refuse_tr
 from headstart.postgres.version_table import recorded_revisions
 from headstart.steps.connect import locked
 from headstart.steps.run import Run
+from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from headstart.backup.restoring.beside import Names, VersionTable
@@ -84,7 +85,7 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
         identifier = await system_identifier(maintenance.connection)
         job = await _prepare(run, maintenance, live, choose.newest(found, identifier))
         there = await beside.require_privileges(maintenance.connection, live)
-        with run.timed("check"), _as_restore():
+        with run.timed(Stage.CHECK), _as_restore():
             await pg_restore.check(job.backup, jobs=settings.backup_jobs, log=run.log)
         async with _exclusive(job), _migration_lock(job, there=there and swap) as holder:
             if holder is not None:
@@ -118,7 +119,7 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
 @contextlib.asynccontextmanager
 async def _maintenance(run: Run, live: str) -> AsyncIterator[Ready]:
     """A session in another database of the server, fit to create and rename databases."""
-    with run.timed("wait"):
+    with run.timed(Stage.WAIT):
         maintenance = await _reach(run, live)
     try:
         await refuse_transaction_pooler(
@@ -191,7 +192,7 @@ async def _migration_lock(job: _Job, *, there: bool) -> AsyncIterator[Ready | No
         yield None
         return
     run = job.run
-    with run.timed("wait"):
+    with run.timed(Stage.WAIT):
         live = await wait_until_ready(
             job.maintenance.dsn.with_database(job.live),
             timeout=run.settings.wait_timeout,
@@ -212,7 +213,7 @@ async def _restore_beside(
     run, conn, client = job.run, job.maintenance.connection, job.client
     env = dumps.bare(run.environ)
     guard = contextlib.nullcontext() if holder is None else stop_if_lost(holder.connection, RestoreFailedError)
-    with run.timed("restore"):
+    with run.timed(Stage.RESTORE):
         async with guard as heartbeat:
             try:
                 like = (
@@ -284,7 +285,7 @@ async def _exchange(
 ) -> None:
     """Let the restored database take the live one's name."""
     run, conn = job.run, job.maintenance.connection
-    with run.timed("exchange"):
+    with run.timed(Stage.EXCHANGE):
         try:
             if holder is None:
                 await exchange.take_place(conn, live=job.live, restored=names.restored)

@@ -15,6 +15,7 @@ from headstart.postgres.server import close
 from headstart.steps.compare import UpToDate
 from headstart.steps.connect import connected, find, reach
 from headstart.steps.run import Run
+from headstart.steps.stage import Stage
 from headstart.steps.standing import standing
 
 PAUSE = 1.0
@@ -38,7 +39,7 @@ async def wait_for_head(run: Run) -> None:
     reported = float("-inf")
     async with connected(run) as ready, contextlib.AsyncExitStack() as reopened:
         connection = ready.connection
-        with run.timed("wait"):
+        with run.timed(Stage.WAIT):
             while True:
                 try:
                     plan = await standing(run, ready._replace(connection=connection), found)

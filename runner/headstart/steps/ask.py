@@ -21,6 +21,7 @@ from headstart.history.graph import revision_field
 from headstart.postgres import version_table
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, decided, let_through
 from headstart.steps.environ import environ_of
+from headstart.steps.stage import Stage
 from headstart.steps.watch import Watch
 from headstart.worker.messages import Planned
 from headstart.worker.process import TaskFailedError, WorkerLostError
@@ -124,7 +125,7 @@ async def _planned(run: Run, ready: Ready, process: Process, task: Plan) -> Plan
             run.found(message.recorded)
 
     try:
-        with run.timed("load"):
+        with run.timed(Stage.LOAD):
             await Watch(process, ready.connection, shortest=0, log=run.log).over(task, hear)
     except (asyncio.CancelledError, InterruptedMigrationError):
         await process.stop(ready.connection)

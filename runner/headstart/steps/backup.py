@@ -9,6 +9,7 @@ from headstart.backup.dump import application_of
 from headstart.history.graph import revision_field
 from headstart.postgres.activity import blockers, remedy
 from headstart.postgres.lock import stop_if_lost
+from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from headstart.postgres.readiness import Ready
@@ -29,7 +30,7 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
         UnsuitableServerError: there is no pg_dump for the server's version (22).
         InterruptedMigrationError: the session that holds the lock was lost meanwhile (63).
     """
-    with run.timed("backup"):
+    with run.timed(Stage.BACKUP):
         async with stop_if_lost(ready.connection) as heartbeat:
 
             async def watch() -> dict[str, object]:

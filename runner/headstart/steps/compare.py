@@ -11,6 +11,7 @@ from headstart.errors import ConfigurationError
 from headstart.history.graph import revision_field
 from headstart.history.plan import Plan, decide
 from headstart.postgres import version_table
+from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from headstart.history import History
@@ -80,7 +81,7 @@ async def compare(run: Run, ready: Ready, found: History) -> Comparison:
         DatabaseUnknownError: the recorded revision is not in it (72).
         RevisionEditedError: an applied revision's file has changed since (73).
     """
-    with run.timed("compare"):
+    with run.timed(Stage.COMPARE):
         project, graph = found
         if found.empty:
             run.log.warning("history_empty", reason=project.why, hint=_EMPTY)

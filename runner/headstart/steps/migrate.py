@@ -18,6 +18,7 @@ from headstart.steps.compare import UpToDate
 from headstart.steps.environ import environ_of
 from headstart.steps.explain import LostRaceError, explain, partly, refuse_useless, too_late
 from headstart.steps.run import AppliedRevision
+from headstart.steps.stage import Stage
 from headstart.steps.verify import read
 from headstart.steps.watch import Watch
 from headstart.worker.messages import Planned, RevisionApplied, RevisionStarted
@@ -81,7 +82,7 @@ async def migrate(
         before_sleep=work.retried,
         reraise=True,
     )
-    with run.timed("upgrade" if up else "downgrade"):
+    with run.timed(Stage.UPGRADE if up else Stage.DOWNGRADE):
         await work.begin()
         try:
             recorded: tuple[str, ...] = await retrying(work.attempt)

@@ -15,22 +15,20 @@ import asyncpg
 import msgspec
 
 from headstart.errors import (
-    BackupFailedError,
     ConfigurationError,
     HeadstartError,
     InterruptedMigrationError,
     InterruptedRunError,
-    LockNotObtainedError,
     MigrationFailedError,
     NotReadyError,
     PartlyCommittedError,
-    RestoreFailedError,
 )
 from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
 from headstart.log.logger import Timed, clean
 from headstart.postgres.diagnosis import diagnose, is_lost
 from headstart.postgres.server import first_line
+from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -113,7 +111,7 @@ class Run:
         self.options = dict(options or {})
         self.worker = worker
         self.variables = dict(variables or {})
-        self.stage = "start"
+        self.stage = Stage.START
         self.before: tuple[str, ...] | None = None
         self.after: tuple[str, ...] | None = None
         self.applied: list[AppliedRevision] = []
@@ -158,7 +156,7 @@ class Run:
         self.after = revisions
 
     @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: Stage) -> Iterator[None]:
         """Name the stage that the run is in, and add up the seconds it takes."""
         outer, self.stage = self.stage, stage
         started = time.monotonic()
@@ -276,27 +274,15 @@ async def _never_silent(run: Run) -> AsyncIterator[None]:
         await asyncio.gather(speaking, return_exceptions=True)
 
 
-_BY_STAGE: dict[str, type[HeadstartError]] = {
-    "load": ConfigurationError,
-    "lock": LockNotObtainedError,
-    "backup": BackupFailedError,
-    "check": RestoreFailedError,
-    "restore": RestoreFailedError,
-    "exchange": RestoreFailedError,
-    "upgrade": MigrationFailedError,
-    "downgrade": MigrationFailedError,
-}
-
-
 def _of_server(run: Run, caught: Exception) -> HeadstartError:
     """What the server said, or that it is gone, where no room expected it: the stage says what that means."""
     found = diagnose(caught, run.settings.dsn)
-    kind, cause, hint = _BY_STAGE.get(run.stage, found.error), found.cause, found.hint
+    kind, cause, hint = run.stage.failure or found.error, found.cause, found.hint
     if not is_lost(caught):  # it was connected, and has answered
         cause, hint = f"the server refused a query: {first_line(caught)}", None
     elif kind is MigrationFailedError:
         kind = InterruptedMigrationError
-    return kind(f"{cause}, in stage {run.stage!r}", hint=hint, sqlstate=found.sqlstate)
+    return kind(f"{cause}, in stage '{run.stage}'", hint=hint, sqlstate=found.sqlstate)
 
 
 _LIMITS = {
@@ -307,19 +293,19 @@ _LIMITS = {
 }
 
 
-def too_small(caught: OSError, stage: str) -> HeadstartError:
+def too_small(caught: OSError, stage: Stage) -> HeadstartError:
     """A limit of the process or the machine is too small for a run: the stage says what that means."""
-    kind = _BY_STAGE.get(stage, ConfigurationError)
-    return kind(f"{caught.strerror}, in stage {stage!r}", hint=_LIMITS.get(caught.errno or 0))
+    kind = stage.failure or ConfigurationError
+    return kind(f"{caught.strerror}, in stage '{stage}'", hint=_LIMITS.get(caught.errno or 0))
 
 
 def out_of_time(run: Run) -> HeadstartError:
     """The deadline has passed: what that means depends on the stage."""
-    kind = _BY_STAGE.get(run.stage, NotReadyError)
+    kind = run.stage.failure or NotReadyError
     if kind is MigrationFailedError and run.leftovers:
         kind = PartlyCommittedError
     return kind(
-        f"HEADSTART_DEADLINE of {run.settings.deadline:g} s passed in stage {run.stage!r}"
+        f"HEADSTART_DEADLINE of {run.settings.deadline:g} s passed in stage '{run.stage}'"
         + (f", at revision {run.failed}" if run.failed else ""),
         hint="raise HEADSTART_DEADLINE, and keep it below Kubernetes' activeDeadlineSeconds",
     )

@@ -24,6 +24,7 @@ from headstart.steps import backup
 from headstart.steps.compare import Undetermined
 from headstart.steps.run import Run
 from headstart.steps.schema_file import AtHand, SchemaFile, at_hand
+from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from headstart.history import History
@@ -117,7 +118,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
     table, schema = file.place
     await require_write_privilege(connection, ready.server.user, table, schema)
     run.found(())
-    with run.timed("upgrade"):
+    with run.timed(Stage.UPGRADE):
         writer = None
         if await prepare(connection, mode=run.settings.ledger, log=run.log, version_table=file.version_table):
             writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.backup)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import InterruptedMigrationError, NotReadyError, VerificationFailedError
 from headstart.history.graph import revision_field
 from headstart.postgres import version_table
+from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ async def verify(run: Run, ready: Ready, place: Place, expected: tuple[str, ...]
     Raises:
         VerificationFailedError: the database is somewhere else (80).
     """
-    with run.timed("verify"):
+    with run.timed(Stage.VERIFY):
         run.after = await read(ready.connection, place)
         require_at(run.after, expected)
         run.log.info("verified", revision=revision_field(run.after))

@@ -21,6 +21,7 @@ from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate
 from headstart.steps.connect import access
 from headstart.steps.environ import environ_of
 from headstart.steps.migrate import migrate
+from headstart.steps.stage import Stage
 from headstart.steps.verify import verify
 from headstart.worker.messages import Planned
 from headstart.worker.process import Process, TaskFailedError
@@ -199,7 +200,7 @@ class Work:
             if isinstance(message, Planned):
                 found.append(message)
 
-        with run.timed("stamp"):
+        with run.timed(Stage.STAMP):
             book = await self._book(place)
             known = {} if book is None else await ledger.applied(connection, book.history)
             task = Stamp(

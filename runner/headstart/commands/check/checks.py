@@ -14,6 +14,7 @@ from headstart.commands.check.git import read_base
 from headstart.errors import BrokenHistoryError, MigrationFailedError
 from headstart.history.graph import Graph, build_graph
 from headstart.history.plan import decide
+from headstart.steps.stage import Stage
 from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
@@ -125,12 +126,12 @@ class _Checks(NamedTuple):
                 self.found.extend(sources.external_sql(self.graph.revisions[each]))
         try:
             if _REPLAYED.intersection(asked):
-                with self.run.timed("replay"):
+                with self.run.timed(Stage.REPLAY):
                     await self._replayed(new)
             if "drift" in asked:
                 from headstart.commands.check import compare
 
-                with self.run.timed("drift"):
+                with self.run.timed(Stage.DRIFT):
                     self.found.extend(await compare.drift(self.run, self.worker))
         except BrokenHistoryError as error:  # a file that cannot be imported
             self.found.append(_broken(error))

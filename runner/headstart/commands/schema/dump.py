@@ -19,6 +19,7 @@ from headstart.postgres.scratch import scratch_server
 from headstart.postgres.server import close, connect
 from headstart.steps.replay import replay
 from headstart.steps.schema_file import AtHand, SchemaFile, SchemaFileError
+from headstart.steps.stage import Stage
 from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
@@ -143,6 +144,6 @@ async def _replayed(run: Run) -> AsyncIterator[tuple[Scratch, Dsn, Replay]]:
         scratch.database() as dsn,
         replay(run, dsn, worker) as history,
     ):
-        with run.timed("replay"):
+        with run.timed(Stage.REPLAY):
             await history.up(run.settings.target)
         yield scratch, dsn, history

@@ -16,6 +16,7 @@ from headstart.history import read_graph
 from headstart.history.baseline import read_baseline
 from headstart.postgres import catalog
 from headstart.steps.replay import replay
+from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from headstart.history import Project
@@ -48,7 +49,7 @@ async def rebuilt(run: Run, scratch: Scratch, worker: Worker, revision: str, sta
     """
     _require_readable(staged, revision)
     async with scratch.database() as dsn, replay(run, dsn, worker, project=staged) as new:
-        with run.timed("rebuild"):
+        with run.timed(Stage.REBUILD):
             try:
                 await new.up(revision)
             except MigrationFailedError as error:

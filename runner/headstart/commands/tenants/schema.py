@@ -21,6 +21,7 @@ from headstart.history.graph import revision_field
 from headstart.postgres.server import quote
 from headstart.postgres.version_table import recorded_revisions
 from headstart.steps.compare import Pending, Undetermined, UpToDate, compare, pending
+from headstart.steps.stage import Stage
 from headstart.steps.work import Work
 from headstart.worker.messages import MOVED
 
@@ -148,7 +149,7 @@ class Schemas:
 @contextlib.asynccontextmanager
 async def _locked(run: Run, ready: Ready, target: Target) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
-        with run.timed("lock"):
+        with run.timed(Stage.LOCK):
             held = lock.held(ready.connection, target.name, timeout=run.settings.lock_timeout, log=run.log)
             await stack.enter_async_context(held)
         yield
@@ -157,7 +158,7 @@ async def _locked(run: Run, ready: Ready, target: Target) -> AsyncIterator[None]
 async def _compare_again(run: Run, ready: Ready, found: History, standing: Standing | None) -> Comparison:
     """Under the lock: another runner may have been quicker. What has not changed need not be compared again."""
     if standing is not None:
-        with run.timed("compare"):
+        with run.timed(Stage.COMPARE):
             table, schema = found.project.version_table, found.project.version_schema
             recorded = await recorded_revisions(ready.connection, table, schema)
             if set(recorded) == set(standing.plan.before):

@@ -11,6 +11,7 @@ import msgspec
 from headstart.commands.tenants.lock import share, work_of
 from headstart.postgres.server import close
 from headstart.steps.connect import access, prepare, reach
+from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from headstart.commands.tenants.targets import Target
@@ -89,7 +90,7 @@ class Session:
 
     async def _lock(self, ready: Ready) -> None:
         run = self._run
-        with run.timed("lock"):
+        with run.timed(Stage.LOCK):
             await prepare(run, ready)
             await share(ready.connection, timeout=run.settings.lock_timeout, log=run.log)
 

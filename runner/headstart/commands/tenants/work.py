@@ -34,6 +34,7 @@ from headstart.steps.backup import back_up
 from headstart.steps.connect import connected, locked
 from headstart.steps.connect import find as find_history
 from headstart.steps.run import Outcome, Run, attempt, out_of_time
+from headstart.steps.stage import Stage
 from headstart.steps.standing import standing
 from headstart.worker.supervise import Worker
 
@@ -97,7 +98,7 @@ async def work(run: Run, action: Action, tenants: list[Tenant]) -> None:
         task = _Work(run, action, history, worker)
         if ready is not None and run.settings.tenants_kind == "schema":
             await task.begin(ready, Session(run, ready, stack), tenants)
-        with run.timed("upgrade" if action == "up" else "compare"):
+        with run.timed(Stage.UPGRADE if action == "up" else Stage.COMPARE):
             await task.all(tenants[:canaries], tenants[canaries:])
         if task.schemas is not None:
             await task.schemas.report_missing_rows({each.target.name: each.outcome for each in tenants}, run.log)
@@ -160,7 +161,7 @@ class _Work:
     async def _survey(self, ready: Ready, tenants: Sequence[Tenant]) -> None:
         """Give an outcome to each schema that needs nothing more, by a few queries for all of them."""
         run = self._run
-        with run.timed("compare"):
+        with run.timed(Stage.COMPARE):
             targets = [tenant.target for tenant in tenants]
             self._standings = await survey(ready.connection, targets, self._history, run.settings.target)
         for tenant in tenants:
@@ -192,7 +193,7 @@ class _Work:
                     _log_outcome(own.log, outcome)
             _stop_if_cancelled()
 
-        with self._run.timed("compare"):
+        with self._run.timed(Stage.COMPARE):
             await self._in_parallel(tenants, one)
 
     async def _prepare(self, ready: Ready, session: Session, tenants: Sequence[Tenant]) -> None:
