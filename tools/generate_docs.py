@@ -1,7 +1,7 @@
-"""Writes what the documentation takes from the code: the settings, the exit codes, the rules for risky SQL, the rooms.
+"""Writes what the documentation takes from the code: settings, exit codes, events, rules for risky SQL, rooms.
 
-python tools/generate_docs.py            writes docs/{configuration,exit-codes,rules}.md and the tables in README.md
-                                         and docs/architecture.md
+python tools/generate_docs.py            writes docs/{configuration,events,exit-codes,rules}.md, and the tables in
+                                         README.md and docs/architecture.md
 python tools/generate_docs.py --check    writes nothing; ends with 1 and names the files that are out of date
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors.exits import Exit
+from headstart.log.events import EVENTS
 from headstart.settings.table import SETTINGS
 from headstart.sql import rules
 
@@ -57,11 +58,28 @@ EXIT_CODES = """\
 {generated}
 
 A script, a Kubernetes Job or a pod's `lastState.terminated.exitCode` can decide on these. The last line of the log says
-the same: `exit_code`, and in `outcome` the name below.
+the same: `exit_code`, and in `outcome` the name below. `headstart explain 62` prints a row.
 
 {exits}
 
 1, 125 to 127 and other numbers from 128 keep the meaning that shells and container engines give them.
+"""
+
+EVENTS_PAGE = """\
+# Events
+
+{generated}
+
+On stderr, each line of the log is a JSON object: `timestamp`, `level`, `event`, `run_id`, the `tenant` if it is of one,
+and the event's fields. Names that end in `_seconds` or `_bytes` say what they count. On a terminal, the same is a
+sentence. `headstart explain EVENT` prints one of the rows below.
+
+The last line of every run is `run_finished`: `outcome` and `exit_code` ([Exit codes](exit-codes.md)),
+`revision_before`, `revision_after`, `applied`, `backup`, and the seconds of each stage. After a failure it also has
+`error`, `hint`, `stage`, `failed`, `pending` and `leftovers`; after a failed statement `cause`, `sqlstate`,
+`statement`, `position`, `location`, `detail` and `calls`. `tenant_finished`, the last line of a tenant, has the same.
+
+{events}
 """
 
 NOTE = "<!-- Generated from the code by `make docs`: change it there. -->"
@@ -85,6 +103,15 @@ def exits_table() -> str:
     """The exit codes, as a Markdown table in ascending order."""
     rows = [(str(int(code)), f"`{code.outcome}`", code.database, code.advice) for code in sorted(Exit)]
     return _table(("code", "outcome", "the database", "what to do"), rows)
+
+
+def events_table() -> str:
+    """The events, as a Markdown table in the order of a run."""
+    rows = [
+        (f"`{name}`", f"`{' '.join(each.plain.split())}`", ", ".join(f"`{field}`" for field in each.fields))
+        for name, each in EVENTS.items()
+    ]
+    return _table(("event", "on a terminal", "fields"), rows)
 
 
 def rooms_table() -> str:
@@ -152,6 +179,7 @@ def documents() -> dict[Path, str]:
             generated=NOTE, settings=settings_table(), configuration=configuration
         ),
         ROOT / "docs/rules.md": f"# Risky SQL\n\n{NOTE}\n\n{rules.as_markdown().strip()}\n",
+        ROOT / "docs/events.md": EVENTS_PAGE.format(generated=NOTE, events=events_table()),
         ROOT / "docs/exit-codes.md": EXIT_CODES.format(generated=NOTE, exits=exits_table()),
         readme: text,
     }

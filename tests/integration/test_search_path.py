@@ -82,7 +82,7 @@ async def test_none_is_used(ready: Ready, database: str, log: FilteringBoundLogg
     connection = ready.connection
     assert connection.schemas == (SCHEMA, "pg_catalog", "public")
     await identify(connection)
-    await prepare_session(connection, lock_timeout=1, statement_timeout=0, log=log)
+    await prepare_session(connection, lock_timeout=1, statement_timeout=0)
     await holds_user_tables(connection, "alembic_version")
     await version_table.recorded_revisions(connection, "alembic_version", None)
     await version_table.require_write_privilege(connection, ready.server.user, "alembic_version", None)

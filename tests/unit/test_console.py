@@ -1,27 +1,15 @@
-"""The log as people read it: every event has a sentence, and nothing in it reaches the terminal as a command."""
+"""The log as people read it: nothing in it reaches the terminal as a command."""
 
 from __future__ import annotations
 
-import ast
 import io
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-import headstart
 from headstart.log import logger as logs
 from headstart.log.printable import as_json, counted, one_line
-from headstart.log.sentences import SENTENCES
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-PACKAGE = Path(headstart.__file__).parent
-LEVELS = {"info", "warning", "error"}
-LOGS = LEVELS | {"_log", "report", "progress", "Logged"}
-ENDS = {"run_finished", "tenant_finished"}
 FINISHED = {
     "outcome": "done",
     "exit_code": 0,
@@ -39,37 +27,11 @@ FAILED = FINISHED | {
 }
 
 
-def events(path: Path) -> Iterator[str]:
-    """The names that a module's calls of a logger have, whatever chooses between several."""
-    for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(call, ast.Call):
-            continue
-        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        given = [word.value for word in call.keywords if word.arg == "event"] if name == "Logged" else call.args[:2]
-        chosen = [(each.body, each.orelse) if isinstance(each, ast.IfExp) else (each,) for each in given]
-        for node in (node for each in chosen for node in each) if name in LOGS else ():
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value
-
-
-def names() -> set[str]:
-    """The names of all events that the package can log."""
-    found = {name for path in PACKAGE.rglob("*.py") for name in events(path)}
-    return {name for name in found if re.fullmatch(r"[a-z]+(_[a-z]+)*", name)} - LEVELS - ENDS
-
-
 def console(event: str, **fields: object) -> str:
     """What a person is shown for an event."""
     stream = io.StringIO()
     logs.build(stream, json=False, run_id="r", redact=str).info(event, **fields)
     return stream.getvalue()
-
-
-def test_every_event_has_a_sentence() -> None:
-    """No event of the package's is shown to a person as a name with fields."""
-    found = names()
-    assert {"backup_taken", "bug", "ledger_refused", "schemas_compared", "restore_progress"} <= found
-    assert sorted(found - SENTENCES.keys()) == []
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ VERBS = {
         Verb("revision", "write a new revision file", changes=False, alembic=True),
         Verb("merge", "write a revision that merges two heads", changes=False, alembic=True),
         Verb("sql", "print the SQL of an upgrade ([FROM:]TO, head by default) instead of running it", changes=False),
+        Verb("explain", "what an exit code, an event, a rule or a setting means", changes=False),
         Verb("check", "what CI should refuse: heads, round trip, drift, edits, risky SQL", changes=False, module=True),
         Verb("schema", "the schema at head as files: dump, load, split", module=True),
         Verb("squash", "replace the revisions up to one by a single baseline, verified to be equal", module=True),
@@ -166,6 +167,11 @@ def read(argv: Sequence[str]) -> CommandLine:
             f"there is no verb {name!r}" + (f": did you mean {near[0]}?" if near else ""),
             hint="`headstart --help` lists the verbs",
         )
+    if name == "explain":
+        from headstart.cli.explain import explained
+
+        output.print_lines(explained(rest))
+        raise SystemExit(0)
     if command and name != "up":
         raise UsageError(f"only `up` takes a command after --, not {name!r}", hint="headstart up -- CMD ARGUMENTS")
     return _read_verb(VERBS[name], rest, command)

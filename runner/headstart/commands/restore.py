@@ -125,7 +125,7 @@ async def _maintenance(run: Run, live: str) -> AsyncIterator[Ready]:
         await refuse_transaction_pooler(
             maintenance.connection, maintenance.server, maintenance.dsn, application_name=run.application_name
         )
-        await prepare_session(maintenance.connection, lock_timeout=10, statement_timeout=0, log=run.log)
+        await prepare_session(maintenance.connection, lock_timeout=10, statement_timeout=0)
         # If we are ended while a database is being dropped, the server is to go on with that by itself.
         await maintenance.connection.execute("set client_connection_check_interval = 0")
         yield maintenance
@@ -169,7 +169,7 @@ async def _prepare(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job
             server_version=maintenance.server.version,
             backup_server_version=manifest.server_version,
         )
-    await disk_space.require(maintenance.connection, manifest.database_bytes, log=run.log)
+    await disk_space.require(maintenance.connection, manifest.database_bytes)
     return _Job(run, maintenance, live, one, client)
 
 
@@ -273,7 +273,7 @@ async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> Versio
         stage = "analyze"
         conn = await connect(dsn, timeout=10, application_name=run.application_name)
         try:
-            await prepare_session(conn, lock_timeout=0, statement_timeout=0, log=run.log)
+            await prepare_session(conn, lock_timeout=0, statement_timeout=0)
             await conn.execute("analyze")
             return await beside.compare(conn, backup.manifest)
         finally:

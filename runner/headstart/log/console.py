@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from headstart.log.events import AROUND, EVENTS, NEXT, Fields, named
 from headstart.log.printable import one_line
-from headstart.log.sentences import NEXT, SENTENCES, Event, as_it_is, named
 
 _COLOURS = {"good": "\033[32m", "bad": "\033[31m", "wait": "\033[33m", "dim": "\033[2m"}
 _END = "\033[0m"
@@ -35,13 +35,19 @@ def renderer(*, colors: bool) -> Callable[[Any, str, MutableMapping[str, Any]], 
         of = f"{event['tenant']}: " if "tenant" in event else ""
         if event["event"] in {"run_finished", "tenant_finished"}:
             return f"{clock}  {of}" + NEXT.join(_end(event, paint))
-        colour, text_of = SENTENCES.get(event["event"], ("", as_it_is))
-        return f"{clock}  {paint(colour, of + text_of(event))}"
+        known = EVENTS.get(event["event"])
+        tone, text = (known.tone, known(event)) if known else ("", _as_it_is(event))
+        return f"{clock}  {paint(tone, of + text.rstrip())}"
 
     return process
 
 
-def _end(event: Event, paint: Callable[[str, str], str]) -> list[str]:
+def _as_it_is(event: Fields) -> str:
+    """An event without a sentence."""
+    return " ".join([event["event"], *(f"{key}={value}" for key, value in event.items() if key not in AROUND)])
+
+
+def _end(event: Fields, paint: Callable[[str, str], str]) -> list[str]:
     back = "downgrade_seconds" in event
     steps = f"{len(event.get('applied') or ())} {'reverted' if back else 'applied'}"
     at = event.get("revision_after")

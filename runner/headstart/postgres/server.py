@@ -6,7 +6,8 @@ Rests on the PostgreSQL manual: 'PostgreSQL Error Codes', 'Client Connection Def
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import contextlib
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -15,9 +16,6 @@ from headstart.errors import NotReadyError, UnsuitableServerError
 from headstart.postgres.connection import ScriptConnection
 from headstart.postgres.diagnosis import POOLER_HINT, Diagnosis, NotYet, Verdict
 from headstart.settings.dsn import Dsn
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
 
 SEARCH_PATH = "pg_catalog, pg_temp"
 """Of our own sessions. `pg_temp` comes last because it would come first if it were not named."""
@@ -181,7 +179,6 @@ async def prepare_session(
     *,
     lock_timeout: float,
     statement_timeout: float,
-    log: FilteringBoundLogger,
 ) -> None:
     """Give the session that migrates its settings, whatever the role's or database's defaults are.
 
@@ -193,7 +190,6 @@ async def prepare_session(
         connection: ours; the settings last as long as it.
         lock_timeout: seconds that a statement may wait for a table lock; 0 is for ever.
         statement_timeout: seconds that a statement may take; 0 is for ever.
-        log: gets a line for each setting that the server does not know.
     """
     settings = {
         "lock_timeout": milliseconds(lock_timeout),
@@ -207,10 +203,8 @@ async def prepare_session(
     names, values = list(settings), list(settings.values())
     await connection.fetch(_SET, names, values)
     for name, value in (("client_connection_check_interval", "500ms"), ("tcp_user_timeout", "30s")):
-        try:
+        with contextlib.suppress(asyncpg.PostgresError):  # servers on some systems cannot
             await connection.execute(f"set {name} = '{value}'")
-        except asyncpg.PostgresError as error:  # servers on some systems cannot
-            log.debug("setting_not_available", setting=name, sqlstate=error.sqlstate)
     if int(connection.get_server_version().major) >= 17:  # noqa: PLR2004  (the version that brought it)
         await connection.execute("set transaction_timeout = 0")
 

@@ -84,7 +84,6 @@ async def prepare(run: Run, ready: Ready) -> None:
         ready.connection,
         lock_timeout=run.settings.table_lock_timeout,
         statement_timeout=run.settings.statement_timeout,
-        log=run.log,
     )
 
 

@@ -327,7 +327,6 @@ async def replay(run: Run, dsn: Dsn, worker: Worker, *, project: Project | None 
             ready.connection,
             lock_timeout=settings.table_lock_timeout,
             statement_timeout=settings.statement_timeout,
-            log=log,
         )
         proof = await access(run, ready, work_key=None)
         environ = environ_for(ready.dsn, run.environ)

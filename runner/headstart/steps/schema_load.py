@@ -185,7 +185,6 @@ async def _session(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
             session,
             lock_timeout=run.settings.table_lock_timeout,
             statement_timeout=run.settings.statement_timeout,
-            log=run.log,
         )
         await session.fetchval("select pg_catalog.pg_try_advisory_lock_shared($1)", WORK)
         async with stop_if_lost(ready.connection):

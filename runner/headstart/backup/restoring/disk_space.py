@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import asyncpg
 
 from headstart.backup.folder import free_bytes, mebibytes
 from headstart.errors import RestoreFailedError
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
 
 #: Room that stays free beside the database, in bytes.
 RESERVE = 64 * 1024 * 1024
@@ -22,22 +18,18 @@ from pg_catalog.pg_control_system()
 """
 
 
-async def require(conn: asyncpg.Connection, needed: int, *, log: FilteringBoundLogger) -> None:
+async def require(conn: asyncpg.Connection, needed: int) -> None:
     """Refuse a database that would not fit.
 
     Args:
         conn: to the server.
         needed: bytes that the database had when it was backed up.
-        log: receives a line if that is not known.
 
     Raises:
         RestoreFailedError: there is no room (41).
     """
     free = await _free_bytes(conn)
-    if free is None:
-        log.debug("room_not_known", needed_bytes=needed)
-        return
-    if needed + RESERVE > free:
+    if free is not None and needed + RESERVE > free:
         raise RestoreFailedError(
             f"no room to restore beside: about {mebibytes(needed)} are needed,"
             f" {mebibytes(free)} are free on the server's disk",

@@ -1,0 +1,91 @@
+"""`headstart explain 62`: what an exit code, an event of the log, a rule or a setting means. No settings are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headstart.errors import UsageError
+from headstart.errors.exits import Exit
+from headstart.log.events import EVENTS, Event
+from headstart.settings.table import SETTINGS, Setting
+from headstart.sql.rules import RULES, Rule
+
+USAGE = "headstart explain CODE|OUTCOME|EVENT|RULE|SETTING"
+
+
+def explained(words: Sequence[str]) -> list[str]:
+    """The lines that explain one word.
+
+    Raises:
+        UsageError: nothing has that name, or it is not one word.
+    """
+    if list(words) in (["-h"], ["--help"]):
+        return [f"usage: {USAGE}", "", "What a number or a name that Headstart has printed means, and what to do next."]
+    if len(words) != 1:
+        raise UsageError("`explain` takes one word", hint=USAGE)
+    known = _known()
+    if words[0] not in known:
+        from difflib import get_close_matches
+
+        near = get_close_matches(words[0], known, 1)
+        raise UsageError(
+            f"nothing is called {words[0]!r}" + (f": did you mean {near[0]}?" if near else ""),
+            hint=f"{USAGE}; docs/exit-codes.md, docs/events.md, docs/rules.md and docs/configuration.md list all",
+        )
+    match known[words[0]]:
+        case Exit() as code:
+            return _exit(code)
+        case Event() as event:
+            return [
+                f"{words[0]}: an event of the log",
+                "",
+                f"  {event.plain}",
+                "",
+                f"fields: {' '.join(event.fields)}",
+            ]
+        case Rule() as rule:
+            return _rule(rule)
+        case Setting() as setting:
+            flag = f", {setting.flag}" if setting.flag else ""
+            return [f"{setting.name}{flag}: a setting, {setting.default} by default", "", f"  {setting.meaning}"]
+
+
+def _known() -> dict[str, Exit | Event | Rule | Setting]:
+    """Everything that can be explained, by each name that it has."""
+    return {
+        **EVENTS,
+        **RULES,
+        **{setting.name: setting for setting in SETTINGS},
+        **{name: code for code in Exit for name in (code.outcome, str(int(code)))},
+    }
+
+
+def _exit(code: Exit) -> list[str]:
+    return [
+        f"exit code {int(code)}: {code.outcome}",
+        "",
+        f"  the database: {code.database}",
+        f"  what to do:   {code.advice}",
+        "",
+        "`error` and `hint` in the last line of the log say which of it happened, and what to type.",
+    ]
+
+
+def _rule(rule: Rule) -> list[str]:
+    def indented(text: str) -> list[str]:
+        return [f"  {line}".rstrip() for line in text.strip().splitlines()]
+
+    return [
+        f"{rule.id}: a rule of `headstart check` ({rule.severity})",
+        "",
+        *indented(rule.condition),
+        *indented(rule.effect),
+        "",
+        *indented(rule.remedy),
+        "",
+        "found in:",
+        *indented(rule.bad),
+        "",
+        "instead:",
+        *indented(rule.good),
+    ]

@@ -1,0 +1,47 @@
+"""`headstart explain`: whatever Headstart has printed, without any settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headstart.errors.exits import Exit
+from headstart.log.events import EVENTS
+from headstart.sql.rules import RULES
+
+if TYPE_CHECKING:
+    from conftest import RunHeadstart
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("62", ["table_locks_not_obtained", "rolled back", "blockers"]),
+        ("broken_history", ["exit code 70"]),
+        ("lock_waiting", ["<holder>", "holder_pid left_seconds"]),
+        (next(iter(RULES)), ["headstart check", "found in:", "instead:"]),
+        ("HEADSTART_LEDGER", ["auto by default"]),
+        ("--help", ["usage: headstart explain"]),
+    ],
+)
+def test_explain(word: str, says: list[str], run_headstart: RunHeadstart) -> None:
+    """Each kind of name is explained, even where the settings are what is wrong."""
+    run = run_headstart("explain", word, env={"HEADSTART_LOCK_TIMEOUT": "soon"})
+    assert (run.code, run.stderr) == (0, "")
+    assert [each for each in says if each not in run.stdout] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), [(["lock_waitin"], "did you mean lock_waiting?"), ([], "one word"), (["1", "2"], "one word")]
+)
+def test_explain_what_is_not_known(words: list[str], says: str, run_headstart: RunHeadstart) -> None:
+    """A word that nothing has is a usage error, with the nearest."""
+    run = run_headstart("explain", *words)
+    assert (run.code, says in run.last["error"]) == (2, True), run
+
+
+def test_no_name_has_two_meanings() -> None:
+    """One word, one explanation. A bug is an event and an exit code, and both are the same."""
+    assert (EVENTS.keys() | RULES.keys()) & {code.outcome for code in Exit} == {"bug"}
+    assert not EVENTS.keys() & RULES.keys()
