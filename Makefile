@@ -7,6 +7,7 @@
 #   make lint        style, types, import floors, shell scripts, generated documents
 #   make bench       ratios against alembic, psql and pg_dump, side by side
 #   make docs        write the generated tables anew
+#   make dist        a wheel and a source distribution
 #   make lock        write the lock files anew (UPGRADE=--upgrade for newer versions)
 #   make oldest      the tests on the oldest versions that pyproject.toml allows
 #   make clean       remove what make has made
@@ -34,7 +35,7 @@ LOCK := $(LINT)/uv pip compile --quiet --universal --python-version 3.11 --gener
 SHELL_SCRIPTS = $(wildcard .ci/run docker-entrypoint.sh deploy/*/*.sh tests/*/*.sh tests/image/*/*.sh tests/image/*/*/*.sh tools/*/*.sh)
 DOCKERFILES = $(wildcard Dockerfile compose/*/Dockerfile tests/image/stand-ins/*/Dockerfile)
 
-.PHONY: help demo test test-image test-arm64 oldest lint format bench docs lock clean
+.PHONY: help demo test test-image test-arm64 oldest lint format bench docs dist lock clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -75,6 +76,10 @@ bench: $(VENV)/.ready
 
 docs: $(VENV)/.ready
 	$(RUN) tools/generate_docs.py
+
+dist: $(VENV)/.ready
+	rm -rf dist
+	$(RUN) -m hatchling build
 
 # The tests' environment holds what the runtime lock holds, version for version, and what tests need beside it.
 lock: $(LINT_VENV)/.ready

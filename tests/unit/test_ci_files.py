@@ -12,6 +12,7 @@ import yaml
 
 from headstart.cli import arguments
 from headstart.commands.check.finding import CHECKS
+from headstart.settings.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ROOT / "deploy" / "github" / "migrations.yml"
@@ -53,7 +54,8 @@ def test_the_workflow_has_what_its_commands_need() -> None:
     """All of the history is fetched for --since, a server is installed, and findings become annotations."""
     check = load(WORKFLOW)["jobs"]["check"]["steps"]
     assert check[0]["with"]["fetch-depth"] == "0"
-    assert any("headstart[embedded]" in step.get("run", "") for step in check)
+    assert any("headstart[embedded]==$HEADSTART" in step.get("run", "") for step in check)
+    assert load(WORKFLOW)["env"]["HEADSTART"] == __version__
     assert all("--format github" in step["run"] for step in check if step.get("run", "").startswith("headstart "))
 
 
@@ -68,8 +70,19 @@ def test_the_workflow_is_no_way_in() -> None:
     assert workflow["permissions"] == {"contents": "read"}
     assert set(workflow["on"]) == {"pull_request", "push"}
     assert not [step for step in steps() if "${{" in step.get("run", "")]
-    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in steps() if "uses" in step)
     assert all(int(job["timeout-minutes"]) <= 30 for job in workflow["jobs"].values())
+
+
+@pytest.mark.parametrize("path", [WORKFLOW, *(ROOT / ".github/workflows").iterdir()], ids=lambda path: path.name)
+def test_actions_are_pinned(path: Path) -> None:
+    """A tag can be moved to other code, a digest cannot; what is installed has a version; no text becomes a command."""
+    workflow = load(path)
+    used = [step for job in workflow["jobs"].values() for step in job.get("steps", [])]
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"]) for step in used if "uses" in step)
+    assert not [step for step in used if "${{" in step.get("run", "")]
+    assert all("==" in step["run"] for step in used if "pip install" in step.get("run", ""))
+    assert workflow["permissions"] == {"contents": "read"}
+    assert all("timeout-minutes" in job for job in workflow["jobs"].values() if "steps" in job)
 
 
 def test_the_workflow_says_how_to_copy_it() -> None:
