@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 NO_OP_PACKAGES = {"headstart", "asyncpg", "greenlet", "msgspec", "structlog", "typing_extensions"}
 NO_OP_HEAVY = {"argparse", "difflib", "tomllib", "tempfile", "sqlite3", "http", "xml", "unittest"}
 NO_OP_ROOMS = {
-    *{"__main__", "cli", "cli.arguments", "cli.main", "cli.output", "cli.signals", "commands", "commands.program"},
+    *{"__main__", "cli", "cli.arguments", "cli.main", "cli.output", "cli.signals", "cli.verbs"},
+    *{"cli.verbs.up", "commands", "commands.program"},
     *{"errors", "errors.exits", "errors.tree", "history", "history.baseline", "history.environment", "history.files"},
     *{"history.graph", "history.history", "history.options", "history.plan", "history.project", "history.source"},
     *{"history.syntax", "ledger", "ledger.read", "ledger.trust", "log", "log.logger", "log.secret", "postgres"},
     *{"postgres.connection", "postgres.diagnosis", "postgres.lock", "postgres.readiness", "postgres.server"},
     *{"postgres.version_table", "settings", "settings.conninfo", "settings.dsn", "settings.durations"},
     *{"settings.resolve", "settings.settings", "settings.table", "settings.tls", "settings.version", "steps"},
-    *{"steps.begin", "steps.compare", "steps.connect", "steps.run", "commands.up", "log.printable"},
+    *{"steps.begin", "steps.compare", "steps.connect", "steps.run", "steps.stage", "commands.up", "log.printable"},
 }
 NO_OP_MODULES = 300
 NOTE_MODULES = """\

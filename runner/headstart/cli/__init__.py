@@ -2,7 +2,7 @@
 
 What comes in: the command line, the environment, signals. What goes out: data on stdout, log lines on stderr, one exit
 code. `main` is the only place in which an error becomes an exit code. `arguments` knows the verbs and their options;
-`verbs` has a module for each verb that has options of its own.
+`verbs` has a module for each of them.
 
 Begin with `main`.
 """

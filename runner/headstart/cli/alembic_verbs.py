@@ -67,6 +67,28 @@ def read(asked: CommandLine, worker: Worker, log: FilteringBoundLogger) -> Comma
     return replace(asked, alembic=alembic, options={**asked.options, **tag})
 
 
+def needs_database(asked: CommandLine) -> bool:
+    """Whether a verb of Alembic's runs env.py on a database."""
+    alembic = asked.alembic or {}
+    if alembic.get("sql"):
+        return False
+    match asked.verb.name:
+        case "heads" | "merge":
+            return False
+        case "history":
+            return bool(alembic.get("indicate_current") or "current" in (alembic.get("rev_range") or ""))
+        case "revision":
+            return bool(alembic.get("autogenerate"))
+        case "show":
+            return alembic.get("rev") == "current"
+    return True
+
+
+async def job(run: Run, asked: CommandLine) -> None:
+    """Run one of Alembic's reading verbs."""
+    await run_alembic(run, asked.verb.name, asked.arguments, database=needs_database(asked))
+
+
 async def run_alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bool) -> None:
     """Run one of Alembic's reading verbs, one with `--sql`, or `revision` and `merge`, which write files.
 

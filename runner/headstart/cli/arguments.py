@@ -33,48 +33,56 @@ class Verb(msgspec.Struct, frozen=True):
         summary: one line for `--help`.
         changes: whether it does something to a database or waits for one, and so logs a run from start to finish.
         alembic: whether Alembic's parser reads its options.
-        module: whether a module in `headstart.cli.verbs` adds its options and does it.
+        usage: what is typed after its options.
+        module: in `headstart.cli.verbs`, where it is not of the verb's name.
     """
 
     name: str
     summary: str
     changes: bool = True
     alembic: bool = False
-    module: bool = False
+    usage: str = ""
+    module: str = ""
 
     def load(self) -> Any:  # noqa: ANN401  (a module)
-        """The verb's own module."""
+        """The verb's module."""
         from importlib import import_module
 
-        return import_module(f"headstart.cli.verbs.{self.name}")
+        return import_module(f"headstart.cli.verbs.{self.module or self.name}")
+
+
+def _alembic(name: str, summary: str, *, changes: bool = True, module: str = "alembic") -> Verb:
+    return Verb(name, summary, changes=changes, alembic=True, usage="[Alembic's options]", module=module)
 
 
 VERBS = {
     verb.name: verb
     for verb in (
-        Verb("up", "wait, lock, back up, upgrade to the target, verify; then exec CMD, if given after --"),
+        Verb("up", "wait, lock, back up, upgrade to the target, verify; then exec CMD, if given", usage="[-- CMD ...]"),
         Verb("wait", "wait until the server answers (--for server) or the database is at head (--for head)"),
         Verb("status", "where the database is, what is pending, who holds the lock, the backups", changes=False),
         Verb("doctor", "check every precondition, one line each, with its remedy", changes=False),
         Verb("backup", "take a backup now"),
-        Verb("backups", "list, verify or prune the backups", changes=False),
-        Verb("restore", "restore a backup into a new database beside this one, or with --swap in its place"),
-        Verb("upgrade", "upgrade to a revision, with the lock, backup and log of `up`", alembic=True),
-        Verb("downgrade", "revert to a revision, with the same care", alembic=True),
-        Verb("stamp", "record a revision without running anything", alembic=True),
-        Verb("current", "show the recorded revision", changes=False, alembic=True),
-        Verb("history", "list the revisions", changes=False, alembic=True),
-        Verb("heads", "show the head revisions", changes=False, alembic=True),
-        Verb("show", "show one revision", changes=False, alembic=True),
-        Verb("revision", "write a new revision file", changes=False, alembic=True),
-        Verb("merge", "write a revision that merges two heads", changes=False, alembic=True),
-        Verb("sql", "print the SQL of an upgrade ([FROM:]TO, head by default) instead of running it", changes=False),
-        Verb("explain", "what an exit code, an event, a rule or a setting means", changes=False),
-        Verb("check", "what CI should refuse: heads, round trip, drift, edits, risky SQL", changes=False, module=True),
-        Verb("schema", "the schema at head as files: dump, load, split", module=True),
-        Verb("squash", "replace the revisions up to one by a single baseline, verified to be equal", module=True),
-        Verb("adopt", "take over a database without a version: compare its schema, then stamp it", module=True),
-        Verb("tenants", "the same for many databases or schemas: up, status, list", module=True),
+        Verb("backups", "list, verify or prune the backups", changes=False, usage="[list|verify|prune] [NAME ...]"),
+        Verb("restore", "restore a backup beside this database, or with --swap in its place", usage="BACKUP|latest"),
+        _alembic("upgrade", "upgrade to a revision, with the lock, backup and log of `up`", module="upgrade"),
+        _alembic("downgrade", "revert to a revision, with the same care", module="downgrade"),
+        _alembic("stamp", "record a revision without running anything", module="stamp"),
+        _alembic("current", "show the recorded revision", changes=False),
+        _alembic("history", "list the revisions", changes=False, module="history"),
+        _alembic("heads", "show the head revisions", changes=False),
+        _alembic("show", "show one revision", changes=False),
+        _alembic("revision", "write a new revision file", changes=False),
+        _alembic("merge", "write a revision that merges two heads", changes=False),
+        Verb("sql", "print the SQL of an upgrade instead of running it", changes=False, usage="[[FROM:]TO]"),
+        Verb("explain", "what an exit code, an event, a rule or a setting means", changes=False, usage="WORD"),
+        Verb("check", "what CI should refuse: heads, round trip, drift, edits, risky SQL", changes=False),
+        Verb("schema", "the schema at head as files", usage="dump|load|split"),
+        Verb(
+            "squash", "replace the revisions up to one by a single baseline, verified to be equal", usage="[REVISION]"
+        ),
+        Verb("adopt", "take over a database without a version: compare, then stamp it", usage="[REVISION]"),
+        Verb("tenants", "the same for many databases or schemas", usage="up|status|list"),
     )
 }
 
@@ -110,31 +118,13 @@ class CommandLine(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def needs_database(self) -> bool:
         """Whether the verb cannot do without a database."""
-        name, alembic = self.verb.name, self.alembic
-        if name in {"sql", "backups", "squash", "tenants"}:  # a list of tenants may name URLs alone
-            return False
-        if name in {"check", "schema"}:
-            return bool(self.verb.load().needs_database(self.own))
-        if name == "history" and (self.own.ledger or self.own.source is not None):
-            return True
-        return alembic is None or _asks_database(name, alembic)
+        asks = getattr(self.verb.load(), "needs_database", None)
+        return asks is None or bool(asks(self))
 
     @property
     def touches_database(self) -> bool:
         """Whether the verb connects to the database of DATABASE_URL where that is set."""
         return self.needs_database or self.verb.name == "tenants"
-
-
-def _asks_database(name: str, alembic: Mapping[str, Any]) -> bool:
-    """Whether a verb of Alembic's runs env.py on a database."""
-    asked: dict[str, Any] = {
-        "heads": False,
-        "history": alembic.get("indicate_current") or "current" in (alembic.get("rev_range") or ""),
-        "merge": False,
-        "revision": alembic.get("autogenerate"),
-        "show": alembic.get("rev") == "current",
-    }
-    return not alembic.get("sql") and bool(asked.get(name, True))
 
 
 def read(argv: Sequence[str]) -> CommandLine:
@@ -168,7 +158,7 @@ def read(argv: Sequence[str]) -> CommandLine:
             hint="`headstart --help` lists the verbs",
         )
     if name == "explain":
-        from headstart.cli.explain import explained
+        from headstart.cli.verbs.explain import explained
 
         output.print_lines(explained(rest))
         raise SystemExit(0)
@@ -197,8 +187,6 @@ def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Command
     if verb.alembic and {"-h", "--help"} & set(arguments):
         parser.print_help()
         output.write("\nAlembic's own options:\n\n")
-    if verb.name == "sql":
-        arguments = [own.revision, "--sql"]  # of `upgrade`
     flags = {setting.name: getattr(own, setting.name) for setting in SETTINGS if setting.flag is not None}
     options = {"x": own.x, "name": own.name}
     return CommandLine(verb=verb, flags=flags, options=options, own=own, arguments=tuple(arguments), command=command)
@@ -221,18 +209,17 @@ def _as_usage_error(verb: Verb) -> Iterator[None]:
 def _parser(verb: Verb) -> argparse.ArgumentParser:
     import argparse
 
-    usage = f"headstart {verb.name} [options]" + (" [-- CMD ...]" if verb.name == "up" else "")
-    if verb.alembic:
-        usage += " [Alembic's options]"
     parser = argparse.ArgumentParser(
         prog=f"headstart {verb.name}",
-        usage=None if verb.module or verb.name in {"backups", "restore", "sql"} else usage,
+        usage=f"headstart {verb.name} [options] {verb.usage}".rstrip(),
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",
         add_help=not verb.alembic,
         allow_abbrev=False,
         epilog="The database comes from DATABASE_URL, DATABASE_URL_FILE or PG* variables, never from an argument.",
     )
-    _add_own(parser, verb)
+    add = getattr(verb.load(), "add", None)
+    if add is not None:
+        add(parser)
     group = parser.add_argument_group("settings (each also an environment variable)")
     for setting in SETTINGS:
         if setting.flag is None:
@@ -246,43 +233,6 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
         "-x", action="append", metavar="KEY=VALUE", help="argument that env.py reads with get_x_argument()"
     )
     return parser
-
-
-def _add_own(parser: argparse.ArgumentParser, verb: Verb) -> None:
-    if verb.module:
-        verb.load().add(parser)
-    elif verb.name == "wait":
-        what = ("server", "head")
-        parser.add_argument(
-            "--for", dest="wait_for", choices=what, default="server", help="what to wait for [default server]"
-        )
-    elif verb.name == "status":
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.add_argument("--exit-code", action="store_true", help="exit with 3 when revisions are pending")
-    elif verb.name == "doctor":
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
-    elif verb.name == "backups":
-        parser.add_argument(
-            "action", choices=("list", "verify", "prune"), nargs="?", default="list", help="[default list]"
-        )
-        parser.add_argument("backup", nargs="*", help="for verify: names of backups; all when none is given")
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
-        parser.add_argument("--all", action="store_true", help="of every database, not only that of DATABASE_URL")
-    elif verb.name == "restore":
-        parser.add_argument("backup", help="a backup's name, a path, or `latest`: the newest intact one")
-        parser.add_argument(
-            "--swap",
-            action="store_true",
-            help="let it take the live database's name; the old one is kept under another",
-        )
-        parser.add_argument(
-            "--end-sessions", action="store_true", help="with --swap: end the sessions of others instead of refusing"
-        )
-    elif verb.name == "history":
-        parser.add_argument("--ledger", action="store_true", help="what was done to the database: when, by whom")
-        parser.add_argument("--source", metavar="REVISION", help="print a revision's file as it was applied")
-    elif verb.name == "sql":
-        parser.add_argument("revision", nargs="?", default="head", help="[FROM:]TO [default head]")
 
 
 def _print_help(*, to_stderr: bool) -> None:

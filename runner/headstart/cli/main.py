@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,24 +147,13 @@ async def _interruptible(asked: CommandLine, run: Run, interrupt: Interrupt) -> 
         loop.call_soon_threadsafe(end)
 
     interrupt.bind(cancel, report_end)
-    return await conduct(run, partial(_deliver, _job(asked)), quiet=not asked.verb.changes)
+    return await conduct(run, partial(_deliver, asked), quiet=not asked.verb.changes)
 
 
-async def _deliver(job: Callable[[Run], Awaitable[None]], run: Run) -> None:
-    """Run a job. It has failed if what it printed cannot be written."""
-    await job(run)
+async def _deliver(asked: CommandLine, run: Run) -> None:
+    """Do what the verb is for. It has failed if what it printed cannot be written."""
+    await asked.verb.load().job(run, asked)
     output.flush()
-
-
-def _job(asked: CommandLine) -> Callable[[Run], Awaitable[None]]:
-    """The verb's use case, imported when it is needed."""
-    if asked.verb.name == "up":
-        from headstart.commands.up import up
-
-        return up
-    from headstart.cli.verbs import jobs  # off the no-op path
-
-    return jobs.job(asked)
 
 
 def _refused(error: HeadstartError, logger: Any) -> int:  # noqa: ANN401  (a structlog logger)

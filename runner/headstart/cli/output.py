@@ -73,3 +73,10 @@ def _delivering() -> Iterator[None]:
             return
         cause = f"stdout cannot be written: {error.strerror}"
         raise ConfigurationError(cause, hint="make room where stdout leads to, or send it elsewhere") from error
+
+
+def backup_line(each: dict[str, Any]) -> str:
+    """A backup, as `status` and `backups` list it."""
+    mebibytes = each["bytes"] / 1024 / 1024
+    damage = f", DAMAGED: {'; '.join(each['damage'])}" if each["damage"] else ""
+    return f"{each['path']}  {mebibytes:.1f} MiB, {each['started']}, {'+'.join(each['proofs'])}{damage}"

@@ -1,7 +1,8 @@
-"""From a verb to its use case, and from what that found to stdout.
+"""A module for each verb: from the command line to the use case, and from what that found to stdout.
 
-What comes in: a command line that has been read, and a `Run`. What goes out: text or JSON on stdout. A verb with many
-options of its own has a module of its name here, with `add` for its options and `job` for what it does.
+What comes in: a command line that has been read, and a `Run`. What goes out: text or JSON on stdout. `job` does what
+the verb is for. `add` adds its own options, `needs_database` says whether it needs one: if a module has none, there
+are no options, and a database is needed. Alembic's reading verbs share `alembic`.
 
-Begin with `jobs`.
+Begin with `status`.
 """

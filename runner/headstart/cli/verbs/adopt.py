@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.cli.output import print_line
 from headstart.errors import UsageError
@@ -10,6 +10,7 @@ from headstart.errors import UsageError
 if TYPE_CHECKING:
     import argparse
 
+    from headstart.cli.arguments import CommandLine
     from headstart.steps.run import Run
 
 
@@ -28,8 +29,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+async def job(run: Run, asked: CommandLine) -> None:
     """Compare, and record; print a line for each difference."""
+    own = asked.own
     from headstart.commands.adopt import adopt
 
     if own.force and own.revision is None:

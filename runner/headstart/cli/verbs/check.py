@@ -10,6 +10,7 @@ from headstart.errors import UsageError, VerificationFailedError
 if TYPE_CHECKING:
     import argparse
 
+    from headstart.cli.arguments import CommandLine
     from headstart.commands.check.finding import Options
     from headstart.steps.run import Run
 
@@ -36,18 +37,20 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rules", action="store_true", help="print the catalogue of risky SQL, and check nothing")
 
 
-def needs_database(own: Any) -> bool:  # noqa: ANN401  (an argparse namespace)
+def needs_database(asked: CommandLine) -> bool:
     """Whether the verb cannot do without DATABASE_URL."""
+    own = asked.own
     return not own.rules and (own.database or "drift" in _split(own.only))
 
 
-async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+async def job(run: Run, asked: CommandLine) -> None:
     """Check, print what was found, and refuse it.
 
     Raises:
         UsageError: there is no such check (2).
         VerificationFailedError: something was found (80).
     """
+    own = asked.own
     if own.rules:
         from headstart.sql.rules import as_markdown
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.cli.output import print_lines
 from headstart.errors import UsageError
@@ -10,6 +10,7 @@ from headstart.errors import UsageError
 if TYPE_CHECKING:
     import argparse
 
+    from headstart.cli.arguments import CommandLine
     from headstart.steps.run import Run
 
 
@@ -34,13 +35,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def needs_database(own: Any) -> bool:  # noqa: ANN401  (an argparse namespace)
+def needs_database(asked: CommandLine) -> bool:
     """Whether the verb cannot do without DATABASE_URL."""
-    return bool(own.action == "load")
+    return bool(asked.own.action == "load")
 
 
-async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+async def job(run: Run, asked: CommandLine) -> None:
     """Do it."""
+    own = asked.own
     for option, action in (("check", "dump"), ("directory", "split")):
         if getattr(own, option) and own.action != action:
             raise UsageError(f"--{option} belongs to `schema {action}`", hint="leave it out")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstart.cli.output import print_line
 
 if TYPE_CHECKING:
     import argparse
 
+    from headstart.cli.arguments import CommandLine
     from headstart.steps.run import Run
 
 
@@ -23,8 +24,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+def needs_database(_asked: CommandLine) -> bool:
+    """The revisions are run in a scratch database."""
+    return False
+
+
+async def job(run: Run, asked: CommandLine) -> None:
     """Make the baseline; print its path, or a line for each difference."""
+    own = asked.own
     from headstart.commands.squash.squash import squash
 
     baseline = await squash(run, own.revision, message=own.message, archive=own.archive, write=print_line)

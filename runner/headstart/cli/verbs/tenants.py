@@ -16,6 +16,7 @@ from headstart.log.printable import counted
 if TYPE_CHECKING:
     import argparse
 
+    from headstart.cli.arguments import CommandLine
     from headstart.commands.tenants.work import Tenant
     from headstart.steps.run import Run
 
@@ -34,12 +35,18 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exit-code", action="store_true", help="for status: exit with 3 when revisions are pending")
 
 
-async def job(run: Run, own: Any) -> None:  # noqa: ANN401  (an argparse namespace)
+def needs_database(_asked: CommandLine) -> bool:
+    """A list of tenants may name URLs alone."""
+    return False
+
+
+async def job(run: Run, asked: CommandLine) -> None:
     """Do it, and print a line for each tenant.
 
     Raises:
         TenantsFailedError: some are not at the target; the exit code is that of the first of them in the list.
     """
+    own = asked.own
     if own.action == "list":
         found = await find(run)
         if own.json:

@@ -1,0 +1,28 @@
+"""`headstart sql`: what `alembic upgrade --sql` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headstart.cli.alembic_verbs import run_alembic
+
+if TYPE_CHECKING:
+    import argparse
+
+    from headstart.cli.arguments import CommandLine
+    from headstart.steps.run import Run
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's own options."""
+    parser.add_argument("revision", nargs="?", default="head", help="[FROM:]TO [default head]")
+
+
+def needs_database(_asked: CommandLine) -> bool:
+    """Nothing is run."""
+    return False
+
+
+async def job(run: Run, asked: CommandLine) -> None:
+    """Print the SQL."""
+    await run_alembic(run, "upgrade", [asked.own.revision, "--sql"], database=False)
