@@ -32,23 +32,23 @@ PLAIN: Final = """(c.relkind operator(pg_catalog.=) 'r' and not c.relhasrules an
     and not c.relrowsecurity)"""
 """Whether a read of `c` in pg_class executes nothing, whoever owns it."""
 HAS_REVISIONS: Final = """exists (select from pg_catalog.pg_attribute a
-    join pg_catalog.pg_type t on t.oid operator(pg_catalog.=) a.atttypid
     where a.attrelid operator(pg_catalog.=) c.oid and a.attname operator(pg_catalog.=) 'version_num'
-    and not a.attisdropped and t.typcategory operator(pg_catalog.=) 'S')"""
-"""Whether `c` has Alembic's column, of a type of text. Where it is not there, `t.version_num` is `version_num(t)`."""
+    and a.attcollation operator(pg_catalog.<>) 0)"""
+"""Whether `c` has Alembic's column, of text, which alone has a collation. Without it, `t.version_num` is `version_num(t)`:
+a function call."""
 
 _LOOK = """
-select (current_user)::pg_catalog.text, pg_catalog.current_schema()::pg_catalog.text, found.*
-from (select) asked left join lateral (
-    select c.oid::pg_catalog.int8, n.nspname::pg_catalog.text, c.relname::pg_catalog.text,
-           pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text,
-           pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.=) session_user
-           or pg_catalog.pg_has_role(c.relowner, 'member'),
-           c.relkind operator(pg_catalog.=) 'r' or c.relkind operator(pg_catalog.=) 'p', c.relhasrules,
-           {has_revisions}, {plain}
-    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
-    where {which} limit 1
-) found on true
+select (current_user)::pg_catalog.text, pg_catalog.current_schema()::pg_catalog.text,
+       c.oid::pg_catalog.int8, n.nspname::pg_catalog.text, c.relname::pg_catalog.text,
+       pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text,
+       pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.=) session_user
+       or pg_catalog.pg_has_role(c.relowner, 'member'),
+       c.relkind operator(pg_catalog.=) 'r' or c.relkind operator(pg_catalog.=) 'p', c.relhasrules,
+       {has_revisions}, {plain}
+from (select) asked left join
+    (pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace) on
+    {which}
+limit 1
 """
 _NAMED = """c.relname operator(pg_catalog.=) {name}::pg_catalog.name
     and n.nspname operator(pg_catalog.=) any ({schemas}::pg_catalog.name[])
