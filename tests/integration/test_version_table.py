@@ -127,13 +127,8 @@ async def test_what_is_not_written(url: str, sql: str, cause: str, user: str | N
     by(url, "low", "grant all on low.alembic_version to public; grant usage on schema low to public")
     async with session(url, user) as connection:
         assert await version_table.recorded_revisions(connection, "alembic_version", None) == ()
-        expected = cause if user is None else "not owned by migrator"
-        with pytest.raises(RefusedError, match=expected):
-            await version_table.require_write_privilege(connection, user or "postgres", "alembic_version", None)
-        found = await version_table.find_version_table(connection, "alembic_version", None)
-        assert found is not None
         with pytest.raises(RefusedError, match=cause):
-            await version_table.refuse_triggers(connection, found)
+            await version_table.require_write_privilege(connection, user or "postgres", "alembic_version", None)
     assert psql(url, "select count(*) from harm") == [(0,)]
 
 

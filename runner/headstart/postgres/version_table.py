@@ -4,73 +4,116 @@ A view executes its owner's functions when it is read, a table with a trigger wh
 table counts, and what a read or a write executes on our behalf has to belong to somebody whom we have reason to trust:
 ourselves, a role that we are a member of, the owner of the database, or a superuser. That a superuser may act as any
 role is no reason to trust them all.
+
+Two sessions ask: the supervisor's, by asyncpg, and env.py's own, by its driver and in its search path. `look` is the
+judgement of both: a generator that yields SQL and is sent the rows. In env.py's search path nothing of ours may be
+looked up, so each operator is qualified.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
 
 from headstart.errors import ConfigurationError, NotReadyError, RefusedError
-from headstart.postgres.server import quote, read_schemas, who_locks
+from headstart.postgres.server import literal, quote, read_schemas, who_locks
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+
     from headstart.postgres.connection import ScriptConnection
 
 LOCKED = 9.0
 """Seconds that a read may take: it is small, and takes longer only where another session has locked the table."""
 
-_TRUSTED = """
-with recursive trusted(oid) as (
-    select r.oid from pg_catalog.pg_roles r where r.rolname in (session_user, current_user)
-    union
-    select m.roleid from pg_catalog.pg_auth_members m join trusted t on t.oid = m.member
-), owner(oid) as (
-    select t.oid from trusted t
-    union
-    select r.oid from pg_catalog.pg_roles r where r.rolsuper
-    union
-    select d.datdba from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
-)
-"""
-_FIND = """
-select c.oid::pg_catalog.int8 as oid, n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name,
-       pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text as owner,
-       c.relkind in ('r', 'p') as is_table, c.relhasrules as has_rules,
-       pg_catalog.pg_get_userbyid(c.relowner) in (session_user, current_user) as ours,
-       pg_catalog.pg_has_role(c.relowner, 'member') as member
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relname = $1::pg_catalog.name and n.nspname = any($2::pg_catalog.text[])
-order by pg_catalog.array_position($2::pg_catalog.text[], n.nspname::pg_catalog.text) limit 1
-"""
-# Of a table that somebody else owns.
-_STRANGE = f"""
-{_TRUSTED}
-select c.relowner in (select o.oid from owner o) as trusted, c.relrowsecurity as has_policies,
-       exists(select from pg_catalog.pg_inherits i where i.inhparent = c.oid) as has_children
-from pg_catalog.pg_class c where c.oid = $1::pg_catalog.oid
-"""  # noqa: S608  (constants)
+PLAIN: Final = """(c.relkind operator(pg_catalog.=) 'r' and not c.relhasrules and not c.relhassubclass
+    and not c.relrowsecurity)"""
+"""Whether a read of `c` in pg_class executes nothing, whoever owns it."""
+HAS_REVISIONS: Final = """exists (select from pg_catalog.pg_attribute a
+    where a.attrelid operator(pg_catalog.=) c.oid and a.attname operator(pg_catalog.=) 'version_num'
+    and a.attcollation operator(pg_catalog.<>) 0)"""
+"""Whether `c` has Alembic's column, of text, which alone has a collation. Without it, `t.version_num` calls a function:
+`version_num(t)`."""
 
-# What the owner of the table, or of a function that somebody has put on it, makes a write to it execute.
-_EXECUTES = f"""
-{_TRUSTED}, theirs(oid) as (
-    select c.oid from pg_catalog.pg_class c
-    where c.oid = $1::pg_catalog.oid and c.relowner not in (select o.oid from owner o)
+_LOOK = """
+select (current_user)::pg_catalog.text, pg_catalog.current_schema()::pg_catalog.text,
+       c.oid::pg_catalog.int8, n.nspname::pg_catalog.text, c.relname::pg_catalog.text,
+       pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text,
+       pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.=) session_user
+       or pg_catalog.pg_has_role(c.relowner, 'member'),
+       c.relkind operator(pg_catalog.=) 'r' or c.relkind operator(pg_catalog.=) 'p', c.relhasrules,
+       {has_revisions}, {plain}
+from (select) asked left join
+    (pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace) on
+    {which}
+limit 1
+"""
+_NAMED = """c.relname operator(pg_catalog.=) {name}::pg_catalog.name
+    and n.nspname operator(pg_catalog.=) any ({schemas}::pg_catalog.name[])
+    order by pg_catalog.array_position({schemas}::pg_catalog.name[], n.nspname)"""
+
+# What the owner of the table, or of a function that somebody has put on it, makes a read or a write execute: of the
+# table itself, and of the tables that inherit from it or are its partitions.
+_EXECUTES = """
+with recursive member (oid) as (
+    select r.oid from pg_catalog.pg_roles r
+    where r.rolname operator(pg_catalog.=) session_user or r.rolname operator(pg_catalog.=) current_user
+    union
+    select m.roleid from pg_catalog.pg_auth_members m join member on m.member operator(pg_catalog.=) member.oid
+), trusted (oid) as (
+    select member.oid from member
+    union
+    select r.oid from pg_catalog.pg_roles r
+    where r.rolsuper or r.rolname operator(pg_catalog.=) 'pg_database_owner'
+    union
+    select d.datdba from pg_catalog.pg_database d
+    where d.datname operator(pg_catalog.=) pg_catalog.current_database()
+), tree (oid) as (
+    select '{oid}'::pg_catalog.oid
+    union
+    select i.inhrelid from pg_catalog.pg_inherits i join tree on i.inhparent operator(pg_catalog.=) tree.oid
+), part (oid, owner, theirs, is_child, has_policies) as (
+    select c.oid, c.relowner, not exists (select from trusted t where t.oid operator(pg_catalog.=) c.relowner),
+           c.oid operator(pg_catalog.<>) '{oid}'::pg_catalog.oid, c.relrowsecurity
+    from tree join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) tree.oid
+), expression (class, oid, theirs, what) as (
+    select k.tableoid, k.oid, part.theirs, pg_catalog.concat('constraint ', k.conname)
+    from pg_catalog.pg_constraint k join part on part.oid operator(pg_catalog.=) k.conrelid
+    where k.contype operator(pg_catalog.<>) all (array['p', 'u', 'n']::pg_catalog."char"[])
+    union all
+    select d.tableoid, d.oid, part.theirs, 'expression of a column'
+    from pg_catalog.pg_attrdef d join part on part.oid operator(pg_catalog.=) d.adrelid
+    union all
+    select 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid, part.theirs, 'expression of an index'
+    from pg_catalog.pg_index i join part on part.oid operator(pg_catalog.=) i.indrelid
+    where i.indexprs is not null or i.indpred is not null
 )
-select 'trigger ' || t.tgname as what, p.proowner as owner
-from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
-where t.tgrelid = $1::pg_catalog.oid and not t.tgisinternal and p.proowner not in (select o.oid from owner o)
-union all
-select 'constraint ' || k.conname, null from pg_catalog.pg_constraint k join theirs on theirs.oid = k.conrelid
-where k.contype not in ('p', 'u', 'n')
-union all
-select 'expression of a column', null from pg_catalog.pg_attrdef d join theirs on theirs.oid = d.adrelid
-union all
-select 'expression of an index', null from pg_catalog.pg_index i join theirs on theirs.oid = i.indrelid
-where i.indexprs is not null or i.indpred is not null
-"""  # noqa: S608  (constants)
+select 'owner', '' from part where part.theirs and not part.is_child
+union
+select 'read', 'row security policies' from part where part.theirs and part.has_policies and not part.is_child
+union
+select 'read', pg_catalog.concat('inheritance children that ', pg_catalog.pg_get_userbyid(part.owner), ' owns')
+from part where part.is_child and (part.theirs or exists (select from part p where p.theirs and not p.is_child))
+union
+select 'write', pg_catalog.concat('trigger ', t.tgname)
+from part join pg_catalog.pg_trigger t on t.tgrelid operator(pg_catalog.=) part.oid
+join pg_catalog.pg_proc p on p.oid operator(pg_catalog.=) t.tgfoid
+where not t.tgisinternal and not exists (select from trusted where trusted.oid operator(pg_catalog.=) p.proowner)
+union
+select 'write', e.what from expression e where e.theirs or exists (
+    select from pg_catalog.pg_depend d join pg_catalog.pg_proc p on p.oid operator(pg_catalog.=) d.refobjid
+    where d.classid operator(pg_catalog.=) e.class and d.objid operator(pg_catalog.=) e.oid
+    and d.refclassid operator(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+    and not exists (select from trusted where trusted.oid operator(pg_catalog.=) p.proowner))
+union
+select 'write', pg_catalog.concat('type of the column ', a.attname)
+from part join pg_catalog.pg_attribute a on a.attrelid operator(pg_catalog.=) part.oid
+join pg_catalog.pg_type t on t.oid operator(pg_catalog.=) a.atttypid
+where not exists (select from trusted where trusted.oid operator(pg_catalog.=) t.typowner)
+order by 1, 2
+"""
 
 
 class VersionTable(msgspec.Struct, frozen=True):
@@ -81,70 +124,122 @@ class VersionTable(msgspec.Struct, frozen=True):
     name: str
     owner: str
     trusted: bool
-    """Whether we, or roles that we may act as, own it, or else the owner of the database or a superuser does."""
+    """Whether we, or roles that we may act as, own it; or else, if it was looked at for a write, somebody we trust."""
 
     def __str__(self) -> str:
         return f"{quote(self.schema)}.{quote(self.name)}"
 
 
-async def find_version_table(connection: ScriptConnection, table: str, schema: str | None) -> VersionTable | None:
+class Looked(NamedTuple):
+    """What was found: the session's role, the schema in which it makes things, and the table, if it is there."""
+
+    user: str
+    schema: str | None
+    table: VersionTable | None
+
+
+def by_name(name: str, schemas: str) -> str:
+    """The condition by which `look` finds a table.
+
+    Args:
+        name: of the table.
+        schemas: SQL for an array of the schemas that are looked through, in order.
+    """
+    return _NAMED.format(name=literal(name), schemas=schemas)
+
+
+def array(schemas: Iterable[str]) -> str:
+    """SQL for an array of names."""
+    return f"array[{', '.join(literal(each) for each in schemas)}]"
+
+
+def look(which: str, *, writing: bool) -> Generator[str, Sequence[Sequence[Any]], Looked]:
+    """Look for the version table in the catalog, and judge whether it may be read, or written.
+
+    Yields:
+        SQL, of which the rows are to be sent.
+
+    Args:
+        which: from `by_name`, or another condition on `c` and `n` in pg_class and pg_namespace.
+        writing: whether it is to be written, too.
+
+    Raises:
+        RefusedError: that would execute code of a role that we have no reason to trust (21).
+        ConfigurationError: it is not Alembic's (10).
+    """
+    ((user, default, oid, *found),) = yield _LOOK.format(has_revisions=HAS_REVISIONS, plain=PLAIN, which=which)
+    if oid is None:
+        return Looked(user, default, None)
+    schema, name, owner, ours, is_table, has_rules, has_revisions, plain = found
+    table = VersionTable(oid, schema, name, owner, ours)
+    if not is_table or has_rules:
+        raise _refused(table, "has rules" if is_table else "is not an ordinary table")
+    if not has_revisions:
+        raise ConfigurationError(
+            f"the table {table} has no column version_num of text: it is not Alembic's",
+            hint="set another version_table in env.py, or rename that table",
+        )
+    if plain and not writing:
+        return Looked(user, default, table)
+    rows = yield _EXECUTES.format(oid=oid)
+    reads = [what for kind, what in rows if kind == "read"]
+    if reads:
+        raise _refused(table, f"has {' and '.join(reads)}")
+    writes = [what for kind, what in rows if kind == "write"]
+    if writes and writing:
+        raise RefusedError(
+            f"a write to the version table {table} (owner {owner}) would execute code of another role:"
+            f" {', '.join(writes)}",
+            hint=f"see who made it, and drop it or the table: \\d {table} in psql shows it",
+            owner=owner,
+        )
+    trusted = ours or "owner" not in {kind for kind, _ in rows}
+    return Looked(user, default, msgspec.structs.replace(table, trusted=trusted))
+
+
+def _refused(table: VersionTable, cause: str) -> RefusedError:
+    return RefusedError(
+        f"the version table {table} cannot be trusted: it {cause}, and its owner is {table.owner}",
+        hint=f"see who created it. If it is not yours, drop it; if it is, let the database's owner own it:"
+        f" alter table {table} owner to ...",
+        owner=table.owner,
+    )
+
+
+async def _looked(connection: ScriptConnection, which: str, *, writing: bool = False) -> VersionTable | None:
+    """`look`, in the supervisor's session."""
+    asking = look(which, writing=writing)
+    sql = next(asking)
+    while True:
+        rows = await connection.fetch(sql)
+        try:
+            sql = asking.send(rows)
+        except StopIteration as found:
+            table: VersionTable | None = found.value.table
+            return table
+
+
+async def find_version_table(
+    connection: ScriptConnection, table: str, schema: str | None, *, writing: bool = False
+) -> VersionTable | None:
     """Look a version table up in the catalog; None where there is none.
 
     Args:
         connection: ours.
         table: Alembic's `version_table`.
         schema: Alembic's `version_table_schema`; None is the first schema of the search path that has it.
+        writing: whether it is to be written, too.
 
     Raises:
-        RefusedError: to read it would execute code of a role that we have no reason to trust (21).
+        RefusedError: that would execute code of a role that we have no reason to trust (21).
+        ConfigurationError: it is not Alembic's (10).
     """
-    row = await connection.fetchrow(_FIND, table, connection.schemas if schema is None else (schema,))
-    if row is None and schema is None:
+    schemas = connection.schemas if schema is None else (schema,)
+    found = await _looked(connection, by_name(table, array(schemas)), writing=writing)
+    if found is None and schema is None:
         await read_schemas(connection)
-        row = await connection.fetchrow(_FIND, table, connection.schemas)
-    if row is None:
-        return None
-    found = VersionTable(row["oid"], row["schema"], row["name"], row["owner"], row["ours"] or row["member"])
-    if not row["is_table"]:
-        raise _refused(found, "is not an ordinary table")
-    if row["has_rules"]:
-        raise _refused(found, "has rules")
-    strange = None if row["ours"] else await connection.fetchrow(_STRANGE, found.oid)
-    if strange is None:
-        return found
-    if not strange["trusted"] and (strange["has_policies"] or strange["has_children"]):
-        has = "row security policies" if strange["has_policies"] else "inheritance children"
-        raise _refused(found, f"has {has}")
-    return msgspec.structs.replace(found, trusted=found.trusted or strange["trusted"])
-
-
-def _refused(found: VersionTable, cause: str) -> RefusedError:
-    return RefusedError(
-        f"the version table {found} cannot be trusted: it {cause}, and its owner is {found.owner}",
-        hint=f"see who created it. If it is not yours, drop it; if it is, let the database's owner own it:"
-        f" alter table {found} owner to ...",
-        owner=found.owner,
-    )
-
-
-async def refuse_triggers(connection: ScriptConnection, found: VersionTable) -> None:
-    """Refuse to write a table if that would execute functions of somebody whom we have no reason to trust.
-
-    Args:
-        connection: ours.
-        found: the table.
-
-    Raises:
-        RefusedError: it has such a trigger, constraint, default or index (21).
-    """
-    rows = await connection.fetch(_EXECUTES, found.oid)
-    if rows:
-        named = ", ".join(row["what"] for row in rows)
-        raise RefusedError(
-            f"a write to the version table {found} (owner {found.owner}) would execute code of another role: {named}",
-            hint=f"see who made it, and drop it or the table: \\d {found} in psql shows it",
-            owner=found.owner,
-        )
+        found = await _looked(connection, by_name(table, array(connection.schemas)), writing=writing)
+    return found
 
 
 async def recorded_revisions(connection: ScriptConnection, table: str, schema: str | None) -> tuple[str, ...]:
@@ -184,18 +279,13 @@ async def revisions_in(
         ConfigurationError: it is not Alembic's (10).
         NotReadyError: another session holds it locked (20).
     """
-    found = await connection.fetchrow(
-        "select n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name from pg_catalog.pg_class c"
-        " join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-        " where c.oid = $1::pg_catalog.oid and c.relkind in ('r', 'p')",
-        oid,
-    )
+    found = await _looked(connection, f"c.oid operator(pg_catalog.=) '{oid}'::pg_catalog.oid")
     if found is None:
         return None
     other = None
-    if (found["schema"], found["name"]) != (schema, table):
+    if (found.schema, found.name) != (schema, table):
         other = await find_version_table(connection, table, schema)
-    return await _read(connection, str(other or f"{quote(found['schema'])}.{quote(found['name'])}"))
+    return await _read(connection, str(other or found))
 
 
 async def _read(connection: ScriptConnection, name: str) -> tuple[str, ...]:
@@ -211,9 +301,6 @@ async def _read(connection: ScriptConnection, name: str) -> tuple[str, ...]:
         raise RefusedError(
             cause, hint=f"grant select on {name} to the role of DATABASE_URL", sqlstate="42501"
         ) from error
-    except asyncpg.UndefinedColumnError as error:
-        cause = f"the table {name} has no column version_num: it is not Alembic's"
-        raise ConfigurationError(cause, hint="set another version_table in env.py, or rename that table") from error
     except asyncpg.UndefinedTableError:
         return ()  # dropped since it was looked up
     return tuple(row["version_num"] for row in rows)
@@ -231,11 +318,10 @@ async def require_write_privilege(connection: ScriptConnection, user: str, table
     Raises:
         RefusedError: with the GRANT that is missing, or with whose code a write would execute (21).
     """
-    found = await find_version_table(connection, table, schema)
+    found = await find_version_table(connection, table, schema, writing=True)
     if found is not None:
         if not found.trusted and found.owner != user:
             raise _refused(found, f"is not owned by {user}, by the owner of the database or by a superuser")
-        await refuse_triggers(connection, found)
         name = str(found)
         allowed = await connection.fetchval(
             "select pg_catalog.bool_and(pg_catalog.has_table_privilege($1::pg_catalog.name, $2::pg_catalog.oid, one))"

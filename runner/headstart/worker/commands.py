@@ -29,6 +29,7 @@ from headstart.worker import failure, project, sessions
 from headstart.worker.autogenerate import explained
 from headstart.worker.environment import configured, past_ledger
 from headstart.worker.messages import Data
+from headstart.worker.place import Guard
 from headstart.worker.writing import report_hooks
 
 if TYPE_CHECKING:
@@ -93,13 +94,15 @@ def command(task: Command, port: Port) -> None:
         options.rev_id = options.rev_id or new_id(datetime.datetime.now(datetime.UTC))
         report_hooks(port)
     # A function stands in for the class, and in this module alone: Alembic's proxy does not know subclasses of it.
-    commands.EnvironmentContext = _Environments(port, data, compares=getattr(options, "autogenerate", False))  # type: ignore[assignment, attr-defined]
+    guard = Guard(writing=False)
+    commands.EnvironmentContext = _Environments(port, data, guard, compares=getattr(options, "autogenerate", False))  # type: ignore[assignment, attr-defined]
     try:
-        made = function(
-            config,
-            *[getattr(options, name, None) for name in positional],
-            **{name: getattr(options, name, None) for name in keywords},
-        )
+        with guard:
+            made = function(
+                config,
+                *[getattr(options, name, None) for name in positional],
+                **{name: getattr(options, name, None) for name in keywords},
+            )
     except (Exception, SystemExit) as error:
         if function is commands.current and isinstance(error.__cause__, ResolutionError):  # it was asked for none
             unknown = f"the database is at {error.__cause__.argument}, which is not in this history"
@@ -139,12 +142,14 @@ class _Environments:
     Args:
         port: the supervisor.
         data: where SQL goes.
+        guard: of the version table.
         compares: whether the models are compared with the database.
     """
 
-    def __init__(self, port: Port, data: _Data, *, compares: bool) -> None:
+    def __init__(self, port: Port, data: _Data, guard: Guard, *, compares: bool) -> None:
         self._port = port
         self._data = data
+        self._guard = guard
         self._compares = compares
 
     def __call__(self, config: Config, script: ScriptDirectory, **options: Any) -> EnvironmentContext:  # noqa: ANN401
@@ -160,7 +165,7 @@ class _Environments:
                 given["output_buffer"] = self._data
             return past_ledger(explained(environment, given, self._port) if self._compares else given)
 
-        configured(environment, change)
+        configured(environment, self._guard, change)
         return environment
 
 

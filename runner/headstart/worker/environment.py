@@ -19,11 +19,10 @@ from alembic.runtime.environment import EnvironmentContext
 
 from headstart.errors import ConfigurationError, VerificationFailedError
 from headstart.ledger import SCHEMA
-from headstart.postgres.server import literal, quote
 from headstart.worker import present, project, sessions  # noqa: F401  (`present` listens)
 from headstart.worker.messages import Planned
+from headstart.worker.place import Guard
 from headstart.worker.statements import Statements
-from headstart.worker.tasks import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,16 +32,6 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
     from headstart.worker.port import Port
-
-# Run by env.py's own session, in whose search path nothing of ours may be looked up.
-_PLACE = """
-select found.oid::pg_catalog.int8,
-       coalesce(n.nspname::pg_catalog.text, {schema}, pg_catalog.current_schema()::pg_catalog.text),
-       (current_user)::pg_catalog.text
-from (select pg_catalog.to_regclass({name})::pg_catalog.oid) found (oid)
-left join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) found.oid
-left join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
-"""
 
 _SHARES = "env.py executes statements in the transaction in which it runs the migrations, or ends it"
 
@@ -95,6 +84,7 @@ class Environment:
         self.ran = 0
         self._port = port
         self._work = work
+        self._guard = Guard(writing=work)
         self._executed = 0  # statements, when the migrations had been run
         self._single = getattr(task, "one_transaction", False)
         self._external = ""
@@ -138,15 +128,18 @@ class Environment:
             return past_ledger(given)
 
         def run(**given: Any) -> None:  # noqa: ANN401  (run_migrations' own)
-            self._about_to_run(environment.get_context())
+            context = environment.get_context()
+            self._about_to_run(context)
+            if context.purge:  # what is in the table is not read, but deleted
+                self._guard.look(context)
             run_migrations(**given)
             self._executed = self.statements.executed
 
-        configured(environment, ours)
+        configured(environment, self._guard, ours)
         environment.run_migrations = run  # type: ignore[method-assign]  # as in `configured`
         if not self._work:
             environment.begin_transaction = lambda: self._transaction(begin_transaction(), environment)  # type: ignore[method-assign]
-        with environment:
+        with self._guard, environment:
             self.directory.run_env()
         if not self.ran:
             raise (VerificationFailedError if self._work else ConfigurationError)(
@@ -186,9 +179,12 @@ class Environment:
 
     def planned(self, heads: tuple[str, ...], context: MigrationContext, steps: list[RevisionStep]) -> Planned:
         """What is reported before anything is run."""
+        place = self._guard.place
+        if place is None or (self._work and place.oid is None):  # Alembic has made the table since
+            place = self._guard.look(context)
         return Planned(
             recorded=tuple(sorted(heads)),
-            place=_place(context),
+            place=place,
             steps=tuple(project.described(step) for step in steps),
             heads=project.read(self.directory),
             one_transaction=self.one_transaction,
@@ -205,11 +201,14 @@ def commanded(verb: str, target: str) -> dict[str, Any]:
     return {**vars(CommandLine(prog="alembic").parser.parse_args([verb, "--", target])), "x": None}
 
 
-def configured(environment: EnvironmentContext, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Have something changed in what env.py configures.
+def configured(
+    environment: EnvironmentContext, guard: Guard, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    """Have something changed in what env.py configures, and the version table looked at before it is read.
 
     Args:
         environment: before it is entered.
+        guard: looks.
         change: gets the arguments of `context.configure` by their names, and gives those that Alembic gets.
     """
     configure = environment.configure
@@ -219,6 +218,7 @@ def configured(environment: EnvironmentContext, change: Callable[[dict[str, Any]
         named = dict(parameters.bind(*args, **given).arguments)
         more = named.pop("kw", {})
         configure(**change({**named, **more}))
+        guard.watch(environment.get_context())
 
     # An attribute of the instance: Alembic's proxy looks it up when env.py calls it.
     environment.configure = ours  # type: ignore[method-assign]
@@ -251,19 +251,3 @@ def past_ledger(given: dict[str, Any]) -> dict[str, Any]:
         return (kind, name) != ("schema", SCHEMA) and (theirs is None or bool(theirs(name, kind, parents)))
 
     return {**given, "include_name": include_name}
-
-
-def _place(context: MigrationContext) -> Place:
-    """Where env.py's own session finds the version table."""
-    table, schema = context.version_table, context.version_table_schema
-    name = quote(table) if schema is None else f"{quote(schema)}.{quote(table)}"
-    assert context.connection is not None  # noqa: S101  (online)
-    dbapi: Any = context.connection.connection.dbapi_connection
-    cursor = dbapi.cursor()
-    try:
-        given = "null::pg_catalog.text" if schema is None else f"{literal(schema)}::pg_catalog.text"
-        cursor.execute(_PLACE.format(name=f"{literal(name)}::pg_catalog.text", schema=given))
-        oid, found, user = cursor.fetchone()
-    finally:
-        cursor.close()
-    return Place(table=table, schema=found, configured=schema, oid=oid, user=user)

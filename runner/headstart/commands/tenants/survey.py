@@ -11,6 +11,7 @@ from headstart import ledger
 from headstart.errors import ConfigurationError, HeadstartError
 from headstart.history.plan import Plan, decide
 from headstart.postgres.server import quote
+from headstart.postgres.version_table import HAS_REVISIONS, PLAIN
 
 if TYPE_CHECKING:
     from headstart.commands.tenants.targets import Target
@@ -18,20 +19,20 @@ if TYPE_CHECKING:
     from headstart.history.graph import Graph
     from headstart.postgres.connection import ScriptConnection
 
-_TABLES = """
+# What is not legible is asked about alone, and refused by name there.
+_TABLES = f"""
 select n.nspname as schema, c.oid is not null as there,
        pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_table_privilege(c.oid, 'select')
-       and exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attname = 'version_num')
-       as legible,
+       and {PLAIN} and {HAS_REVISIONS} as legible,
        pg_catalog.has_schema_privilege(n.oid, 'usage') and case when c.oid is null
            then pg_catalog.has_schema_privilege(n.oid, 'create')
            else pg_catalog.has_table_privilege(c.oid, 'insert') and pg_catalog.has_table_privilege(c.oid, 'update')
                 and pg_catalog.has_table_privilege(c.oid, 'delete') end as writable
 from pg_catalog.pg_namespace n
 left join pg_catalog.pg_class c
-    on c.relnamespace = n.oid and c.relname = $2::pg_catalog.name and c.relkind in ('r', 'p')
+    on c.relnamespace = n.oid and c.relname = $2::pg_catalog.name
 where n.nspname = any($1::pg_catalog.text[])
-"""
+"""  # noqa: S608  (constants)
 # The last that the ledger has of each revision, where it is not of the file as it is now.
 _DIFFERING = """
 select distinct last.history from (
