@@ -95,9 +95,8 @@ _LETTER_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f",
 _LAST_OF_LATIN_1: Final = 0xFF
 _LAST_OF_FIRST_PLANE: Final = 0xFFFF
 
-# A password in a URL ends at the last @ before a / ? or #. If there is no such @, what is no port is a password that has
-# one of these in it. Each match begins at a :// or password= of its own, and no part that could reach the next one is
-# unbounded.
+# A password in a URL ends at the last @ before a / ? or #. Without such an @, what is no port is a password with one of
+# these in it. Each match begins at a :// or password= of its own, and no part that could reach the next is unbounded.
 _IN_URL: Final = re.compile(
     r"""(?P<user>://(?:[^\s/?\#'"`<>:]*)):(?P<password>[^\s/?\#'"`<>]+)@"""
     r"""|(?P<another>://[^\s/?\#'"`<>:[]*):(?!\d{1,5}(?:[/?\#,'"`<>\s]|$))(?:(?!://)[^\s@]){1,200}?@"""
