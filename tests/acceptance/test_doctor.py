@@ -153,6 +153,27 @@ def test_a_folder_that_cannot_be_used(
     assert ended(headstart("up", url=at_a, env=env), 40)["error"] == error
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o700], ids=oct)
+def test_a_folder_that_others_may_look_into(
+    mode: int, project: Project, headstart: Callable[..., Run], at_a: str, tmp_path: Path
+) -> None:
+    """It is named, with what to type, and no failure; whom a group was opened to is nobody's business."""
+    home = tmp_path / "backups" / database_of(at_a)
+    home.mkdir(parents=True)
+    home.chmod(mode)
+    run = headstart("doctor", "--backup-dir", str(home.parent), url=at_a)
+    assert run.code == 0, str(run)
+    assert (f"chmod o-rwx {home}" in run.stdout) is (mode == 0o755)
+
+
+def test_another_user_s_backups(project: Project, headstart: Callable[..., Run], at_a: str, tmp_path: Path) -> None:
+    """A database's folder that belongs to another user does not hide the backups of the others."""
+    assert headstart("backup", url=at_a).code == 0
+    (tmp_path / "backups" / "theirs").mkdir(mode=0)
+    run = headstart("backups", "list", url=at_a, env=planted(tmp_path, LIKE_ANYBODY))
+    assert database_of(at_a) in run.stdout, str(run)
+
+
 def test_room(project: Project, headstart: Callable[..., Run], at_a: str, tmp_path: Path) -> None:
     """A folder that is missing is tried out, and is missing afterwards."""
     folder = tmp_path / "a" / "b"

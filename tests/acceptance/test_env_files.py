@@ -216,6 +216,54 @@ def test_env_py_writes_first_and_its_schema_is_not_known(
         assert (looked.code, "version_table_schema" in looked.stderr) == (10, True), looked
 
 
+PATHS = """\
+import os
+from alembic import context
+from sqlalchemy import create_engine
+
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg2:")
+with create_engine(url).{connects}() as connection:
+    context.configure(connection=connection{more})
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+@pytest.mark.parametrize(
+    ("connects", "more", "by_alembic", "ours"),
+    [
+        ("connect", "", "other", "public"),
+        ("connect", ", transaction_per_migration=True", "public", "public"),
+        ("begin", "", "other", "other"),
+    ],
+    ids=["as a template", "one each", "env.py's own"],
+)
+def test_set_local(
+    connects: str,
+    more: str,
+    by_alembic: str,
+    ours: str,
+    any_server: Postgres,
+    tmp_path: Path,
+    run_headstart: RunHeadstart,
+) -> None:
+    """SET LOCAL ends with the transaction: that of the revision, unless env.py holds one around all of them."""
+    env_file = EnvFile(PATHS.format(connects=connects, more=more))
+    project = Project(tmp_path / "project", template="generic")
+    project.env.write_text(env_file.text, encoding="utf-8")
+    project.revision("a1", "create schema other", "set local search_path to other, public")
+    project.revision("b2", "create table t (id int)")
+    schemas = {}
+    for runner in ("alembic", "headstart"):
+        url = any_server.create_database()
+        if runner == "alembic":
+            alembic(project, env_file, url, "upgrade", "head")
+        else:
+            succeeds(run_headstart, project, url, "up")
+        [(schemas[runner],)] = psql(url, "select schemaname::text from pg_tables where tablename = 't'")
+    assert schemas == {"alembic": by_alembic, "headstart": ours}
+
+
 @pytest.mark.parametrize("template", ["generic", "async"])
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg", "psycopg2"])
 @pytest.mark.parametrize("where", ["alembic.ini", "DATABASE_URL"])

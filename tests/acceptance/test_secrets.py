@@ -43,6 +43,7 @@ for text in (url, password, repr(password), json.dumps({"password": password})):
     warnings.warn(text, stacklevel=1)
 op.execute("select '" + password.replace("'", "''").replace(":", "\\\\:").replace("%", "%%") + "'")
 """
+ELSEWHERE = "postgresql://shop:secret@h:5432/d redis://:secret@shop amqp://u:secret%40@h/%2f host=shop password=secret"
 RAISE = "raise RuntimeError(url + ' and ' + repr(password))"
 
 # Notes what it can be seen by, and goes on as the real one.
@@ -127,6 +128,28 @@ def test_env_py_fails(
     assert run.code == 10, str(run)
     assert "RuntimeError" in run.stderr
     leaks_nothing(run, [PASSWORDS[kind]])
+
+
+@pytest.mark.parametrize("log", ["json", "console"])
+@pytest.mark.parametrize("fails", ["env.py", "revision", "a bug", "the command line"])
+def test_a_password_of_another_server(
+    log: str, fails: str, project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path
+) -> None:
+    """What an app prints and raises of its other servers is shown without the passwords, which no setting names."""
+    code = f"print({ELSEWHERE!r})\nraise RuntimeError({ELSEWHERE!r})"
+    project.revision("a1", body=code if fails == "revision" else "pass")
+    if fails == "env.py":
+        project.in_env(code)
+    env: dict[str, str] = {}
+    more: list[str] = []
+    if fails == "a bug":
+        env = planted(tmp_path, BUG.replace("os.environ['DATABASE_URL']", repr(ELSEWHERE)))
+    if fails == "the command line":
+        more = [f"--ulr={ELSEWHERE.partition(' ')[0]}"]
+    run = headstart("up", "--log", log, *more, url=any_database, env=env)
+    assert run.code == {"env.py": 10, "revision": 60, "a bug": 99, "the command line": 2}[fails], str(run)
+    assert "secret" not in run.stdout + run.stderr
+    assert "shop" in run.stderr, "the rest is shown"
 
 
 @pytest.mark.parametrize("kind", NASTY)

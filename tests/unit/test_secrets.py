@@ -6,6 +6,7 @@ import configparser
 import copy
 import json
 import pickle
+import time
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
@@ -15,7 +16,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from headstart.log.logger import clean
 from headstart.log.secret import Redactor, Secret
+from headstart.settings.conninfo import EXAMPLE
 
 relaxed = hypothesis.settings(deadline=None)  # a busy machine is not slow code
 AWKWARD = "@:/?#%&=+,;'\"\\[]{}()<>|*~!$^` \t\nä€🐘aZ09.-_"
@@ -98,6 +101,71 @@ class TestRedactor:
         """Without secrets a text stays as it is."""
         assert Redactor([])(text) == Redactor([""])(text) == text
 
+    @pytest.mark.parametrize("password", ["word", "p%40ss", "p/w", "p?w#", 'it"s', "a=:;b"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "postgresql://app:{}@db:5432/app?sslmode=require",
+            "redis://:{}@h/0",
+            "amqp://u:{}@a,amqp://u@dom:{}@b/%2f?mail=a@b",
+            "mongodb://u:{}@a:1,b:2/x",
+            "{{'url': 'amqp://u:{}@h', 'mail': 'a@b'}}",
+        ],
+    )
+    def test_passwords_in_urls(self, text: str, password: str) -> None:
+        """A password that nobody knows is hidden where a URL has one, and nothing else is."""
+        assert Redactor(["another"])(text.format(password, password)) == text.format("***", "***")
+
+    @pytest.mark.parametrize("password", ["word", "p%40ss", "p/w", "p@w", "a=:;b"])
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("host=h password={} user=u", "host=h password=*** user=u"),
+            ("host=h password = '{} it\\'s' user=u", "host=h password = *** user=u"),
+            ("PGPASSWORD={}; echo", "PGPASSWORD=***; echo"),
+            ("postgresql://h/d?password={}&sslpassword={}", "postgresql://h/d?password=***&sslpassword=***"),
+            ('connect(password="{}", user="u")', 'connect(password=***, user="u")'),
+            ('"connect(password=\\"{} x\\", user=u)"', '"connect(password=***, user=u)"'),
+        ],
+    )
+    def test_passwords_in_conninfos(self, text: str, shown: str, password: str) -> None:
+        """The same where a conninfo has one, a variable of libpq's, or an argument."""
+        assert Redactor(["another"])(text.format(password, password)) == shown
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "http://host:8080/a@b",
+            "http://host:8080?mail=a@b",
+            "http://[::1]:80/a@b",
+            "postgresql://u@[::1]:5432,h:2/d@x",
+            "git+ssh://git@host:22/x@v1",
+            "/backups/a:b@c",
+            "file:///a:b/c@d",
+            "password == x",
+            "alter role x password '...'",
+            f"write {EXAMPLE}",
+        ],
+    )
+    def test_no_password(self, text: str) -> None:
+        """What only looks like one stays: ports, paths, and what a hint tells to write."""
+        assert Redactor([])(text) == text
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("\\" * 100_000, ":" * 100_000, "://" * 40_000, "://a:" * 30_000, "://a:b/" * 20_000, "://a:b@" * 20_000),
+            *("password=" * 12_000, "password='" * 12_000, "password='\\" * 10_000, "password=\\'" * 11_000),
+            *("password=" + "\\" * 100_000, "password" + " " * 100_000, "password=;" * 12_000, "://a:" + "@" * 100_000),
+        ],
+        ids=lambda text: text[:12],
+    )
+    def test_no_text_of_places_takes_for_ever(self, text: str) -> None:
+        """Each is searched in a time that grows with its length: a thousandth of a second for a thousand characters."""
+        began = time.process_time()
+        Redactor(["p\\:x"])(text)
+        assert time.process_time() - began < len(text) / 100_000
+
     @pytest.mark.parametrize(
         ("secret", "text"),
         [
@@ -119,6 +187,24 @@ class TestRedactor:
             parser.set("alembic", "sqlalchemy.url", f"postgresql://u:{quote('p@ss:/w%', safe='')}@h/d")
         assert "w%" not in Redactor(["p@ss:/w%"])(str(caught.value))
         assert "***" in Redactor(["p@ss:/w%"])(str(caught.value))
+
+
+@pytest.mark.parametrize("password", ["app", "done", "info", "event", "path"])
+def test_names_of_ours_stay(password: str) -> None:
+    """A password that is a word of a line's own does not alter the line; what others wrote, it is taken out of."""
+    ours = {
+        "event": "revision_applied",
+        "level": "info",
+        "outcome": "done",
+        "path": "/backups/app/x",
+        "applied": ["app"],
+    }
+    line = {**ours, "error": f"with {password}", "context": {"event": "done", "text": password}}
+    assert clean(line, Redactor([password])) == {
+        **ours,
+        "error": "with ***",
+        "context": {"event": "done", "text": "***"},
+    }
 
 
 class TestSecret:

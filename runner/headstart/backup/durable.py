@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,15 +48,22 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write or replace a file, so that a reader, or a power cut, meets the old content or the new one.
+
+    Args:
+        path: of the file; one that is replaced keeps its rights.
+        data: its content.
+        mode: of a new one, as for `os.open`.
 
     Raises:
         OSError: the disk failed, or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.partial")
     temporary.unlink(missing_ok=True)  # of a dead run; opening what is there might follow a link
-    with temporary.open("xb") as file:
+    with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:
+        if is_ordinary(path):
+            os.fchmod(file.fileno(), stat.S_IMODE(path.lstat().st_mode))
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -2,6 +2,9 @@
 
 `<dir>/<database>/<UTC time>-<revision>/` is a backup. `<dir>/<database>/.partial-*` is one being taken, or what a dead
 run left; `.deleting-*` one on its way out. A listing skips names with a dot: neither is ever taken for a backup.
+
+A backup holds all data. So what is made here is for its user alone, whatever the umask; what somebody has opened to
+others stays so.
 """
 
 from __future__ import annotations
@@ -75,7 +78,8 @@ class Staging:
             BackupFailedError: the folder cannot be made or written to.
         """
         try:
-            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.parent.mkdir(parents=True, exist_ok=True)
+            self.home.mkdir(mode=0o700, exist_ok=True)
             self.path.mkdir(mode=0o700)
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             _try_lock(self._lock)
@@ -92,6 +96,8 @@ class Staging:
         """
         manifests.write(self.path, manifest)
         try:
+            for path in files(self.path):
+                path.chmod(0o600)  # pg_dump has made it by the umask, in a folder that nobody else may enter
             fsync_folder(self.path)
             while (final := self.home / backup_name(started, manifest.revision_before)).exists():
                 started += timedelta(milliseconds=1)
@@ -135,6 +141,14 @@ def tried_out(home: Path, run_id: str) -> Iterator[list[Path]]:
         for path in missing:
             with contextlib.suppress(OSError):  # another run has begun to use it
                 path.rmdir()
+
+
+def open_to_others(directory: Path, database: str) -> Path | None:
+    """The folder of a database's backups, if every user of the machine may look into it."""
+    home = directory / safe_name(database)
+    with contextlib.suppress(OSError):
+        return home if home.stat().st_mode & stat.S_IRWXO else None
+    return None
 
 
 def unusable(directory: Path, error: OSError) -> BackupFailedError:
@@ -209,7 +223,7 @@ def list_backups(directory: Path, database: str | None = None) -> Listing:
         homes = [entry for entry in _entries(directory) if not entry.name.startswith(".") and entry.is_dir()]
         if database is not None:
             homes = [home for home in homes if home.name == safe_name(database)]
-        for folder in (folder for home in homes for folder in _entries(home)):
+        for folder in (folder for home in homes for folder in _entries_if(home, broken, may_lack=database is None)):
             if folder.name.startswith(".") or not folder.is_dir():
                 continue
             if folder.is_symlink():  # what it leads to is counted where it is, or is somebody else's
@@ -270,6 +284,17 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except FileNotFoundError:
+        return []
+
+
+def _entries_if(home: Path, broken: list[Broken], *, may_lack: bool) -> list[Path]:
+    """The entries of a database's folder. Among those of all databases there may be one of another user."""
+    try:
+        return _entries(home)
+    except PermissionError as error:
+        if not may_lack:
+            raise
+        broken.append(Broken(path=home, problem=f"user {os.geteuid()} may not read it: {error.strerror}"))
         return []
 
 

@@ -146,6 +146,6 @@ def write(folder: Path, manifest: Manifest) -> None:
         BackupFailedError: the folder does not take it.
     """
     try:
-        write_file(folder / NAME, encode(manifest))
+        write_file(folder / NAME, encode(manifest), mode=0o600)
     except OSError as error:
         raise BackupFailedError(f"cannot write {folder / NAME}: {error.strerror}") from error

@@ -157,10 +157,8 @@ def read(argv: Sequence[str]) -> CommandLine:
             f"there is no verb {name!r}" + (f": did you mean {near[0]}?" if near else ""),
             hint="`headstart --help` lists the verbs",
         )
-    if name == "explain":
-        from headstart.cli.verbs.explain import explained
-
-        output.print_lines(explained(rest))
+    if name == "explain":  # whatever the settings are: they may be what is to be explained
+        output.print_lines(VERBS[name].load().explained(rest))
         raise SystemExit(0)
     if command and name != "up":
         raise UsageError(f"only `up` takes a command after --, not {name!r}", hint="headstart up -- CMD ARGUMENTS")

@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     """
     stderr = log.stderr()
     run_id = os.urandom(4).hex()
-    redact: Callable[[str], str] = str
+    redact = Redactor(())  # which secrets there are is not known yet
     logger = log.build(
         stderr, json=log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr), run_id=run_id, redact=redact
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -137,11 +138,13 @@ async def _pg_dump(run: Run, ready: Ready) -> str:
 
 
 async def _folder(run: Run) -> str:
-    directory = run.settings.backup_dir
-    with folders.tried_out(directory / folders.safe_name(run.settings.dsn.database), run.run_id) as missing:
+    directory, database = run.settings.backup_dir, run.settings.dsn.database
+    with folders.tried_out(directory / folders.safe_name(database), run.run_id) as missing:
         free = folders.free_bytes(directory)
     made = " (it will be made)" if directory in missing else ""
-    return f"{directory}{made}, {folders.mebibytes(free)} free"
+    wide = folders.open_to_others(directory, database)
+    warning = f"; every user of this machine may look into {wide}: chmod o-rwx {shlex.quote(str(wide))}" if wide else ""
+    return f"{directory}{made}, {folders.mebibytes(free)} free{warning}"
 
 
 async def _tables(run: Run, ready: Ready) -> str:

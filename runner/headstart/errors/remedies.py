@@ -9,6 +9,13 @@ _THERE_ALREADY = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
 
 _REFRESH = re.compile(r"\brefresh\s+materialized\s+view\b(?!\s+concurrently\b)", re.IGNORECASE)
 
+_OF_THE_SERVER = {
+    "53200": "raise the setting that `server_hint` names, or split the revision: each has its own transaction",
+    "53400": "raise the limit that the error names in the server, or let the revision do with less",
+    "58P01": "put the file or the library on the database server's machine, or install the package that has it there;"
+    " rows from here go by COPY ... FROM stdin",
+}
+
 
 def of_failure(error: BaseException, sqlstate: str | None) -> str | None:
     """Say what to do about a failed revision, where the error alone tells.
@@ -23,6 +30,8 @@ def of_failure(error: BaseException, sqlstate: str | None) -> str | None:
             " makes it twice: `headstart check --only drift --database` lists what no recorded revision has made (if it"
             " is not listed, the revision makes it twice); look before you `headstart stamp`"
         )
+    if sqlstate in _OF_THE_SERVER:
+        return _OF_THE_SERVER[sqlstate]
     if isinstance(error, FileNotFoundError) and error.filename:
         return (
             f"put {error.filename} back and ship it with the revisions (a relative path starts from the working"

@@ -118,12 +118,30 @@ def _stamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     return event
 
 
+# Names that are ours, or the database's: a password that is a word of one of them does not make it unreadable.
+_OURS = frozenset(
+    {"timestamp", "level", "event", "run_id", "outcome", "version", "verb", "stage", "path", "backup", "database"}
+    | {"revision", "revision_before", "revision_after", "applied", "pending", "failed"}
+)
+
+
+def _is_ours(key: object, value: object) -> bool:
+    return key in _OURS and (
+        isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(each, str) for each in value))
+    )
+
+
 def clean(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401  (whatever a field holds)
-    """A field as it may be shown: plain data, without secrets, and with escapes for what is no character."""
+    """A field as it may be shown: plain data, without secrets, and with escapes for what is no character.
+
+    Args:
+        value: of the field; of a mapping, the keys and what stands under a key of ours stay as they are.
+        redact: applied to every other string.
+    """
     if isinstance(value, str):
         return redact(value).encode("utf-8", "backslashreplace").decode()
     if isinstance(value, Mapping):
-        return {clean(key, redact): clean(item, redact) for key, item in value.items()}
+        return {clean(key, str): clean(item, str if _is_ours(key, item) else redact) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [clean(item, redact) for item in value]
     if value is None or isinstance(value, bool | int):
@@ -135,7 +153,7 @@ def clean(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401  (wh
 
 def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str, Any]]:
     def process(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {key: clean(value, redact) for key, value in event.items()}
+        return dict(clean(event, redact))
 
     return process
 

@@ -2,7 +2,8 @@
 
 `Secret` keeps a value out of `repr`, `str`, f-strings, pickles and JSON. `Redactor` is for text that somebody else
 wrote: a server's message, a child's stderr, an exception of env.py. It does not guess what a password looks like: it
-knows the values, and every way in which a character of them can be written in such a text.
+knows the values, and every way in which a character of them can be written in such a text. Of the passwords of other
+servers it knows where they stand: in a URL's userinfo, and after `password=`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Secret:
 
 
 class Redactor:
-    r"""Replaces known secrets by stars, in whatever spelling they stand in a text.
+    r"""Replaces known secrets by stars, in whatever spelling they stand in a text, and whatever stands as a password.
 
     Each character may stand as itself, percent-encoded (`%40`, `%c3%a9`, a `+` for a blank, its `%` doubled for
     configparser or encoded again), escaped for JSON or by `repr` (`\n`, `\u00e9`, `\xe9`), with backslashes before it
@@ -74,6 +75,9 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """Give `text` with every secret in it replaced by `***`."""
+        return _without_passwords(self._without_known(text))
+
+    def _without_known(self, text: str) -> str:
         if not self._needles or not text:
             return text
         encoded = "%" in text
@@ -90,6 +94,32 @@ _URL_SCHEME: Final = rf"(?P<scheme>(?<!\w){_SCHEME}(?=://|\+\w))"
 _LETTER_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", "\v": "v", "\a": "a"}
 _LAST_OF_LATIN_1: Final = 0xFF
 _LAST_OF_FIRST_PLANE: Final = 0xFFFF
+
+# A password in a URL ends at the last @ before a / ? or #. Without such an @, what is no port is a password with one of
+# these in it. Each match begins at a :// or password= of its own, and no part that could reach the next is unbounded.
+_IN_URL: Final = re.compile(
+    r"""(?P<user>://(?:[^\s/?\#'"`<>:]*)):(?P<password>[^\s/?\#'"`<>]+)@"""
+    r"""|(?P<another>://[^\s/?\#'"`<>:[]*):(?!\d{1,5}(?:[/?\#,'"`<>\s]|$))(?:(?!://)[^\s@]){1,200}?@"""
+)
+_IN_CONNINFO: Final = re.compile(
+    r"""(?P<key>password\s{0,9}=(?!=)\s{0,9})"""
+    r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\\{1,8}(?P<quote>['"]).*?\\{1,8}(?P=quote)"""
+    r"""|['"]?[^\s&'"]*[^\s&'",;)\]}])""",
+    re.IGNORECASE | re.DOTALL,
+)
+_OF_AN_EXAMPLE: Final = "://user:password@"  # what a hint tells to write
+
+
+def _without_passwords(text: str) -> str:
+    """A text without what stands where a URL or a conninfo has its password. Linear in the text's length."""
+    if "://" in text and "@" in text:
+        text = _IN_URL.sub(_stars_in_url, text)
+    return _IN_CONNINFO.sub(rf"\g<key>{STARS}", text) if "=" in text else text
+
+
+def _stars_in_url(match: re.Match[str]) -> str:
+    user = match["another"] if match["user"] is None else match["user"]
+    return match[0] if match[0] == _OF_AN_EXAMPLE else f"{user}:{STARS}@"
 
 
 def _stars(match: re.Match[str]) -> str:

@@ -135,8 +135,37 @@ def _from_exception(error: BaseException, state: str | None, text: str, dsn: Dsn
 
 def is_lost(error: BaseException) -> bool:
     """Whether a session that was at work has ended: reset, silent, terminated, or the server stopped."""
-    state = getattr(error, "sqlstate", None) or ""
-    return isinstance(error, OSError | asyncpg.InterfaceError) or state.startswith(("08", "57P0"))
+    fatal = getattr(error, "severity_en", None) in {"FATAL", "PANIC"}
+    unanswered = isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.ConnectionDoesNotExistError)
+    return fatal or unanswered
+
+
+# Of errors that leave a session alive, those that are the server's, or its machine's: too little of something, a disk
+# that is full or broken, damaged data. What a setting forbids (53400 temp_file_limit) is not among them, nor is a file
+# that a statement names and that is not there (58P01).
+_SERVER_FAILED = frozenset({"53000", "53100", "53200", "58030", "XX001", "XX002"})
+_RACES = frozenset({"simple_heap_update", "simple_heap_delete"})  # XX000 "tuple concurrently updated": another session
+
+
+def server_failed(error: BaseException) -> bool:
+    """Whether an error of asyncpg's that has left its session alive tells of the server, and not of the statement."""
+    state = getattr(error, "sqlstate", None)
+    return has_failed(state, getattr(error, "hint", None), getattr(error, "server_source_function", None))
+
+
+def has_failed(state: str | None, hint: str | None, function: str | None) -> bool:
+    """The same, by the fields of an error.
+
+    Args:
+        state: its SQLSTATE.
+        hint: the server's.
+        function: of the server's source, that has raised it.
+    """
+    if state == "53200" and hint:
+        # No memory is missing, but a place in a table of fixed size: the hint names its setting, such as
+        # max_locks_per_transaction. A revision that takes so many locks takes them again, however often it is run.
+        return False
+    return state in _SERVER_FAILED or (state == "XX000" and function in _RACES)
 
 
 def lost(error: BaseException, when: str) -> NotReadyError:

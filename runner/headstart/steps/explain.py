@@ -49,12 +49,12 @@ def explain(
     message = f"revision {failed.revision} failed: {failed.message}{state}{where}"
     if leftovers:
         return partly(message, leftovers, context)
-    if failed.sqlstate in RETRIED:
+    if failed.sqlstate in RETRIED and not failed.chosen:
         return LostRaceError(message, cause=failed.message, **{"sqlstate": failed.sqlstate, **context})
     kind = named(failed.error)
     if not issubclass(kind, MigrationFailedError):
         kind = MigrationFailedError
-    if failed.sqlstate == CANCELED and statement_timeout:
+    if failed.sqlstate == CANCELED and statement_timeout and not failed.chosen:
         return kind(message, hint=_of_timeout(blockers, statement_timeout), **_in_the_way(blockers), **context)
     return kind(message, hint=failed.hint, **context)
 

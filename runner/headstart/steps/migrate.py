@@ -261,7 +261,7 @@ class _Migration:
         """The error that names revision, statement, SQLSTATE and position, and what was committed."""
         failed = error.failed
         if failed.lost:
-            return await self._lost(HeadstartError(failed.message))
+            return await self._lost(HeadstartError(failed.message, **failed.context))
         if failed.revision is None:
             return self._of_environment(error)
         timeout = self._run.settings.statement_timeout
@@ -290,14 +290,15 @@ class _Migration:
         where = "unknown" if self._run.after is None else f"at {', '.join(self._run.after) or 'base'}"
         at = f" in revision {self._run.failed}" if self._run.failed else ""
         message = f"interrupted{at}: {error.message}; the database is {where}"
+        context = {**error.context, "revision": self._run.failed}
         leftovers = await self._leftovers()
         if leftovers:
-            return partly(message, leftovers, {"revision": self._run.failed})
+            return partly(message, leftovers, context)
         if isinstance(error, WorkerLostError) and error.by_itself:
             return MigrationFailedError(
-                message, hint="let the revision raise an exception instead of ending its process"
+                message, hint="let the revision raise an exception instead of ending its process", **context
             )
-        return InterruptedMigrationError(message, hint=_AGAIN if self._run.after is not None else _UNKNOWN)
+        return InterruptedMigrationError(message, hint=_AGAIN if self._run.after is not None else _UNKNOWN, **context)
 
     def locks_not_obtained(self, error: LostRaceError) -> TableLocksNotObtainedError:
         """The revision has lost the race for its locks for too long."""

@@ -274,7 +274,8 @@ class Replay:
 
     async def _explained(self, failed: Failed, process: Process) -> MigrationFailedError:
         if failed.lost:
-            return InterruptedMigrationError(f"interrupted in revision {failed.revision}: {failed.message}")
+            message = f"interrupted in revision {failed.revision}: {failed.message}"
+            return InterruptedMigrationError(message, revision=failed.revision, **failed.context)
         await gone(self.connection, list(process.backends))  # what it had locked is free then
         found = explain(failed, await left_behind(self.connection, self._committed, self._invalid))
         self._invalid = await invalid_indexes(self.connection)

@@ -26,7 +26,7 @@ from headstart.errors import (
 from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
 from headstart.log.logger import Timed, clean
-from headstart.postgres.diagnosis import diagnose, is_lost
+from headstart.postgres.diagnosis import diagnose, is_lost, server_failed
 from headstart.postgres.server import first_line
 from headstart.steps.stage import Stage
 
@@ -278,9 +278,10 @@ def _of_server(run: Run, caught: Exception) -> HeadstartError:
     """What the server said, or that it is gone, where no room expected it: the stage says what that means."""
     found = diagnose(caught, run.settings.dsn)
     kind, cause, hint = run.stage.failure or found.error, found.cause, found.hint
-    if not is_lost(caught):  # it was connected, and has answered
+    lost = is_lost(caught)
+    if not lost:  # it was connected, and has answered
         cause, hint = f"the server refused a query: {first_line(caught)}", None
-    elif kind is MigrationFailedError:
+    if kind is MigrationFailedError and (lost or server_failed(caught)):
         kind = InterruptedMigrationError
     return kind(f"{cause}, in stage '{run.stage}'", hint=hint, sqlstate=found.sqlstate)
 

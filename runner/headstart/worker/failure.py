@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-import asyncpg
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
@@ -31,12 +30,6 @@ from headstart.sql.script import ScriptError, split
 
 if TYPE_CHECKING:
     from headstart.worker.messages import Failed
-
-# The session, the server or its machine has failed, and not the statement: PostgreSQL manual, 'PostgreSQL Error Codes'.
-# Class 08 connection, 53 resources, 57P operator intervention, 58 system; 57014 where no timeout of ours explains it.
-_LOST_CLASSES = ("08", "53", "57P", "58", "XX")
-_ENDED_SESSIONS = frozenset({"25P03", "25P04"})  # idle in a transaction, or the transaction, for too long
-CANCELED = "57014"
 
 _LONGEST = 2_000
 _MOST_CALLS = 10
@@ -73,24 +66,19 @@ def find(error: BaseException) -> DBAPIError | None:
     return None
 
 
-def is_lost(error: BaseException, *, statement_timeout: float) -> bool:
-    """Whether the connection, the session or the server has failed.
+def field(error: BaseException, name: str, libpq_s: str) -> str | None:
+    """A field of the server's error.
 
     Args:
-        error: what was raised.
-        statement_timeout: seconds; where there is none, a cancelled statement was cancelled by somebody.
+        error: SQLAlchemy's, or a driver's own.
+        name: as asyncpg has it.
+        libpq_s: as the drivers on libpq have it.
     """
-    state = sqlstate_of(error)
-    if state == CANCELED:
-        return statement_timeout == 0 and "statement timeout" not in str(error)  # one that the revision has set
-    if state is not None:
-        return state.startswith(_LOST_CLASSES) or state in _ENDED_SESSIONS
     database = find(error)
-    if database is not None and database.connection_invalidated:
-        return True
     original = error if database is None else database.orig
-    cause = getattr(original, "__cause__", None) or original
-    return isinstance(cause, ConnectionError | asyncpg.InterfaceError) and "clos" in str(cause)
+    server = getattr(original, "__cause__", None) or original
+    found: str | None = getattr(server, name, None) or getattr(getattr(original, "diag", None), libpq_s, None)
+    return found
 
 
 def of_environment(error: BaseException, directory: str) -> HeadstartError:
@@ -216,7 +204,7 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
     location = f"{path}:{frames[-1].lineno}" if frames else f"{path}:{line}" if line else path
     if isinstance(error, HeadstartError):
         return {"cause": error.message, "location": location}
-    if find(error) is None and not isinstance(error, asyncpg.PostgresError):
+    if find(error) is None and sqlstate_of(error) is None:
         text = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else first_line(error)
         if isinstance(error, CommandError) and "expected to match one row" in text:
             cause = f"the version table was changed by the revision itself, or beside this run: {text}"
@@ -236,21 +224,19 @@ def of_server(error: BaseException) -> dict[str, object]:
     """What the server says of a statement: cause, sqlstate, statement, position, detail, server_hint.
 
     Args:
-        error: SQLAlchemy's, or asyncpg's own.
+        error: SQLAlchemy's, or a driver's own.
     """
     database = find(error)
     original = error if database is None else database.orig
-    server = getattr(original, "__cause__", None) or original
-    diagnostics = getattr(original, "diag", None)
-    position = getattr(server, "position", None) or getattr(diagnostics, "statement_position", None)
+    position: str | int | None = field(error, "position", "statement_position")
     statement = database.statement if database is not None else None
-    script = failure_of(server)
+    script = failure_of(getattr(original, "__cause__", None) or original)
     if script is not None:
         statement, position = script.statement, script.position
     elif statement and position:
         statement, position = _of_several(statement, int(position))
-    cause = getattr(server, "message", None) or getattr(diagnostics, "message_primary", None) or str(original)
-    detail = getattr(server, "detail", None) or getattr(diagnostics, "message_detail", None)
+    cause = field(error, "message", "message_primary") or str(original)
+    detail = field(error, "detail", "message_detail")
     state = sqlstate_of(error)
     values = () if database is None else tuple(_values(database.params))
 
@@ -263,7 +249,7 @@ def of_server(error: BaseException) -> dict[str, object]:
         "statement": summary(statement) if statement else None,
         "position": _position_in_summary(statement, int(position)) if statement and position else None,
         "detail": shown(detail) if detail else None,
-        "server_hint": getattr(server, "hint", None) or getattr(diagnostics, "message_hint", None),
+        "server_hint": field(error, "hint", "message_hint"),
     }
 
 

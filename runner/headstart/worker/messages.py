@@ -162,6 +162,7 @@ class Failed(Line, frozen=True, kw_only=True):
         revision: that was at work; None if none was.
         sqlstate: of the server's error.
         lost: the connection or the server has failed, not the statement.
+        chosen: the revision has brought that SQLSTATE about itself: no race was lost, no timeout has passed.
         unheard: that revision works on the driver's own connection, and may have committed there.
     """
 
@@ -172,6 +173,7 @@ class Failed(Line, frozen=True, kw_only=True):
     revision: str | None = None
     sqlstate: str | None = None
     lost: bool = False
+    chosen: bool = False
     unheard: bool = False
 
 

@@ -16,7 +16,7 @@ from headstart.errors import (
     VerificationFailedError,
 )
 from headstart.ledger.writer import Writer, source_of
-from headstart.worker import failure, project, sessions
+from headstart.worker import failure, loss, project, sessions
 from headstart.worker.environment import Environment
 from headstart.worker.failure import Reported
 from headstart.worker.messages import MOVED, Failed, Idle, Planned, RevisionApplied, RevisionStarted
@@ -267,7 +267,7 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
     """What an exception out of env.py is reported as."""
     if isinstance(error, Reported):
         return error
-    lost = failure.is_lost(error, statement_timeout=sessions.statement_timeout())
+    lost = loss.is_lost(error, environment.statements.limit, statement_timeout=sessions.statement_timeout())
     step = None if work is None else work.step
     if step is None and work is not None and work.uncommitted:
         found = failure.of_revision(error, path=environment.directory.dir, line=None)
@@ -307,20 +307,19 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
             revision=str(step.revision.revision),
             sqlstate=failure.sqlstate_of(error),
             lost=lost,
+            chosen=loss.is_chosen(error),
             unheard=statements.unheard,
         )
     )
 
 
 def _remedy(error: BaseException, environment: Environment) -> str | None:
-    from headstart.errors import remedies
-
     if environment.one_transaction and isinstance(error, AssertionError):  # out of Alembic's autocommit_block
         return (
             "an autocommit_block cannot leave env.py's own transaction: let env.py open its connection by connect()"
             " instead of begin()"
         )
-    found = remedies.of_failure(error, failure.sqlstate_of(error))
+    found = loss.remedy(error, environment.statements.limit)
     if found is None and environment.statements.unheard:
         found = "correct the revision; it works on the driver's own connection: see what it has committed there"
     return found

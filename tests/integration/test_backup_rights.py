@@ -1,0 +1,65 @@
+"""Who may read a backup: it holds all data."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headstart import backup
+from headstart.backup import manifest as manifests
+from headstart.backup.verify import verify
+from integration.test_backup import Taker
+from support.postgres import script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.postgres import Postgres
+
+
+@pytest.fixture(params=[0, 0o022, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The umask of a run."""
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def take(any_server: Postgres, any_database: str, tmp_path: Path) -> Taker:
+    """Backups of a small database."""
+    script(any_database, "create table a as select i from generate_series(1, 1000) i")
+    return Taker(any_server, any_database, tmp_path / "backups")
+
+
+@pytest.mark.usefixtures("umask")
+async def test_for_its_user_alone(take: Taker) -> None:
+    """Whatever the umask, nobody else may read what a backup makes, from the database's folder on."""
+    taken = await take()
+    home = taken.path.parent
+    assert rights(home) == {0o700}, "the database's folder, the backup's and pg_dump's"
+    assert rights(home, files=True) == {0o600}
+    await verify(taken, await take.client(), log=take.log)
+    assert rights(home, files=True) == {0o600}
+
+
+async def test_what_was_opened_stays_open(take: Taker) -> None:
+    """A group that was let in stays in: no later backup closes the folder, nor does a manifest that is rewritten."""
+    taken = await take()
+    home = taken.path.parent
+    for path in (home, taken.path, taken.path / manifests.NAME):
+        path.chmod(0o750 if path.is_dir() else 0o640)
+    manifests.write(taken.path, taken.manifest)
+    await take()
+    assert stat.S_IMODE(home.stat().st_mode) == stat.S_IMODE(taken.path.stat().st_mode) == 0o750
+    assert stat.S_IMODE((taken.path / manifests.NAME).stat().st_mode) == 0o640
+    assert len(backup.list_backups(take.directory).backups) == 2
+
+
+def rights(home: Path, *, files: bool = False) -> set[int]:
+    """The modes of a folder and all folders in it, or of all files in it."""
+    return {stat.S_IMODE(each.stat().st_mode) for each in (home, *home.rglob("*")) if each.is_file() is files}

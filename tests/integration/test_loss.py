@@ -1,0 +1,128 @@
+"""Whose failure it is, by what three drivers say of it: the server's and the connection's, or the statement's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from http.client import RemoteDisconnected
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from headstart.worker.loss import ended_by, is_chosen, is_lost, limit_in
+from support.postgres import psql
+from support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from conftest import StartServer
+    from support.postgres import Postgres
+
+pytestmark = pytest.mark.parametrize("driver", ["asyncpg", "psycopg", "psycopg2"])
+
+RAISED = ("53100", "53200", "57P01", "57014", "08006", "25P03", "58030", "XX001", "40001", "40P01", "55P03")
+OF_THE_STATEMENT = {
+    **{f"raise {code}": (f"do $$ begin raise 'no' using errcode = '{code}'; end $$",) for code in RAISED},
+    "raised in a function": (
+        "create function pg_temp.f() returns int language plpgsql as $$ begin raise using errcode = '53100'; end $$",
+        "select pg_temp.f()",
+    ),
+    "a file of COPY": ("copy pg_class from '/nope'",),
+    "a file that is read": ("select pg_read_file('/nope')",),
+    "a library": ("create function pg_temp.f() returns int language c as '$libdir/nope', 'f'",),
+    "an extension": ("create extension nope",),
+    "a setting": ("set work_mem = '1B'",),
+    "a tablespace": ("create temp table big () tablespace nope",),
+    "temp_file_limit": (
+        "set temp_file_limit = '100kB'",
+        "set work_mem = '64kB'",
+        "select count(*) from (select i from generate_series(1, 200000) i order by i desc) many",
+    ),
+    "locks": ("do $$ begin for i in 1..20000 loop execute 'create temp table t' || i || ' ()'; end loop; end $$",),
+    "a timeout": ("set statement_timeout = '50ms'", "select pg_sleep(20)"),
+    "a timeout that is spoken of": ("set statement_timeout = '50ms'", "select pg_sleep(20), 'user request'"),
+    "its own session": ("select pg_terminate_backend(pg_backend_pid())",),
+    "its own statement": ("select pg_cancel_backend(pg_backend_pid()), pg_sleep(20)",),
+    "idle in a transaction": ("set local idle_in_transaction_session_timeout = '50ms'", None, "select 1"),
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_STATEMENT)
+def test_of_the_statement(any_server: Postgres, driver: str, name: str) -> None:
+    """Whatever a revision can bring about by itself is its failure, whatever the class of the SQLSTATE."""
+    error, limit = raised(any_server.url(), driver, OF_THE_STATEMENT[name])
+    assert not is_lost(error, limit, statement_timeout=0), repr(error)
+    assert is_chosen(error) is (name.startswith("raise") or name == "its own statement")
+    ends = {"its own session": "pg_terminate_backend", "idle in a transaction": "idle_in_transaction_session_timeout"}
+    if name != "raise 25P03":
+        assert ended_by(error, limit) == ends.get(name)
+
+
+@pytest.mark.parametrize("by", ["cancel", "terminate"])
+@pytest.mark.parametrize("timeout", [0, 30], ids=["no timeout", "a timeout"])
+def test_of_somebody_else(any_database: str, driver: str, by: str, timeout: float) -> None:
+    """A statement that an administrator cancels, or whose session he ends, has not failed by itself."""
+    ends = f"select pg_{by}_backend(pid) from pg_stat_activity where query = 'select pg_sleep(60)'"
+    here = f"{ends} and datname = current_database()"
+
+    def end() -> None:
+        eventually(lambda: psql(any_database, here) == [(True,)], "the statement is at work")
+
+    somebody = threading.Thread(target=end)
+    somebody.start()
+    limited = "set idle_in_transaction_session_timeout = '60s'" if by == "cancel" else "select 1"
+    error, limit = raised(any_database, driver, [limited, "select pg_sleep(60)"])
+    somebody.join()
+    assert is_lost(error, limit, statement_timeout=timeout)
+    assert not is_chosen(error)
+
+
+def test_of_a_server_that_is_stopped(start_server: StartServer, driver: str) -> None:
+    """A session that ends between two statements has not been ended by the revision."""
+    server = start_server()
+    error, limit = raised(server.url(), driver, ["select 1", None, "select 1"], meanwhile=server)
+    assert is_lost(error, limit, statement_timeout=0)
+
+
+def test_of_a_web_service(driver: str) -> None:
+    """A connection that is not the database's may break: the revision that has asked there has failed."""
+    assert not is_lost(RemoteDisconnected("Remote end closed connection without response"), None, statement_timeout=0)
+    assert driver
+
+
+def raised(
+    url: str, driver: str, statements: Sequence[str | None], *, meanwhile: Postgres | None = None
+) -> tuple[BaseException, str | None]:
+    """What a driver raises of statements, and the limit that they set; None is a wait until the session has ended."""
+    address = url.replace("postgresql:", f"postgresql+{driver}:", 1)
+    limit: str | None = None
+
+    def execute(connection: Connection) -> None:
+        nonlocal limit
+        pid = connection.exec_driver_sql("select pg_backend_pid()").scalar()
+        for each in statements:
+            if each is not None:
+                limit = limit_in(each) or limit
+                connection.exec_driver_sql(each)
+            elif meanwhile is not None:
+                meanwhile.shut_down()
+            else:
+                eventually(lambda: psql(url, "select from pg_stat_activity where pid = $1", pid) == [], "it is gone")
+
+    async def execute_there() -> None:
+        async with create_async_engine(address, poolclass=NullPool).connect() as connection:
+            await connection.run_sync(execute)
+
+    def execute_here() -> None:
+        if driver == "asyncpg":
+            return asyncio.run(execute_there())
+        with create_engine(address, poolclass=NullPool).connect() as connection:
+            return execute(connection)
+
+    with pytest.raises(DBAPIError) as caught:
+        execute_here()
+    return caught.value, limit
