@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from acceptance.checks import LIKE_ANYBODY, ended, make_role, planted, with_password
-from support.postgres import database_of, psql, script
+from support.postgres import database_of, script
 from support.project import fingerprint
 
 if TYPE_CHECKING:
@@ -181,14 +181,3 @@ def test_room(project: Project, headstart: Callable[..., Run], at_a: str, tmp_pa
     assert run.code == 0, str(run)
     assert "(it will be made)" in run.stdout
     assert not (tmp_path / "a").exists()
-
-
-def test_an_invalid_index(project: Project, headstart: Callable[..., Run], at_a: str) -> None:
-    """An INVALID index is named, with what to type."""
-    script(at_a, "create index odd on t_aaaa1111 (id)")
-    psql(at_a, "update pg_index set indisvalid = false where indexrelid = 'odd'::regclass")
-    run = headstart("doctor", url=at_a)
-    last = ended(run, 80)
-    assert "public.odd" in last["error"]
-    assert last["hint"] == "reindex index concurrently public.odd;"
-    assert f"FAIL  indexes: {last['error']} -> {last['hint']}" in run.stdout

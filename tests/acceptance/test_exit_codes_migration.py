@@ -24,7 +24,6 @@ with op.get_context().autocommit_block():
     op.execute("{statement}")
 """
 UNIQUE = CONCURRENT.format(statement="create unique index concurrently a_id on a (id)")
-UNIQUE_IF_NOT_EXISTS = CONCURRENT.format(statement="create unique index concurrently if not exists a_id on a (id)")
 PASSWORD = "correct horse battery"
 IMPATIENT = {"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms", "HEADSTART_TABLE_LOCK_RETRY": "1500ms"}
 
@@ -305,22 +304,6 @@ def test_80_env_py_skips_migrations(project: Project, headstart: Callable[..., R
     last = ended(headstart("up", url=any_database), 80)
     assert "env.py" in last["error"]
     assert fingerprint(any_database) == before
-
-
-def test_80_invalid_index_passed_over(project: Project, headstart: Callable[..., Run], standing: str) -> None:
-    """IF NOT EXISTS passes over an INVALID index and calls it done: it is found, and the remedy makes it whole."""
-    project.revision("b2", body=UNIQUE_IF_NOT_EXISTS)
-    last = ended(headstart("up", url=standing), 61)
-    script(standing, "delete from a where ctid = (select min(ctid) from a)")
-    run = headstart("up", url=standing)  # the leftover was not removed
-    last = ended(run, 80)
-    assert last["invalid_indexes"] == ["public.a_id"]
-    assert recorded(standing) == ["b2"], "the statement itself had succeeded"
-    for remedy in last["hint"].split(";"):
-        if remedy.strip():
-            script(standing, remedy)
-    assert psql(standing, "select indisvalid from pg_index where indexrelid = 'a_id'::regclass") == [(True,)]
-    ended(headstart("up", url=standing), 0)
 
 
 def test_80_current_check_heads(project: Project, headstart: Callable[..., Run], standing: str) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import headstart
 from headstart.backup import database as backup_database
 from headstart.log import logger as logs
-from headstart.postgres import activity, catalog, lock, readiness, version_table
+from headstart.postgres import activity, catalog, indexes, lock, readiness, version_table
 from headstart.postgres.server import (
     SEARCH_PATH,
     close,
@@ -92,7 +92,7 @@ async def test_none_is_used(ready: Ready, database: str, log: FilteringBoundLogg
     async with lock.migration_lock(connection, timeout=5, log=log):
         assert await lock.holders(connection)
     await activity.blockers(connection, connection.get_server_pid())
-    await activity.invalid_indexes(connection)
+    await indexes.invalid_indexes(connection)
     await catalog.read(connection, grants=True, order=True)
     facts = await backup_database.read_facts(connection)
     await backup_database.existing(connection, list(facts.tables))

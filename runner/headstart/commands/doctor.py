@@ -17,11 +17,11 @@ from headstart.errors import HeadstartError, RefusedError
 from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
 from headstart.postgres import lock, version_table
-from headstart.postgres.activity import invalid_indexes
+from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.server import refuse_transaction_pooler
 from headstart.steps.compare import Pending
 from headstart.steps.connect import connected, find
-from headstart.steps.explain import refuse_useless
+from headstart.steps.indexes import left_invalid, refuse_invalid
 from headstart.steps.run import Run
 from headstart.steps.standing import standing
 
@@ -73,7 +73,7 @@ async def examine(run: Run) -> tuple[list[Finding], HeadstartError | None]:
                 await check("revision", lambda: _revision(run, ready))
             await check("privileges", lambda: _privileges(run, ready))
             await check("lock", lambda: _lock(ready))
-            await check("indexes", lambda: _indexes(ready))
+            await check("indexes", lambda: _indexes(run, ready))
             if backs_up:
                 await check("pg_dump", lambda: _pg_dump(run, ready))
                 if await check("backups", lambda: _folder(run)):
@@ -127,9 +127,10 @@ async def _lock(ready: Ready) -> str:
     return f"held by {'; '.join(map(str, holders))}: `up` would wait" if holders else "free"
 
 
-async def _indexes(ready: Ready) -> str:
-    refuse_useless(await invalid_indexes(ready.connection), frozenset(), [])
-    return "none is INVALID"
+async def _indexes(run: Run, ready: Ready) -> str:
+    refuse_invalid(await left_invalid(run, ready.connection, find(run)))
+    others = sorted(await invalid_indexes(ready.connection))
+    return f"INVALID, and by no revision: {', '.join(map(str, others))}" if others else "none is INVALID"
 
 
 async def _pg_dump(run: Run, ready: Ready) -> str:

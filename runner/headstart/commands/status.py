@@ -19,6 +19,7 @@ from headstart.postgres import lock
 from headstart.steps.backup import backups, shown
 from headstart.steps.compare import Pending, UpToDate
 from headstart.steps.connect import connected, find
+from headstart.steps.indexes import invalid, left_invalid
 from headstart.steps.standing import ledger_name, standing
 
 if TYPE_CHECKING:
@@ -47,16 +48,19 @@ async def status(run: Run) -> tuple[dict[str, Any], HeadstartError | None]:
         found["revision"] = revision_field(run.after if plan is None else plan.recorded)
         found["target"] = run.settings.target
         found["pending"] = None if plan is None else list(plan.revisions) if isinstance(plan, Pending) else []
-        found["at_target"] = isinstance(plan, UpToDate)
+        left = await left_invalid(run, ready.connection, history)
+        if refused is None and left:
+            refused = invalid(left)
+        found["at_target"] = isinstance(plan, UpToDate) and not left
         found["beyond"] = isinstance(plan, UpToDate) and plan.beyond
         found["problem"] = None if refused is None else refused.message
         found["lock_holders"] = [
             {"pid": each.pid, "application_name": each.application_name, "client_addr": each.client_addr}
             for each in await lock.holders(ready.connection)
         ]
-        from headstart.postgres.activity import invalid_indexes
+        from headstart.postgres.indexes import invalid_indexes
 
-        found["invalid_indexes"] = sorted(await invalid_indexes(ready.connection))
+        found["invalid_indexes"] = [str(each) for each in sorted(await invalid_indexes(ready.connection))]
         found["last_run"] = None
         if run.settings.ledger != "off":
             try:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from headstart.steps.begin import at_work
 from headstart.steps.compare import Pending, Undetermined, UpToDate, compare
 from headstart.steps.connect import connected, find, locked
+from headstart.steps.indexes import require_valid
 
 if TYPE_CHECKING:
     from headstart.history import History
+    from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
     from headstart.worker.supervise import Worker
 
@@ -26,7 +28,13 @@ async def up(run: Run, *, found: History | None = None, worker: Worker | None = 
         worker: one that several runs share; one of its own when left out.
     """
     found = found or find(run)
-    async with connected(run) as ready, contextlib.AsyncExitStack() as stack:  # wait
+    async with connected(run) as ready:  # wait
+        await _to_target(run, ready, found, worker)
+        await require_valid(run, ready.connection, found)
+
+
+async def _to_target(run: Run, ready: Ready, found: History, worker: Worker | None) -> None:
+    async with contextlib.AsyncExitStack() as stack:
         state = await compare(run, ready, found)
         if isinstance(state, UpToDate):
             return

@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from typing import TYPE_CHECKING
 
 import asyncpg
 
 from headstart.errors import NotReadyError
 from headstart.history.graph import revision_field
 from headstart.log.printable import counted
+from headstart.postgres.indexes import REBUILD
 from headstart.postgres.server import close
 from headstart.steps.compare import UpToDate
 from headstart.steps.connect import connected, find, reach
+from headstart.steps.indexes import left_invalid
 from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 from headstart.steps.standing import standing
 
+if TYPE_CHECKING:
+    from headstart.history import History
+    from headstart.postgres.connection import ScriptConnection
+
 PAUSE = 1.0
 """Seconds between two looks at the recorded revision while waiting for it."""
+REPORT = 9.0
+"""Seconds between two lines of the log while waiting for it."""
 
 
 async def wait_for_server(run: Run) -> None:
@@ -59,7 +68,7 @@ async def wait_for_head(run: Run) -> None:
                         hint="see whether the migration runs or has failed, or raise HEADSTART_WAIT_TIMEOUT",
                         pending=list(plan.revisions),
                     )
-                if time.monotonic() - reported >= 10:  # noqa: PLR2004  (seconds: long work reports at least this often)
+                if time.monotonic() - reported >= REPORT:
                     reported = time.monotonic()
                     run.log.info(
                         "revision_waiting",
@@ -68,4 +77,27 @@ async def wait_for_head(run: Run) -> None:
                         left_seconds=left,
                     )
                 await asyncio.sleep(min(PAUSE, left))
+            await _until_valid(run, connection, found, deadline)
     run.log.info("at_target", revision=revision_field(run.after))
+
+
+async def _until_valid(run: Run, connection: ScriptConnection, found: History, deadline: float) -> None:
+    """Wait until nothing is INVALID that one of the revisions has left.
+
+    Raises:
+        NotReadyError: something is, to the end (20).
+    """
+    reported = float("-inf")
+    while invalid := await left_invalid(run, connection, found):
+        names = [str(each) for each in invalid]
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise NotReadyError(
+                f"a revision has left what is of no use to any query: INVALID index {', '.join(names)}",
+                hint=REBUILD.format(index=names[0]),
+                invalid_indexes=names,
+            )
+        if time.monotonic() - reported >= REPORT:
+            reported = time.monotonic()
+            run.log.warning("invalid_indexes_found", indexes=names, hint=REBUILD.format(index="..."))
+        await asyncio.sleep(min(PAUSE, left))

@@ -13,8 +13,6 @@ import msgspec
 
 from headstart.sql.tokens import tokens
 
-REBUILD = "reindex index concurrently {index}; or, if its revision is still pending, drop index concurrently {index}"
-"""What to do about an INVALID index."""
 SPEAK = 8.0
 """Seconds after which long work reports that it still runs."""
 
@@ -27,18 +25,6 @@ from pg_catalog.pg_stat_activity b where b.pid in (
     select pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) from pg_catalog.pg_stat_activity waiting
     where waiting.pid = $1::pg_catalog.int4 or waiting.application_name = $2::pg_catalog.text)
 order by b.xact_start
-"""
-
-# To plan the other one costs more than to run this one, which mostly suffices.
-_ANY_INVALID = "select exists (select from pg_catalog.pg_index where not indisvalid)"
-_INVALID = """
-select pg_catalog.format('%I.%I', n.nspname, c.relname)
-from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where not i.indisvalid and c.relkind = 'i'
-  and i.indexrelid not in (select index_relid from pg_catalog.pg_stat_progress_create_index)
-  and ($1::pg_catalog.text is null or n.nspname = $1)
-order by 1
 """
 
 _PROGRESS = """
@@ -111,18 +97,6 @@ def remedy(found: Sequence[Blocker]) -> str:
     text = f"wait for {'it' if len(found) == 1 else 'them'}, or end {'it' if len(found) == 1 else 'each'}: {each}"
     viewers = sorted({one.viewer for one in found if one.hidden})
     return text + "".join(f"; to see what runs there: grant pg_read_all_stats to {one}" for one in viewers)
-
-
-async def invalid_indexes(connection: asyncpg.Connection, schema: str | None = None) -> frozenset[str]:
-    """The INVALID indexes that nobody is building just now: what a failed concurrent build leaves.
-
-    Args:
-        connection: to the database.
-        schema: the only one to look at, where others are somebody else's work.
-    """
-    if not await connection.fetchval(_ANY_INVALID):
-        return frozenset()
-    return frozenset(row[0] for row in await connection.fetch(_INVALID, schema))
 
 
 async def progress_of(connection: asyncpg.Connection, pid: int) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from headstart.steps.committed import left_behind
 from headstart.steps.verify import read
 
 if TYPE_CHECKING:
+    from headstart.postgres.indexes import InvalidIndex
     from headstart.postgres.readiness import Ready
     from headstart.steps.committed import Committed
     from headstart.steps.run import Run
@@ -55,7 +56,7 @@ async def recorded(
 
 
 async def leftovers(
-    run: Run, ready: Ready, committed: Committed | None, invalid: frozenset[str], schema: str | None
+    run: Run, ready: Ready, committed: Committed | None, invalid: frozenset[InvalidIndex], schema: str | None
 ) -> list[str]:
     """What the failed revision has committed all the same; nothing, and a warning, where the server does not say.
 

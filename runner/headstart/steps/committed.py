@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from headstart.postgres.activity import cut, invalid_indexes, summary
+from headstart.postgres.activity import cut, summary
+from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.server import literal
 from headstart.worker.messages import Committing, RevisionApplied, StatementEnded, StatementStarted
 
 if TYPE_CHECKING:
     import asyncpg
 
+    from headstart.postgres.indexes import InvalidIndex
     from headstart.worker.messages import Message
 
 SHOWN = 300
@@ -105,7 +107,10 @@ class Committed:
 
 
 async def left_behind(
-    connection: asyncpg.Connection[Any], committed: Committed | None, invalid: frozenset[str], schema: str | None = None
+    connection: asyncpg.Connection[Any],
+    committed: Committed | None,
+    invalid: frozenset[InvalidIndex],
+    schema: str | None = None,
 ) -> list[str]:
     """What a revision that failed has left: statements, prepared transactions, and indexes that stayed INVALID.
 

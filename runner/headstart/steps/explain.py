@@ -9,7 +9,6 @@ from headstart.errors import (
     MigrationFailedError,
     PartlyCommittedError,
     TableLocksNotObtainedError,
-    VerificationFailedError,
     named,
 )
 from headstart.postgres.activity import remedy
@@ -77,29 +76,6 @@ def too_late(error: LostRaceError, blockers: Sequence[Blocker]) -> TableLocksNot
     hint = f"{way}; then run again, or raise HEADSTART_TABLE_LOCK_RETRY"
     context = {name: value for name, value in error.context.items() if name != "cause"}
     return TableLocksNotObtainedError(error.message, hint=hint, **{"blockers": [], **_in_the_way(blockers)}, **context)
-
-
-def refuse_useless(now: frozenset[str], before: frozenset[str], on_indexes: list[str]) -> None:
-    """Refuse an INVALID index that was left by what has been run, or that it has passed over.
-
-    Where nothing has been run, with none before, every INVALID index.
-
-    Args:
-        now: the INVALID indexes.
-        before: those that were there already.
-        on_indexes: the statements that were run and name an index.
-
-    Raises:
-        VerificationFailedError: there is one (80).
-    """
-    text = "\n".join(on_indexes)
-    ours = sorted(name for name in now if name not in before or name.rpartition(".")[2].strip('"') in text)
-    if ours:
-        raise VerificationFailedError(
-            f"INVALID, and so of no use to any query: index {', '.join(ours)}",
-            hint="; ".join(f"reindex index concurrently {name};" for name in ours),
-            invalid_indexes=ours,
-        )
 
 
 def partly(message: str, leftovers: list[str], context: dict[str, Any]) -> PartlyCommittedError:

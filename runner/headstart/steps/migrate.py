@@ -11,12 +11,13 @@ import tenacity
 
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
 from headstart.history.graph import lineage
-from headstart.postgres.activity import REBUILD, invalid_indexes
+from headstart.postgres.indexes import invalid_indexes
 from headstart.steps import aftermath
 from headstart.steps.committed import Committed
 from headstart.steps.compare import UpToDate
 from headstart.steps.environ import environ_of
-from headstart.steps.explain import LostRaceError, explain, partly, refuse_useless, too_late
+from headstart.steps.explain import LostRaceError, explain, partly, too_late
+from headstart.steps.indexes import built_by, refuse_invalid
 from headstart.steps.run import AppliedRevision
 from headstart.steps.stage import Stage
 from headstart.steps.verify import read
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from headstart.errors import TableLocksNotObtainedError
     from headstart.history import History
     from headstart.postgres.activity import Blocker
+    from headstart.postgres.indexes import InvalidIndex
     from headstart.postgres.readiness import Ready
     from headstart.steps.compare import Pending
     from headstart.steps.run import Run
@@ -88,7 +90,7 @@ async def migrate(
             recorded: tuple[str, ...] = await retrying(work.attempt)
         except LostRaceError as error:
             raise work.locks_not_obtained(error) from error
-        await work.refuse_useless_indexes()
+        await work.end()
     return UpToDate(recorded=recorded, place=work.place)
 
 
@@ -124,8 +126,7 @@ class _Migration:
         self._book = book
         self._before = plan.recorded
         self._committed = Committed()
-        self._invalid: frozenset[str] = frozenset()
-        self._on_indexes: list[str] = []
+        self._invalid: frozenset[InvalidIndex] = frozenset()
         self._begun = False  # a revision, in the present attempt
         self._current: str | None = None
         self._began = 0.0
@@ -145,6 +146,15 @@ class _Migration:
         if self._plan.one_transaction:
             reason = self._plan.one_transaction
             self._run.log.info("one_transaction", reason=reason, hint="all revisions are applied, or none of them")
+
+    async def end(self) -> None:
+        """An INVALID index answers no query, whatever the statement that left it has said.
+
+        Raises:
+            VerificationFailedError: this run has left one (80).
+        """
+        now = await invalid_indexes(self._ready.connection, self._access.schema)
+        refuse_invalid(sorted(now - self._invalid))
 
     async def attempt(self) -> tuple[str, ...]:
         """Run what is left, once."""
@@ -199,7 +209,6 @@ class _Migration:
                 if self._watch is not None:
                     self._watch.at(message.revision)
             case RevisionApplied():
-                self._on_indexes += message.on_indexes
                 self._current = None
                 if self._watch is not None:
                     self._watch.at(None)
@@ -249,7 +258,9 @@ class _Migration:
         if run.after is None:  # the server does not answer
             return []
         committed = None if run.failed is None else self._committed
-        return await aftermath.leftovers(run, self._ready, committed, self._invalid, self._access.schema)
+        theirs = [step.path for step in self._left if step.revision == run.failed]
+        others = self._invalid - built_by(self._invalid, theirs)  # an earlier run may have left what is in its way now
+        return await aftermath.leftovers(run, self._ready, committed, others, self._access.schema)
 
     async def _note_leftovers(self) -> None:
         leftovers = await self._leftovers()
@@ -325,18 +336,6 @@ class _Migration:
             left_seconds=left,
             blockers=[str(each) for each in self._blockers],
         )
-
-    async def refuse_useless_indexes(self) -> None:
-        """An INVALID index answers no query, yet `create index if not exists` takes it for done.
-
-        Raises:
-            VerificationFailedError: a statement of this run left one, or passed over one (80).
-        """
-        now = await invalid_indexes(self._ready.connection, self._access.schema)
-        refuse_useless(now, self._invalid, self._on_indexes)
-        if now:
-            hint = REBUILD.format(index="...")
-            self._run.log.warning("invalid_indexes_found", indexes=sorted(now), hint=hint)
 
     @property
     def _blockers(self) -> list[Blocker]:

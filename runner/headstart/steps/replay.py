@@ -17,7 +17,7 @@ import msgspec
 from headstart import history
 from headstart.errors import ConfigurationError, InterruptedMigrationError, MigrationFailedError
 from headstart.log.logger import quiet
-from headstart.postgres.activity import invalid_indexes
+from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close, prepare_session
 from headstart.postgres.sessions import gone
@@ -26,7 +26,8 @@ from headstart.steps.committed import Committed, left_behind
 from headstart.steps.connect import access
 from headstart.steps.describe import describe
 from headstart.steps.environ import environ_for
-from headstart.steps.explain import LostRaceError, explain, refuse_useless, too_late
+from headstart.steps.explain import LostRaceError, explain, too_late
+from headstart.steps.indexes import refuse_invalid
 from headstart.steps.statement import Statement, statements_of
 from headstart.steps.verify import read, require_at
 from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from headstart.history import Project
     from headstart.history.graph import Revision
     from headstart.postgres.connection import ScriptConnection
+    from headstart.postgres.indexes import InvalidIndex
     from headstart.settings.dsn import Dsn
     from headstart.steps.describe import Description
     from headstart.steps.run import Run
@@ -85,8 +87,7 @@ class Replay:
         self._waiting = False  # env.py is at run_migrations(), and takes the next revision
         self._at_work: str | None = None
         self._committed = Committed()
-        self._on_indexes: list[str] = []
-        self._invalid: frozenset[str] = frozenset()
+        self._invalid: frozenset[InvalidIndex] = frozenset()
         self.connection = connection
         self.recorded: tuple[str, ...] = ()
         self.statements: list[Statement] = []
@@ -220,14 +221,13 @@ class Replay:
     async def _run(self, steps: Sequence[Wanted]) -> tuple[str, ...]:
         if not steps:
             return ()
-        self._on_indexes = []
         if self._single:
             await self._at_once(steps)
         else:
             for step in steps:
                 await self._feed(More(steps=(step,)))
         before, self._invalid = self._invalid, await invalid_indexes(self.connection)
-        refuse_useless(self._invalid, before, self._on_indexes)
+        refuse_invalid(sorted(self._invalid - before))
         return tuple(step.revision for step in steps)
 
     async def _open(self) -> None:
@@ -290,7 +290,6 @@ class Replay:
                 self._at_work = message.revision
             case RevisionApplied():
                 self._at_work = None
-                self._on_indexes += message.on_indexes
             case Executed():
                 self._executed(message)
             case _:

@@ -85,6 +85,7 @@ class Run:
         options: what Alembic's command line would hand to env.py: `x`, `tag`, and `name` of the ini's section.
         worker: one that has been started already.
         variables: what is different in the environment of the worker's tasks; None takes one away.
+        schema: of a tenant that is one: nothing else in the database is this run's.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Run:
         options: Mapping[str, Any] | None = None,
         worker: Worker | None = None,
         variables: Mapping[str, str | None] | None = None,
+        schema: str | None = None,
     ) -> None:
         self.settings = settings
         self._log = Timed(log)
@@ -111,6 +113,7 @@ class Run:
         self.options = dict(options or {})
         self.worker = worker
         self.variables = dict(variables or {})
+        self.schema = schema
         self.stage = Stage.START
         self.before: tuple[str, ...] | None = None
         self.after: tuple[str, ...] | None = None

@@ -117,14 +117,12 @@ class RevisionApplied(Line, frozen=True, kw_only=True):
         up: whether it was applied; otherwise reverted.
         seconds: that it took.
         committed: whether its transaction has been committed; otherwise env.py's own decides.
-        on_indexes: its statements that name an index.
     """
 
     revision: str
     up: bool
     seconds: float
     committed: bool
-    on_indexes: tuple[str, ...] = ()
 
 
 class Idle(Line, frozen=True, kw_only=True):

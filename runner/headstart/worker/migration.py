@@ -171,7 +171,6 @@ class _Work:
                 up=step.is_upgrade,
                 seconds=round(time.monotonic() - self._started, 3),
                 committed=not self._task.one_transaction,
-                on_indexes=tuple(self._statements.on_indexes),
             )
         )
 

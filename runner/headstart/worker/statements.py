@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from headstart.worker.port import Port
 
-LISTED = 20
-"""How many statements of one revision that name an index are remembered: it may have thousands."""
 BEGINNING = 2_000
 """Characters of a statement that are reported: nobody is shown more."""
 
@@ -75,7 +73,6 @@ class Statements:
         path: its file.
         up: whether it is being applied.
         versioned: the version table says so already: what follows is the commit.
-        on_indexes: those that name an index.
         line: of the revision's file that executed the last statement that has failed.
         unheard: the revision, or what it imports, works on the driver's own connection, and may commit there.
         error: the last that a statement raised, and who swallows it has to answer for it.
@@ -97,7 +94,6 @@ class Statements:
         self.up = True
         self.versioned = False
         self.unheard = False
-        self.on_indexes: list[str] = []
         self.line: int | None = None
         self.error: BaseException | None = None
         self.limit: str | None = None
@@ -116,7 +112,7 @@ class Statements:
             connection: on which Alembic runs it.
         """
         self.revision, self.path, self.up, self.versioned = revision, path, up, False
-        self.on_indexes, self.line, self.error = [], None, None
+        self.line, self.error = None, None
         self._open.clear()
         self._writes.clear()
         words = b" ".join(_with_what_it_imports(source).lower().split())
@@ -221,8 +217,6 @@ class Statements:
                     up=self.up,
                 )
             )
-        if "index" in statement.lower() and len(self.on_indexes) < LISTED:
-            self.on_indexes.append(statement)
 
     def failed(self, context: Any) -> None:  # noqa: ANN401  (SQLAlchemy's ExceptionContext)
         """It has failed."""

@@ -8,7 +8,7 @@ from headstart.cli.output import backup_line, print_json, print_lines
 from headstart.commands.status import status
 from headstart.errors import PendingError
 from headstart.log.printable import counted, first_and_last
-from headstart.postgres.activity import REBUILD
+from headstart.postgres.indexes import REBUILD
 
 if TYPE_CHECKING:
     import argparse

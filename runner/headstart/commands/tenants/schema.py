@@ -21,6 +21,7 @@ from headstart.history.graph import revision_field
 from headstart.postgres.server import quote
 from headstart.postgres.version_table import recorded_revisions
 from headstart.steps.compare import Pending, Undetermined, UpToDate, compare, pending
+from headstart.steps.indexes import require_valid
 from headstart.steps.stage import Stage
 from headstart.steps.work import Work
 from headstart.worker.messages import MOVED
@@ -80,12 +81,12 @@ class Schemas:
             if not at_once:
                 await _require_usable(ready, target)
             state = await _compare_again(run, ready, found, standing)
-            if isinstance(state, UpToDate):
-                return
-            done = None
-            if isinstance(state, Pending) and at_once:
-                done = await _migrate_at_once(run, work, state)
-            await work.verify(done or await self._migrate_as_planned(work))
+            if not isinstance(state, UpToDate):
+                done = None
+                if isinstance(state, Pending) and at_once:
+                    done = await _migrate_at_once(run, work, state)
+                await work.verify(done or await self._migrate_as_planned(work))
+            await require_valid(run, ready.connection, found)
 
     async def _migrate_as_planned(self, work: Work) -> UpToDate:
         """Ask env.py first, as `up` does."""
@@ -101,6 +102,7 @@ class Schemas:
 
         Raises:
             ConfigurationError: env.py writes before it can be asked (10).
+            VerificationFailedError: a revision has left an INVALID index there (80).
         """
         ready, proof = await self._session.for_tenant(run, target)
         found = self._history_of(target)
@@ -111,6 +113,8 @@ class Schemas:
                 state = await work.look()
         if isinstance(state, Undetermined):
             raise ConfigurationError("env.py cannot be asked without its writing to the database", unaskable=True)
+        if isinstance(state, UpToDate):
+            await require_valid(run, ready.connection, found)
 
     async def report_missing_rows(self, outcomes: Mapping[str, Outcome | None], log: FilteringBoundLogger) -> None:
         """Check by one query for all tenants that every row of the ledger has arrived, and warn of each that has not.

@@ -10,6 +10,7 @@ import asyncpg
 from headstart import ledger
 from headstart.errors import ConfigurationError, HeadstartError
 from headstart.history.plan import Plan, decide
+from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.server import quote
 from headstart.postgres.version_table import HAS_REVISIONS, PLAIN
 
@@ -83,11 +84,12 @@ async def survey(
     for revisions in found.values():
         if revisions not in plans:
             plans[revisions] = _plan(revisions, graph, target)
-    edited = await _edited(connection, found, graph, project.version_table)
+    apart = await _edited(connection, found, graph, project.version_table)
+    apart |= {index.schema for index in await invalid_indexes(connection)}
     return {
         name: Standing(plan, name in writable)
         for name, revisions in found.items()
-        if name not in edited and (plan := plans[revisions]) is not None
+        if name not in apart and (plan := plans[revisions]) is not None
     }
 
 

@@ -31,8 +31,10 @@ from headstart.log import logger as logs
 from headstart.log.secret import Redactor
 from headstart.postgres.server import holds_user_tables
 from headstart.steps.backup import back_up
+from headstart.steps.compare import UpToDate
 from headstart.steps.connect import connected, locked
 from headstart.steps.connect import find as find_history
+from headstart.steps.indexes import require_valid
 from headstart.steps.run import Outcome, Run, attempt, out_of_time
 from headstart.steps.stage import Stage
 from headstart.steps.standing import standing
@@ -284,7 +286,8 @@ class _Work:
     async def _status(self, own: Run) -> None:
         """Record the revision of a database, changing nothing."""
         async with connected(own) as ready:
-            await standing(own, ready, self._history, worker=self._worker)
+            if isinstance(await standing(own, ready, self._history, worker=self._worker), UpToDate):
+                await require_valid(own, ready.connection, self._history)
 
     def _run_of(self, tenant: Tenant) -> Run:
         run, name = self._run, tenant.target.name
@@ -306,6 +309,7 @@ class _Work:
             interrupted=run.interrupted,
             options={**run.options, "x": [*given, *added]},
             variables=variables,
+            schema=tenant.target.schema,
         )
         own.backup = run.backup
         return own

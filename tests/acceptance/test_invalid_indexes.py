@@ -1,0 +1,125 @@
+"""An INVALID index is named by every run until it is gone, and no database with one of the project's own is ready."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from acceptance.checks import Session, ended
+from support.postgres import psql, script
+from support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.process import Run
+    from support.project import Project
+
+PATIENT = {"HEADSTART_WAIT_TIMEOUT": "1s"}
+# Each is tried on a table with two equal rows, and leaves a_id INVALID.
+BUILT = {
+    "in a block": 'op.execute("create unique index concurrently if not exists a_id on a (id)")',
+    "by op": 'op.create_index("a_id", "a", ["id"], unique=True, postgresql_concurrently=True, if_not_exists=True)',
+    "in a loop": (
+        'for column in ["id"]:\n'
+        '        op.execute(f"CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS a_{column} ON a ({column})")'
+    ),
+    "formatted": 'op.execute("create unique index concurrently if not exists a_%s on a (id)" % "id")',
+}
+
+
+@pytest.fixture
+def doubled(project: Project, any_database: str) -> str:
+    """A database at revision a1, with two equal rows in table a."""
+    project.revision("a1", "create table a (id int)", "insert into a values (1), (1)")
+    script(
+        any_database,
+        "create table a (id int); insert into a values (1), (1);"
+        "create table alembic_version (version_num varchar(32) not null constraint alembic_version_pkc primary key);"
+        "insert into alembic_version values ('a1')",
+    )
+    return any_database
+
+
+@pytest.mark.parametrize("statement", BUILT.values(), ids=BUILT)
+def test_it_is_not_forgotten(statement: str, project: Project, headstart: Callable[..., Run], doubled: str) -> None:
+    """What IF NOT EXISTS takes for done is INVALID still, whichever verb looks, until it is mended."""
+    project.revision("b2", body=f"with op.get_context().autocommit_block():\n    {statement}")
+    assert ended(headstart("up", url=doubled), 61)["leftovers"][-1].startswith("INVALID index public.a_id: ")
+    script(doubled, "delete from a where ctid = (select min(ctid) from a)")
+    for _ in range(2):
+        last = ended(headstart("up", url=doubled), 80)
+        assert (last["invalid_indexes"], last["revision_after"]) == (["public.a_id"], "b2")
+    last = ended(headstart("wait", "--for", "head", url=doubled, env=PATIENT), 20)
+    assert last["invalid_indexes"] == ["public.a_id"]
+    status = headstart("status", "--json", "--exit-code", url=doubled)
+    found = json.loads(status.stdout)
+    assert (status.code, found["at_target"], found["pending"]) == (80, False, [])
+    assert found["invalid_indexes"] == ["public.a_id"]
+    assert "reindex index concurrently public.a_id" in headstart("doctor", url=doubled).stdout
+    script(doubled, last["hint"].partition(";")[0])
+    ended(headstart("up", url=doubled), 0)
+    ended(headstart("wait", "--for", "head", url=doubled, env=PATIENT), 0)
+    assert headstart("status", "--exit-code", url=doubled).code == 0
+
+
+def test_it_is_in_the_way(project: Project, headstart: Callable[..., Run], doubled: str) -> None:
+    """Without IF NOT EXISTS the next run says what is in its way, and what to type."""
+    project.revision(
+        "b2",
+        body="with op.get_context().autocommit_block():\n"
+        "    op.execute('create unique index concurrently a_id on a (id)')",
+    )
+    ended(headstart("up", url=doubled), 61)
+    last = ended(headstart("up", url=doubled), 61)
+    assert last["sqlstate"] == "42P07"
+    assert last["leftovers"] == ["INVALID index public.a_id: drop index concurrently public.a_id;"]
+
+
+def test_of_another(project: Project, headstart: Callable[..., Run], doubled: str) -> None:
+    """One that no revision has made is named by each run, and does not keep the app from starting."""
+    with pytest.raises(Exception, match="could not create unique index"):
+        script(doubled, "create unique index concurrently by_hand on a (id)")
+    project.revision("b2", body='op.execute("create table b (id int)")  # nothing CONCURRENTLY on by_bob')
+    for applied in (["b2"], []):
+        run = headstart("up", url=doubled)
+        assert ended(run, 0)["applied"] == applied
+        [line] = run.events("invalid_indexes_found")
+        assert line["indexes"] == ["public.by_hand"]
+    ended(headstart("wait", "--for", "head", url=doubled, env=PATIENT), 0)
+    assert "by_hand" in headstart("doctor", url=doubled).stdout
+
+
+def test_being_built(project: Project, headstart: Callable[..., Run], doubled: str) -> None:
+    """One that somebody builds at this moment is not INVALID for good."""
+    project.revision("b2", body='op.execute("create table b (id int)")  # somebody builds a_id CONCURRENTLY')
+    script(doubled, "delete from a where ctid = (select min(ctid) from a)")
+    with Session(doubled) as blocker, Session(doubled) as builder:
+        blocker.execute("begin; update a set id = 1")
+        build = threading.Thread(target=builder.execute, args=("create unique index concurrently a_id on a (id)",))
+        build.start()
+        building = "select 1 from pg_index where not indisvalid"
+        eventually(lambda: psql(doubled, building) == [(1,)], what="the build")
+        run = headstart("up", url=doubled)
+        assert (ended(run, 0)["applied"], run.events("invalid_indexes_found")) == (["b2"], [])
+        blocker.execute("rollback")
+        build.join()
+
+
+def test_of_a_tenant(project: Project, headstart: Callable[..., Run], doubled: str) -> None:
+    """Of many schemas, that one has failed in which a revision has left it."""
+    project.revision("b2", body=f"with op.get_context().autocommit_block():\n    {BUILT['in a block']}")
+    script(doubled, "create schema one; create schema two")
+    (project.folder / "tenants.txt").write_text("one\ntwo\n", encoding="utf-8")
+    env = {"HEADSTART_TENANTS_FILE": "tenants.txt"}
+    assert headstart("tenants", "up", url=doubled, env=env).code == 61
+    script(doubled, "delete from two.a; drop index two.a_id")
+    for _ in range(2):
+        run = headstart("tenants", "up", url=doubled, env=env)
+        assert {line["tenant"]: line["exit_code"] for line in run.events("tenant_finished")}["one"] == 80
+        assert (run.code, run.last["failed"]) == (80, 1), str(run)
+    script(doubled, "delete from one.a; reindex index one.a_id")
+    assert headstart("tenants", "up", url=doubled, env=env).code == 0
