@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from http.client import RemoteDisconnected
 from typing import TYPE_CHECKING
@@ -12,8 +13,10 @@ from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from acceptance.test_exit_codes_backup import tmpfs
+from headstart.worker.failure import sqlstate_of
 from headstart.worker.loss import ended_by, is_chosen, is_lost, limit_in
-from support.postgres import psql
+from support.postgres import psql, script
 from support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -86,6 +89,22 @@ def test_of_a_server_that_is_stopped(start_server: StartServer, driver: str) -> 
     server = start_server()
     error, limit = raised(server.url(), driver, ["select 1", None, "select 1"], meanwhile=server)
     assert is_lost(error, limit, statement_timeout=0)
+
+
+def test_of_a_full_disk(any_server: Postgres, driver: str) -> None:
+    """A disk that is full is the server's, whatever fills it."""
+    with tmpfs(any_server.data_dir.parent / f"disk-{driver}", "size=2m,mode=0700") as disk:
+        owner = any_server.data_dir.stat()
+        os.chown(disk, owner.st_uid, owner.st_gid)
+        script(any_server.url(), f"create tablespace small location '{disk}'")
+        try:
+            fills = "create table filling tablespace small as select repeat('x', 1000) from generate_series(1, 9999)"
+            error, limit = raised(any_server.url(), driver, [fills])
+        finally:
+            script(any_server.url(), "drop tablespace small")
+    assert sqlstate_of(error) == "53100"
+    assert is_lost(error, limit, statement_timeout=0)
+    assert not is_chosen(error)
 
 
 def test_of_a_web_service(driver: str) -> None:

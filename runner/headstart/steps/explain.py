@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import (
+    InterruptedMigrationError,
     MigrationFailedError,
     PartlyCommittedError,
     TableLocksNotObtainedError,
@@ -56,6 +57,12 @@ def explain(
     if failed.sqlstate == CANCELED and statement_timeout and not failed.chosen:
         return kind(message, hint=_of_timeout(blockers, statement_timeout), **_in_the_way(blockers), **context)
     return kind(message, hint=failed.hint, **context)
+
+
+def interrupted(failed: Failed) -> InterruptedMigrationError:
+    """The error of a revision during which the connection or the server has failed."""
+    message = f"interrupted in revision {failed.revision}: {failed.message}"
+    return InterruptedMigrationError(message, **{"revision": failed.revision, **failed.context})
 
 
 def _of_timeout(blockers: Sequence[Blocker], statement_timeout: float) -> str:

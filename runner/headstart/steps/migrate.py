@@ -306,9 +306,7 @@ class _Migration:
         if leftovers:
             return partly(message, leftovers, context)
         if isinstance(error, WorkerLostError) and error.by_itself:
-            return MigrationFailedError(
-                message, hint="let the revision raise an exception instead of ending its process", **context
-            )
+            return MigrationFailedError(message, hint=_RAISE, **context)
         return InterruptedMigrationError(message, hint=_AGAIN if self._run.after is not None else _UNKNOWN, **context)
 
     def locks_not_obtained(self, error: LostRaceError) -> TableLocksNotObtainedError:
@@ -342,6 +340,7 @@ class _Migration:
         return [] if self._watch is None else self._watch.blockers
 
 
+_RAISE = "let the revision raise an exception instead of ending its process"
 _AGAIN = "the revision is not at fault: run again"
 _UNKNOWN = "see `headstart status` once the server answers; then run again"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headstart import history
-from headstart.errors import ConfigurationError, InterruptedMigrationError, MigrationFailedError
+from headstart.errors import ConfigurationError, MigrationFailedError
 from headstart.log.logger import quiet
 from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
@@ -26,7 +26,7 @@ from headstart.steps.committed import Committed, left_behind
 from headstart.steps.connect import access
 from headstart.steps.describe import describe
 from headstart.steps.environ import environ_for
-from headstart.steps.explain import LostRaceError, explain, too_late
+from headstart.steps.explain import LostRaceError, explain, interrupted, too_late
 from headstart.steps.indexes import refuse_invalid
 from headstart.steps.statement import Statement, statements_of
 from headstart.steps.verify import read, require_at
@@ -274,8 +274,7 @@ class Replay:
 
     async def _explained(self, failed: Failed, process: Process) -> MigrationFailedError:
         if failed.lost:
-            message = f"interrupted in revision {failed.revision}: {failed.message}"
-            return InterruptedMigrationError(message, revision=failed.revision, **failed.context)
+            return interrupted(failed)
         await gone(self.connection, list(process.backends))  # what it had locked is free then
         found = explain(failed, await left_behind(self.connection, self._committed, self._invalid))
         self._invalid = await invalid_indexes(self.connection)
