@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
 
 import headstart
 from headstart.backup import database as backup_database
@@ -24,6 +25,7 @@ from headstart.postgres.server import (
     read_schemas,
 )
 from headstart.worker import autogenerate
+from headstart.worker.place import Guard
 from support.postgres import script
 from support.project import Project
 from support.shadows import SCHEMA, shadow, used
@@ -149,3 +151,17 @@ def test_autogenerate_uses_none(database: str) -> None:
     assert used(database) == before
     assert ("app",) in schemas
     assert unseen["enum types"] == 1
+
+
+@pytest.mark.parametrize("named", [None, "public"])
+def test_the_look_at_the_version_table_uses_none(named: str | None, database: str) -> None:
+    """What is asked before Alembic reads is asked in env.py's session, and by Postgres' own names."""
+    script(database, "create table alembic_version (version_num varchar(32) primary key)")
+    shadow(database)
+    engine = sa.create_engine(database.replace("postgresql:", "postgresql+psycopg2:"), poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table_schema": named})
+        before = used(database)
+        place = Guard(writing=True).look(context)
+    assert used(database) == before
+    assert (place.schema, place.oid is not None) == ("public", True)
