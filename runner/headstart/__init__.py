@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from headstart.errors import ConfigurationError, HeadstartError
     from headstart.errors.exits import Exit
     from headstart.settings.settings import Settings
-    from headstart.steps.run import Outcome
+    from headstart.steps.outcome import Outcome
 
 _FROM = {
     "ConfigurationError": "errors",

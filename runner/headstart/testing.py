@@ -33,8 +33,10 @@ from headstart.history.plan import decide
 from headstart.log import logger as logs
 from headstart.log.secret import Redactor
 from headstart.postgres.scratch import Scratch, scratch_server
+from headstart.steps.attempt import conduct
+from headstart.steps.outcome import Outcome
 from headstart.steps.replay import replay
-from headstart.steps.run import Outcome, Run, conduct
+from headstart.steps.run import Run
 from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:

@@ -37,16 +37,15 @@ NO_OP_ROOMS = {
     *{"postgres.version_table", "settings", "settings.conninfo", "settings.dsn", "settings.durations"},
     *{"settings.resolve", "settings.settings", "settings.table", "settings.tls", "settings.version", "steps"},
     *{
+        "steps.attempt",
         "steps.begin",
         "steps.compare",
         "steps.connect",
         "steps.indexes",
-        "steps.run",
-        "steps.stage",
-        "commands.up",
-        "postgres.indexes",
-        "log.printable",
+        "steps.outcome",
+        "steps.record",
     },
+    *{"steps.run", "steps.stage", "commands.up", "postgres.indexes", "log.printable"},
 }
 NO_OP_MODULES = 300
 NOTE_MODULES = """\

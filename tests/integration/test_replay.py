@@ -14,6 +14,7 @@ import pytest
 from headstart.commands.program import settings_from
 from headstart.errors import ConfigurationError, MigrationFailedError, VerificationFailedError
 from headstart.log import logger as logs
+from headstart.log.secret import Redactor
 from headstart.postgres import catalog
 from headstart.postgres.scratch import scratch_server
 from headstart.steps.replay import Replay, replay
@@ -52,7 +53,7 @@ def replaying(any_server: Postgres, heard: io.StringIO) -> Replaying:
 
     @asynccontextmanager
     async def started(project: Project) -> AsyncIterator[Replay]:
-        run = Run(settings, log, "test", environ=dict(os.environ), cwd=str(project.folder), redact=str)
+        run = Run(settings, log, "test", environ=dict(os.environ), cwd=str(project.folder), redact=Redactor(()))
         async with (
             Worker(cwd=run.cwd, environ=run.environ) as worker,
             scratch_server(settings, log=log) as server,
@@ -60,7 +61,7 @@ def replaying(any_server: Postgres, heard: io.StringIO) -> Replaying:
             replay(run, dsn, worker) as made,
         ):
             yield made
-        assert run.applied == []
+        assert run.record.applied == []
 
     return started
 

@@ -13,6 +13,7 @@ import pytest
 from headstart.commands.program import settings_from
 from headstart.errors import InterruptedMigrationError, LockNotObtainedError, MigrationFailedError
 from headstart.log import logger as logs
+from headstart.log.secret import Redactor
 from headstart.postgres.lock import migration_lock
 from headstart.steps.connect import connected, locked
 from headstart.steps.run import Run
@@ -39,7 +40,7 @@ def run(any_database: str, tmp_path: Path) -> Run:
     """A run that keeps no backup, and does not wait for a lock."""
     settings = settings_from({"DATABASE_URL": any_database, "HEADSTART_LOCK_TIMEOUT": "0"})
     log = logs.build(io.StringIO(), json=True, run_id="test", redact=str)
-    return Run(settings, log, "test", environ=dict(os.environ), cwd=str(tmp_path), redact=str)
+    return Run(settings, log, "test", environ=dict(os.environ), cwd=str(tmp_path), redact=Redactor(()))
 
 
 async def loaded(run: Run, body: str) -> None:

@@ -104,7 +104,7 @@ class CommandLine(msgspec.Struct, frozen=True, kw_only=True):
 
     verb: Verb
     flags: Mapping[str, str | None] = {}
-    options: Mapping[str, Any] = {}
+    options: dict[str, Any] = {}
     own: Any = None
     arguments: tuple[str, ...] = ()
     alembic: Mapping[str, Any] | None = None

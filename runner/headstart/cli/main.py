@@ -24,7 +24,9 @@ from headstart.log.printable import as_json
 from headstart.log.secret import Redactor
 from headstart.settings.settings import Settings
 from headstart.settings.version import __version__
-from headstart.steps.run import Outcome, Run, conduct, too_small
+from headstart.steps.attempt import conduct, too_small
+from headstart.steps.outcome import Outcome, finish
+from headstart.steps.run import Run
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -87,13 +89,13 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     except OSError as error:  # the event loop itself needs descriptors
         if error.errno not in {errno.EMFILE, errno.ENFILE}:
             return _bug(error, run)
-        outcome = run.finish(too_small(error, run.stage))
+        outcome = finish(run, too_small(error, run.record.stage))
     except Exception as error:  # noqa: BLE001  (here, and only here, a bug becomes exit 99 with its report)
         return _bug(error, run)
     finally:
         interrupt.finished()
     if not outcome.ok:
-        _write_termination_log(run.last_line)
+        _write_termination_log(run.record.last_line)
         return int(outcome.exit)
     return _take_over(asked.command, run, interrupt) if asked.command else int(outcome.exit)
 
@@ -137,10 +139,10 @@ async def _interruptible(asked: CommandLine, run: Run, interrupt: Interrupt) -> 
         from headstart.process import kill_remaining
 
         kill_remaining()
-        run.finish(InterruptedRunError(signum))
+        finish(run, InterruptedRunError(signum))
 
     def end() -> None:
-        run.log.warning("signal_received", signal=signal.Signals(interrupt.signum or 0).name, stage=run.stage)
+        run.log.warning("signal_received", signal=signal.Signals(interrupt.signum or 0).name, stage=run.record.stage)
         task.cancel()
 
     def cancel() -> None:
@@ -169,8 +171,8 @@ def _refused(error: HeadstartError, logger: Any) -> int:  # noqa: ANN401  (a str
 def _bug(error: Exception, run: Run) -> int:
     """Exit 99: the traceback is the report. It is redacted like every log line."""
     run.log.error("bug", error=type(error).__name__, exc_info=error)
-    run.finish(HeadstartError(f"{type(error).__name__}: {error}", hint="please report this with the traceback above"))
-    _write_termination_log(run.last_line)
+    finish(run, HeadstartError(f"{type(error).__name__}: {error}", hint="please report this with the traceback above"))
+    _write_termination_log(run.record.last_line)
     return int(Exit.BUG)
 
 

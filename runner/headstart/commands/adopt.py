@@ -76,7 +76,7 @@ async def adopt(
         await work.guard(state)
         ignored = (ledger.key(table.table, table.configured), *ignored)
         major = ready.server.version_num // 10000
-        with run.timed(Stage.COMPARE):
+        with run.record.timed(Stage.COMPARE):
             ours = await catalog.read(ready.connection, passing_over=ignored)
             async with (
                 stop_if_lost(ready.connection) as heartbeat,

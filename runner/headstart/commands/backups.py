@@ -27,7 +27,7 @@ async def back_up(run: Run) -> None:
 
     async with connected(run) as ready, locked(run, ready):
         at = await _recorded(run, ready)
-        run.found(at)
+        run.record.found(at)
         await take(run, ready, before=at, intended=at)
 
 

@@ -15,7 +15,9 @@ from headstart.errors import HeadstartError
 from headstart.log import logger as logs
 from headstart.log.secret import Redactor
 from headstart.settings.settings import Settings, load
-from headstart.steps.run import Outcome, Run, conduct
+from headstart.steps.attempt import conduct
+from headstart.steps.outcome import Outcome
+from headstart.steps.run import Run
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -85,10 +87,9 @@ async def current(settings: Settings, *, log: FilteringBoundLogger | None = None
 
     async def look(run: Run) -> None:
         nonlocal found
-        run.log = logs.quiet(run.log)
         from headstart.commands.history import current as recorded  # off the no-op path
 
-        found = await recorded(run)
+        found = await recorded(replace(run, log=logs.quiet(run.log)))
 
     outcome = await _conduct(settings, look, log, quiet=True)
     if not outcome.ok:

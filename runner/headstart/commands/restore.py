@@ -85,7 +85,7 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
         identifier = await system_identifier(maintenance.connection)
         job = await _prepare(run, maintenance, live, choose.newest(found, identifier))
         there = await beside.require_privileges(maintenance.connection, live)
-        with run.timed(Stage.CHECK), _as_restore():
+        with run.record.timed(Stage.CHECK), _as_restore():
             await pg_restore.check(job.backup, jobs=settings.backup_jobs, log=run.log)
         async with _exclusive(job), _migration_lock(job, there=there and swap) as holder:
             if holder is not None:
@@ -96,7 +96,7 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
                     await exchange.refuse_others(maintenance.connection, live, ours, hint=hint)
             names = await beside.free_names(maintenance.connection, live, datetime.now(UTC))
             table, missing = await _restore_beside(job, names, holder, there=there)
-            run.restored = names.restored
+            run.record.restored = names.restored
             if swap:
                 await _exchange(job, names, holder, table, end_sessions=end_sessions)
             made = _result(job, names, table, missing, swap=swap, there=there)
@@ -119,7 +119,7 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
 @contextlib.asynccontextmanager
 async def _maintenance(run: Run, live: str) -> AsyncIterator[Ready]:
     """A session in another database of the server, fit to create and rename databases."""
-    with run.timed(Stage.WAIT):
+    with run.record.timed(Stage.WAIT):
         maintenance = await _reach(run, live)
     try:
         await refuse_transaction_pooler(
@@ -157,7 +157,7 @@ async def _reach(run: Run, live: str) -> Ready:
 async def _prepare(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job:
     """Report the backup, and require a pg_restore for it and room on the server."""
     manifest = one.manifest
-    run.backup = str(one.path)
+    run.record.backup = str(one.path)
     client = await find_restorer(
         maintenance.server.version_num, manifest.client_version, path=run.environ.get("PATH", "")
     )
@@ -192,7 +192,7 @@ async def _migration_lock(job: _Job, *, there: bool) -> AsyncIterator[Ready | No
         yield None
         return
     run = job.run
-    with run.timed(Stage.WAIT):
+    with run.record.timed(Stage.WAIT):
         live = await wait_until_ready(
             job.maintenance.dsn.with_database(job.live),
             timeout=run.settings.wait_timeout,
@@ -213,7 +213,7 @@ async def _restore_beside(
     run, conn, client = job.run, job.maintenance.connection, job.client
     env = dumps.bare(run.environ)
     guard = contextlib.nullcontext() if holder is None else stop_if_lost(holder.connection, RestoreFailedError)
-    with run.timed(Stage.RESTORE):
+    with run.record.timed(Stage.RESTORE):
         async with guard as heartbeat:
             try:
                 like = (
@@ -285,13 +285,13 @@ async def _exchange(
 ) -> None:
     """Let the restored database take the live one's name."""
     run, conn = job.run, job.maintenance.connection
-    with run.timed(Stage.EXCHANGE):
+    with run.record.timed(Stage.EXCHANGE):
         try:
             if holder is None:
                 await exchange.take_place(conn, live=job.live, restored=names.restored)
             else:
                 if table is not None:
-                    run.found(await recorded_revisions(holder.connection, table.table, table.schema))
+                    run.record.found(await recorded_revisions(holder.connection, table.table, table.schema))
                 watcher = await connect(job.maintenance.dsn, timeout=10, application_name=run.application_name)
                 try:
                     await exchange.exchange(
@@ -312,8 +312,8 @@ async def _exchange(
             drop = exchange.drop_command(job.maintenance.dsn, names.restored)
             error.hint += f"; what was restored stays as {names.restored}, and `{drop}` removes it"
             raise
-    run.restored = job.live
-    run.found(table.revisions if table else ())
+    run.record.restored = job.live
+    run.record.found(table.revisions if table else ())
 
 
 # -- in words ---------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ async def status(run: Run) -> tuple[dict[str, Any], HeadstartError | None]:
             refused = error
         found["server"] = {"version": ready.server.version, "address": ready.dsn.display()}
         found["database"] = ready.server.database
-        found["revision"] = revision_field(run.after if plan is None else plan.recorded)
+        found["revision"] = revision_field(run.record.after if plan is None else plan.recorded)
         found["target"] = run.settings.target
         found["pending"] = None if plan is None else list(plan.revisions) if isinstance(plan, Pending) else []
         left = await left_invalid(run, ready.connection, history)

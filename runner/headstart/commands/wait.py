@@ -48,7 +48,7 @@ async def wait_for_head(run: Run) -> None:
     reported = float("-inf")
     async with connected(run) as ready, contextlib.AsyncExitStack() as reopened:
         connection = ready.connection
-        with run.timed(Stage.WAIT):
+        with run.record.timed(Stage.WAIT):
             while True:
                 try:
                     plan = await standing(run, ready._replace(connection=connection), found)
@@ -78,7 +78,7 @@ async def wait_for_head(run: Run) -> None:
                     )
                 await asyncio.sleep(min(PAUSE, left))
             await _until_valid(run, connection, found, deadline)
-    run.log.info("at_target", revision=revision_field(run.after))
+    run.log.info("at_target", revision=revision_field(run.record.after))
 
 
 async def _until_valid(run: Run, connection: ScriptConnection, found: History, deadline: float) -> None:

@@ -70,8 +70,15 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._needles = sorted({secret for secret in secrets if secret}, key=lambda secret: (-len(secret), secret))
+        self._needles: list[str] = []
         self._patterns: dict[bool, re.Pattern[str]] = {}  # compiled when needed: that takes longer than many a search
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """From now on replace these, too."""
+        known = {*self._needles, *(secret for secret in secrets if secret)}
+        self._needles = sorted(known, key=lambda secret: (-len(secret), secret))
+        self._patterns.clear()
 
     def __call__(self, text: str) -> str:
         """Give `text` with every secret in it replaced by `***`."""

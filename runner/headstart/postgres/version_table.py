@@ -34,7 +34,7 @@ PLAIN: Final = """(c.relkind operator(pg_catalog.=) 'r' and not c.relhasrules an
 HAS_REVISIONS: Final = """exists (select from pg_catalog.pg_attribute a
     where a.attrelid operator(pg_catalog.=) c.oid and a.attname operator(pg_catalog.=) 'version_num'
     and a.attcollation operator(pg_catalog.<>) 0)"""
-"""Whether `c` has Alembic's column, of text, as a collation tells. Without it, `t.version_num` calls `version_num(t)`."""
+"""Whether `c` has Alembic's column, of text. Without it, `t.version_num` would call the function `version_num(t)`."""
 
 _LOOK = """
 select (current_user)::pg_catalog.text, pg_catalog.current_schema()::pg_catalog.text,

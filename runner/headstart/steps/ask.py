@@ -122,10 +122,10 @@ async def _planned(run: Run, ready: Ready, process: Process, task: Plan) -> Plan
     def hear(message: Message) -> None:
         if isinstance(message, Planned):
             planned.append(message)
-            run.found(message.recorded)
+            run.record.found(message.recorded)
 
     try:
-        with run.timed(Stage.LOAD):
+        with run.record.timed(Stage.LOAD):
             await Watch(process, ready.connection, shortest=0, log=run.log).over(task, hear)
     except (asyncio.CancelledError, InterruptedMigrationError):
         await process.stop(ready.connection)
@@ -145,7 +145,7 @@ async def _compared(
         await decided(run, ready, recorded, found.graph, ledger.key(place.table, place.configured))
     if place.schema is not None and place.oid is not None:
         await version_table.find_version_table(ready.connection, place.table, place.schema)
-    run.pending = tuple(step.revision for step in planned.steps) if wanted is not None else ()
+    run.record.pending = tuple(step.revision for step in planned.steps) if wanted is not None else ()
     if wanted is None or not planned.steps:
         if wanted is not None:
             run.log.info("nothing_pending", revision=revision_field(recorded), target=wanted, beyond=False)

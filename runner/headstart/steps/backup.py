@@ -30,7 +30,7 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
         UnsuitableServerError: there is no pg_dump for the server's version (22).
         InterruptedMigrationError: the session that holds the lock was lost meanwhile (63).
     """
-    with run.timed(Stage.BACKUP):
+    with run.record.timed(Stage.BACKUP):
         async with stop_if_lost(ready.connection) as heartbeat:
 
             async def watch() -> dict[str, object]:
@@ -52,7 +52,7 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
                 watch=watch,
             )
             taken = await backup.take(request)
-    run.backup = str(taken.path)
+    run.record.backup = str(taken.path)
 
 
 def backups(run: Run, database: str | None) -> tuple[backup.Backup, ...]:

@@ -81,7 +81,7 @@ async def compare(run: Run, ready: Ready, found: History) -> Comparison:
         DatabaseUnknownError: the recorded revision is not in it (72).
         RevisionEditedError: an applied revision's file has changed since (73).
     """
-    with run.timed(Stage.COMPARE):
+    with run.record.timed(Stage.COMPARE):
         project, graph = found
         if found.empty:
             run.log.warning("history_empty", reason=project.why, hint=_EMPTY)
@@ -123,7 +123,7 @@ async def by_name(run: Run, ready: Ready, found: History, *, strict: bool) -> Up
         if isinstance(state, Undetermined):
             raise ConfigurationError(f"{unasked}, and {state.reason}", hint="name the revision, head or heads")
     else:
-        run.found(recorded)
+        run.record.found(recorded)
         state = UpToDate(recorded=recorded)
     from headstart.worker.tasks import Place
 
@@ -134,7 +134,7 @@ async def _against(run: Run, ready: Ready, found: History, recorded: tuple[str, 
     """What is recorded, held against the files."""
     project, graph = found
     assert graph is not None  # noqa: S101  (seen to before)
-    run.found(recorded)
+    run.record.found(recorded)
     name = ledger.key(project.version_table, project.version_schema)
     plan = await decided(run, ready, recorded, graph, name)
     if plan is None:
@@ -161,7 +161,7 @@ def pending(run: Run, found: History, plan: Plan) -> Pending:
     assert graph is not None  # noqa: S101  (there is no plan without it)
     from headstart.worker.tasks import Place  # a no-op needs nothing of the worker's
 
-    run.pending = plan.pending
+    run.record.pending = plan.pending
     return Pending(
         recorded=plan.before,
         steps=tuple(_step(graph, revision) for revision in plan.pending),

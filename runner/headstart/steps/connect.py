@@ -38,7 +38,7 @@ def find(run: Run) -> History:
 @contextlib.asynccontextmanager
 async def connected(run: Run) -> AsyncIterator[Ready]:
     """Wait until the server is ready; the session that proved it is the supervisor's until the end."""
-    with run.timed(Stage.WAIT):
+    with run.record.timed(Stage.WAIT):
         ready = await reach(run)
     try:
         yield ready
@@ -69,7 +69,7 @@ async def reach(run: Run, *, timeout: float | None = None) -> Ready:
 async def locked(run: Run, ready: Ready) -> AsyncIterator[None]:
     """Hold the migration lock on the supervisor's session, which is fit to hold one."""
     async with contextlib.AsyncExitStack() as stack:
-        with run.timed(Stage.LOCK):
+        with run.record.timed(Stage.LOCK):
             await prepare(run, ready)
             await stack.enter_async_context(
                 migration_lock(ready.connection, timeout=run.settings.lock_timeout, log=run.log)

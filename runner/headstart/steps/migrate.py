@@ -18,7 +18,7 @@ from headstart.steps.compare import UpToDate
 from headstart.steps.environ import environ_of
 from headstart.steps.explain import LostRaceError, explain, partly, too_late
 from headstart.steps.indexes import built_by, refuse_invalid
-from headstart.steps.run import AppliedRevision
+from headstart.steps.record import AppliedRevision
 from headstart.steps.stage import Stage
 from headstart.steps.verify import read
 from headstart.steps.watch import Watch
@@ -84,7 +84,7 @@ async def migrate(
         before_sleep=work.retried,
         reraise=True,
     )
-    with run.timed(Stage.UPGRADE if up else Stage.DOWNGRADE):
+    with run.record.timed(Stage.UPGRADE if up else Stage.DOWNGRADE):
         await work.begin()
         try:
             recorded: tuple[str, ...] = await retrying(work.attempt)
@@ -142,7 +142,7 @@ class _Migration:
     async def begin(self) -> None:
         """Note what is wrong already, and say how transactions will be."""
         self._invalid = await invalid_indexes(self._ready.connection, self._access.schema)
-        self._run.pending = self._plan.revisions
+        self._run.record.pending = self._plan.revisions
         if self._plan.one_transaction:
             reason = self._plan.one_transaction
             self._run.log.info("one_transaction", reason=reason, hint="all revisions are applied, or none of them")
@@ -229,12 +229,12 @@ class _Migration:
 
     def _applied(self, applied: AppliedRevision) -> None:
         self.done += 1
-        self._run.applied.append(applied)
-        self._run.pending = self._revisions[self.done :]
+        self._run.record.applied.append(applied)
+        self._run.record.pending = self._revisions[self.done :]
 
     def _settle(self, recorded: tuple[str, ...]) -> None:
         """Let the account of what was applied agree with what is recorded."""
-        self._run.after = recorded
+        self._run.record.after = recorded
         self._before = recorded
         while (left := self._left) and _is_done(self._plan.steps, left[0], recorded, up=self._up):
             took = round(time.monotonic() - self._began, 3) if left[0].revision == self._current else 0.0
@@ -243,29 +243,29 @@ class _Migration:
     async def _look(self, *, timeout: float = LOOK_AGAIN) -> None:
         """After a failure: note what is recorded, and which revision has failed."""
         run = self._run
-        run.failed = self._current or (self._left[0].revision if self._left else None)
-        run.after = None
+        run.record.failed = self._current or (self._left[0].revision if self._left else None)
+        run.record.after = None
         recorded = await aftermath.recorded(run, self._ready, self.place, list(self._process.backends), timeout=timeout)
         if recorded is None:
             return
         self._settle(recorded)
-        if run.failed not in {step.revision for step in self._left}:
-            run.failed = None
+        if run.record.failed not in {step.revision for step in self._left}:
+            run.record.failed = None
 
     async def _leftovers(self) -> list[str]:
         """What the failed revision has committed all the same: statements, and indexes that stayed INVALID."""
         run = self._run
-        if run.after is None:  # the server does not answer
+        if run.record.after is None:  # the server does not answer
             return []
-        committed = None if run.failed is None else self._committed
-        theirs = [step.path for step in self._left if step.revision == run.failed]
+        committed = None if run.record.failed is None else self._committed
+        theirs = [step.path for step in self._left if step.revision == run.record.failed]
         others = self._invalid - built_by(self._invalid, theirs)  # an earlier run may have left what is in its way now
         return await aftermath.leftovers(run, self._ready, committed, others, self._access.schema)
 
     async def _note_leftovers(self) -> None:
         leftovers = await self._leftovers()
         if leftovers:
-            self._run.leftovers = leftovers
+            self._run.record.leftovers = leftovers
             self._run.log.warning("leftovers_found", leftovers=leftovers)
 
     async def _failed(self, error: TaskFailedError) -> HeadstartError:
@@ -285,7 +285,7 @@ class _Migration:
 
     def _of_environment(self, error: TaskFailedError) -> HeadstartError:
         """env.py has failed, and no revision was at work: what it means depends on what had been run."""
-        failed, applied = error.failed, self._run.applied
+        failed, applied = error.failed, self._run.record.applied
         if not applied:
             return named(failed.error)(failed.message, hint=failed.hint, **failed.context)
         return MigrationFailedError(
@@ -298,16 +298,18 @@ class _Migration:
 
         A revision that ends its own process (os._exit) is at fault all the same.
         """
-        where = "unknown" if self._run.after is None else f"at {', '.join(self._run.after) or 'base'}"
-        at = f" in revision {self._run.failed}" if self._run.failed else ""
+        where = "unknown" if self._run.record.after is None else f"at {', '.join(self._run.record.after) or 'base'}"
+        at = f" in revision {self._run.record.failed}" if self._run.record.failed else ""
         message = f"interrupted{at}: {error.message}; the database is {where}"
-        context = {**error.context, "revision": self._run.failed}
+        context = {**error.context, "revision": self._run.record.failed}
         leftovers = await self._leftovers()
         if leftovers:
             return partly(message, leftovers, context)
         if isinstance(error, WorkerLostError) and error.by_itself:
             return MigrationFailedError(message, hint=_RAISE, **context)
-        return InterruptedMigrationError(message, hint=_AGAIN if self._run.after is not None else _UNKNOWN, **context)
+        return InterruptedMigrationError(
+            message, hint=_AGAIN if self._run.record.after is not None else _UNKNOWN, **context
+        )
 
     def locks_not_obtained(self, error: LostRaceError) -> TableLocksNotObtainedError:
         """The revision has lost the race for its locks for too long."""
@@ -323,7 +325,7 @@ class _Migration:
         error = state.outcome.exception() if state.outcome is not None else None
         assert isinstance(error, LostRaceError)  # noqa: S101  (nothing else is tried again)
         left = self._first_loss[1] + self._run.settings.table_lock_retry - time.monotonic()
-        self._run.failed = None
+        self._run.record.failed = None
         self._run.log.warning(
             "revision_retried",
             revision=error.context["revision"],

@@ -117,20 +117,20 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
     connection = ready.connection
     table, schema = file.place
     await require_write_privilege(connection, ready.server.user, table, schema)
-    run.found(())
-    with run.timed(Stage.UPGRADE):
+    run.record.found(())
+    with run.record.timed(Stage.UPGRADE):
         writer = None
         if await prepare(connection, mode=run.settings.ledger, log=run.log, version_table=file.version_table):
-            writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.backup)
+            writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.record.backup)
         run.log.info("schema_loading", file=str(path), revision=revision_field(file.revisions))
         async with _session(run, ready) as session, _speaking(run, session):
             try:
                 async with session.transaction():
                     await _fill(session, file, files, writer)
-                    run.after = None  # until the server has answered the COMMIT
+                    run.record.after = None  # until the server has answered the COMMIT
             except asyncpg.PostgresError as error:
                 raise _failed(error, path) from error
-        run.after = file.revisions
+        run.record.after = file.revisions
         if writer is not None:
             await complete(connection, run.run_id, expected=len(files), log=run.log, version_table=file.version_table)
     run.log.info("schema_loaded", revision=revision_field(file.revisions), revisions=len(files), file=str(path))

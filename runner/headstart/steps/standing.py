@@ -50,7 +50,7 @@ async def recorded(run: Run, ready: Ready, history: History) -> tuple[str, ...]:
     project = history.project
     if not project.conclusive:
         await looked(run, ready, history, strict=False)
-        return run.after or ()
+        return run.record.after or ()
     return await version_table.recorded_revisions(ready.connection, project.version_table, project.version_schema)
 
 

@@ -36,10 +36,10 @@ async def verify(run: Run, ready: Ready, place: Place, expected: tuple[str, ...]
     Raises:
         VerificationFailedError: the database is somewhere else (80).
     """
-    with run.timed(Stage.VERIFY):
-        run.after = await read(ready.connection, place)
-        require_at(run.after, expected)
-        run.log.info("verified", revision=revision_field(run.after))
+    with run.record.timed(Stage.VERIFY):
+        run.record.after = await read(ready.connection, place)
+        require_at(run.record.after, expected)
+        run.log.info("verified", revision=revision_field(run.record.after))
 
 
 def require_at(recorded: Sequence[str], expected: Sequence[str]) -> None:

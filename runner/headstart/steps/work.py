@@ -200,7 +200,7 @@ class Work:
             if isinstance(message, Planned):
                 found.append(message)
 
-        with run.timed(Stage.STAMP):
+        with run.record.timed(Stage.STAMP):
             book = await self._book(place)
             known = {} if book is None else await ledger.applied(connection, book.history)
             task = Stamp(
@@ -238,4 +238,4 @@ class Work:
         if not writes:
             return None
         there = self._ledger is True
-        return Ledger(history=name, run_id=run.run_id, image=run.settings.image, backup=run.backup, there=there)
+        return Ledger(history=name, run_id=run.run_id, image=run.settings.image, backup=run.record.backup, there=there)

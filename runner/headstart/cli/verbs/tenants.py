@@ -74,8 +74,8 @@ def _judge(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401 
         (tenant.target.name, tenant.outcome) for tenant in made if tenant.outcome is not None and not tenant.outcome.ok
     ]
     if not failed:
-        if own.action == "status" and own.exit_code and run.counts["pending"]:
-            where = f"{run.counts['pending']} of {counted(len(made), 'tenant')}"
+        if own.action == "status" and own.exit_code and run.record.counts["pending"]:
+            where = f"{run.record.counts['pending']} of {counted(len(made), 'tenant')}"
             raise PendingError(f"revisions are pending in {where}", hint="run `headstart tenants up`")
         return
     named = ", ".join(f"{name} ({int(outcome.exit)})" for name, outcome in failed[:_NAMED])
@@ -101,10 +101,10 @@ def _counts(made: Sequence[Tenant]) -> dict[str, int]:
 
 
 def _print(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401  (an argparse namespace)
-    run.counts = _counts(made)
+    run.record.counts = _counts(made)
     rows = [_row(tenant) for tenant in made]
     if own.json:
-        print_json(clean({"tenants": rows, "counts": run.counts}, run.redact))
+        print_json(clean({"tenants": rows, "counts": run.record.counts}, run.redact))
         return
     table: list[tuple[str, ...]] = [("TENANT", "OUTCOME", "REVISION", "APPLIED", "PENDING", "SECONDS", "ERROR")]
     for row in rows:

@@ -126,12 +126,12 @@ class _Checks(NamedTuple):
                 self.found.extend(sources.external_sql(self.graph.revisions[each]))
         try:
             if _REPLAYED.intersection(asked):
-                with self.run.timed(Stage.REPLAY):
+                with self.run.record.timed(Stage.REPLAY):
                     await self._replayed(new)
             if "drift" in asked:
                 from headstart.commands.check import compare
 
-                with self.run.timed(Stage.DRIFT):
+                with self.run.record.timed(Stage.DRIFT):
                     self.found.extend(await compare.drift(self.run, self.worker))
         except BrokenHistoryError as error:  # a file that cannot be imported
             self.found.append(_broken(error))

@@ -144,6 +144,6 @@ async def _replayed(run: Run) -> AsyncIterator[tuple[Scratch, Dsn, Replay]]:
         scratch.database() as dsn,
         replay(run, dsn, worker) as history,
     ):
-        with run.timed(Stage.REPLAY):
+        with run.record.timed(Stage.REPLAY):
             await history.up(run.settings.target)
         yield scratch, dsn, history

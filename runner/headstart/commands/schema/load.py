@@ -33,7 +33,7 @@ async def load_file(run: Run, file: str | None) -> None:
     async with connected(run) as ready, locked(run, ready):
         recorded = await version_table.recorded_revisions(ready.connection, table, schema)
         if recorded:
-            run.found(recorded)
+            run.record.found(recorded)
             if set(recorded) == set(wanted.revisions):
                 run.log.info("nothing_pending", revision=revision_field(recorded), target=run.settings.target)
                 return

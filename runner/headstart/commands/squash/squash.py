@@ -80,7 +80,7 @@ async def squash(
         with _stage(cut.location.parent / _STAGE) as stage:
             async with scratch_server(run.settings, log=run.log) as scratch, scratch.database() as dsn:
                 async with replay(run, dsn, worker) as old:
-                    with run.timed(Stage.REPLAY):
+                    with run.record.timed(Stage.REPLAY):
                         await old.up(cut.top.id)
                         before = await made_by(run, dsn, old)
                     text = _text(old, cut, before, message, found.project.here, archive_dir, moment)

@@ -49,7 +49,7 @@ async def rebuilt(run: Run, scratch: Scratch, worker: Worker, revision: str, sta
     """
     _require_readable(staged, revision)
     async with scratch.database() as dsn, replay(run, dsn, worker, project=staged) as new:
-        with run.timed(Stage.REBUILD):
+        with run.record.timed(Stage.REBUILD):
             try:
                 await new.up(revision)
             except MigrationFailedError as error:

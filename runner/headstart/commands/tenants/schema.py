@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from headstart.commands.tenants.targets import Target
     from headstart.postgres.readiness import Ready
     from headstart.steps.compare import Comparison
-    from headstart.steps.run import Outcome, Run
+    from headstart.steps.outcome import Outcome
+    from headstart.steps.run import Run
     from headstart.worker.supervise import Worker
 
 _ROWS = (
@@ -153,7 +154,7 @@ class Schemas:
 @contextlib.asynccontextmanager
 async def _locked(run: Run, ready: Ready, target: Target) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
-        with run.timed(Stage.LOCK):
+        with run.record.timed(Stage.LOCK):
             held = lock.held(ready.connection, target.name, timeout=run.settings.lock_timeout, log=run.log)
             await stack.enter_async_context(held)
         yield
@@ -162,11 +163,11 @@ async def _locked(run: Run, ready: Ready, target: Target) -> AsyncIterator[None]
 async def _compare_again(run: Run, ready: Ready, found: History, standing: Standing | None) -> Comparison:
     """Under the lock: another runner may have been quicker. What has not changed need not be compared again."""
     if standing is not None:
-        with run.timed(Stage.COMPARE):
+        with run.record.timed(Stage.COMPARE):
             table, schema = found.project.version_table, found.project.version_schema
             recorded = await recorded_revisions(ready.connection, table, schema)
             if set(recorded) == set(standing.plan.before):
-                run.found(recorded)
+                run.record.found(recorded)
                 return pending(run, found, standing.plan)
     return await compare(run, ready, found)
 
@@ -179,7 +180,7 @@ async def _migrate_at_once(run: Run, work: Work, plan: Pending) -> UpToDate | No
     except MigrationFailedError as error:
         if not error.context.get(MOVED):
             raise
-        run.failed = None
+        run.record.failed = None
         run.log.info("alembic_decides", reason=error.message)
         return None
 

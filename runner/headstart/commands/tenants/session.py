@@ -90,7 +90,7 @@ class Session:
 
     async def _lock(self, ready: Ready) -> None:
         run = self._run
-        with run.timed(Stage.LOCK):
+        with run.record.timed(Stage.LOCK):
             await prepare(run, ready)
             await share(ready.connection, timeout=run.settings.lock_timeout, log=run.log)
 

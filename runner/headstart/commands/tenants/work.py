@@ -27,15 +27,15 @@ from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
 from headstart.ledger.state import prepare
 from headstart.ledger.table import create
-from headstart.log import logger as logs
-from headstart.log.secret import Redactor
 from headstart.postgres.server import holds_user_tables
+from headstart.steps.attempt import attempt, out_of_time
 from headstart.steps.backup import back_up
 from headstart.steps.compare import UpToDate
 from headstart.steps.connect import connected, locked
 from headstart.steps.connect import find as find_history
 from headstart.steps.indexes import require_valid
-from headstart.steps.run import Outcome, Run, attempt, out_of_time
+from headstart.steps.outcome import Outcome, outcome_of
+from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 from headstart.steps.standing import standing
 from headstart.worker.supervise import Worker
@@ -100,7 +100,7 @@ async def work(run: Run, action: Action, tenants: list[Tenant]) -> None:
         task = _Work(run, action, history, worker)
         if ready is not None and run.settings.tenants_kind == "schema":
             await task.begin(ready, Session(run, ready, stack), tenants)
-        with run.timed(Stage.UPGRADE if action == "up" else Stage.COMPARE):
+        with run.record.timed(Stage.UPGRADE if action == "up" else Stage.COMPARE):
             await task.all(tenants[:canaries], tenants[canaries:])
         if task.schemas is not None:
             await task.schemas.report_missing_rows({each.target.name: each.outcome for each in tenants}, run.log)
@@ -124,14 +124,7 @@ async def _listed(run: Run) -> AsyncIterator[tuple[Ready | None, int, int, list[
 
 def _hide_secrets(run: Run, targets: Sequence[Target]) -> None:
     """Take the passwords of the tenants' URLs out of every further log line."""
-    known = run.settings.secrets()
-    new = {secret for target in targets for secret in target.dsn.secrets()} - set(known)
-    if new:
-        run.redact = Redactor([*known, *new])
-        stderr = logs.stderr()
-        colors = stderr.isatty() and "NO_COLOR" not in run.environ
-        json = logs.wants_json(run.settings.log, stderr)
-        run.log = logs.build(stderr, json=json, run_id=run.run_id, redact=run.redact, colors=colors)
+    run.redact.learn(secret for target in targets for secret in target.dsn.secrets())
 
 
 class _Work:
@@ -163,7 +156,7 @@ class _Work:
     async def _survey(self, ready: Ready, tenants: Sequence[Tenant]) -> None:
         """Give an outcome to each schema that needs nothing more, by a few queries for all of them."""
         run = self._run
-        with run.timed(Stage.COMPARE):
+        with run.record.timed(Stage.COMPARE):
             targets = [tenant.target for tenant in tenants]
             self._standings = await survey(ready.connection, targets, self._history, run.settings.target)
         for tenant in tenants:
@@ -173,7 +166,7 @@ class _Work:
             plan = found.plan
             if plan.nothing_pending or self._action == "status":
                 tenant.outcome = replace(
-                    run.outcome(None),
+                    outcome_of(run, None),
                     run_id=self._run_id(tenant),
                     revision_before=plan.before,
                     revision_after=plan.before,
@@ -188,14 +181,14 @@ class _Work:
 
         async def one(tenant: Tenant) -> None:
             own = self._run_of(tenant)
-            outcome = own.outcome(await self._attempted(own, self._job(tenant, "status")))
+            outcome = outcome_of(own, await self._attempted(own, self._job(tenant, "status")))
             if not outcome.context.get("unaskable") and not (outcome.ok and outcome.pending):
                 tenant.outcome = outcome
                 if not outcome.ok:
                     _log_outcome(own.log, outcome)
             _stop_if_cancelled()
 
-        with self._run.timed(Stage.COMPARE):
+        with self._run.record.timed(Stage.COMPARE):
             await self._in_parallel(tenants, one)
 
     async def _prepare(self, ready: Ready, session: Session, tenants: Sequence[Tenant]) -> None:
@@ -258,8 +251,8 @@ class _Work:
             return
         own = self._run_of(tenant)
         error = await self._attempted(own, self._job(tenant, self._action))
-        tenant.outcome = own.outcome(error)
-        if error is not None or "lock" in own.seconds:
+        tenant.outcome = outcome_of(own, error)
+        if error is not None or "lock" in own.record.seconds:
             _log_outcome(own.log, tenant.outcome)
         _stop_if_cancelled()
 
@@ -311,7 +304,7 @@ class _Work:
             variables=variables,
             schema=tenant.target.schema,
         )
-        own.backup = run.backup
+        own.record.backup = run.record.backup
         return own
 
     def _run_id(self, tenant: Tenant) -> str:
