@@ -30,11 +30,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from acceptance.checks import Session, path_of, running
+from acceptance.checks import Session, ended, leaks_nothing, path_of, running
+from headstart.errors.exits import Exit
 from headstart.log.console import renderer
 from support.postgres import psql, script
-from support.process import environment
-from support.project import Project
+from support.process import Run, environment
+from support.project import Project, fingerprint, recorded
 from support.steady import steady
 from support.waiting import eventually
 
@@ -70,7 +71,7 @@ class Stage:
         self.applied: list[str] = []
         self.last: dict[str, Any] = {}
         self.pid = PID
-        self.job: tuple[subprocess.Popen[bytes], Path]
+        self.job: tuple[subprocess.Popen[bytes], Path, str]
         self.stack = ExitStack()
 
     def play(self, text: str) -> str:
@@ -142,23 +143,43 @@ class Stage:
             return 0, []
         if command != "fg":
             self.job = self._begin(command.removesuffix(" &"))
-        process, output = self.job
+        process, output, before = self.job
         if command.endswith(" &"):
             eventually(lambda: self._is_at_work(output), f"{command} is at work")
             return 0, []
         process.wait(SECONDS)
-        shown: list[str] = []
-        for line in output.read_text(encoding="utf-8").splitlines():
-            self.last = _logged(line) or self.last
-            shown += self._steady(_sentence(line)).splitlines()
-        return process.returncode, shown
+        lines = output.read_text(encoding="utf-8").splitlines()
+        self._check(process.returncode, lines, before)
+        return process.returncode, [each for line in lines for each in self._steady(_sentence(line)).splitlines()]
+
+    def _check(self, code: int, lines: list[str], before: str) -> None:
+        """Ask what must hold at each end: of the log, and of the database where it has to be as it was before."""
+        log = [line for line in lines if _logged(line)]
+        data = [line for line in lines if not _logged(line)]
+        run = Run(code, "\n".join(data), "\n".join(log), 0)
+        leaks_nothing(run, [self.server.password])
+        self.last = run.last
+        if "exit_code" not in self.last:  # the log of a verb that prints data, or of another program
+            return
+        last = ended(run, code)
+        at = last.get("revision_after")
+        stayed = last.get("applied") == [] and at is not None and at == last["revision_before"]
+        if (stayed and code != Exit.PARTLY_COMMITTED) or (code and Exit(code).database.startswith("untouched")):
+            assert before in {"", self._fingerprint()}, f"the database has changed: {run}"
+        if isinstance(at, str):
+            assert recorded(self.url) == [each for each in [at] if each != "base"], str(run)
+
+    def _fingerprint(self) -> str:
+        there = psql(self.server.url(), "select from pg_database where datname = $1", DATABASE)
+        return fingerprint(self.url) if there else ""
 
     def _is_at_work(self, output: Path) -> bool:
         waits = '"server_not_ready"' in output.read_text(encoding="utf-8")
         return waits or running(self.server.url(), "^select pg_sleep")
 
-    def _begin(self, command: str) -> tuple[subprocess.Popen[bytes], Path]:
-        """Start a command: its process, and the file that gets what it says."""
+    def _begin(self, command: str) -> tuple[subprocess.Popen[bytes], Path, str]:
+        """Start a command: its process, the file that gets what it says, and the database's fingerprint before it."""
+        before = self._fingerprint()
         handle, name = tempfile.mkstemp(dir=self.home)
         process = subprocess.Popen(
             ["/bin/sh", "-c", self._true(command)],
@@ -170,7 +191,7 @@ class Stage:
         )
         os.close(handle)
         self.stack.callback(_end, process)
-        return process, Path(name)
+        return process, Path(name), before
 
     def _true(self, typed: str) -> str:
         """What is typed, with the process and the address that the steady ones stand for."""
