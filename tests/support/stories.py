@@ -18,7 +18,6 @@ what came out; `4711` and `127.0.0.1:5432` in what is typed are the process and 
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 import signal
@@ -32,11 +31,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from acceptance.checks import Session, ended, leaks_nothing, path_of, running
 from headstart.errors.exits import Exit
-from headstart.log.console import renderer
+from support.outputs import fields, logged, sentence, steady
 from support.postgres import psql, script
 from support.process import Run, environment
 from support.project import Project, fingerprint, recorded
-from support.steady import steady
 from support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -49,10 +47,11 @@ SECONDS = 60
 DATABASE = "app"
 PID = "4711"
 ADDRESS = "127.0.0.1:5432"
+UNTOUCHED = {int(code) for code in Exit if code.database.startswith("untouched")}
 
 _BLOCK = re.compile(r"(?ms)^```(?P<info>[^\n]+)\n(?P<text>.*?)^```$")
+_HOST = re.compile(rf"(@|\bhost |\bon |\b[0-9a-f]{{8}} ){re.escape(socket.gethostname())}\b")
 _PID = re.compile(r"(?<=pid )\d+|(?<=pg_terminate_backend\()\d+")
-_UNSAID = re.compile(r"timestamp|level|event|run_id|.*_(seconds|bytes)")
 
 
 class Stage:
@@ -94,7 +93,7 @@ class Stage:
             case ["console"]:
                 return "".join(f"{line}\n" for line in self._console(text))
             case ["json"]:
-                return self._json(text)
+                return self._steady(fields(self.last, text))
             case [_, name, *applied]:
                 folder = self.project.folder / ("migrations" if re.match(r"env\.py|versions/", name) else "")
                 (folder / name).write_text(text, encoding="utf-8")
@@ -150,12 +149,12 @@ class Stage:
         process.wait(SECONDS)
         lines = output.read_text(encoding="utf-8").splitlines()
         self._check(process.returncode, lines, before)
-        return process.returncode, [each for line in lines for each in self._steady(_sentence(line)).splitlines()]
+        return process.returncode, [each for line in lines for each in self._steady(sentence(line)).splitlines()]
 
     def _check(self, code: int, lines: list[str], before: str) -> None:
         """Ask what must hold at each end: of the log, and of the database where it has to be as it was before."""
-        log = [line for line in lines if _logged(line)]
-        data = [line for line in lines if not _logged(line)]
+        log = [line for line in lines if logged(line)]
+        data = [line for line in lines if not logged(line)]
         run = Run(code, "\n".join(data), "\n".join(log), 0)
         leaks_nothing(run, [self.server.password])
         self.last = run.last
@@ -164,7 +163,7 @@ class Stage:
         last = ended(run, code)
         at = last.get("revision_after")
         stayed = last.get("applied") == [] and at is not None and at == last["revision_before"]
-        if (stayed and code != Exit.PARTLY_COMMITTED) or (code and Exit(code).database.startswith("untouched")):
+        if (stayed and code != Exit.PARTLY_COMMITTED) or code in UNTOUCHED:
             assert before in {"", self._fingerprint()}, f"the database has changed: {run}"
         if isinstance(at, str):
             assert recorded(self.url) == [each for each in [at] if each != "base"], str(run)
@@ -198,18 +197,12 @@ class Stage:
         typed = typed.replace(PID, self.pid).replace(ADDRESS, f"{self.server.host}:{self.server.port}")
         return re.sub(r"^((?:\w+=\S* )*)(?=headstart )", r"\1exec ", typed)  # so that a signal reaches it
 
-    def _json(self, text: str) -> str:
-        """The fields that the block names, as the last log line has them: each on a line."""
-        named = json.loads(text or "{}") or {key: None for key in self.last if not _UNSAID.fullmatch(key)}
-        fields = [f"  {json.dumps(key)}: {json.dumps(self.last.get(key), ensure_ascii=False)}" for key in named]
-        return self._steady("{\n" + ",\n".join(fields) + "\n}\n")
-
     def _steady(self, text: str) -> str:
         """The same, without what differs from run to run."""
         if pids := _PID.findall(text):
             self.pid = pids[-1]
-        text = _PID.sub(PID, text).replace(str(self.project.folder), "/project").replace(socket.gethostname(), "node-1")
-        return steady(text)
+        text = _PID.sub(PID, text).replace(str(self.project.folder), "/project")
+        return steady(_HOST.sub(r"\1node-1", text))
 
     def __enter__(self) -> Self:
         return self
@@ -223,15 +216,3 @@ class Stage:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     process.wait(SECONDS)
-
-
-def _logged(line: str) -> dict[str, Any] | None:
-    """A line of the log."""
-    found: dict[str, Any] | None = json.loads(line) if line.startswith('{"timestamp"') else None
-    return found
-
-
-def _sentence(line: str) -> str:
-    """What a terminal shows in place of a line of the log: headstart itself makes both out of the same fields."""
-    event = _logged(line)
-    return line if event is None else renderer(colors=False)(None, "", event)
