@@ -164,6 +164,11 @@ def run_headstart(start_headstart: StartHeadstart) -> RunHeadstart:
     return run
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that writes the outputs of tests/stories anew."""
+    parser.addoption("--write-stories", action="store_true", help="write what came out into tests/stories")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a container engine where there is none."""
     if item.get_closest_marker("container") is not None and not _container_engine():

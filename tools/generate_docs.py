@@ -1,7 +1,7 @@
-"""Writes what the documentation takes from the code: settings, exit codes, events, rules for risky SQL, rooms.
+"""Writes what the documentation takes from the code: settings, exit codes, events, rules, rooms; and from the stories.
 
-python tools/generate_docs.py            writes docs/{configuration,events,exit-codes,rules}.md, and the tables in
-                                         README.md and docs/architecture.md
+python tools/generate_docs.py            writes docs/{configuration,events,exit-codes,rules,stories}.md, and the tables
+                                         in README.md and docs/architecture.md
 python tools/generate_docs.py --check    writes nothing; ends with 1 and names the files that are out of date
 """
 
@@ -15,6 +15,8 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from headstart.cli.explain import story
 
 from headstart.errors.exits import Exit
 from headstart.log.events import EVENTS
@@ -58,7 +60,8 @@ EXIT_CODES = """\
 {generated}
 
 A script, a Kubernetes Job or a pod's `lastState.terminated.exitCode` can decide on these. The last line of the log says
-the same: `exit_code`, and in `outcome` the name below. `headstart explain 62` prints a row.
+the same: `exit_code`, and in `outcome` the name below. `headstart explain 62` prints a row. A number leads to a run
+that ended with it, from the command to what to do next; [stories.md](stories.md) has them all.
 
 {exits}
 
@@ -82,6 +85,21 @@ The last line of every run is `run_finished`: `outcome` and `exit_code` ([Exit c
 {events}
 """
 
+STORIES_PAGE = """\
+# Stories
+
+<!-- Generated from tests/stories by `make docs`: change it there. -->
+
+What happened, what the database is now, and what to type. Each story is run by the test suite on a real server, and
+its outputs are what came out. Only what differs from run to run is replaced: times, sizes, versions, ids, ports and
+the project's folder (`/project`). The database is called `app`. `$ headstart up &` goes on in the background, and
+`$ fg` shows how it ends, as in a shell. Below an output are fields of the last line of the same run's JSON log.
+
+{index}
+
+{stories}
+"""
+
 NOTE = "<!-- Generated from the code by `make docs`: change it there. -->"
 
 
@@ -99,9 +117,16 @@ def settings_table() -> str:
     return _table(("variable", "flag", "default", "meaning"), rows)
 
 
-def exits_table() -> str:
-    """The exit codes, as a Markdown table in ascending order."""
-    rows = [(str(int(code)), f"`{code.outcome}`", code.database, code.advice) for code in sorted(Exit)]
+def exits_table(*, links: bool = False) -> str:
+    """The exit codes, as a Markdown table in ascending order.
+
+    Args:
+        links: whether a number leads to the story of a run that ended with it.
+    """
+    numbers = {code: str(int(code)) for code in sorted(Exit)}
+    if links:
+        numbers |= {code: f"[{int(code)}](stories.md#{shown})" for code in numbers if (shown := story(code))}
+    rows = [(number, f"`{code.outcome}`", code.database, code.advice) for code, number in numbers.items()]
     return _table(("code", "outcome", "the database", "what to do"), rows)
 
 
@@ -112,6 +137,21 @@ def events_table() -> str:
         for name, each in EVENTS.items()
     ]
     return _table(("event", "on a terminal", "fields"), rows)
+
+
+def stories_page() -> str:
+    """The stories, by their exit codes: each one's title with its first sentences, then all of them."""
+    paths = (ROOT / "tests/stories").glob("*.md")
+    ordered = sorted(paths, key=lambda path: (int(path.stem.partition("-")[0]), path.stem))
+    index, stories = [], []
+    for path in ordered:
+        title, summary, rest = path.read_text(encoding="utf-8").removeprefix("# ").strip().split("\n\n", 2)
+        index.append(f"- [{title}](#{path.stem}): {' '.join(summary.split())}")
+        # An info string is not shown: a file's name becomes a line, and the words that are for the suite are left out.
+        rest = re.sub(r"(?m)^```(\w+) (?=\S*\.\w)(\S+)(?: applied)?$", r"`\2`\n\n```\1", rest)
+        rest = re.sub(r"(?m)^```sql \w+$", "```sql", rest)
+        stories.append(f"## {title}\n\n{summary}\n\n{rest}")
+    return STORIES_PAGE.format(index="\n".join(index), stories="\n\n".join(stories))
 
 
 def rooms_table() -> str:
@@ -180,7 +220,8 @@ def documents() -> dict[Path, str]:
         ),
         ROOT / "docs/rules.md": f"# Risky SQL\n\n{NOTE}\n\n{rules.as_markdown().strip()}\n",
         ROOT / "docs/events.md": EVENTS_PAGE.format(generated=NOTE, events=events_table()),
-        ROOT / "docs/exit-codes.md": EXIT_CODES.format(generated=NOTE, exits=exits_table()),
+        ROOT / "docs/exit-codes.md": EXIT_CODES.format(generated=NOTE, exits=exits_table(links=True)),
+        ROOT / "docs/stories.md": stories_page(),
         readme: text,
     }
 

@@ -20,19 +20,6 @@ if TYPE_CHECKING:
 NOBODY = "postgresql://nobody:t0psecret@127.0.0.1:1/nothing"
 
 
-def test_0_done(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
-    """An empty database is brought to head, and the second time there is nothing to do."""
-    project.revision("a1", "create table a (id int)")
-    project.revision("b2", "create table b (id int)")
-    first = ended(headstart("up", url=any_database), 0)
-    assert (first["outcome"], first["revision_before"], first["revision_after"]) == ("done", "base", "b2")
-    assert first["applied"] == ["a1", "b2"]
-    before = fingerprint(any_database)
-    second = ended(headstart("up", url=any_database), 0)
-    assert (second["revision_before"], second["revision_after"], second["applied"]) == ("b2", "b2", [])
-    assert fingerprint(any_database) == before
-
-
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -56,19 +43,6 @@ def test_2_usage(words: list[str], named: str, project: Project, headstart: Call
         return
     last = ended(run, 2, secrets=["t0psecret"])
     assert named in last["error"] + last["hint"], str(run)
-
-
-def test_3_pending(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
-    """`status --exit-code` ends with 3 while revisions are pending, and with 0 when none is."""
-    project.revision("a1", "create table a (id int)")
-    before = fingerprint(any_database)
-    run = headstart("status", "--exit-code", url=any_database)
-    assert run.code == 3, str(run)
-    assert "a1" in run.stdout
-    assert fingerprint(any_database) == before
-    assert headstart("status", url=any_database).code == 0
-    ended(headstart("up", url=any_database), 0)
-    assert headstart("status", "--exit-code", url=any_database).code == 0
 
 
 @pytest.mark.parametrize(
@@ -222,10 +196,6 @@ def _duplicate_id(project: Project) -> list[str]:
     return [str(other), str(project.write("b2_again.py", text)), "b2"]
 
 
-def _two_heads(project: Project) -> list[str]:
-    return [project.revision("b2", down="a1").name, project.revision("c3", down="a1").name, "a1", "merge heads"]
-
-
 def _cycle(project: Project) -> list[str]:
     return [project.revision("b2", down="c3").name, project.revision("c3", down="b2").name]
 
@@ -266,7 +236,6 @@ def _exits_on_import(project: Project) -> list[str]:
         _syntax_error,
         _missing_parent,
         _duplicate_id,
-        _two_heads,
         _cycle,
         _dangling,
         _not_text,

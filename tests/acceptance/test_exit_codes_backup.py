@@ -39,16 +39,6 @@ def precious(any_database: str) -> str:
     return any_database
 
 
-def test_40_folder_is_a_file(project: Project, headstart: Callable[..., Run], precious: str, tmp_path: Path) -> None:
-    """A backup folder that is a file is named."""
-    (tmp_path / "file").touch()
-    before = fingerprint(precious)
-    last = ended(headstart("up", "--backup-dir", str(tmp_path / "file"), url=precious), 40)
-    assert str(tmp_path / "file") in last["error"]
-    assert last["backup"] is None
-    assert fingerprint(precious) == before
-
-
 def test_40_folder_may_not_be_written(
     project: Project, headstart: Callable[..., Run], precious: str, tmp_path: Path
 ) -> None:

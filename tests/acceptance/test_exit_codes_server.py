@@ -243,14 +243,6 @@ def test_22_standby(project: Project, headstart: Callable[..., Run], start_serve
     assert not run.events("lock_obtained")
 
 
-def test_22_read_only_sessions(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
-    """A database whose sessions are read-only is refused like a standby."""
-    name = identifier(any_database.rpartition("/")[2])
-    script(any_database, f"alter database {name} set default_transaction_read_only = on")
-    last = ended(headstart("up", url=any_database), 22)
-    assert "default_transaction_read_only" in last["error"]
-
-
 def test_22_no_pg_dump(
     project: Project, run_headstart: Callable[..., Run], any_server: Postgres, any_database: str, tmp_path: Path
 ) -> None:

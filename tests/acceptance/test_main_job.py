@@ -45,7 +45,7 @@ NO_OP_ROOMS = {
         "steps.outcome",
         "steps.record",
     },
-    *{"steps.run", "steps.stage", "commands.up", "postgres.indexes", "log.printable"},
+    *{"steps.record", "steps.run", "steps.stage", "commands.up", "postgres.indexes", "log.printable"},
 }
 NO_OP_MODULES = 300
 NOTE_MODULES = """\

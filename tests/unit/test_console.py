@@ -53,6 +53,19 @@ def test_the_end_of_a_run_that_only_reads() -> None:
     assert "applied" not in console("run_finished", **FAILED)
 
 
+def test_several_texts_stand_below_their_label() -> None:
+    """A list is set in further than the lines around it."""
+    shown = console("run_finished", **FAILED, blockers=["pid 1", "pid 2"], statement="select 1")
+    assert "\n          statement: select 1\n          blocked by:\n            pid 1\n            pid 2\n" in shown
+
+
+def test_several_problems_are_shown_once() -> None:
+    """Each problem has a line; the first line says how many there are."""
+    shown = console("run_finished", **FAILED | {"error": "one; two", "problems": ["one", "two"]})
+    assert "  2 problems\n          - one\n          - two\n" in shown
+    assert "one; two" not in shown
+
+
 def test_a_traceback_is_shown_below_its_sentence() -> None:
     """A bug is a sentence too, and has its traceback."""
     try:

@@ -7,10 +7,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from headstart.cli.explain import story
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from headstart import __version__
+from headstart.errors.exits import Exit
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = (
@@ -54,6 +56,16 @@ def test_generated_documents_are_what_the_code_says() -> None:
     script = ROOT / "tools/generate_docs.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_exit_code_has_its_story() -> None:
+    """Where `headstart explain` and docs/exit-codes.md lead is a story; its heading's address is its file's name."""
+    stories = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests/stories").glob("*.md")}
+    assert {shown for code in Exit if (shown := story(code))} - stories.keys() == set()
+    titles = {name: text.partition("\n")[0].removeprefix("# ") for name, text in stories.items()}
+    assert titles.keys() == {re.sub(r"[^\w ]", "", title).lower().replace(" ", "-") for title in titles.values()}
+    ends = {name: {int(code) for code in re.findall(r"(?m)^exit (\d+)$", text)} for name, text in stories.items()}
+    assert [name for name in ends if int(name.partition("-")[0]) not in ends[name] | {0}] == []
 
 
 def test_where_leads_to_what_there_is() -> None:

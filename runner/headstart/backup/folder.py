@@ -155,8 +155,8 @@ def unusable(directory: Path, error: OSError) -> BackupFailedError:
     """The error for a backup folder that cannot be used."""
     where = f"HEADSTART_BACKUP_DIR={directory}"
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
-        message = f"{where} is not a folder, or lies below something that is none"
-        return BackupFailedError(message, hint="name a folder", dir=str(directory))
+        message = f"{where} is not a folder, or a part of its path is not"
+        return BackupFailedError(message, hint="set HEADSTART_BACKUP_DIR to a folder", dir=str(directory))
     hint = {
         errno.EACCES: f"let user {os.geteuid()} write there, or set HEADSTART_BACKUP_DIR to a folder where it may",
         errno.EROFS: "mount it writable, or set HEADSTART_BACKUP_DIR to a folder that is",

@@ -6,7 +6,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from headstart.log.events import AROUND, EVENTS, NEXT, Fields, named
-from headstart.log.printable import one_line
+from headstart.log.printable import counted, one_line
 
 _COLOURS = {"good": "\033[32m", "bad": "\033[31m", "wait": "\033[33m", "dim": "\033[2m"}
 _END = "\033[0m"
@@ -56,10 +56,12 @@ def _end(event: Fields, paint: Callable[[str, str], str]) -> list[str]:
         parts += [steps] if event.get("applied") else []
         parts += [f"in {event['total_seconds']:.2f} s"] if "total_seconds" in event else []
         return [f"{paint('good', 'done')}  {', '.join(parts)}"]
-    lines = [paint("bad", f"failed (exit {event['exit_code']}, {event['outcome']})") + f"  {event['error']}"]
     problems = event.get("problems") or []
-    lines += [f"- {problem}" for problem in problems] if len(problems) > 1 else []
-    lines += [f"{label}: {_on_lines(event[key])}" for key, label in _DETAILS if event.get(key)]
+    several = len(problems) > 1  # then the error is all of them, one after the other
+    error = counted(len(problems), "problem") if several else event["error"]
+    lines = [paint("bad", f"failed (exit {event['exit_code']}, {event['outcome']})") + f"  {error}"]
+    lines += [f"- {problem}" for problem in problems] if several else []
+    lines += [f"{label}:{_on_lines(event[key])}" for key, label in _DETAILS if event.get(key)]
     if at is not None and (back or "upgrade_seconds" in event):
         lines.append(f"the database is at {named(at)}; {steps} in this run")
     if event.get("backup"):
@@ -79,4 +81,4 @@ _DETAILS = (
 
 
 def _on_lines(value: Any) -> str:  # noqa: ANN401  (a text, a number or several texts)
-    return ("".join(f"\n  {each}" for each in value)) if isinstance(value, list) else str(value)
+    return "".join(f"{NEXT}  {each}" for each in value) if isinstance(value, list) else f" {value}"

@@ -60,7 +60,16 @@ def _known() -> dict[str, Exit | Event | Rule | Setting]:
     }
 
 
+def story(code: Exit) -> str | None:
+    """The heading in docs/stories.md of a run that ended so, as a link has it."""
+    if code in {Exit.REHEARSAL_FAILED, Exit.BUG}:
+        return None
+    shown = Exit.TERMINATED if code is Exit.INTERRUPTED else code
+    return f"{int(shown)}-{shown.outcome.replace('_', '-')}"
+
+
 def _exit(code: Exit) -> list[str]:
+    shown = story(code)
     return [
         f"exit code {int(code)}: {code.outcome}",
         "",
@@ -68,6 +77,7 @@ def _exit(code: Exit) -> list[str]:
         f"  what to do:   {code.advice}",
         "",
         "`error` and `hint` in the last line of the log say which of it happened, and what to type.",
+        *([f"A run that ended so: docs/stories.md#{shown}"] if shown else []),
     ]
 
 
