@@ -16,8 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstart.cli.explain import story
-
+from headstart.cli.verbs.explain import story
 from headstart.errors.exits import Exit
 from headstart.log.events import EVENTS
 from headstart.settings.table import SETTINGS

@@ -7,11 +7,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from headstart.cli.explain import story
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from headstart import __version__
+from headstart.cli.verbs.explain import story
 from headstart.errors.exits import Exit
 
 ROOT = Path(__file__).resolve().parents[2]
