@@ -63,7 +63,8 @@ def _end(event: Fields, paint: Callable[[str, str], str]) -> list[str]:
     lines += [f"- {problem}" for problem in problems] if several else []
     lines += [f"{label}:{_on_lines(event[key])}" for key, label in _DETAILS if event.get(key)]
     if at is not None and (back or "upgrade_seconds" in event):
-        lines.append(f"the database is at {named(at)}; {steps} in this run")
+        known = f"the database is at {named(at)}"
+        lines.append(f"{steps} in this run" if known in event["error"] else f"{known}; {steps} in this run")
     if event.get("backup"):
         lines.append(f"backup: {event['backup']}")
     return [*lines, f"-> {event['hint']}"]
