@@ -27,6 +27,7 @@ BUILT = {
         'for column in ["id"]:\n'
         '        op.execute(f"CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS a_{column} ON a ({column})")'
     ),
+    "from a file": "op.execute((pathlib.Path(__file__).parents[1] / 'sql' / 'index.sql').read_text())",
     "formatted": 'op.execute("create unique index concurrently if not exists a_%s on a (id)" % "id")',
 }
 
@@ -47,7 +48,11 @@ def doubled(project: Project, any_database: str) -> str:
 @pytest.mark.parametrize("statement", BUILT.values(), ids=BUILT)
 def test_it_is_not_forgotten(statement: str, project: Project, headstart: Callable[..., Run], doubled: str) -> None:
     """What IF NOT EXISTS takes for done is INVALID still, whichever verb looks, until it is mended."""
-    project.revision("b2", body=f"with op.get_context().autocommit_block():\n    {statement}")
+    (project.folder / "migrations" / "sql").mkdir()
+    (project.folder / "migrations" / "sql" / "index.sql").write_text(
+        "create unique index concurrently if not exists a_id on a (id)", encoding="utf-8"
+    )
+    project.revision("b2", body=f"import pathlib\nwith op.get_context().autocommit_block():\n    {statement}")
     assert ended(headstart("up", url=doubled), 61)["leftovers"][-1].startswith("INVALID index public.a_id: ")
     script(doubled, "delete from a where ctid = (select min(ctid) from a)")
     for _ in range(2):

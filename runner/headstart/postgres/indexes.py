@@ -5,6 +5,7 @@ PostgreSQL manual: 'Building Indexes Concurrently', 'pg_index', 'CREATE INDEX Pr
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 REBUILD = "reindex index concurrently {index}; or, if its revision is still pending, drop index concurrently {index}"
 """What to do about an INVALID index."""
+
+_COMMITTING = 0.2
+"""Seconds that a commit may take."""
 
 # Of another role's build only the pid is shown, and that it has locked the table.
 # To plan the other one costs more than to run this one, which mostly suffices.
@@ -55,4 +59,8 @@ async def invalid_indexes(connection: asyncpg.Connection, schema: str | None = N
     """
     if not await connection.fetchval(_ANY_INVALID):
         return frozenset()
-    return frozenset(InvalidIndex(*row) for row in await connection.fetch(_INVALID, schema))
+    found = frozenset(InvalidIndex(*row) for row in await connection.fetch(_INVALID, schema))
+    if found:  # a build that ends gives its lock back just before it is committed
+        await asyncio.sleep(_COMMITTING)
+        found &= {InvalidIndex(*row) for row in await connection.fetch(_INVALID, schema)}
+    return found

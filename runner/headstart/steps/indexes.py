@@ -15,7 +15,7 @@ from headstart.history.files import revision_files
 from headstart.postgres.indexes import REBUILD, invalid_indexes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from headstart.history import History
     from headstart.postgres.connection import ScriptConnection
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FILLED: Final = r"\{[^{}\s]*\}|%s|%\(\w+\)s"  # what an f-string, `format` or `%` puts in
 _WORD: Final = re.compile(rf"(?:[\w$]|{_FILLED})+")
+_SQL_FILE: Final = re.compile(r"""[\w.-]+\.sql\b""")
 _FEWEST: Final = 2
 """Letters that a word with something filled in has to have of its own."""
 
@@ -49,12 +50,21 @@ def built_by(indexes: Collection[InvalidIndex], files: Iterable[str]) -> set[Inv
     """
     found: set[InvalidIndex] = set()
     for path in files:
-        text = Path(path).read_text(encoding="utf-8", errors="replace").lower()
+        text = "\n".join(_source(Path(path))).lower()
         if "concurrently" in text:
             words = set(_WORD.findall(text))
             patterns = [_pattern(word) for word in words if "{" in word or "%" in word]
             found |= {each for each in indexes if _is_named(each.name.lower(), text, words, patterns)}
     return found
+
+
+def _source(path: Path) -> Iterator[str]:
+    """The text of a revision file, and of the SQL files beside it whose names are in it."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    yield text
+    for name in set(_SQL_FILE.findall(text)):
+        for each in path.parent.parent.rglob(name):
+            yield each.read_text(encoding="utf-8", errors="replace")
 
 
 def _is_named(name: str, text: str, words: set[str], patterns: list[re.Pattern[str]]) -> bool:
