@@ -731,6 +731,19 @@ class TestBaseline:
         assert "matches" not in check("--only", "rules").stdout
         check()
 
+    def test_released_revisions_keep_their_entries(
+        self, project: Project, check: Check, repository: Callable[[], None]
+    ) -> None:
+        """What is accepted of released revisions is not looked at with `--since`: it stays, and is not stale."""
+        project.revision("a1", A, undo=["drop table a"])
+        project.revision("b2", "create index i on a (name)", undo=["drop index i"])
+        check("--write-baseline")
+        repository()
+        project.revision("c3", "create table c (id int)", undo=["drop table c"])
+        assert "matches" not in check("--since", "main").stdout
+        check("--since", "main", "--only", "rules", "--write-baseline")
+        check()
+
     def test_in_another_file(self, project: Project, check: Check) -> None:
         """A baseline may be anywhere; one that is named has to be there, and to be one."""
         project.revision("a1", A)

@@ -201,6 +201,28 @@ asyncio.run(main())
 }
 
 
+BY_THE_DRIVER = {
+    "cursor": "raw = connection.connection.cursor(); raw.execute({statement!r}); connection.commit()",
+    "raw connection": "raw = engine.raw_connection(); raw.cursor().execute({statement!r}); raw.commit(); raw.close()",
+}
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+@pytest.mark.parametrize("line", BY_THE_DRIVER.values(), ids=BY_THE_DRIVER)
+def test_env_py_writes_by_the_driver(
+    line: str, driver: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """What env.py writes on the driver's own connection is a write too: it is asked under the lock."""
+    env_file = CREATES[driver].replace(
+        "with create_engine(url).connect()", "engine = create_engine(url)\nwith engine.connect()"
+    )
+    env_file = env_file.replace("connection.execute(text({statement!r}))\n    connection.commit()", line)
+    project = built(tmp_path / "project", EnvFile(env_file.format(statement="create schema if not exists app")))
+    run = partial(succeeds, run_headstart, project, any_database)
+    assert run("up").last["revision_after"] == "c3"
+    assert run("up").last["applied"] == []
+
+
 def test_env_py_writes_first_and_its_schema_is_not_known(
     any_database: str, tmp_path: Path, run_headstart: RunHeadstart
 ) -> None:

@@ -73,6 +73,13 @@ def test_60_in_a_script(project: Project, headstart: Callable[..., Run], standin
     assert psql(standing, "select to_regclass('b') is null") == [(True,)]
 
 
+def test_60_no_version_table_yet(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """Where nothing was recorded, what is there already was made before: the remedy is to adopt it."""
+    project.revision("a1", "create table a (id int)")
+    script(any_database, "create table a (id int)")
+    assert "headstart adopt" in ended(headstart("up", url=any_database), 60)["hint"]
+
+
 def test_60_python(project: Project, headstart: Callable[..., Run], standing: str) -> None:
     """A revision that fails in Python is named with file and line, without a traceback."""
     path = project.revision("b2", body="op.execute('create table b (id int)')\nraise ValueError('no such luck')")

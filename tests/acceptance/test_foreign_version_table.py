@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.checks import ended
+from acceptance.checks import Session, ended
 from support.environments import MIGRATE, SYNC, environment
 from support.postgres import psql, script
+from support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import RunHeadstart
+    from conftest import RunHeadstart, StartHeadstart
 
 # What no rollback takes back.
 CODE = """
@@ -160,6 +161,23 @@ def test_no_env_py_reads_a_view(way: str, url: str, tmp_path: Path, run_headstar
         last = ended(run_headstart(*verb, url=url, cwd=project.folder, env={"HEADSTART_BACKUP": "off"}), 21)
         assert "is not an ordinary table" in last["error"]
         assert not executed(url)
+
+
+@pytest.mark.parametrize("way", ["by the files", "by env.py", "psycopg", "asyncpg"])
+def test_a_table_that_is_exchanged(
+    way: str, url: str, tmp_path: Path, run_headstart: RunHeadstart, start_headstart: StartHeadstart
+) -> None:
+    """A table that may be read, and that its owner exchanges for a view when it has been looked at, is not read."""
+    by_low(url, f"{TABLE}; insert into alembic_version values ('a1')")
+    project = environment(tmp_path / "app", WAYS[way])
+    with Session(url) as low:
+        low.execute(f"set role low; begin; alter table alembic_version rename to other; {VIEW}")
+        run = start_headstart("status", url=url, cwd=project.folder)
+        waits = "select 1 from pg_locks where not granted and relation = 'alembic_version'::regclass"
+        eventually(lambda: psql(url, waits), what="the read")
+        low.execute("commit")
+        assert ended(run.finish(), 21)["error"].startswith("the version table")
+    assert not executed(url)
 
 
 @pytest.mark.parametrize("verb", [["current"], ["status"], *WRITERS], ids=" ".join)

@@ -45,7 +45,15 @@ NO_OP_ROOMS = {
         "steps.outcome",
         "steps.record",
     },
-    *{"steps.record", "steps.run", "steps.stage", "commands.up", "postgres.indexes", "log.printable"},
+    *{
+        "steps.record",
+        "steps.run",
+        "steps.stage",
+        "commands.up",
+        "postgres.indexes",
+        "postgres.table_trust",
+        "log.printable",
+    },
 }
 NO_OP_MODULES = 300
 NOTE_MODULES = """\

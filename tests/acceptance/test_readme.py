@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 from headstart.cli.arguments import VERBS
@@ -29,10 +28,8 @@ def test_the_program_in_the_readme_runs(any_database: str, tmp_path: Path) -> No
     project = Project(tmp_path)
     project.revision("a1", "create table a (id int)")
     block, _ = _blocks("python")
-    imports, rest = block.split("\n\n", 1)
-    program = f"{imports}\nimport asyncio\n\nasync def main():\n{textwrap.indent(rest, '    ')}\nasyncio.run(main())\n"
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", block],
         cwd=project.folder,
         env=_environment(any_database, tmp_path),
         capture_output=True,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.backup.manifest import Backup, Manifest
+from headstart.backup.manifest import Backup, Manifest, Proof
 from headstart.backup.retention import decide
 
 REVISIONS = st.sampled_from([(), ("a",), ("b",), ("a", "b")])
@@ -69,6 +70,14 @@ def made(
 def backup(number: int, *, before: str = "a", intended: str = "b", good: bool = True) -> Backup:
     """One backup; `number` orders it."""
     return made(str(number), number, (before,), (intended,), good=good)
+
+
+def test_what_was_restored_is_kept_among_attempts_at_one_step() -> None:
+    """Of many attempts at one step, that one stays which is proven best."""
+    held = [backup(number) for number in range(5)]
+    restored = msgspec.structs.replace(held[2].manifest, proofs=(Proof(kind="restored", at="2026-01-01T00:00:00Z"),))
+    held[2] = msgspec.structs.replace(held[2], manifest=restored)
+    assert decide(held, 7).keep == ("4", "2", "0")
 
 
 @given(histories(), st.integers(-3, 10))

@@ -3,11 +3,12 @@
 The rules, strongest first:
 
 1. What is pinned, what was taken just now, and the newest good one are never deleted.
-2. Of attempts at the same step (same revision before, same revision intended, nothing else taken in between) the first
-   and the newest are kept. A container that crashes and is started again every few minutes thus holds two backups, not
-   hundreds, and pushes at most two places' worth of older ones out. Why not one? The first shows the database as no
-   attempt had touched it; the newest has the rows that the application wrote since. Why not take the first again
-   instead of dumping anew? Because nothing in Postgres proves that no row has changed since.
+2. Of attempts at the same step (same revision before, same revision intended, nothing else taken in between) the
+   first and the newest are kept, and what has been restored: nothing is proven better. A container that crashes and
+   is started again every few minutes thus holds two backups, not hundreds, and pushes at most two places' worth of
+   older ones out. Why not one? The first shows the database as no attempt had touched it; the newest has the rows
+   that the application wrote since. Why not take the first again instead of dumping anew? Because nothing in Postgres
+   proves that no row has changed since.
 3. Of what remains, the newest `keep` stay.
 
 A backup in which damage was found is not good: it counts for nothing above, and goes once `keep` newer good ones exist.
@@ -66,4 +67,8 @@ def _repeated(backups: Sequence[Backup]) -> Iterable[Backup]:
     steps = groupby(good, key=lambda one: (one.manifest.revision_before, one.manifest.revision_intended))
     for (before, intended), series in steps:
         if before != intended:  # otherwise it was taken for its own sake, nightly perhaps: each counts
-            yield from list(series)[1:-1]
+            yield from (one for one in list(series)[1:-1] if not _is_restored(one))
+
+
+def _is_restored(backup: Backup) -> bool:
+    return any(proof.kind == "restored" for proof in backup.manifest.proofs)

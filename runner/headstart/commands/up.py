@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from headstart.steps.begin import at_work
 from headstart.steps.compare import Pending, Undetermined, UpToDate, compare
 from headstart.steps.connect import connected, find, locked
-from headstart.steps.indexes import require_valid
+from headstart.steps.indexes import report_invalid, require_valid
 
 if TYPE_CHECKING:
     from headstart.history import History
@@ -68,3 +68,4 @@ async def downgrade(run: Run) -> None:
             await work.back_up(plan)
             plan = await work.migrate(plan, up=False)
         await work.verify(plan)
+        await report_invalid(run, ready.connection)

@@ -49,7 +49,7 @@ class Exit(IntEnum):
     )
     BACKUP_FAILED = 40, "untouched", "correct disk, privilege or version as the message says, then run again"
     RESTORE_FAILED = 41, "untouched: it restores beside", "correct what the message says, then restore again"
-    REHEARSAL_FAILED = 50, "untouched", "correct the revision: it would have failed"
+    REHEARSAL_FAILED = 50, "untouched", "reserved: correct the revision, which would have failed"
     MIGRATION_FAILED = (
         60,
         "rolled back to the revision named",

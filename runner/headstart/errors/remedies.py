@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 
-_THERE_ALREADY = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
+THERE_ALREADY = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
 """duplicate_table (an index or a view too), _column, _object, _schema, _function: PostgreSQL manual, 'Error Codes'."""
+
+ADOPT = (
+    "if it was there before any revision was recorded: `headstart adopt` compares the database with the history, and"
+    " records where it is"
+)
 
 _REFRESH = re.compile(r"\brefresh\s+materialized\s+view\b(?!\s+concurrently\b)", re.IGNORECASE)
 
@@ -24,7 +29,7 @@ def of_failure(error: BaseException, sqlstate: str | None) -> str | None:
         error: what it raised.
         sqlstate: of the server's error, if that is what it was.
     """
-    if sqlstate in _THERE_ALREADY:
+    if sqlstate in THERE_ALREADY:
         return (
             "an earlier run of this revision left it (61, or a kill), or somebody made it by hand, or the revision"
             " makes it twice: `headstart check --only drift --database` lists what no recorded revision has made (if it"

@@ -62,7 +62,7 @@ def _effective(statement: ast.stmt, *, in_class: bool) -> list[ast.stmt]:
 
 
 class _Modern(ast.NodeTransformer):
-    """Annotations as new versions of Python revision_field them."""
+    """Annotations as new versions of Python spell them."""
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         """A quoted name is that name."""

@@ -103,7 +103,7 @@ class _Sentence(string.Formatter):
             case "->":
                 return f"{NEXT}-> {value}" if value else ""
             case "+":
-                return f"{'' if words.startswith(',') else ' '}{words} {named(value)}"
+                return f"{'' if words.startswith(',') else ' '}{words}{' ' if words else ''}{named(value)}"
         return format(value, format_spec)
 
 
@@ -125,7 +125,7 @@ EVENTS: Final[dict[str, Event]] = {
     "env_running": Event("wait", "env.py is still running after {running_seconds:.0f} s", "revision"),
     "env_writes": Event("dim", "env.py writes to the database, so it is run under the lock: {reason}"),
     "env_cut_short": Event("wait", "env.py's process was ended{hint:->}"),
-    "plan": Event("", "{pending:n revision} to be run{direction:+ }, from {revision:names}: {pending:names}"),
+    "plan": Event("", "{pending:n revision} to be run{direction:+}, from {revision:names}: {pending:names}"),
     "invalid_indexes_found": Event("bad", "INVALID: index {indexes:list}{hint:->}"),
     "backup_skipped": Event("dim", "no backup: {reason}"),
     "backup_started": Event(
@@ -172,6 +172,12 @@ EVENTS: Final[dict[str, Event]] = {
     "stage_running": Event("wait", "still at work: {stage}"),
     "signal_received": Event("wait", "{signal} received in stage {stage}: ending"),
     "log_lines_dropped": Event("wait", "{lines:n line} missing here: nobody read in time", "hint"),
+    "run_finished": Event(
+        "",
+        "done, at {revision_after:names}; or failed (exit {exit_code}, {outcome}): {error}{hint:->}",
+        "revision_before applied backup restored stage failed pending leftovers cause sqlstate statement position"
+        " location detail calls blockers total_seconds",
+    ),
     "command_failed": Event("bad", "{command} cannot be started: {error}"),
     "bug": Event("bad", "a bug in headstart: {error}\n{exception}"),
     # -- the ledger ---------------------------------------------------------------------------------------------------
@@ -243,6 +249,11 @@ EVENTS: Final[dict[str, Event]] = {
     "adopted_with_differences": Event("wait", "recorded as {revision:names}, in spite of {differences:n difference}"),
     "check_running": Event("wait", "checking {revision} ({done}/{of} done)"),
     "scratch_server_version": Event("wait", "the scratch server is PostgreSQL {version} instead of {wanted}{hint:->}"),
+    "tenant_finished": Event(
+        "",
+        "done, at {revision_after:names}; or failed (exit {exit_code}, {outcome}): {error}{hint:->}",
+        "revision_before applied backup failed total_seconds",
+    ),
     "tenants_found": Event("", "{tenants:n tenant} listed, {share} in this share"),
     "autogenerate_found_nothing": Event(
         "wait",

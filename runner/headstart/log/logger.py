@@ -121,7 +121,19 @@ def _stamp(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
 # Names that are ours, or the database's: a password that is a word of one of them does not make it unreadable.
 _OURS = frozenset(
     {"timestamp", "level", "event", "run_id", "outcome", "version", "verb", "stage", "path", "backup", "database"}
-    | {"revision", "revision_before", "revision_after", "applied", "pending", "failed"}
+    | {
+        "server",
+        "driver",
+        "user",
+        "schema",
+        "tenant",
+        "revision",
+        "revision_before",
+        "revision_after",
+        "applied",
+        "pending",
+        "failed",
+    }
 )
 
 

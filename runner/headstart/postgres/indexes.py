@@ -22,7 +22,8 @@ _COMMITTING = 0.2
 _ANY_INVALID = "select exists (select from pg_catalog.pg_index where not indisvalid)"
 _INVALID = """
 select pg_catalog.format('%I.%I', n.nspname, c.relname) as shown,
-       n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name
+       n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name,
+       (select t.relname::pg_catalog.text from pg_catalog.pg_class t where t.oid = i.indrelid) as table
 from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where not i.indisvalid and c.relkind = 'i'
@@ -40,11 +41,13 @@ class InvalidIndex(NamedTuple):
         shown: its name with its schema, as SQL quotes them.
         schema: its schema.
         name: its name.
+        table: that of its table.
     """
 
     shown: str
     schema: str
     name: str
+    table: str
 
     def __str__(self) -> str:
         return self.shown

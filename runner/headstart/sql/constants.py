@@ -17,6 +17,7 @@ _LOOKED_AT = 20_000  # characters of a statement, which may have millions
 _SHORT = 4  # characters: a shorter constant is replaced only where the server has put it between marks
 # Of these the server quotes values: data exceptions, violated constraints, syntax errors. The others quote names, which
 # a statement may well have as a constant too (nextval('users_id_seq')).
+_QUOTED = re.compile(r'"([^"]+)"')  # a value, or the part of one that cannot be read
 _QUOTE_VALUES = ("22", "23", "42601")
 
 
@@ -31,8 +32,10 @@ def without_constants(text: str, sqlstate: str | None, statement: str, values: I
     """
     if sqlstate is None or not sqlstate.startswith(_QUOTE_VALUES):
         return text
-    strings = {each for each in values if isinstance(each, str)}
-    for constant in sorted(strings.union(_constants(statement[:_LOOKED_AT])), key=len, reverse=True):
+    strings = {each for each in values if isinstance(each, str)}.union(_constants(statement[:_LOOKED_AT]))
+    whole = "\n".join(strings).lower()
+    text = _QUOTED.sub(lambda quoted: '"..."' if quoted[1].lower() in whole else quoted[0], text)
+    for constant in sorted(strings, key=len, reverse=True):
         if len(constant) >= _SHORT:
             text = text.replace(constant, "...")
         elif constant:

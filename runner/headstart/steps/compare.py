@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headstart.steps.run import Run
     from headstart.worker.tasks import Place, Step
 
-_EMPTY = "see what was copied into the image, and version_locations in the configuration"
+_EMPTY = "write the first by `headstart revision -m TEXT`; or see version_locations, and what was copied into the image"
 
 
 class UpToDate(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from headstart.errors import (
     PartlyCommittedError,
     TableLocksNotObtainedError,
     named,
+    remedies,
 )
 from headstart.postgres.activity import remedy
 from headstart.steps.committed import COMMITTED
@@ -30,7 +31,12 @@ class LostRaceError(MigrationFailedError):
 
 
 def explain(
-    failed: Failed, leftovers: list[str], *, blockers: Sequence[Blocker] = (), statement_timeout: float = 0
+    failed: Failed,
+    leftovers: list[str],
+    *,
+    blockers: Sequence[Blocker] = (),
+    statement_timeout: float = 0,
+    unversioned: bool = False,
 ) -> MigrationFailedError:
     """The error that names revision, statement, SQLSTATE and position, and what was committed.
 
@@ -39,6 +45,7 @@ def explain(
         leftovers: what it has committed all the same.
         blockers: who was in its way last.
         statement_timeout: seconds; 0 is none.
+        unversioned: nothing was recorded before this run.
 
     Returns:
         LostRaceError where it may succeed if it is tried again.
@@ -56,6 +63,8 @@ def explain(
         kind = MigrationFailedError
     if failed.sqlstate == CANCELED and statement_timeout and not failed.chosen:
         return kind(message, hint=_of_timeout(blockers, statement_timeout), **_in_the_way(blockers), **context)
+    if unversioned and failed.sqlstate in remedies.THERE_ALREADY:
+        return kind(message, hint=remedies.ADOPT, **context)
     return kind(message, hint=failed.hint, **context)
 
 

@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from headstart.postgres.indexes import InvalidIndex
     from headstart.steps.run import Run
 
-_FILLED: Final = r"\{[^{}\s]*\}|%s|%\(\w+\)s"  # what an f-string, `format` or `%` puts in
-_WORD: Final = re.compile(rf"(?:[\w$]|{_FILLED})+")
-_SQL_FILE: Final = re.compile(r"""[\w.-]+\.sql\b""")
-_FEWEST: Final = 2
-"""Letters that a word with something filled in has to have of its own."""
+_WORD: Final = re.compile(r"[\w$]+")
+_COPY: Final = re.compile(r"_cc(?:new|old)\d*$")
+_SQL_FILE: Final = re.compile(r"[\w.-]+\.sql\b")
 
 
 async def left_invalid(run: Run, connection: ScriptConnection, history: History) -> tuple[InvalidIndex, ...]:
@@ -42,7 +40,9 @@ async def left_invalid(run: Run, connection: ScriptConnection, history: History)
 
 
 def built_by(indexes: Collection[InvalidIndex], files: Iterable[str]) -> set[InvalidIndex]:
-    """Those of the indexes that one of the revision files names, if it builds or drops anything CONCURRENTLY.
+    """Those of the indexes that a revision file may have left: it does something CONCURRENTLY, and names them.
+
+    Or it names their table: a loop may put the index's name together, and a naming convention or the server choose it.
 
     Args:
         indexes: some.
@@ -53,9 +53,12 @@ def built_by(indexes: Collection[InvalidIndex], files: Iterable[str]) -> set[Inv
         text = "\n".join(_source(Path(path))).lower()
         if "concurrently" in text:
             words = set(_WORD.findall(text))
-            patterns = [_pattern(word) for word in words if "{" in word or "%" in word]
-            found |= {each for each in indexes if _is_named(each.name.lower(), text, words, patterns)}
+            found |= {each for each in indexes if any(_is_in(name.lower(), text, words) for name in each[2:])}
     return found
+
+
+def _is_in(name: str, text: str, words: set[str]) -> bool:
+    return name in words if _WORD.fullmatch(name) else name in text  # one that SQL has to quote
 
 
 def _source(path: Path) -> Iterator[str]:
@@ -67,29 +70,23 @@ def _source(path: Path) -> Iterator[str]:
             yield each.read_text(encoding="utf-8", errors="replace")
 
 
-def _is_named(name: str, text: str, words: set[str], patterns: list[re.Pattern[str]]) -> bool:
-    if _WORD.fullmatch(name) is None:  # a name that SQL has to quote
-        return name in text
-    return name in words or any(each.fullmatch(name) for each in patterns)
-
-
-def _pattern(word: str) -> re.Pattern[str]:
-    """What a word may be when it is filled in."""
-    own = re.split(_FILLED, word)
-    return re.compile(r"[\w$]+".join(map(re.escape, own)) if len("".join(own)) >= _FEWEST else "(?!)")
-
-
-async def require_valid(run: Run, connection: ScriptConnection, history: History) -> None:
-    """Name every INVALID index, whoever has left it, and refuse a database with one that this project has left.
-
-    Raises:
-        VerificationFailedError: there is one (80).
-    """
+async def report_invalid(run: Run, connection: ScriptConnection) -> frozenset[InvalidIndex]:
+    """Name every INVALID index, whoever has left it, and give them."""
     found = await invalid_indexes(connection, run.schema)
     if found:
         names = [str(each) for each in sorted(found)]
         run.log.warning("invalid_indexes_found", indexes=names, hint=REBUILD.format(index="..."))
-        refuse_invalid(sorted(built_by(found, revision_files(history.project))))
+    return found
+
+
+async def require_valid(run: Run, connection: ScriptConnection, history: History) -> None:
+    """Name every INVALID index, and refuse a database with one that this project may have left.
+
+    Raises:
+        VerificationFailedError: there is one (80).
+    """
+    found = await report_invalid(run, connection)
+    refuse_invalid(sorted(built_by(found, revision_files(history.project) if found else ())))
 
 
 def refuse_invalid(found: Sequence[InvalidIndex]) -> None:
@@ -102,11 +99,17 @@ def refuse_invalid(found: Sequence[InvalidIndex]) -> None:
         raise invalid(found)
 
 
+def mended(index: InvalidIndex) -> str:
+    """What to type: the copy that REINDEX has left goes, the index itself is built anew."""
+    verb = "drop" if _COPY.search(index.name) else "reindex"
+    return f"{verb} index concurrently {index}"
+
+
 def invalid(found: Sequence[InvalidIndex]) -> VerificationFailedError:
     """The error of such a database."""
     names = [str(each) for each in found]
     return VerificationFailedError(
         f"INVALID, and so of no use to any query: index {', '.join(names)}",
-        hint="; ".join(f"reindex index concurrently {name};" for name in names),
+        hint="; ".join(f"{mended(each)};" for each in found),
         invalid_indexes=names,
     )

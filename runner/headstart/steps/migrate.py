@@ -275,8 +275,13 @@ class _Migration:
             return await self._lost(HeadstartError(failed.message, **failed.context))
         if failed.revision is None:
             return self._of_environment(error)
-        timeout = self._run.settings.statement_timeout
-        found = explain(failed, await self._leftovers(), blockers=self._blockers, statement_timeout=timeout)
+        found = explain(
+            failed,
+            await self._leftovers(),
+            blockers=self._blockers,
+            statement_timeout=self._run.settings.statement_timeout,
+            unversioned=not self._plan.recorded,
+        )
         if isinstance(found, LostRaceError) and failed.unheard:  # to run again what may be committed is no remedy
             return self.locks_not_obtained(found)
         if isinstance(found, LostRaceError) and (self._first_loss[0] != self.done or not self._first_loss[1]):

@@ -31,6 +31,9 @@ from headstart.sql.script import ScriptError, split
 if TYPE_CHECKING:
     from headstart.worker.messages import Failed
 
+READ_ONLY = "25006"
+"""read_only_sql_transaction: what a session is told that may not write."""
+
 _LONGEST = 2_000
 _MOST_CALLS = 10
 _MOST_ROWS = 1_000
@@ -93,6 +96,8 @@ def of_environment(error: BaseException, directory: str) -> HeadstartError:
     database = find(error)
     if database is not None:
         return _of_statement(database, directory)
+    if sqlstate_of(error) == READ_ONLY:  # on the driver's own connection
+        return EnvironmentWritesError(f"env.py writes to the database: {first_line(error)}")
     text = first_line(error)
     if isinstance(error, CommandError | RevisionError):
         return BrokenHistoryError(f"Alembic cannot go on: {text}")
@@ -111,7 +116,7 @@ def _of_statement(error: DBAPIError, directory: str) -> HeadstartError:
     """What a statement of env.py's own that has failed means. Its text is not shown: it may hold a secret."""
     state, found = sqlstate_of(error), of_server(error)
     cause = str(found.pop("cause"))
-    if state == "25006":
+    if state == READ_ONLY:
         return EnvironmentWritesError(f"env.py writes to the database: {cause}")
     if state == "42501":
         return RefusedError(f"the role of env.py's connection may not do what it has to: {cause}", hint=_GRANT)

@@ -13,6 +13,7 @@ import traceback
 import asyncpg
 
 from headstart.errors import remedies
+from headstart.postgres.activity import summary
 from headstart.postgres.diagnosis import has_failed
 from headstart.worker.failure import field, find, sqlstate_of
 
@@ -28,7 +29,11 @@ _LIMITS = {
     "25P04": "transaction_timeout",
     "57P05": "idle_session_timeout",
 }
-_SETS_LIMIT = re.compile(rf"\b({'|'.join(_LIMITS.values())})\b['\"]?\s*(?:=|,|\bto\b)\s*(?!['\"]?0+\b)", re.IGNORECASE)
+_SETS_LIMIT = re.compile(
+    rf"(?:^|;)\s*set\s+(?:session\s+|local\s+)?({'|'.join(_LIMITS.values())})\s*(?:=|\bto\b)\s*(?!'?0+\b)"
+    rf"|\bset_config\s*\(\s*'({'|'.join(_LIMITS.values())})'\s*,\s*(?!'0+')",
+    re.IGNORECASE,
+)
 _LOOKED_AT = 20_000  # characters of a statement, which may have millions
 _TERMINATES = re.compile(r"\bpg_terminate_backend\b", re.IGNORECASE)
 _CANCELS = re.compile(r"\bpg_cancel_backend\b", re.IGNORECASE)
@@ -37,7 +42,7 @@ _CANCELS = re.compile(r"\bpg_cancel_backend\b", re.IGNORECASE)
 def limit_in(statement: str) -> str | None:
     """The limit of a session's time that a statement sets; None if it sets none, or to 0, which is no limit."""
     found = _SETS_LIMIT.search(statement[:_LOOKED_AT])
-    return None if found is None else found.group(1).lower()
+    return None if found is None else (found.group(1) or found.group(2)).lower()
 
 
 def is_lost(error: BaseException, limit: str | None, *, statement_timeout: float) -> bool:
@@ -73,7 +78,8 @@ def ended_by(error: BaseException, limit: str | None) -> str | None:
     state = sqlstate_of(error)
     if state in _LIMITS:
         return _LIMITS[state]
-    if _executing(error, _TERMINATES):
+    ended = _is_closed(error, state) or field(error, "severity", "severity") in {"FATAL", "PANIC"}
+    if ended and _executing(error, _TERMINATES):
         return "pg_terminate_backend"
     return None if (state or "").startswith("57P") or not _is_closed(error, state) else limit
 
@@ -124,4 +130,4 @@ def _out_of_asyncpg(error: BaseException) -> bool:
 def _executing(error: BaseException, pattern: re.Pattern[str]) -> bool:
     database = find(error)
     statement = None if database is None else database.statement
-    return statement is not None and pattern.search(statement) is not None
+    return statement is not None and pattern.search(summary(statement, _LOOKED_AT)) is not None  # without comments

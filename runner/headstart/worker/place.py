@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Self
 
 from headstart.errors import HeadstartError
-from headstart.postgres.version_table import array, by_name, look
+from headstart.postgres.table_trust import array, by_name, lock_of, look
 from headstart.worker.tasks import Place
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from alembic.runtime.migration import MigrationContext
 
-    from headstart.postgres.version_table import Looked
+    from headstart.postgres.table_trust import Looked
 
 
 class Guard:
@@ -83,10 +83,12 @@ def _place(context: MigrationContext, *, writing: bool) -> Place:
     translated = connection.get_execution_options().get("schema_translate_map") or {}
     schema = translated.get(configured, configured)
     schemas = "pg_catalog.current_schemas(true)" if schema is None else array((schema,))
-    asking = look(by_name(table, schemas), writing=writing)
     dbapi: Any = connection.connection.dbapi_connection
     with contextlib.closing(dbapi.cursor()) as cursor:
-        found = _answered(asking, cursor)
+        found = _answered(look(by_name(table, schemas), writing=writing), cursor)
+        if found.table is not None and found.table.foreign and not getattr(dbapi, "autocommit", False):
+            cursor.execute(lock_of(found.table))  # it might be a view by now
+            found = _answered(look(by_name(table, schemas), writing=writing), cursor)
     return Place(
         table=table,
         schema=(schema or found.schema) if found.table is None else found.table.schema,

@@ -28,6 +28,8 @@ _CREATES: Final = re.compile(r"\bif\s+not\s+exists\b", re.IGNORECASE)
 _NOTHING: Final = "select 1"
 _TRUE: Final = "true"
 
+_RELATIONS: Final = (("TABLE",), ("SEQUENCE",), ("MATERIALIZED", "VIEW"))
+
 _SCHEMA: Final = """
 select exists(select from pg_catalog.pg_namespace n where n.nspname operator(pg_catalog.=) {name})::pg_catalog.text
 """
@@ -76,7 +78,7 @@ def _question(statement: Reader) -> str | None:
         query = _SCHEMA
     elif statement.take("EXTENSION", "IF", "NOT", "EXISTS"):
         query = _EXTENSION
-    elif statement.take("TABLE", "IF", "NOT", "EXISTS") or statement.take("SEQUENCE", "IF", "NOT", "EXISTS"):
+    elif any(statement.take(*kind, "IF", "NOT", "EXISTS") for kind in _RELATIONS):
         query = _RELATION
     else:
         return None

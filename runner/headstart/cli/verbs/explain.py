@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from headstart.commands.check.finding import CHECKS
 from headstart.errors import UsageError
 from headstart.errors.exits import Exit
 from headstart.log.events import EVENTS, Event
 from headstart.settings.table import SETTINGS, Setting
 from headstart.sql.rules import RULES, Rule
 
-USAGE = "headstart explain CODE|OUTCOME|EVENT|RULE|SETTING"
+USAGE = "headstart explain CODE|OUTCOME|EVENT|CHECK|RULE|SETTING"
 
 
 def explained(words: Sequence[str]) -> list[str]:
@@ -45,17 +46,21 @@ def explained(words: Sequence[str]) -> list[str]:
             ]
         case Rule() as rule:
             return _rule(rule)
+        case str() as text:
+            return [f"{words[0]}: a check of `headstart check`", "", f"  {text}"]
         case Setting() as setting:
             flag = f", {setting.flag}" if setting.flag else ""
             return [f"{setting.name}{flag}: a setting, {setting.default} by default", "", f"  {setting.meaning}"]
 
 
-def _known() -> dict[str, Exit | Event | Rule | Setting]:
+def _known() -> dict[str, Exit | Event | Rule | Setting | str]:
     """Everything that can be explained, by each name that it has."""
     return {
         **EVENTS,
         **RULES,
+        **CHECKS,
         **{setting.name: setting for setting in SETTINGS},
+        **{setting.flag: setting for setting in SETTINGS if setting.flag},
         **{name: code for code in Exit for name in (code.outcome, str(int(code)))},
     }
 
@@ -98,4 +103,6 @@ def _rule(rule: Rule) -> list[str]:
         "",
         "instead:",
         *indented(rule.good),
+        "",
+        f"to allow it in a revision, say why in a comment of its file:  # headstart: allow {rule.id}: WHY",
     ]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from headstart.steps.run import Run
 
 _BROKEN = "the history is broken"
+_OF_NEW = frozenset({"rules", "external-sql"})
+"""Checks that judge new revisions alone."""
 _REPLAYED = frozenset({"round-trip", "models", "schema-file", "rules"})
 
 
@@ -60,16 +62,22 @@ async def check(run: Run, options: Options) -> Report:
     known = baseline.read(place, needed=options.baseline is not None and not options.write_baseline)
     complete = {each for each in options.checks if each not in report.not_run}
     if options.write_baseline:
-        others = {key: message for key, message in known.items() if key.partition(":")[0] not in complete}
+        others = {key: message for key, message in known.items() if not _was_judged(key, complete, report.released)}
         baseline.write(place, found, others)
         known = {**others, **{each.key: each.message for each in found}}
     keys = {each.key for each in found}
     report.findings = [each for each in found if each.key not in known]
     report.accepted = [each for each in found if each.key in known]
-    report.stale = [key for key in known if key not in keys and key.partition(":")[0] in complete]
+    report.stale = [key for key in known if key not in keys and _was_judged(key, complete, report.released)]
     report.baseline = str(place) if known else None
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def _was_judged(key: str, complete: Collection[str], released: Collection[str]) -> bool:
+    """Whether what a key of the baseline is about was looked at: by a check that has run, and no released revision."""
+    check, *about = key.split(":")
+    return check in complete and not (check in _OF_NEW and set(about).intersection(released))
 
 
 async def _graph(run: Run, worker: Worker, files: History) -> Graph:
@@ -114,6 +122,8 @@ class _Checks(NamedTuple):
         if self.options.since is not None:
             base = await read_base(self.run, self.files.project, self.graph, self.options.since)
             new = [each for each in self.graph.revisions if each not in base.revisions]
+            old = [each for each in self.graph.revisions.values() if each.id in base.revisions]
+            self.report.released = {name for each in old for name in (each.id, Path(each.path).name)}
             if "edited" in asked:
                 self.found.extend(sources.edited(self.graph, base))
         if "heads" in asked:

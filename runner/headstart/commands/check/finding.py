@@ -76,6 +76,7 @@ class Report(msgspec.Struct, kw_only=True):
         not_run: by check, why it could not be run, or not to its end.
         absent: by check, what the project does not have, so that there is nothing to look at.
         revisions: how many the history has.
+        released: ids and file names of the revisions that were not judged, since `--since` has them.
         baseline: the file of accepted findings, if there is one.
         seconds: that it took.
     """
@@ -87,6 +88,7 @@ class Report(msgspec.Struct, kw_only=True):
     not_run: dict[str, str] = {}
     absent: dict[str, str] = {}
     revisions: int = 0
+    released: set[str] = set()
     baseline: str | None = None
     seconds: float = 0.0
 

@@ -33,7 +33,7 @@ def as_data(report: Report, *, cwd: str) -> dict[str, Any]:
     """For programs: one object."""
     return {
         "ok": not report.refused,
-        **msgspec.to_builtins(report),
+        **{name: value for name, value in msgspec.to_builtins(report).items() if name != "released"},
         "findings": [_data(each, cwd) for each in report.findings],
         "accepted": [_data(each, cwd) for each in report.accepted],
     }

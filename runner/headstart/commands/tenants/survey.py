@@ -12,7 +12,7 @@ from headstart.errors import ConfigurationError, HeadstartError
 from headstart.history.plan import Plan, decide
 from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.server import quote
-from headstart.postgres.version_table import HAS_REVISIONS, PLAIN
+from headstart.postgres.table_trust import HAS_REVISIONS, PLAIN
 
 if TYPE_CHECKING:
     from headstart.commands.tenants.targets import Target

@@ -1,4 +1,4 @@
-"""Columns, types and constraints as CREATE TABLE and ALTER TABLE revision_field them.
+"""Columns, types and constraints as CREATE TABLE and ALTER TABLE spell them.
 
 PostgreSQL manual, 'CREATE TABLE', 'ALTER TABLE' and 'Data Types'.
 """
