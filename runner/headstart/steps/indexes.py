@@ -66,7 +66,7 @@ def _source(path: Path) -> Iterator[str]:
     text = path.read_text(encoding="utf-8", errors="replace")
     yield text
     for name in set(_SQL_FILE.findall(text)):
-        for each in path.parent.parent.rglob(name):
+        for each in filter(Path.is_file, path.parent.parent.rglob(name)):
             yield each.read_text(encoding="utf-8", errors="replace")
 
 
