@@ -64,7 +64,7 @@ def explain(
     if failed.sqlstate == CANCELED and statement_timeout and not failed.chosen:
         return kind(message, hint=_of_timeout(blockers, statement_timeout), **_in_the_way(blockers), **context)
     if unversioned and failed.sqlstate in remedies.THERE_ALREADY:
-        return kind(message, hint=remedies.ADOPT, **context)
+        return kind(message, hint=f"{remedies.ADOPT}; or else {failed.hint}", **context)
     return kind(message, hint=failed.hint, **context)
 
 
