@@ -62,10 +62,10 @@ def test_a_version_table_of_its_own(
 def test_a_schema_that_env_py_makes(
     arguments: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
 ) -> None:
-    """An env.py that makes the schema of its version table first is run under the lock: it writes to be asked."""
+    """An env.py that makes the schema of its version table first is asked without the lock once that is there."""
     project = environment(tmp_path / "app", CONFIGURED.format(before=MADE, arguments=arguments))
     at_head(run_headstart, any_database, project.folder, ["b2"], table="app.alembic_version")
-    nothing_to_do(run_headstart, any_database, project.folder, locks=True)
+    nothing_to_do(run_headstart, any_database, project.folder)
 
 
 def test_a_schema_that_is_translated(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
+from acceptance.checks import Session
 from support.faults import (
     PYTHON,
     STATEMENTS,
@@ -199,16 +201,22 @@ def test_a_table_lock_that_is_never_let_go(scene: Scene, template: str) -> None:
 
 def test_a_lost_deadlock_is_tried_again(scene: Scene) -> None:
     """A revision that is the victim of a deadlock is run again from its beginning."""
-    script(scene.url, "create sequence tries")
+    script(scene.url, "create sequence tries; create table one (); create table two ()")
+    waits = "exists (select from pg_locks where not granted and relation = 'one'::regclass)"
     body = (
-        "op.execute(\"do $$ begin if nextval('tries') < 3 then"
-        " raise exception 'lost' using errcode = '40P01'; end if; end $$\")"
+        "op.execute(\"set local deadlock_timeout = '50ms'; lock table one; do $$ begin if nextval('tries') = 1 then"
+        f' while not {waits} loop perform pg_sleep(0.02); end loop; end if; end $$; lock table two")'
     )
     scene.project(Phase(body))
-    with scene.start(SLOW="1") as process:
+    with Session(scene.url) as other, scene.start(SLOW="1") as process:
+        other.execute("begin; set local deadlock_timeout = '60s'; lock table two")
+        at_work(scene.url, "pg_sleep")
+        waiting = threading.Thread(target=other.execute, args=("lock table one; commit",))
+        waiting.start()
         run = process.finish()
+        waiting.join()
     assert run.code == 0, run
-    assert [line["sqlstate"] for line in run.events("revision_retried")] == ["40P01", "40P01"]
+    assert [line["sqlstate"] for line in run.events("revision_retried")] == ["40P01"]
     assert scene.journal() == ["r2", "r3", "r4"]
 
 

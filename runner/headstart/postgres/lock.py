@@ -17,7 +17,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import msgspec
@@ -201,39 +201,60 @@ async def stop_if_lost(
     """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  (a coroutine runs in a task)
-    ended, missed = False, 0
-
-    def give_up(*_: object) -> None:
-        nonlocal ended
-        if not ended:
-            ended = True
-            task.cancel()
-
-    async def check() -> dict[str, object]:
-        nonlocal missed
-        try:
-            async with asyncio.timeout(1):
-                await connection.fetchval("select 1")
-            missed = 0
-        except TimeoutError:
-            missed += 1
-            if missed == CHECKS_MISSED:
-                give_up()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            give_up()
-        return {}
-
-    connection.add_termination_listener(give_up)
+    watch = _Watch(connection, task)
+    connection.add_termination_listener(watch.give_up)
     try:
-        yield check
+        yield watch.check
     except asyncio.CancelledError:
-        if not ended:
+        if not watch.lost:
             raise
         task.uncancel()
         raise error(
             "the session that holds the migration lock was lost; nothing was changed",
             hint="see why the server ended it (its log says), then run again",
         ) from None
+    except Exception:
+        if watch.lost:  # the block had its own error by then: what was to end it is not to end what follows
+            task.uncancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        raise
     finally:
+        watch.over = True
         if not connection.is_closed():
-            connection.remove_termination_listener(give_up)
+            connection.remove_termination_listener(watch.give_up)
+
+
+class _Watch:
+    """Cancels a task when a connection is lost.
+
+    Attributes:
+        lost: it was, and the task is cancelled.
+        over: the task has gone on to something else.
+    """
+
+    def __init__(self, connection: ScriptConnection, task: asyncio.Task[Any]) -> None:
+        self._connection = connection
+        self._task = task
+        self._missed = 0
+        self.lost = self.over = False
+
+    def give_up(self, *_: object) -> None:
+        """It is lost."""
+        if not (self.lost or self.over):
+            self.lost = True
+            self._task.cancel()
+
+    async def check(self) -> dict[str, object]:
+        """Ask whether it is still there; nothing else uses it meanwhile."""
+        try:
+            async with asyncio.timeout(1):
+                await self._connection.fetchval("select 1")
+            self._missed = 0
+        except TimeoutError:
+            self._missed += 1
+            if self._missed == CHECKS_MISSED:
+                self.give_up()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self.give_up()
+        return {}

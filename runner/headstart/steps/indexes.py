@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from headstart.errors import VerificationFailedError
 from headstart.history.files import revision_files
 from headstart.postgres.indexes import REBUILD, invalid_indexes
+from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -86,7 +87,9 @@ async def require_valid(run: Run, connection: ScriptConnection, history: History
         VerificationFailedError: there is one (80).
     """
     found = await report_invalid(run, connection)
-    refuse_invalid(sorted(built_by(found, revision_files(history.project) if found else ())))
+    if found:
+        with run.record.timed(Stage.VERIFY):
+            refuse_invalid(sorted(built_by(found, revision_files(history.project))))
 
 
 def refuse_invalid(found: Sequence[InvalidIndex]) -> None:

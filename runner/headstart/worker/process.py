@@ -209,8 +209,8 @@ class Process:
         if reading is None or fork is None or reading.done():
             return _failure_of(reading)
         fork.leave()  # or it would begin the next revision when the present one outlives what follows
-        backends = list(self.backends)
-        if await sessions.cancel(connection, backends) and self.statement is not None:
+        backends, at_work = list(self.backends), self.statement is not None  # which may swallow its cancelling
+        if await sessions.cancel(connection, backends) and at_work:
             await asyncio.wait([reading], timeout=CANCELLED)
         if not reading.done():
             fork.signal(signal.SIGTERM)
