@@ -262,7 +262,7 @@ def test_a_commit_that_is_too_far_gone(scene: Scene) -> None:
 
 
 def test_no_revision_begins_after_the_signal(scene: Scene) -> None:
-    """Where the statement at work swallows its cancelling, its revision may still be finished; the next is not begun."""
+    """A statement that swallows its cancelling lets its revision be finished, perhaps; the next one is not begun."""
     sleep = "begin perform pg_sleep(60); exception when query_canceled then null; end"
     with scene.stopped_at(Phase(f"op.execute('do $$ {sleep} $$')", running="pg_sleep", on="PgSleep")) as process:
         run, _ = interrupt(process, signal.SIGTERM)
