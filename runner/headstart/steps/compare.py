@@ -8,7 +8,7 @@ import msgspec
 
 from headstart import ledger
 from headstart.errors import ConfigurationError
-from headstart.history.graph import revision_field
+from headstart.history.graph import lineage, revision_field
 from headstart.history.plan import Plan, decide
 from headstart.postgres import version_table
 from headstart.steps.stage import Stage
@@ -61,6 +61,10 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     def revisions(self) -> tuple[str, ...]:
         """The ids of the steps."""
         return tuple(step.revision for step in self.steps)
+
+    def is_done(self, step: Step, recorded: tuple[str, ...], *, up: bool) -> bool:
+        """Whether a step has been taken, by what is recorded: it is held if it is recorded, or below what is."""
+        return (step.revision in lineage({each.revision: each.down for each in self.steps}, recorded)) is up
 
 
 class Undetermined(msgspec.Struct, frozen=True, kw_only=True):

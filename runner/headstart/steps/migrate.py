@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
-from headstart.history.graph import lineage
 from headstart.postgres.indexes import invalid_indexes
 from headstart.steps import aftermath
 from headstart.steps.committed import Committed
@@ -143,8 +142,7 @@ class _Migration:
         """Note what is wrong already, and say how transactions will be."""
         self._invalid = await invalid_indexes(self._ready.connection, self._access.schema)
         self._run.record.pending = self._plan.revisions
-        if self._plan.one_transaction:
-            reason = self._plan.one_transaction
+        if reason := self._plan.one_transaction:
             self._run.log.info("one_transaction", reason=reason, hint="all revisions are applied, or none of them")
 
     async def end(self) -> None:
@@ -236,7 +234,7 @@ class _Migration:
         """Let the account of what was applied agree with what is recorded."""
         self._run.record.after = recorded
         self._before = recorded
-        while (left := self._left) and _is_done(self._plan.steps, left[0], recorded, up=self._up):
+        while (left := self._left) and self._plan.is_done(left[0], recorded, up=self._up):
             took = round(time.monotonic() - self._began, 3) if left[0].revision == self._current else 0.0
             self._applied(AppliedRevision(revision=left[0].revision, seconds=took))
 
@@ -350,8 +348,3 @@ class _Migration:
 _RAISE = "let the revision raise an exception instead of ending its process"
 _AGAIN = "the revision is not at fault: run again"
 _UNKNOWN = "see `headstart status` once the server answers; then run again"
-
-
-def _is_done(steps: tuple[Step, ...], step: Step, recorded: tuple[str, ...], *, up: bool) -> bool:
-    """Whether a step has been taken, by what is recorded: it is held if it is recorded, or below what is."""
-    return (step.revision in lineage({each.revision: each.down for each in steps}, recorded)) is up
