@@ -8,6 +8,7 @@ settings of one worker's tests are nothing to another's.
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
 from contextlib import ExitStack
@@ -128,8 +129,11 @@ def start_server() -> Iterator[StartServer]:
 
 
 @pytest.fixture
-def start_headstart(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartHeadstart]:
-    """Start `python -m headstart` in a clean environment."""
+def start_headstart(
+    request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartHeadstart]:
+    """Start headstart in a clean environment: forked, or as `python -m headstart` for a test that is marked `fresh`."""
+    fresh = request.node.get_closest_marker("fresh") is not None or bool(os.environ.get("HEADSTART_TEST_FRESH"))
     with ExitStack() as stack:
 
         def start(
@@ -141,14 +145,14 @@ def start_headstart(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
         ) -> Headstart:
             given = {**({} if url is None else {"DATABASE_URL": url}), **(env or {})}
             clean = environment(tmp_path_factory.mktemp("home"), given)
-            return stack.enter_context(Headstart(*args, env=clean, cwd=cwd or tmp_path, stdin=stdin))
+            return stack.enter_context(Headstart(*args, env=clean, cwd=cwd or tmp_path, stdin=stdin, fresh=fresh))
 
         yield start
 
 
 @pytest.fixture
 def run_headstart(start_headstart: StartHeadstart) -> RunHeadstart:
-    """Run `python -m headstart` in a clean environment, to its end."""
+    """As `start_headstart`, to its end."""
 
     def run(
         *args: str,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from support.postgres import psql
-from support.process import environment
+from support.process import alembic, environment
 from support.project import Project, recorded
 
 if TYPE_CHECKING:
@@ -90,16 +88,9 @@ def test_as_alembic(
     project = written(tmp_path / "project", HISTORIES[name])
     theirs, ours = any_server.create_database(), any_server.create_database()
     for words in steps:
-        expected = subprocess.run(
-            [sys.executable, "-m", "alembic", *words],
-            cwd=project.folder,
-            env=environment(project.folder, {"DATABASE_URL": theirs}),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        expected = alembic(*words, cwd=project.folder, env=environment(project.folder, {"DATABASE_URL": theirs}))
         done = run_headstart(*words, url=ours, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
-        assert (done.code == 0) == (expected.returncode == 0), f"{done}\n{expected.stderr[-500:]}"
+        assert (done.code == 0) == (expected.code == 0), f"{done}\n{expected.stderr[-500:]}"
         assert recorded(ours) == recorded(theirs), f"{done}\n{expected.stderr[-500:]}"
         assert tables(ours) == tables(theirs)
     for url in (theirs, ours):

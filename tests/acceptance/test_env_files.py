@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,7 @@ import pytest
 from sqlalchemy.dialects import postgresql
 
 from acceptance.checks import ended
+from support import process
 from support.env_files import ENV_FILES, EnvFile, built, left_behind, prepared
 from support.postgres import database_of, psql, script
 from support.process import environment
@@ -324,15 +323,10 @@ def alembic(project: Project, env_file: EnvFile, url: str, *words: str) -> None:
     own = project.folder / "alembic-own.ini"
     address = url.replace("postgresql:", f"postgresql+{env_file.driver}:", 1).replace("%", "%%")
     own.write_text(ini.replace(placeholder, address), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", "--config", own, *words],
-        cwd=project.folder,
-        env=environment(project.folder, {"DATABASE_URL": url}),
-        capture_output=True,
-        text=True,
-        check=False,
+    done = process.alembic(
+        *("--config", str(own)), *words, cwd=project.folder, env=environment(project.folder, {"DATABASE_URL": url})
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.code == 0, done
     own.unlink()
 
 

@@ -405,6 +405,7 @@ def test_committed_by_the_driver(
     assert _tables(any_database) == "t"
 
 
+@pytest.mark.fresh
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("ends", ["it is told to stop", "its worker is killed"])
 def test_committed_before_the_end(

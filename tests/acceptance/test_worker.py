@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from support.process import Run
     from support.project import Project
 
+pytestmark = pytest.mark.fresh
+
 OFF = {"HEADSTART_BACKUP": "off"}
 
 ENDS = {

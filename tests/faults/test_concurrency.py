@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from support.process import Headstart, Run
 
+pytestmark = pytest.mark.fresh
+
 QUICK = Phase("pass")
 AUTO = {"HEADSTART_BACKUP": "auto"}
 CONCURRENTLY = """

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from conftest import StartServer
     from support.faults import Starter
 
+pytestmark = pytest.mark.fresh
+
 QUICK = Phase("pass")
 SUPERVISOR = "headstart ________ %"  # a run's id is eight characters
 SLEEP = STATEMENTS["sleep"]

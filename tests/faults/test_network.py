@@ -30,6 +30,8 @@ from support.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.fresh
+
 QUICK = Phase("pass")
 SLEEP = STATEMENTS["sleep"]
 

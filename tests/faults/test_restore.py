@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from support.postgres import Postgres
     from support.process import Headstart
 
+pytestmark = pytest.mark.fresh
+
 NUMBERS = itertools.count(1)
 SOON = 2.0
 """Seconds allowed where one is promised."""

@@ -40,6 +40,8 @@ from support.waiting import eventually
 if TYPE_CHECKING:
     from support.process import Headstart, Run
 
+pytestmark = pytest.mark.fresh
+
 SOON = 2.0
 """Seconds allowed where one is promised."""
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from support.postgres import Postgres
     from support.process import Headstart, Run
 
+pytestmark = pytest.mark.fresh
+
 NAMES = [f"t{n}" for n in range(8)]
 SLOW = "t3"
 # Each revision says in which schema it was run. That of SLOW goes on when it is told to.

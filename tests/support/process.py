@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
+
+from support.forked import Nursery, may_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
+
+    from support.forked import Forked
 
 RUNNER = Path(__file__).resolve().parents[2] / "runner"
 
@@ -50,34 +57,42 @@ class Run(NamedTuple):
 
 
 class Headstart:
-    """A running headstart. Its log can be waited for; whatever is left of it ends with the `with` block."""
+    """A running headstart. Its log can be waited for; whatever is left of it ends with the `with` block.
 
-    def __init__(self, *args: str, env: Mapping[str, str], cwd: Path, stdin: str | None = None) -> None:
+    Args:
+        args: of the command line.
+        env: its whole environment.
+        cwd: where it runs.
+        stdin: what it can read; nothing when left out.
+        program: "headstart", or "alembic".
+        fresh: start it as users do, instead of forking a process that has imported it.
+    """
+
+    def __init__(
+        self,
+        *args: str,
+        env: Mapping[str, str],
+        cwd: Path,
+        stdin: str | None = None,
+        program: str = "headstart",
+        fresh: bool = False,
+    ) -> None:
         self._began = time.monotonic()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "headstart", *args],
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=env,
-            cwd=cwd,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,  # so that `__exit__` finds its children too
-        )
+        (out, into_out), (err, into_err) = os.pipe(), os.pipe()
+        with open(os.devnull, "rb") if stdin is None else _file(stdin) as given:  # noqa: PTH123
+            self._process = _start(args, env, cwd, (given.fileno(), into_out, into_err), program, fresh=fresh)
+        os.close(into_out)
+        os.close(into_err)
         self._lines: list[str] = []
         self._stdout: list[str] = []
         self._news = threading.Condition()
+        self._pipes = [os.fdopen(pipe, encoding="utf-8", errors="replace") for pipe in (out, err)]
         self._readers = [
-            threading.Thread(target=self._read, args=(self._process.stderr, self._lines)),
-            threading.Thread(target=self._read, args=(self._process.stdout, self._stdout)),
+            threading.Thread(target=self._read, args=(pipe, into))
+            for pipe, into in zip(self._pipes, (self._stdout, self._lines), strict=True)
         ]
         for reader in self._readers:
             reader.start()
-        if stdin is not None and self._process.stdin is not None:
-            self._process.stdin.write(stdin)
-            self._process.stdin.close()
 
     @property
     def pid(self) -> int:
@@ -127,14 +142,14 @@ class Headstart:
     def finish(self, *, seconds: float = 60) -> Run:
         """Wait until it has ended. A test that lets it run for longer fails."""
         try:
-            self._process.wait(seconds)
+            code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._kill()
             raise AssertionError(f"still running after {seconds} s:\n{self.stderr}") from None
         took = time.monotonic() - self._began
         for reader in self._readers:
             reader.join(10)
-        return Run(self._process.returncode, "".join(self._stdout), self.stderr, took)
+        return Run(code, "".join(self._stdout), self.stderr, took)
 
     def __enter__(self) -> Self:
         return self
@@ -145,9 +160,8 @@ class Headstart:
         self._kill()
         for reader in self._readers:
             reader.join(10)
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+        for pipe in self._pipes:
+            pipe.close()
 
     def _kill(self) -> None:
         if self._process.poll() is None:
@@ -161,6 +175,49 @@ class Headstart:
                 self._news.notify_all()
         with self._news:
             self._news.notify_all()
+
+
+def _file(text: str) -> BinaryIO:
+    file = tempfile.TemporaryFile()  # noqa: SIM115  (its reader closes it)
+    file.write(text.encode())
+    file.seek(0)
+    return file
+
+
+def alembic(*args: str, env: Mapping[str, str], cwd: Path, seconds: float = 60) -> Run:
+    """Run Alembic's own command to its end."""
+    with Headstart(*args, env=env, cwd=cwd, program="alembic") as process:
+        return process.finish(seconds=seconds)
+
+
+def _start(
+    args: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path,
+    streams: tuple[int, int, int],
+    program: str,
+    *,
+    fresh: bool,
+) -> Forked | subprocess.Popen[bytes]:
+    if not fresh and may_fork(env):
+        return _nursery(program).start(args, env=env, cwd=cwd, streams=streams)
+    stdin, stdout, stderr = streams
+    return subprocess.Popen(
+        [sys.executable, "-m", program, *args],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=env,
+        cwd=cwd,
+        start_new_session=True,  # so that `__exit__` finds its children too
+    )
+
+
+@functools.cache
+def _nursery(program: str) -> Nursery:
+    nursery = Nursery(program, environment(Path("/"), {}))
+    atexit.register(nursery.close)
+    return nursery
 
 
 def environment(home: Path, given: Mapping[str, str]) -> dict[str, str]:
