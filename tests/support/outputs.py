@@ -47,6 +47,11 @@ def logged(line: str) -> dict[str, Any] | None:
     return found
 
 
+def is_heartbeat(line: str) -> bool:
+    """Whether it only says that something takes long: a machine that is busy has more of them."""
+    return (logged(line) or {}).get("event") == "stage_running"
+
+
 def sentence(line: str) -> str:
     """What a terminal shows in place of a line of the log: headstart itself makes both out of the same fields."""
     event = logged(line)

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from acceptance.checks import Session, ended, leaks_nothing, path_of, running
 from headstart.errors.exits import Exit
-from support.outputs import fields, logged, sentence, steady
+from support.outputs import fields, is_heartbeat, logged, sentence, steady
 from support.postgres import psql, script
 from support.process import Run, environment
 from support.project import Project, fingerprint, recorded
@@ -147,7 +147,7 @@ class Stage:
             eventually(lambda: self._is_at_work(output), f"{command} is at work")
             return 0, []
         process.wait(SECONDS)
-        lines = output.read_text(encoding="utf-8").splitlines()
+        lines = [line for line in output.read_text(encoding="utf-8").splitlines() if not is_heartbeat(line)]
         self._check(process.returncode, lines, before)
         return process.returncode, [each for line in lines for each in self._steady(sentence(line)).splitlines()]
 
