@@ -3,6 +3,7 @@
 #   make demo        a real Postgres is brought to head, twice
 #   make test        every test that this machine can run
 #   make test-fast   what needs no server, and a run for each exit code: a minute or two
+#   make coverage    make test, and which lines of runner/ it has run, subprocesses included: half an hour
 #   make test-image  the image, compose, deploy.sh and Kubernetes' manifests, with a container engine
 #   make test-arm64  the image for arm64, emulated where need be: slow
 #   make lint        style, types, import floors, shell scripts, generated documents
@@ -36,7 +37,7 @@ LOCK := $(LINT)/uv pip compile --quiet --universal --python-version 3.11 --gener
 SHELL_SCRIPTS = $(wildcard .ci/run docker-entrypoint.sh deploy/*/*.sh tests/*/*.sh tests/image/*/*.sh tests/image/*/*/*.sh tools/*/*.sh)
 DOCKERFILES = $(wildcard Dockerfile compose/*/Dockerfile tests/image/stand-ins/*/Dockerfile)
 
-.PHONY: help demo test test-fast test-image test-arm64 oldest lint format bench docs dist lock clean
+.PHONY: help demo test test-fast coverage test-image test-arm64 oldest lint format bench docs dist lock clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -50,6 +51,12 @@ test: $(VENV)/.ready
 
 test-fast: $(VENV)/.ready
 	$(RUN) -m pytest -n $(WORKERS) tests/unit tests/acceptance/test_stories.py $(PYTEST_ARGS)
+
+# What is started as users start it, rather than forked, is not measured: see tests/support/forked.py.
+coverage: $(VENV)/.ready
+	rm -f .coverage .coverage.*
+	COVERAGE_FILE=$(CURDIR)/.coverage $(RUN) -m coverage run -m pytest -n $(WORKERS) $(TESTS) $(PYTEST_ARGS); status=$$?; \
+	$(RUN) -m coverage combine --quiet; $(RUN) -m coverage report; exit $$status
 
 # What needs a container engine: tests/image/install-engine.sh installs one on Debian, and one is started where none runs.
 test-image: $(VENV)/.ready

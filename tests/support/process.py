@@ -215,7 +215,8 @@ def _start(
 
 @functools.cache
 def _nursery(program: str) -> Nursery:
-    nursery = Nursery(program, environment(Path("/"), {}))
+    measures = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}  # make coverage
+    nursery = Nursery(program, environment(Path("/"), measures))
     atexit.register(nursery.close)
     return nursery
 
