@@ -279,6 +279,7 @@ class _Migration:
             blockers=self._blockers,
             statement_timeout=self._run.settings.statement_timeout,
             unversioned=not self._plan.recorded,
+            untouched=not self._run.record.applied,
         )
         if isinstance(found, LostRaceError) and failed.unheard:  # to run again what may be committed is no remedy
             return self.locks_not_obtained(found)

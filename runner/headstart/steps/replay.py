@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headstart import history
-from headstart.errors import ConfigurationError, MigrationFailedError
+from headstart.errors import ConfigurationError, HeadstartError, MigrationFailedError
 from headstart.log.logger import quiet
 from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
@@ -272,7 +272,7 @@ class Replay:
                 f"revision {self._at_work} failed: {error.message}", revision=self._at_work
             ) from error
 
-    async def _explained(self, failed: Failed, process: Process) -> MigrationFailedError:
+    async def _explained(self, failed: Failed, process: Process) -> HeadstartError:
         if failed.lost:
             return interrupted(failed)
         await gone(self.connection, list(process.backends))  # what it had locked is free then

@@ -157,6 +157,7 @@ class _Work:
         path = str(getattr(step.revision, "path", ""))
         self._source = source_of(path)
         self._statements.begin(revision, path, self._source or b"", up=step.is_upgrade, connection=context.connection)
+        self._environment.watch_step(step, context)
         yield step
         self._statements.end()
         connection = context.connection
