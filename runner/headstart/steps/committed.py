@@ -52,6 +52,7 @@ class _Alone:
     certain: bool
     since: int
     until: int | None = None
+    rolled_back: bool = False
 
 
 @dataclass
@@ -61,7 +62,6 @@ class Committed:
     _transactions: dict[str, list[str]] = field(default_factory=dict)
     _alone: list[_Alone] = field(default_factory=list)
     _at_work: _Alone | None = None
-    _outside: list[str] = field(default_factory=list)  # statements that were executed in no transaction
 
     def hear(self, message: Message) -> None:
         """Take note of a message."""
@@ -69,7 +69,6 @@ class Committed:
             case RevisionApplied(committed=True):
                 self._transactions.clear()
                 self._alone.clear()
-                self._outside.clear()
                 self._at_work = None
             case Committing(statements=None):
                 self._transactions.pop(message.xid, None)
@@ -79,11 +78,8 @@ class Committed:
             case StatementStarted() if message.alone is not None:
                 self._at_work = _Alone(message.statement, message.certain, message.alone)
                 self._alone.append(self._at_work)
-                self._outside.append(message.statement)
             case StatementEnded() if self._at_work is not None:
-                self._at_work.until = message.until
-                if message.rolled_back:
-                    self._alone.remove(self._at_work)
+                self._at_work.until, self._at_work.rolled_back = message.until, message.rolled_back
                 self._at_work = None
             case _:
                 pass
@@ -105,7 +101,8 @@ class Committed:
         gids = [literal(row[0]) for row in await connection.fetch(_PREPARED)]
         found += [f"prepared transaction {gid}: rollback prepared {gid}" for gid in gids]
         invalid = await invalid_indexes(connection, schema)
-        left = named_in([*self._outside, source_of(path)], invalid) if invalid else ()
+        executed = [each.statement for each in self._alone]  # also by what the revision imports
+        left = named_in([*executed, source_of(path)], invalid) if invalid else ()
         return found + [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(left)]
 
     async def _committed(self, connection: asyncpg.Connection[Any]) -> list[str]:
@@ -114,7 +111,7 @@ class Committed:
         for xid, statements in self._transactions.items():
             if await connection.fetchval(_COMMITTED, xid):
                 found += [f"{COMMITTED}: {each}" for each in statements]
-        for each in self._alone:
+        for each in (each for each in self._alone if not each.rolled_back):
             [(committed, ids)] = await connection.fetch(_COMMITTED_BETWEEN, each.since, each.until)
             if committed:
                 certain = ids == 1 or (each.certain and each.until is not None)

@@ -329,5 +329,5 @@ class _Migration:
 
 
 _RAISE = "let the revision raise an exception instead of ending its process"
-_AGAIN = "the revision is not at fault: run again"
+_AGAIN = "run again; if it ends here again, look at what the revision executes"
 _UNKNOWN = "see `headstart status` once the server answers; then run again"
