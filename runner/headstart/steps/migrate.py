@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
-from headstart.postgres.indexes import invalid_indexes
 from headstart.steps import aftermath
 from headstart.steps.committed import Committed
 from headstart.steps.compare import UpToDate
 from headstart.steps.environ import environ_of
 from headstart.steps.explain import LostRaceError, explain, partly, too_late
-from headstart.steps.indexes import built_by, refuse_invalid
 from headstart.steps.record import AppliedRevision
 from headstart.steps.stage import Stage
 from headstart.steps.verify import read
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from headstart.errors import TableLocksNotObtainedError
     from headstart.history import History
     from headstart.postgres.activity import Blocker
-    from headstart.postgres.indexes import InvalidIndex
     from headstart.postgres.readiness import Ready
     from headstart.steps.compare import Pending
     from headstart.steps.run import Run
@@ -84,12 +81,11 @@ async def migrate(
         reraise=True,
     )
     with run.record.timed(Stage.UPGRADE if up else Stage.DOWNGRADE):
-        await work.begin()
+        work.begin()
         try:
             recorded: tuple[str, ...] = await retrying(work.attempt)
         except LostRaceError as error:
             raise work.locks_not_obtained(error) from error
-        await work.end()
     return UpToDate(recorded=recorded, place=work.place)
 
 
@@ -125,7 +121,6 @@ class _Migration:
         self._book = book
         self._before = plan.recorded
         self._committed = Committed()
-        self._invalid: frozenset[InvalidIndex] = frozenset()
         self._begun = False  # a revision, in the present attempt
         self._current: str | None = None
         self._began = 0.0
@@ -138,21 +133,11 @@ class _Migration:
     def _left(self) -> tuple[Step, ...]:
         return self._plan.steps[self.done :]
 
-    async def begin(self) -> None:
-        """Note what is wrong already, and say how transactions will be."""
-        self._invalid = await invalid_indexes(self._ready.connection, self._access.schema)
+    def begin(self) -> None:
+        """Say how transactions will be."""
         self._run.record.pending = self._plan.revisions
         if reason := self._plan.one_transaction:
             self._run.log.info("one_transaction", reason=reason, hint="all revisions are applied, or none of them")
-
-    async def end(self) -> None:
-        """An INVALID index answers no query, whatever the statement that left it has said.
-
-        Raises:
-            VerificationFailedError: this run has left one (80).
-        """
-        now = await invalid_indexes(self._ready.connection, self._access.schema)
-        refuse_invalid(sorted(now - self._invalid))
 
     async def attempt(self) -> tuple[str, ...]:
         """Run what is left, once."""
@@ -252,13 +237,10 @@ class _Migration:
 
     async def _leftovers(self) -> list[str]:
         """What the failed revision has committed all the same: statements, and indexes that stayed INVALID."""
-        run = self._run
-        if run.record.after is None:  # the server does not answer
+        failed = [step for step in self._left if step.revision == self._run.record.failed]
+        if self._run.record.after is None or not failed:  # the server does not answer, or none has failed
             return []
-        committed = None if run.record.failed is None else self._committed
-        theirs = [step.path for step in self._left if step.revision == run.record.failed]
-        others = self._invalid - built_by(self._invalid, theirs)  # an earlier run may have left what is in its way now
-        return await aftermath.leftovers(run, self._ready, committed, others, self._access.schema)
+        return await aftermath.leftovers(self._run, self._ready, self._committed, failed[0].path)
 
     async def _note_leftovers(self) -> None:
         leftovers = await self._leftovers()
@@ -279,6 +261,7 @@ class _Migration:
             blockers=self._blockers,
             statement_timeout=self._run.settings.statement_timeout,
             unversioned=not self._plan.recorded,
+            untouched=not self._run.record.applied,
         )
         if isinstance(found, LostRaceError) and failed.unheard:  # to run again what may be committed is no remedy
             return self.locks_not_obtained(found)
@@ -346,5 +329,5 @@ class _Migration:
 
 
 _RAISE = "let the revision raise an exception instead of ending its process"
-_AGAIN = "the revision is not at fault: run again"
+_AGAIN = "run again; if it ends here again, look at what the revision executes"
 _UNKNOWN = "see `headstart status` once the server answers; then run again"

@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headstart import history
-from headstart.errors import ConfigurationError, MigrationFailedError
+from headstart.errors import ConfigurationError, HeadstartError, MigrationFailedError
 from headstart.log.logger import quiet
-from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close, prepare_session
 from headstart.postgres.sessions import gone
 from headstart.steps.ask import failure
-from headstart.steps.committed import Committed, left_behind
+from headstart.steps.committed import Committed
 from headstart.steps.connect import access
 from headstart.steps.describe import describe
 from headstart.steps.environ import environ_for
 from headstart.steps.explain import LostRaceError, explain, interrupted, too_late
-from headstart.steps.indexes import refuse_invalid
 from headstart.steps.statement import Statement, statements_of
 from headstart.steps.verify import read, require_at
 from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from headstart.history import Project
     from headstart.history.graph import Revision
     from headstart.postgres.connection import ScriptConnection
-    from headstart.postgres.indexes import InvalidIndex
     from headstart.settings.dsn import Dsn
     from headstart.steps.describe import Description
     from headstart.steps.run import Run
@@ -87,7 +84,6 @@ class Replay:
         self._waiting = False  # env.py is at run_migrations(), and takes the next revision
         self._at_work: str | None = None
         self._committed = Committed()
-        self._invalid: frozenset[InvalidIndex] = frozenset()
         self.connection = connection
         self.recorded: tuple[str, ...] = ()
         self.statements: list[Statement] = []
@@ -118,7 +114,6 @@ class Replay:
         Raises:
             ConfigurationError: it fails, or reaches another database (10).
         """
-        self._invalid = await invalid_indexes(self.connection)
         try:
             await self._open()
         except MigrationFailedError:
@@ -226,8 +221,6 @@ class Replay:
         else:
             for step in steps:
                 await self._feed(More(steps=(step,)))
-        before, self._invalid = self._invalid, await invalid_indexes(self.connection)
-        refuse_invalid(sorted(self._invalid - before))
         return tuple(step.revision for step in steps)
 
     async def _open(self) -> None:
@@ -272,12 +265,12 @@ class Replay:
                 f"revision {self._at_work} failed: {error.message}", revision=self._at_work
             ) from error
 
-    async def _explained(self, failed: Failed, process: Process) -> MigrationFailedError:
+    async def _explained(self, failed: Failed, process: Process) -> HeadstartError:
         if failed.lost:
             return interrupted(failed)
         await gone(self.connection, list(process.backends))  # what it had locked is free then
-        found = explain(failed, await left_behind(self.connection, self._committed, self._invalid))
-        self._invalid = await invalid_indexes(self.connection)
+        path = self.files[failed.revision or ""]
+        found = explain(failed, await self._committed.leftovers(self.connection, path))
         return too_late(found, []) if isinstance(found, LostRaceError) else found
 
     def _hear(self, message: Message) -> None:

@@ -157,6 +157,7 @@ class _Work:
         path = str(getattr(step.revision, "path", ""))
         self._source = source_of(path)
         self._statements.begin(revision, path, self._source or b"", up=step.is_upgrade, connection=context.connection)
+        self._environment.watch_step(step, context)
         yield step
         self._statements.end()
         connection = context.connection
@@ -266,7 +267,7 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
     """What an exception out of env.py is reported as."""
     if isinstance(error, Reported):
         return error
-    lost = loss.is_lost(error, environment.statements.limit, statement_timeout=sessions.statement_timeout())
+    lost = loss.is_lost(error, statement_timeout=sessions.statement_timeout())
     step = None if work is None else work.step
     if step is None and work is not None and work.uncommitted:
         found = failure.of_revision(error, path=environment.directory.dir, line=None)
@@ -318,7 +319,7 @@ def _remedy(error: BaseException, environment: Environment) -> str | None:
             "an autocommit_block cannot leave env.py's own transaction: let env.py open its connection by connect()"
             " instead of begin()"
         )
-    found = loss.remedy(error, environment.statements.limit)
+    found = loss.remedy(error)
     if found is None and environment.statements.unheard:
         found = "correct the revision; it works on the driver's own connection: see what it has committed there"
     return found
