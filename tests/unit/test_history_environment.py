@@ -25,9 +25,8 @@ section = config.get_section(config.config_ini_section, {})
 URL = os.environ["DATABASE_URL"]
 """
 RUN = "def run(connection):\n    context.configure(connection=connection)"
-RUN_WITH_OPTIONS = "def run(connection, **options):\n    context.configure(connection=connection, **options)"
 THREAD = f"""{HEAD}
-{RUN_WITH_OPTIONS}
+{RUN}
 
 async def main():
     connection = await create_async_engine(URL).connect()
@@ -149,9 +148,6 @@ def test_a_version_table_that_is_written_out_is_found(tmp_path: Path, env: str, 
         engine("create_engine(URL.replace('postgres:', 'postgresql:'), poolclass=pool.NullPool, echo=True)"),
         engine("sa.create_engine(db.settings.url)"),
         engine("engine_from_config({'sqlalchemy.url': URL}, prefix='sqlalchemy.')"),
-        engine("engine_from_config(section, **{'poolclass': pool.NullPool})"),
-        engine("engine_from_config(section, **dict(poolclass=pool.NullPool))"),
-        engine("engine_from_config(section, **OPTIONS)").replace("URL =", "OPTIONS = {'prefix': 'sqlalchemy.'}\nURL ="),
         engine("create_engine(URL)").replace(
             "from sqlalchemy import create_engine", "from sqlmodel import create_engine"
         ),
@@ -166,7 +162,6 @@ def test_a_version_table_that_is_written_out_is_found(tmp_path: Path, env: str, 
         configure(arguments=", target_metadata=db.Base.metadata, compare_type=True"),
         configure('"""Without search_path: connection.execute("set role x")"""', ", transaction_per_migration=True"),
         configure('def shown():\n    """Sets no search_path, no connect_args."""', ", render_as_batch=False"),
-        migrate(RUN_WITH_OPTIONS, "run(connection)"),
         connected("connection.begin()"),
         THREAD,
     ],
@@ -190,8 +185,6 @@ def test_what_only_reaches_the_database_is_certain(tmp_path: Path, env: str) -> 
         configure("context.configure(connection=None, version_table='w')", ", version_table='v'"),
         configure().replace("(connection=", "(*db.both, connection="),
         migrate("def run(c, **o):\n    context.configure(connection=c, **o)", "run(connection, version_table='v')"),
-        migrate("def run(c, **o):\n    context.configure(connection=c, **o)", "functools.partial(run, connection)()"),
-        migrate("def run(c, **o):\n    o.update(db.o)\n    context.configure(connection=c, **o)", "run(connection)"),
     ],
 )
 def test_a_version_table_that_is_computed_is_in_doubt(tmp_path: Path, env: str) -> None:
@@ -244,7 +237,6 @@ def test_an_env_py_that_leaves_the_call_to_others_is_in_doubt(tmp_path: Path, en
         (engine("create_engine(URL, connect_args=db.arguments)"), OPTIONS),
         (engine("create_engine(URL, **{'connect_args': db.arguments})"), OPTIONS),
         (engine("create_engine(URL, **db.options)"), OPTIONS),
-        (configure("ENGINE = {}\nENGINE.update(db.options)\ncreate_engine(URL, **ENGINE)"), OPTIONS),
         (engine("engine_from_config(db.options)"), OPTIONS),
         (engine("create_engine(URL, **OPTIONS)").replace("URL =", "OPTIONS = {**db.options}\nURL ="), OPTIONS),
         (engine("create_engine(URL, creator=db.connect)"), OPTIONS),

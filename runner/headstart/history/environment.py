@@ -150,7 +150,7 @@ def _version_table(call: ast.Call, source: Source) -> tuple[str | None, str | No
     if len(call.args) > 1 or any(isinstance(argument, ast.Starred) for argument in call.args):
         return None
     for keyword in call.keywords:
-        if keyword.arg is None and not source.is_empty(keyword.value):
+        if keyword.arg is None:  # **options
             return None
         if keyword.arg in values:
             match source.literal(keyword.value):
@@ -192,10 +192,10 @@ def _engine_doubts(source: Source, full_names: set[str]) -> Iterator[str]:
     made_here = engines or "headstart.environment.configure" in full_names
     if not made_here or any(source.is_elsewhere(call.func) for call in opened):
         yield _ENGINE
-    if not all(source.is_written_out(k.value) for call in engines for k in call.keywords if k.arg is None):
-        yield _OPTIONS
     configured = [call for call in engines if source.full_name(call.func).endswith("engine_from_config")]
     if any(source.is_elsewhere(argument) for call in configured for argument in call.args):
+        yield _OPTIONS
+    if any(keyword.arg is None for call in engines for keyword in call.keywords):  # **options
         yield _OPTIONS
     held = _names_of_connections(source, {*engines, *opened})
     if any(_hands_on(call, source, held) for call in source.calls):

@@ -73,44 +73,6 @@ class Source:
             return self.values[node.id][0]
         return node
 
-    def is_written_out(self, options: ast.expr) -> bool:
-        """Whether all the keys of `**options` can be read here, and nothing like `update` is called on them."""
-        owners = [node.value for node in self.names if isinstance(node, ast.Attribute)]
-        if isinstance(options, ast.Name) and any(isinstance(o, ast.Name) and o.id == options.id for o in owners):
-            return False
-        match self.literal(options):
-            case ast.Dict(keys=keys):
-                return all(isinstance(key, ast.Constant) for key in keys)
-            case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
-                return all(keyword.arg for keyword in keywords)
-        return self.is_empty(options)
-
-    def is_empty(self, options: ast.expr) -> bool:
-        """Whether `**options` are those of a function here that is nowhere called with any, and only passed on."""
-        if not isinstance(options, ast.Name):
-            return False
-        takers = [
-            function
-            for function in self.functions.values()
-            if function.args.kwarg and function.args.kwarg.arg == options.id and options in ast.walk(function)
-        ]
-        return (
-            len(takers) == 1 and self._mentions(options.id, takers[0]) == 1 and self._takes_no_keywords(takers[0].name)
-        )
-
-    def _mentions(self, name: str, function: Function) -> int:
-        return sum(isinstance(node, ast.Name) and node.id == name for node in ast.walk(function))
-
-    def _takes_no_keywords(self, function: str) -> bool:
-        """Whether every use of a function is a call without keywords, by itself or by `run_sync`."""
-        plain = [call for call in self.calls if not call.keywords]
-        called = {call.func for call in plain}
-        for call in plain:
-            if isinstance(call.func, ast.Attribute) and call.func.attr == "run_sync":
-                called.update(call.args)
-        uses = {name for name in self.names if function == (name.id if isinstance(name, ast.Name) else name.attr)}
-        return self._bindings[function] == 1 and uses <= called
-
     def _strings(self) -> Iterator[str]:
         remarks = {node.value for node in self.nodes if isinstance(node, ast.Expr)}
         for node in self.nodes:
