@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import asyncpg
 from msgspec.structs import replace
+from structlog.typing import FilteringBoundLogger
 
 from headstart.cli import output
+from headstart.cli.arguments import CommandLine
 from headstart.errors import ConfigurationError, DatabaseUnknownError, EnvironmentWritesError, UsageError
 from headstart.postgres.lock import WORK
 from headstart.steps.ask import failure
 from headstart.steps.connect import access, connected, find, locked, working
 from headstart.steps.environ import environ_of
+from headstart.steps.run import Run
 from headstart.steps.standing import standing
-from headstart.worker.messages import Data
+from headstart.worker.messages import Data, Message
 from headstart.worker.process import Process, TaskFailedError, WorkerLostError
+from headstart.worker.supervise import Worker
 from headstart.worker.tasks import Command, Parse
-
-if TYPE_CHECKING:
-    import asyncpg
-    from structlog.typing import FilteringBoundLogger
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.steps.run import Run
-    from headstart.worker.messages import Message
-    from headstart.worker.supervise import Worker
 
 _RUN_ENVIRONMENT = frozenset({"revision", "merge", "history"})
 """Verbs that run env.py if the project has `revision_environment = true`."""

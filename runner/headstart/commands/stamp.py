@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from headstart.steps.begin import at_work
 from headstart.steps.connect import connected, find, locked
-
-if TYPE_CHECKING:
-    from headstart.steps.run import Run
+from headstart.steps.run import Run
 
 
 async def stamp(run: Run, revisions: Sequence[str], *, purge: bool) -> None:

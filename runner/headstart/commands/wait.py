@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
 
 import asyncpg
 
 from headstart.errors import NotReadyError
+from headstart.history import History
 from headstart.history.graph import revision_field
 from headstart.log.printable import counted
+from headstart.postgres.connection import ScriptConnection
 from headstart.postgres.indexes import REBUILD
 from headstart.postgres.server import close
 from headstart.steps.compare import UpToDate
@@ -20,10 +21,6 @@ from headstart.steps.indexes import left_invalid
 from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 from headstart.steps.standing import standing
-
-if TYPE_CHECKING:
-    from headstart.history import History
-    from headstart.postgres.connection import ScriptConnection
 
 PAUSE = 1.0
 """Seconds between two looks at the recorded revision while waiting for it."""

@@ -9,13 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from configparser import ConfigParser
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from headstart.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from configparser import ConfigParser
 
 _SEPARATORS = {"space": " ", "newline": "\n", "os": os.pathsep, ":": ":", ";": ";"}
 _TOML = "pyproject.toml"

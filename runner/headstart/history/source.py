@@ -7,14 +7,12 @@ what parsing cannot find out (a computed id) is left to Alembic.
 
 from __future__ import annotations
 
+import ast
 import re
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from headstart.errors import BrokenHistoryError
 from headstart.history.graph import Revision
-
-if TYPE_CHECKING:
-    import ast
 
 _NAMES = ("revision", "down_revision", "branch_labels", "depends_on")
 

@@ -15,13 +15,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
+from structlog.typing import FilteringBoundLogger
 
 _FIRST = ("timestamp", "level", "event", "run_id")
 _ROOM_TIMEOUT = 2.0  # seconds that the reader of a pipe gets to make room for a line

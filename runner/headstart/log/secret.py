@@ -9,11 +9,9 @@ servers it knows where they stand: in a URL's userinfo, and after `password=`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Final, NoReturn
 
 STARS: Final = "***"
 _SHORT: Final = 3  # a secret shorter than this is hidden only where it stands alone: "a" is in every word

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from headstart.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from headstart.log.secret import Secret
+from headstart.log.secret import Secret
 
 
 def context(params: Mapping[str, str], sslpassword: Secret | None) -> ssl.SSLContext:

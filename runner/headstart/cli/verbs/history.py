@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from headstart.cli import alembic_verbs
+from headstart.cli.arguments import CommandLine
 from headstart.cli.output import print_lines, write_bytes
 from headstart.commands import history
-
-if TYPE_CHECKING:
-    import argparse
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.ledger import Row
-    from headstart.steps.run import Run
+from headstart.ledger import Row
+from headstart.steps.run import Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:

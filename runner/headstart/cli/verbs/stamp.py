@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from headstart.cli import alembic_verbs
 from headstart.cli.alembic_verbs import needs_database
+from headstart.cli.arguments import CommandLine
 from headstart.commands.stamp import stamp
-
-if TYPE_CHECKING:
-    from headstart.cli.arguments import CommandLine
-    from headstart.steps.run import Run
+from headstart.steps.run import Run
 
 __all__ = ["job", "needs_database"]
 

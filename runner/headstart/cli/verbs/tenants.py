@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from headstart.cli.arguments import CommandLine
 from headstart.cli.output import print_json, print_lines
-from headstart.commands.tenants.work import find, work
+from headstart.commands.tenants.work import Tenant, find, work
 from headstart.errors import PendingError, TenantsFailedError
 from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
 from headstart.log.logger import clean
 from headstart.log.printable import counted
-
-if TYPE_CHECKING:
-    import argparse
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.commands.tenants.work import Tenant
-    from headstart.steps.run import Run
+from headstart.steps.run import Run
 
 _NAMED = 10
 """Failed tenants that the last line names."""

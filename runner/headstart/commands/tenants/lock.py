@@ -12,16 +12,12 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 import asyncpg
+from structlog.typing import FilteringBoundLogger
 
+from headstart.postgres.connection import ScriptConnection
 from headstart.postgres.lock import ALONE, GATE, UNLOCK, WORK, poll
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
-    from headstart.postgres.connection import ScriptConnection
 
 _SHARED = "select pg_catalog.pg_try_advisory_lock_shared($1::pg_catalog.int8)"
 _FREE = (

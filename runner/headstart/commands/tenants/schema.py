@@ -8,37 +8,30 @@ schema and nowhere else, the lock is the tenant's own, and the backup, of the wh
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
+from structlog.typing import FilteringBoundLogger
 
 from headstart import ledger
 from headstart.commands.tenants import lock
+from headstart.commands.tenants.session import Session
+from headstart.commands.tenants.survey import Standing
+from headstart.commands.tenants.targets import Target
 from headstart.errors import ConfigurationError, MigrationFailedError
 from headstart.history import History
 from headstart.history.graph import revision_field
+from headstart.postgres.readiness import Ready
 from headstart.postgres.server import quote
 from headstart.postgres.version_table import recorded_revisions
-from headstart.steps.compare import Pending, Undetermined, UpToDate, compare, pending
+from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, compare, pending
 from headstart.steps.indexes import require_valid
+from headstart.steps.outcome import Outcome
+from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 from headstart.steps.work import Work
 from headstart.worker.messages import MOVED
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from structlog.typing import FilteringBoundLogger
-
-    from headstart.commands.tenants.session import Session
-    from headstart.commands.tenants.survey import Standing
-    from headstart.commands.tenants.targets import Target
-    from headstart.postgres.readiness import Ready
-    from headstart.steps.compare import Comparison
-    from headstart.steps.outcome import Outcome
-    from headstart.steps.run import Run
-    from headstart.worker.supervise import Worker
+from headstart.worker.supervise import Worker
 
 _ROWS = (
     "select run_id, count(*) as rows from headstart.ledger where run_id = any($1::pg_catalog.text[]) group by run_id"

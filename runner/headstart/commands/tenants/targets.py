@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote as percent
 
 import asyncpg
@@ -17,13 +17,11 @@ import msgspec
 
 from headstart.errors import ConfigurationError
 from headstart.ledger import SCHEMA
+from headstart.postgres.connection import ScriptConnection
 from headstart.postgres.server import first_line, quote
 from headstart.settings.dsn import Dsn, DsnError, without_libpq_variables
 from headstart.settings.resolve import parse_dsn
-
-if TYPE_CHECKING:
-    from headstart.postgres.connection import ScriptConnection
-    from headstart.steps.run import Run
+from headstart.steps.run import Run
 
 _OTHER_URLS = ("DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
 

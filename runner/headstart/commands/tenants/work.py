@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,13 +20,16 @@ from msgspec.structs import replace
 from headstart.commands.tenants import targets as lists
 from headstart.commands.tenants.schema import Schemas
 from headstart.commands.tenants.session import Session
-from headstart.commands.tenants.survey import survey
+from headstart.commands.tenants.survey import Standing, survey
+from headstart.commands.tenants.targets import Target
 from headstart.commands.up import up
 from headstart.errors import HeadstartError, InterruptedMigrationError
 from headstart.errors.exits import Exit
+from headstart.history import History
 from headstart.history.graph import revision_field
 from headstart.ledger.state import prepare
 from headstart.ledger.table import create
+from headstart.postgres.readiness import Ready
 from headstart.postgres.server import holds_user_tables
 from headstart.steps.attempt import attempt, out_of_time
 from headstart.steps.backup import back_up
@@ -39,12 +42,6 @@ from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 from headstart.steps.standing import standing
 from headstart.worker.supervise import Worker
-
-if TYPE_CHECKING:
-    from headstart.commands.tenants.survey import Standing
-    from headstart.commands.tenants.targets import Target
-    from headstart.history import History
-    from headstart.postgres.readiness import Ready
 
 Action = Literal["up", "status"]
 
