@@ -80,11 +80,6 @@ def needs_database(asked: CommandLine) -> bool:
     return True
 
 
-async def job(run: Run, asked: CommandLine) -> None:
-    """Run one of Alembic's reading verbs."""
-    await run_alembic(run, asked.verb.name, asked.arguments, database=needs_database(asked))
-
-
 async def run_alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bool) -> None:
     """Run one of Alembic's reading verbs, one with `--sql`, or `revision` and `merge`, which write files.
 

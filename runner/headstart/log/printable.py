@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -40,6 +40,14 @@ def one_line(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """A number and its noun: `1 revision`, `2 revisions`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What a message about an unknown word ends with: `: did you mean up?`, if a known one is near it."""
+    from difflib import get_close_matches  # off the no-op path
+
+    near = get_close_matches(word, list(known), 1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def first_and_last(names: Sequence[str]) -> str:

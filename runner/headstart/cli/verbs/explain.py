@@ -8,6 +8,7 @@ from headstart.commands.check.finding import CHECKS
 from headstart.errors import UsageError
 from headstart.errors.exits import Exit
 from headstart.log.events import EVENTS, Event
+from headstart.log.printable import nearest
 from headstart.settings.table import SETTINGS, Setting
 from headstart.sql.rules import RULES, Rule
 
@@ -26,11 +27,8 @@ def explained(words: Sequence[str]) -> list[str]:
         raise UsageError("`explain` takes one word", hint=USAGE)
     known = _known()
     if words[0] not in known:
-        from difflib import get_close_matches
-
-        near = get_close_matches(words[0], known, 1)
         raise UsageError(
-            f"nothing is called {words[0]!r}" + (f": did you mean {near[0]}?" if near else ""),
+            f"nothing is called {words[0]!r}{nearest(words[0], known)}",
             hint=f"{USAGE}; docs/exit-codes.md, docs/events.md, docs/rules.md and docs/configuration.md list all",
         )
     match known[words[0]]:
