@@ -252,7 +252,7 @@ EVENTS: Final[dict[str, Event]] = {
     "tenant_finished": Event(
         "",
         "done, at {revision_after:names}; or failed (exit {exit_code}, {outcome}): {error}{hint:->}",
-        "revision_before applied backup failed total_seconds",
+        "revision_before applied backup stage failed pending leftovers total_seconds",
     ),
     "tenants_found": Event("", "{tenants:n tenant} listed, {share} in this share"),
     "autogenerate_found_nothing": Event(

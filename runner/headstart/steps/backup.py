@@ -9,11 +9,24 @@ from headstart.backup.dump import application_of
 from headstart.history.graph import revision_field
 from headstart.postgres.activity import blockers, remedy
 from headstart.postgres.lock import stop_if_lost
+from headstart.postgres.server import holds_user_tables
 from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
+
+
+async def wanted(run: Run, ready: Ready, version_table: str) -> bool:
+    """Whether HEADSTART_BACKUP asks for a backup before a migration; the log says why if it does not."""
+    reason = None
+    if run.settings.backup == "off":
+        reason = "HEADSTART_BACKUP=off"
+    elif run.settings.backup == "auto" and not await holds_user_tables(ready.connection, version_table):
+        reason = "the database holds no tables yet"
+    if reason is not None:
+        run.log.info("backup_skipped", reason=reason)
+    return reason is None
 
 
 async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: tuple[str, ...]) -> None:

@@ -60,13 +60,14 @@ def outcome_of(run: Run, error: HeadstartError | None) -> Outcome:
     )
 
 
-def finish(run: Run, error: HeadstartError | None, *, quiet: bool = False) -> Outcome:
+def finish(run: Run, error: HeadstartError | None, *, quiet: bool = False, event: str = "run_finished") -> Outcome:
     """Log `run_finished`, the last line of every run, and return the same as a value.
 
     Args:
         run: this run.
         error: what ended it; None if it did what it was to do.
         quiet: say nothing after a success: for verbs that only read.
+        event: its name where the run is one of several.
     """
     outcome = outcome_of(run, error)
     fields: dict[str, Any] = {
@@ -88,7 +89,7 @@ def finish(run: Run, error: HeadstartError | None, *, quiet: bool = False) -> Ou
     fields |= {f"{stage}_seconds": value for stage, value in outcome.seconds.items()}
     run.record.last_line = fields
     if error is not None:
-        run.log.error("run_finished", **fields)
-    elif not quiet or outcome.exit is not Exit.DONE:
-        run.log.info("run_finished", **fields)
+        run.log.error(event, **fields)
+    elif not quiet:
+        run.log.info(event, **fields)
     return outcome

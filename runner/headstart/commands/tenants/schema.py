@@ -7,8 +7,7 @@ schema and nowhere else, the lock is the tenant's own, and the backup, of the wh
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -68,7 +67,7 @@ class Schemas:
         ready, proof = await self._session.for_tenant(run, target)
         found = self._history_of(target)
         async with (
-            _locked(run, ready, target),
+            lock.held(run, ready.connection, target.name),
             Work.opened(run, ready, found, self._worker, proof=proof, ledger=self.ledger) as work,
         ):
             at_once = standing is not None and standing.writable and not self._plan_first
@@ -142,15 +141,6 @@ class Schemas:
     def _history_of(self, target: Target) -> History:
         project, graph = self._history
         return History(msgspec.structs.replace(project, version_schema=target.schema), graph)
-
-
-@contextlib.asynccontextmanager
-async def _locked(run: Run, ready: Ready, target: Target) -> AsyncIterator[None]:
-    async with contextlib.AsyncExitStack() as stack:
-        with run.record.timed(Stage.LOCK):
-            held = lock.held(ready.connection, target.name, timeout=run.settings.lock_timeout, log=run.log)
-            await stack.enter_async_context(held)
-        yield
 
 
 async def _compare_again(run: Run, ready: Ready, found: History, standing: Standing | None) -> Comparison:

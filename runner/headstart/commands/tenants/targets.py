@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote as percent
 
 import asyncpg
 import msgspec
@@ -19,11 +18,10 @@ from headstart.errors import ConfigurationError
 from headstart.ledger import SCHEMA
 from headstart.postgres.connection import ScriptConnection
 from headstart.postgres.server import first_line, quote
-from headstart.settings.dsn import Dsn, DsnError, without_libpq_variables
+from headstart.settings.dsn import Dsn, DsnError
 from headstart.settings.resolve import parse_dsn
+from headstart.steps.environ import environ_for
 from headstart.steps.run import Run
-
-_OTHER_URLS = ("DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
 
 FILE, QUERY = "HEADSTART_TENANTS_FILE", "HEADSTART_TENANTS_QUERY"
 
@@ -211,21 +209,9 @@ def variables_of(target: Target, environ: Mapping[str, str]) -> dict[str, str | 
     Returns:
         What is different for the tenant; None for a variable that is taken away.
     """
-    dsn = target.dsn
     if target.schema is not None:
-        return {"PGOPTIONS": dsn.params["options"]}
-    others = without_libpq_variables(environ)
-    removed = {name: None for name in environ if name not in others or name in _OTHER_URLS}
-    return {**removed, **dsn.libpq_env(), "DATABASE_URL": _url(dsn)}
-
-
-def _url(dsn: Dsn) -> str:
-    host, port = dsn.hosts[0]
-    user = percent(dsn.user, safe="") + (f":{percent(dsn.password.reveal(), safe='')}" if dsn.password else "")
-    database = percent(dsn.database, safe="")
-    if host.startswith("/"):
-        return f"postgresql://{user}@/{database}?host={percent(host)}&port={port}"
-    return f"postgresql://{user}@{f'[{host}]' if ':' in host else host}:{port}/{database}"
+        return {"PGOPTIONS": target.dsn.params["options"]}
+    return environ_for(target.dsn, environ)
 
 
 def split_canary(targets: Sequence[Target], canary: str | None) -> tuple[list[Target], list[Target]]:
