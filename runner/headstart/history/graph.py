@@ -90,10 +90,7 @@ def build_graph(revisions: Iterable[Revision]) -> Graph:
         parents[revision.id] = down if not revision.depends_on else down + _dependencies(revision, known, labels)
     _refuse_cycle(known, parents)
     return Graph(
-        revisions=known,
-        heads=tuple(i for i in known if i not in followed),
-        bases=tuple(bases),
-        parents=parents,
+        revisions=known, heads=tuple(i for i in known if i not in followed), bases=tuple(bases), parents=parents
     )
 
 

@@ -214,9 +214,7 @@ EVENTS: Final[dict[str, Event]] = {
         "database",
     ),
     "restore_progress": Event(
-        "wait",
-        "{stage}: {restored_bytes:MiB}{read_bytes:MiB} after {elapsed_seconds:.0f} s",
-        "expected_bytes",
+        "wait", "{stage}: {restored_bytes:MiB}{read_bytes:MiB} after {elapsed_seconds:.0f} s", "expected_bytes"
     ),
     "restore_done": Event(
         "", "restored and compared: database {database}, at {revision:names}", "backup tables not_restored"
@@ -256,9 +254,7 @@ EVENTS: Final[dict[str, Event]] = {
     ),
     "tenants_found": Event("", "{tenants:n tenant} listed, {share} in this share"),
     "autogenerate_found_nothing": Event(
-        "wait",
-        "autogenerate found nothing (the database is at {revision:names}):{causes:lines -}{hint:->}",
-        "models",
+        "wait", "autogenerate found nothing (the database is at {revision:names}):{causes:lines -}{hint:->}", "models"
     ),
     "schemas_compared": Event("dim", "compared as well: schema {schemas:list}, since {reason}"),
     "models_missing": Event("wait", "{hint}"),

@@ -265,7 +265,7 @@ def _read_pairs(text: str, spelling: Spelling) -> None:
         if match is None:
             spelling.add_problem(
                 f"pair {nth} cannot be read: write key=value pairs with blanks between them, a value that has blanks "
-                r"in quotes ('two words'), with \' and \\ inside",
+                r"in quotes ('two words'), with \' and \\ inside"
             )
             return
         value = match[2] if match[2] is not None else match[3]

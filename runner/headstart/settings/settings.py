@@ -153,7 +153,7 @@ def load(
     if dsn is not None and dsn.sslpassword is not None and values.get("backup") != "off":
         problems.append(
             f"{source}: sslpassword: pg_dump takes no key's password from its environment: "
-            "give an sslkey that is not encrypted, or set HEADSTART_BACKUP=off",
+            "give an sslkey that is not encrypted, or set HEADSTART_BACKUP=off"
         )
     if problems or dsn is None:
         raise ConfigurationError(*problems)

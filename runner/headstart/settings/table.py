@@ -128,11 +128,7 @@ def _path(text: str) -> str:
 
 
 def _headstart(
-    field: str,
-    meaning: str,
-    kind: tuple[str, Callable[[str], object]],
-    default: str,
-    example: str | None = None,
+    field: str, meaning: str, kind: tuple[str, Callable[[str], object]], default: str, example: str | None = None
 ) -> Setting:
     """A setting of ours: its variable and its flag are named after the field; its default is the usual example."""
     word, parse = kind
@@ -183,11 +179,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _headstart("target", "the revision to reach", ("REVISION", _target), "head"),
     _choice("ahead", "allow lets an older image start on a newer database", "fail", "allow"),
     _choice(
-        "backup",
-        "auto takes one when something is pending and the database holds user tables",
-        "auto",
-        "always",
-        "off",
+        "backup", "auto takes one when something is pending and the database holds user tables", "auto", "always", "off"
     ),
     _headstart(
         "backup_dir",
@@ -233,10 +225,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "public",
     ),
     _headstart(
-        "tenants_parallel",
-        "`tenants`: how many are worked on at once",
-        ("NUMBER", _whole_number(1, 64, 4)),
-        "4",
+        "tenants_parallel", "`tenants`: how many are worked on at once", ("NUMBER", _whole_number(1, 64, 4)), "4"
     ),
     _headstart(
         "tenants_canary",

@@ -35,13 +35,7 @@ def explained(words: Sequence[str]) -> list[str]:
         case Exit() as code:
             return _exit(code)
         case Event() as event:
-            return [
-                f"{words[0]}: an event of the log",
-                "",
-                f"  {event.plain}",
-                "",
-                f"fields: {' '.join(event.fields)}",
-            ]
+            return [f"{words[0]}: an event of the log", "", f"  {event.plain}", "", f"fields: {' '.join(event.fields)}"]
         case Rule() as rule:
             return _rule(rule)
         case str() as text:

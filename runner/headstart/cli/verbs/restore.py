@@ -15,9 +15,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own options."""
     parser.add_argument("backup", help="a backup's name, a path, or `latest`: the newest intact one")
     parser.add_argument(
-        "--swap",
-        action="store_true",
-        help="let it take the live database's name; the old one is kept under another",
+        "--swap", action="store_true", help="let it take the live database's name; the old one is kept under another"
     )
     parser.add_argument(
         "--end-sessions", action="store_true", help="with --swap: end the sessions of others instead of refusing"
