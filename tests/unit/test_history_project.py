@@ -262,7 +262,7 @@ def test_what_env_py_says_for_certain_is_the_projects(tmp_path: Path) -> None:
 def test_a_doubt_about_env_py_makes_the_project_inconclusive(tmp_path: Path) -> None:
     """Whatever only running env.py can tell is the reason why the project is inconclusive; its files are read."""
     found = located(tmp_path, ENV + "context.execute('set search_path to app')\n")
-    assert (found.conclusive, found.why) == (False, "env.py sets a search path")
+    assert (found.conclusive, found.why) == (False, "env.py has 'search_path' in it")
     assert read_graph(found) is not None
 
 
