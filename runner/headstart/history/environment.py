@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
-from headstart.errors import ConfigurationError
+from headstart.errors import BrokenHistoryError, ConfigurationError
+from headstart.history.source import compiled
 from headstart.history.syntax import Source
 
 _DEFAULT: Final = "alembic_version"
@@ -98,14 +98,9 @@ def _parsed(path: str) -> ast.Module:
             f"{path} cannot be read: {error.strerror}", hint="correct the file's permissions"
         ) from None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(data, path)
-    except (SyntaxError, ValueError) as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        raise ConfigurationError(
-            f"{path}{line} is not valid Python: {getattr(error, 'msg', error)}", hint="correct env.py"
-        ) from None
+        return cast("ast.Module", compiled(path, data, ast.PyCF_ONLY_AST))
+    except BrokenHistoryError as error:
+        raise ConfigurationError(error.message, hint="correct env.py") from None
 
 
 def _is_configure(node: ast.expr, source: Source) -> bool:

@@ -6,10 +6,10 @@ the .ini File" and "Using pyproject.toml for configuration"): the ini file goes 
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 from collections.abc import Iterable, Mapping
-from configparser import ConfigParser
 from pathlib import Path
 
 from headstart.errors import ConfigurationError
@@ -48,11 +48,9 @@ class Options:
         """An option of the ini file alone."""
         if self._parser is None or not self._parser.has_option(self.section, name):
             return None
-        from configparser import Error
-
         try:
             return self._parser.get(self.section, name)
-        except Error as error:
+        except configparser.Error as error:
             raise ConfigurationError(
                 f"{name} in [{self.section}] of {self.ini} cannot be interpolated",
                 hint="write %(here)s for the file's folder, and %% for a percent sign",
@@ -129,9 +127,7 @@ def absolute(path: str, cwd: str) -> str:
     return str(Path(cwd, path))
 
 
-def _read_ini(path: str) -> ConfigParser | None:
-    import configparser
-
+def _read_ini(path: str) -> configparser.ConfigParser | None:
     parser = configparser.ConfigParser({"here": Path(path).parent.as_posix()})
     try:
         with Path(path).open(encoding="locale") as file:  # the encoding that Alembic reads it with

@@ -54,23 +54,6 @@ def read_revision(path: str, data: bytes) -> Revision:
     return _match(path, text) or _parse(path, data)
 
 
-def broken_source(path: str, error: SyntaxError | ValueError) -> BrokenHistoryError:
-    """The refusal for a revision file that is not Python: file, line and reason.
-
-    Args:
-        path: the file.
-        error: what compiling or importing it raised; a ValueError is about null bytes.
-    """
-    line = error.lineno if isinstance(error, SyntaxError) else None
-    reason = error.msg if isinstance(error, SyntaxError) else str(error)
-    return BrokenHistoryError(
-        f"{path}{f', line {line}' if line else ''} is not valid Python: {reason}",
-        hint="correct the file; was it written with another encoding, for a newer Python, or left half merged?",
-        files=[path],
-        line=line,
-    )
-
-
 def _match(path: str, text: str) -> Revision | None:
     """The revision, or None if the file's form leaves any doubt."""
     docstring = _DOCSTRING.match(text)
@@ -128,8 +111,14 @@ def compiled(path: str, data: bytes, flags: int = 0) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes: it is not for us to write about them to stderr
             return compile(data, path, "exec", flags, dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
-        raise broken_source(path, error) from None
+    except (SyntaxError, ValueError) as error:  # a ValueError is about null bytes
+        line = getattr(error, "lineno", None)
+        raise BrokenHistoryError(
+            f"{path}{f', line {line}' if line else ''} is not valid Python: {getattr(error, 'msg', error)}",
+            hint="correct the file; was it written with another encoding, for a newer Python, or left half merged?",
+            files=[path],
+            line=line,
+        ) from None
 
 
 def _parse(path: str, data: bytes) -> Revision:

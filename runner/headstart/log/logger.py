@@ -57,7 +57,12 @@ def build(
 
 def quiet(log: FilteringBoundLogger) -> FilteringBoundLogger:
     """The same logger from warnings on: for what a use case does on the side."""
-    return cast("FilteringBoundLogger", _Quiet(log))
+    silent: FilteringBoundLogger = structlog.wrap_logger(
+        log,
+        processors=[lambda _logger, _method, event: ((event.pop("event"),), event)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+    return silent
 
 
 class Timed:
@@ -85,23 +90,6 @@ class Timed:
     def bind(self, **fields: Any) -> Timed:  # noqa: ANN401  (structlog's own)
         """The logger with more fields."""
         return Timed(self._log.bind(**fields), self._root)
-
-
-class _Quiet:
-    def __init__(self, log: FilteringBoundLogger) -> None:
-        self._log = log
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a logger has)
-        return getattr(self._log, name)
-
-    def bind(self, **fields: Any) -> _Quiet:  # noqa: ANN401  (structlog's own)
-        return _Quiet(self._log.bind(**fields))
-
-    def debug(self, event: str, **fields: object) -> None:
-        """Nothing."""
-
-    def info(self, event: str, **fields: object) -> None:
-        """Nothing."""
 
 
 def timestamp(moment: datetime.datetime) -> str:

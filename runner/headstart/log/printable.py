@@ -13,10 +13,7 @@ _MANY: Final = 10
 
 def as_json(data: Any) -> bytes:  # noqa: ANN401  (whatever JSON can hold)
     """Data as JSON. Bytes that are not UTF-8, which Python turns into lone surrogates, are shown as escapes."""
-    try:
-        return msgspec.json.encode(data, enc_hook=str)
-    except UnicodeEncodeError:
-        return msgspec.json.encode(encodable(msgspec.to_builtins(data, enc_hook=str)))
+    return msgspec.json.encode(encodable(msgspec.to_builtins(data, enc_hook=str)))
 
 
 def encodable(data: Any) -> Any:  # noqa: ANN401  (plain data)
@@ -42,11 +39,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """What a message about an unknown word ends with: `: did you mean up?`, if a known one is near it."""
     from difflib import get_close_matches  # off the no-op path
 
-    near = get_close_matches(word, list(known), 1)
+    near = get_close_matches(word, list(known), 1, cutoff)
     return f": did you mean {near[0]}?" if near else ""
 
 

@@ -45,12 +45,6 @@ class Secret:
     def __hash__(self) -> int:
         return hash((Secret, self._value))
 
-    def __copy__(self) -> Secret:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Secret:
-        return self
-
     def __reduce__(self) -> NoReturn:
         message = "a Secret is not pickled: it would be written out in the clear"
         raise TypeError(message)

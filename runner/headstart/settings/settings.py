@@ -14,6 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from headstart.errors import ConfigurationError
+from headstart.log.printable import nearest
 from headstart.log.secret import Secret
 from headstart.settings.conninfo import EXAMPLE, is_text, read
 from headstart.settings.dsn import Dsn, DsnError, names_a_server, without_libpq_variables
@@ -252,12 +253,6 @@ def _unknown(environ: Mapping[str, str]) -> list[str]:
     for name in sorted(unknown):
         if _SERVICE_LINK.fullmatch(name):
             continue
-        from difflib import get_close_matches
-
-        ours = [each.removeprefix("HEADSTART_") for each in known if each.startswith("HEADSTART_")]
-        near = get_close_matches(name.removeprefix("HEADSTART_"), sorted(ours), 1, 0.6)
-        advice = (
-            f"did you mean HEADSTART_{near[0]}?" if near else "leave it out; `headstart --help` lists what there is"
-        )
-        problems.append(f"{name} is not known: {advice}")
+        near = nearest(name, [each for each in known if each.startswith("HEADSTART_")], 0.8)
+        problems.append(f"{name} is not known{near or ': leave it out; `headstart --help` lists what there is'}")
     return problems
