@@ -7,12 +7,8 @@ schema and nowhere else, the lock is the tenant's own, and the backup, of the wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
-from structlog.typing import FilteringBoundLogger
 
-from headstart import ledger
 from headstart.commands.tenants import lock
 from headstart.commands.tenants.session import Session
 from headstart.commands.tenants.survey import Standing
@@ -25,16 +21,11 @@ from headstart.postgres.server import quote
 from headstart.postgres.version_table import recorded_revisions
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, compare, pending
 from headstart.steps.indexes import require_valid
-from headstart.steps.outcome import Outcome
 from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 from headstart.steps.work import Work
 from headstart.worker.messages import MOVED
 from headstart.worker.supervise import Worker
-
-_ROWS = (
-    "select run_id, count(*) as rows from headstart.ledger where run_id = any($1::pg_catalog.text[]) group by run_id"
-)
 
 
 class Schemas:
@@ -108,35 +99,6 @@ class Schemas:
             raise ConfigurationError("env.py cannot be asked without its writing to the database", unaskable=True)
         if isinstance(state, UpToDate):
             await require_valid(run, ready.connection, found)
-
-    async def report_missing_rows(self, outcomes: Mapping[str, Outcome | None], log: FilteringBoundLogger) -> None:
-        """Check by one query for all tenants that every row of the ledger has arrived, and warn of each that has not.
-
-        Args:
-            outcomes: of all tenants, by their names.
-            log: receives `ledger_incomplete`.
-        """
-        changed = {name: outcome for name, outcome in outcomes.items() if outcome is not None and outcome.applied}
-        if not self.ledger or not changed:
-            return
-        connection = await self._session.connection()
-        try:
-            rows = await ledger.fetch(connection, _ROWS, [outcome.run_id for outcome in changed.values()])
-        except ledger.LedgerLockedError as error:
-            log.warning("ledger_not_read", cause=str(error))
-            return
-        there: dict[str, int] = {row["run_id"]: row["rows"] for row in rows}
-        for name, outcome in changed.items():
-            found, expected = there.get(outcome.run_id, 0), len(outcome.applied)
-            if found < expected:
-                log.warning(
-                    "ledger_incomplete",
-                    tenant=name,
-                    cause="a revision's own role or session could not write to headstart.ledger",
-                    hint="`headstart stamp` the recorded revision adds the rows that are missing",
-                    expected=expected,
-                    found=found,
-                )
 
     def _history_of(self, target: Target) -> History:
         project, graph = self._history

@@ -97,8 +97,6 @@ async def work(run: Run, action: Action, tenants: list[Tenant]) -> None:
             await task.begin(ready, Session(run, ready, stack), tenants)
         with run.record.timed(Stage.UPGRADE if action == "up" else Stage.COMPARE):
             await task.all(tenants[:canaries], tenants[canaries:])
-        if task.schemas is not None:
-            await task.schemas.report_missing_rows({each.target.name: each.outcome for each in tenants}, run.log)
 
 
 @contextlib.asynccontextmanager
