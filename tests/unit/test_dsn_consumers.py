@@ -94,10 +94,10 @@ class TestAsyncpg:
     @pytest.mark.parametrize("sslmode", ["allow", "prefer"])
     def test_client_certificate_where_asyncpg_falls_back(self, sslmode: str) -> None:
         """For allow and prefer, which only asyncpg can do, a client's certificate goes in by asyncpg's own DSN."""
-        url = f"postgresql://u@h/d?sslmode={sslmode}&sslcert=/c&sslkey=/k&sslpassword=a%26b"
+        url = f"postgresql://u@h/d?sslmode={sslmode}&sslcert=/c&sslkey=/k"
         arguments = parse(url, files={"/c": "", "/k": ""}).asyncpg()
         assert arguments["ssl"] == sslmode
-        assert arguments["dsn"] == "postgresql://?sslcert=%2Fc&sslkey=%2Fk&sslpassword=a%26b"
+        assert arguments["dsn"] == "postgresql://?sslcert=%2Fc&sslkey=%2Fk"
 
 
 class TestTls:

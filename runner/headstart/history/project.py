@@ -142,19 +142,10 @@ def _package(name: str, search: Iterable[str]) -> list[str] | None:
     from importlib.machinery import PathFinder
     from importlib.util import find_spec
 
-    places: list[str] = list(search)
-    full_name = ""
-    for part in name.split("."):
-        full_name = f"{full_name}.{part}" if full_name else part
-        try:
-            # An import hook (an editable install) knows packages that no folder of sys.path holds.
-            spec = PathFinder.find_spec(full_name, places) or (find_spec(full_name) if full_name == part else None)
-        except (ImportError, ValueError):
-            spec = None
-        if spec is None:
-            return None
-        places = list(spec.submodule_search_locations or ())
-    return places
+    top, *inner = name.split(".")
+    # An import hook (an editable install) knows packages that no folder of sys.path holds.
+    spec = PathFinder.find_spec(top, list(search)) or (find_spec(top) if top else None)
+    return None if spec is None else [str(Path(place, *inner)) for place in spec.submodule_search_locations or ()]
 
 
 def _environment(script: str, location: str, options: Options) -> str:

@@ -46,7 +46,12 @@ def build(
     lines = _Lines(stream)
     bound = structlog.wrap_logger(
         structlog.WriteLogger(cast("TextIO", lines)),
-        processors=[structlog.processors.add_log_level, _stamp, _redacting(redact), shown],
+        processors=[
+            structlog.processors.add_log_level,
+            _stamp,
+            lambda _logger, _method, event: clean(event, redact),
+            shown,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
@@ -147,13 +152,6 @@ def clean(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401  (wh
     if isinstance(value, float):
         return round(value, 3)
     return clean(str(value), redact)
-
-
-def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str, Any]]:
-    def process(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return dict(clean(event, redact))
-
-    return process
 
 
 def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:

@@ -151,11 +151,6 @@ def load(
             problems.append(f"{name}: {error}")
     problems += _unknown(environ)
     values["scratch"] = addresses.scratch()
-    if dsn is not None and dsn.sslpassword is not None and values.get("backup") != "off":
-        problems.append(
-            f"{source}: sslpassword: pg_dump takes no key's password from its environment: "
-            "give an sslkey that is not encrypted, or set HEADSTART_BACKUP=off"
-        )
     if problems or dsn is None:
         raise ConfigurationError(*problems)
     values |= {"dsn": dsn, "dsn_source": source, "config_explicit": "config" in values, "other_secrets": secrets}

@@ -99,8 +99,8 @@ def lead(dialect: Any, args: Any, params: dict[str, Any], dsn: Dsn) -> None:  # 
         "keepalives_interval": "5",
         "keepalives_count": "3",
     }
-    secrets = {"password": dsn.password, "sslpassword": dsn.sslpassword}
-    ours |= {name: secret.reveal() for name, secret in secrets.items() if secret is not None}
+    if dsn.password is not None:
+        ours["password"] = dsn.password.reveal()
     params.update({**ours, **params})
 
 

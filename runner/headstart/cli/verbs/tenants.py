@@ -13,11 +13,8 @@ from headstart.errors import PendingError, TenantsFailedError
 from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
 from headstart.log.logger import clean
-from headstart.log.printable import counted
+from headstart.log.printable import counted, first_and_last
 from headstart.steps.run import Run
-
-_NAMED = 10
-"""Failed tenants that the last line names."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -74,11 +71,10 @@ def _judge(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401 
             where = f"{run.record.counts['pending']} of {counted(len(made), 'tenant')}"
             raise PendingError(f"revisions are pending in {where}", hint="run `headstart tenants up`")
         return
-    named = ", ".join(f"{name} ({int(outcome.exit)})" for name, outcome in failed[:_NAMED])
-    more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+    named = first_and_last([f"{name} ({int(outcome.exit)})" for name, outcome in failed])
     first = failed[0][1]
     raise TenantsFailedError(
-        f"{len(failed)} of {len(made)} tenants failed: {named}{more}; the first: {first.error}",
+        f"{len(failed)} of {len(made)} tenants failed: {named}; the first: {first.error}",
         exit=first.exit,
         hint=first.hint or first.exit.advice,
     )
