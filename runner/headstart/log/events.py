@@ -16,8 +16,6 @@ Fields = Mapping[str, Any]
 
 NEXT: Final = "\n" + " " * 10
 """A further line of a sentence, below the first one's text."""
-AROUND: Final = ("timestamp", "level", "event", "run_id", "tenant")
-"""Fields that any event may have."""
 _MANY: Final = 4
 """Revisions that are named one by one; of more, the first and the last."""
 _SHOWN: Final = re.compile(r"\{(\w+)(?::([^} ]*) ?([^}]*))?\}")

@@ -130,16 +130,9 @@ def builds_concurrently(text: str) -> bool:
     return ";" not in words and "CONCURRENTLY" in words and words[0] in _BUILDING
 
 
-def has_parameters(text: str, *, standard_conforming: bool = True) -> bool:
-    """Whether a `$1` stands outside of quotes and comments.
-
-    Args:
-        text: one statement or more.
-        standard_conforming: the server's `standard_conforming_strings`.
-    """
-    return "$" in text and any(
-        token.kind == "parameter" for token in tokens(text, standard_conforming=standard_conforming)
-    )
+def has_parameters(text: str) -> bool:
+    """Whether a `$1` stands outside of quotes and comments of one statement or more."""
+    return "$" in text and any(token.kind == "parameter" for token in tokens(text))
 
 
 def returns_rows(text: str) -> bool:
