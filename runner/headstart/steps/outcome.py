@@ -60,6 +60,18 @@ def outcome_of(run: Run, error: HeadstartError | None) -> Outcome:
     )
 
 
+def fields_of(outcome: Outcome) -> dict[str, Any]:
+    """What is logged of every outcome, and printed of a tenant's."""
+    return {
+        "outcome": outcome.exit.outcome,
+        "exit_code": int(outcome.exit),
+        "revision_before": revision_field(outcome.revision_before),
+        "revision_after": revision_field(outcome.revision_after),
+        "applied": [each.revision for each in outcome.applied],
+        "backup": outcome.backup,
+    }
+
+
 def finish(run: Run, error: HeadstartError | None, *, quiet: bool = False, event: str = "run_finished") -> Outcome:
     """Log `run_finished`, the last line of every run, and return the same as a value.
 
@@ -70,14 +82,7 @@ def finish(run: Run, error: HeadstartError | None, *, quiet: bool = False, event
         event: its name where the run is one of several.
     """
     outcome = outcome_of(run, error)
-    fields: dict[str, Any] = {
-        "outcome": outcome.exit.outcome,
-        "exit_code": int(outcome.exit),
-        "revision_before": revision_field(outcome.revision_before),
-        "revision_after": revision_field(outcome.revision_after),
-        "applied": [each.revision for each in outcome.applied],
-        "backup": outcome.backup,
-    }
+    fields = fields_of(outcome)
     fields |= {"restored": outcome.restored} if outcome.restored is not None else {}
     if error is not None:
         fields |= {"error": outcome.error, "hint": outcome.hint, "stage": run.record.stage}

@@ -11,9 +11,9 @@ from headstart.cli.output import print_json, print_lines
 from headstart.commands.tenants.work import Tenant, find, work
 from headstart.errors import PendingError, TenantsFailedError
 from headstart.errors.exits import Exit
-from headstart.history.graph import revision_field
 from headstart.log.logger import clean
 from headstart.log.printable import counted, first_and_last
+from headstart.steps.outcome import fields_of
 from headstart.steps.run import Run
 
 
@@ -122,20 +122,10 @@ def _row(tenant: Tenant) -> dict[str, Any]:
     row: dict[str, Any] = {"tenant": tenant.target.name, "outcome": "not_begun", "exit_code": None}
     row |= {"revision_before": None, "revision_after": None, "applied": [], "pending": [], "failed": None}
     row |= {"backup": None, "seconds": 0.0, "error": None, "hint": None}
-    if outcome is None:
-        return row
-    pending = outcome.ok and outcome.pending
-    return {
-        **row,
-        "outcome": Exit.PENDING.outcome if pending else outcome.exit.outcome,
-        "exit_code": int(outcome.exit),
-        "revision_before": revision_field(outcome.revision_before),
-        "revision_after": revision_field(outcome.revision_after),
-        "applied": [each.revision for each in outcome.applied],
-        "pending": list(outcome.pending),
-        "failed": outcome.failed,
-        "backup": outcome.backup,
-        "seconds": outcome.seconds.get("total", 0.0),
-        "error": outcome.error,
-        "hint": outcome.hint,
-    }
+    if outcome is not None:
+        pending = outcome.ok and outcome.pending
+        row |= fields_of(outcome)
+        row["outcome"] = Exit.PENDING.outcome if pending else outcome.exit.outcome
+        row |= {"pending": list(outcome.pending), "failed": outcome.failed, "error": outcome.error}
+        row |= {"hint": outcome.hint, "seconds": outcome.seconds.get("total", 0.0)}
+    return row
