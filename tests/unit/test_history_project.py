@@ -48,12 +48,9 @@ def _agree(monkeypatch: pytest.MonkeyPatch) -> Agree:
         toml, ini = line._inis_from_config(line.parser.parse_args(["heads"]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the separators of old
-            before = len(sys.path)
             script = ScriptDirectory.from_config(Config(ini, toml_file=toml, ini_section=section))
-            added = sys.path[: len(sys.path) - before]
         assert found.script_location == str(Path(script.dir).absolute())
         assert found.version_locations == tuple(str(p) for p in script._version_locations if p.exists())
-        assert found.sys_path == tuple(str(Path(p).absolute()) for p in added)
         assert (found.recursive, found.sourceless) == (script.recursive_version_locations, script.sourceless)
         graph = read_graph(found)
         if graph is not None:

@@ -32,7 +32,6 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         version_schema: its schema, None for the search path's first.
         conclusive: False where only Alembic knows version table or revision files.
         why: what made it inconclusive, as a sentence for the log.
-        sys_path: folders that go in front of `sys.path`, in this order.
         recursive: whether version folders are read with their subfolders.
         sourceless: whether compiled files without a source count as revisions.
         revision_environment: env.py is run whenever a revision file is written.
@@ -49,7 +48,6 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     version_schema: str | None = None
     conclusive: bool = True
     why: str = ""
-    sys_path: tuple[str, ...] = ()
     recursive: bool = False
     sourceless: bool = False
     revision_environment: bool = False
@@ -103,7 +101,6 @@ def locate(config: str, *, cwd: str, explicit: bool = False, section: str = "ale
         version_schema=environment.version_schema,
         conclusive=not doubt,
         why=doubt,
-        sys_path=sys_path,
         recursive=options.flag("recursive_version_locations"),
         sourceless=sourceless,
         revision_environment=options.switch("revision_environment"),

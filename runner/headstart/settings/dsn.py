@@ -97,16 +97,19 @@ class Dsn(msgspec.Struct, frozen=True, kw_only=True):
                 arguments["dsn"] = f"postgresql://?{urlencode(files)}"
         return arguments
 
-    def sqlalchemy_url(self) -> str:
-        """Give the URL for `sqlalchemy.url`, without a password: the connection itself comes from `asyncpg()`.
+    def url(self, scheme: str = "postgresql") -> str:
+        """Give the URL, password and all, that SQLAlchemy and libpq read as this very server.
 
-        Whoever writes it into a configparser doubles its `%`.
+        Args:
+            scheme: with the driver that is to take it, if one is: `postgresql+asyncpg`.
         """
         user, database = quote(self.user, safe=""), quote(self.database, safe="")
+        if self.password is not None:
+            user += f":{quote(self.password.reveal(), safe='')}"
         if len(self.hosts) == 1 and not self.hosts[0][0].startswith("/"):
-            return f"postgresql+asyncpg://{user}@{_place(*self.hosts[0])}/{database}"
+            return f"{scheme}://{user}@{_place(*self.hosts[0])}/{database}"
         query = urlencode({"host": ",".join(host for host, _ in self.hosts), "port": ",".join(self._ports())})
-        return f"postgresql+asyncpg://{user}@/{database}?{query}"
+        return f"{scheme}://{user}@/{database}?{query}"
 
     def libpq_env(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """Give the environment in which libpq's programs reach this very server.

@@ -158,6 +158,9 @@ def load(
     return Settings(**values)  # type: ignore[arg-type]
 
 
+_MOUNTED: Final = "/run/secrets/database_url"
+
+
 class _Addresses:
     """Reads the addresses of databases from variables and files, and records every problem."""
 
@@ -210,19 +213,17 @@ class _Addresses:
         if value is not None and path is not None:
             self.problems.append(f"{name}: {name}_FILE is set too: leave one of the two out")
             return None
-        if path is not None:
-            return self._file_text(f"{name}_FILE", path)
-        if value is not None and not value.strip():
-            self.problems.append(f"{name}: it is set but empty: write for example {name}={EXAMPLE}, or leave it out")
+        given, origin, example = (value, name, EXAMPLE) if path is None else (path, f"{name}_FILE", _MOUNTED)
+        if given is None:
             return None
-        return None if value is None else (value, name)
-
-    def _file_text(self, name: str, path: str) -> tuple[str, str] | None:
-        if not path.strip():
+        if not given.strip():
             self.problems.append(
-                f"{name}: it is set but empty: write for example {name}=/run/secrets/database_url, or leave it out"
+                f"{origin}: it is set but empty: write for example {origin}={example}, or leave it out"
             )
             return None
+        return (given, origin) if path is None else self._file_text(origin, path)
+
+    def _file_text(self, name: str, path: str) -> tuple[str, str] | None:
         try:
             text = self._read_file(path)
         except UnicodeError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from headstart.settings.dsn import without_libpq_variables
 
@@ -25,10 +24,8 @@ def environ_of(run: Run) -> dict[str, str | None]:
 def environ_for(dsn: Dsn, environ: Mapping[str, str]) -> dict[str, str | None]:
     """What is to change in an environment, so that it speaks of another database. None takes a variable away."""
     scheme, found, _ = environ.get("DATABASE_URL", "").partition("://")
-    user, _, place = dsn.sqlalchemy_url().partition("://")[2].partition("@")
-    password = "" if dsn.password is None else f":{quote(dsn.password.reveal(), safe='')}"
     after = dsn.libpq_env(without_libpq_variables(environ))
-    after["DATABASE_URL"] = f"{scheme if found else 'postgresql'}://{user}{password}@{place}"
+    after["DATABASE_URL"] = dsn.url(scheme if found else "postgresql")
     for name in _OTHER_URLS:
         after.pop(name, None)
     return {name: after.get(name) for name in environ.keys() | after.keys() if environ.get(name) != after.get(name)}

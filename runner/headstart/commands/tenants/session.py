@@ -46,11 +46,6 @@ class Session:
             self._locks = True
             await self._lock(await self._alive())
 
-    async def connection(self) -> ScriptConnection:
-        """The connection, opened again if it was lost."""
-        async with self._reconnecting:
-            return (await self._alive()).connection
-
     async def for_tenant(self, own: Run, target: Target) -> tuple[Ready, Access]:
         """The session as one tenant's run is to use it, and how the worker's sessions are verified.
 
