@@ -147,7 +147,7 @@ EVENTS: Final[dict[str, Event]] = {
     "revision_running": Event("wait", "{revision}: its Python is still running after {running_seconds:.0f} s"),
     "statement_running": Event(
         "wait",
-        "{revision}: still running after {running_seconds:.0f} s: {statement}{blockers:lines blocked by}{hint:->}",
+        "{revision}: still running after {running_seconds:.0f} s: {statement}{blockers:lines blocked by}",
         "progress",
     ),
     "statement_blocked": Event("wait", "{revision} waits for a lock{blockers:lines blocked by}{hint:->}"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from headstart.errors import InterruptedMigrationError, remedies
+from headstart.errors import InterruptedMigrationError
 from headstart.postgres.activity import SPEAK, Blocker, blockers, progress_of, remedy, summary
 
 if TYPE_CHECKING:
@@ -169,7 +169,6 @@ class Watch:
                 progress = await progress_of(self._connection, backend)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             pass  # the next look says what is wrong
-        hint = remedies.of_slowness(statement)
         self._log.info(
             "statement_running",
             revision=self.revision,
@@ -177,5 +176,4 @@ class Watch:
             running_seconds=seconds,
             blockers=[str(each) for each in self.blockers],
             progress=progress,
-            **({"hint": hint} if hint else {}),
         )
