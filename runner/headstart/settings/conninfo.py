@@ -3,8 +3,8 @@
 This module finds out which parameters are given; `dsn.py` decides what they mean. The rules are libpq's (PostgreSQL
 manual, "Connection Strings", "The Connection Service File", "The Password File"), wider where SQLAlchemy's URLs are.
 
-A text that cannot be read may have its password anywhere: nothing of it is quoted in a problem, apart from what is
-nearly the name of a parameter.
+A text that cannot be read may have its password anywhere: nothing of it is quoted in a problem, apart from names of
+parameters where no password can have come apart into them.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class Spelling(msgspec.Struct, kw_only=True):
         """Note a problem, with the name of what has to be corrected before it."""
         self.problems.append(f"{self.origin}: {problem}")
 
-    def take(self, key: str, value: str, *, nth: int) -> None:
-        """Take one parameter under any of its names; a problem with it says that it is the nth."""
+    def take(self, key: str, value: str, *, nth: int, quotable: bool) -> None:
+        """Take one parameter under any of its names; `quotable`: its name cannot be a piece of a password."""
         if key in _UNSUPPORTED:
             self.add_problem(f"{key}: {_UNSUPPORTED[key]}")
         elif key in _NOT_OURS:
@@ -101,7 +101,7 @@ class Spelling(msgspec.Struct, kw_only=True):
             escaped = value.replace("\\", "\\\\").replace(" ", "\\ ")
             self.values["options"] = f"{self.values.get('options', '')} -c {key}={escaped}".strip()
         elif (name := _SYNONYMS.get(key, key)) not in VARIABLES and name not in WITHOUT_VARIABLE:
-            self.add_problem(_unknown(key, nth))
+            self.add_problem(_unknown(key, nth, quotable=quotable))
         elif value and not (key == "fallback_application_name" and "application_name" in self.values):
             value = _in_libpq_words(key, value)
             if name == "options" and "options" in self.values:
@@ -198,6 +198,7 @@ def _split_hosts(text: str, spelling: Spelling) -> tuple[str, str]:
 
 def _read_query(query: str, spelling: Spelling, *, blanks_as_plus: bool) -> None:
     hosts: list[str] = []
+    quotable = True
     for nth, item in enumerate(filter(None, query.split("&")), 1):
         raw_key, equals, raw_value = item.partition("=")
         key, value = _decode(raw_key), _decode(raw_value.replace("+", " ") if blanks_as_plus else raw_value)
@@ -211,7 +212,8 @@ def _read_query(query: str, spelling: Spelling, *, blanks_as_plus: bool) -> None
             if key == "host" and value:  # SQLAlchemy repeats it: ?host=a:1&host=b:2
                 hosts.append(value)
                 value = ",".join(hosts)
-            spelling.take(key, value, nth=nth)
+            spelling.take(key, value, nth=nth, quotable=quotable)
+            quotable = quotable and "password" not in key
 
 
 def is_text(value: str) -> bool:
@@ -233,7 +235,7 @@ def _decode(text: str) -> str | None:
 def _read_pairs(text: str, spelling: Spelling) -> None:
     r"""Read `host=a password='with blanks' user=it\'s`."""
     pair = re.compile(r"\s*(\w+)\s*=\s*(?:'((?:\\.|[^'\\])*)'(?=\s|$)|((?:\\.|[^\s'\\])*)(?=\s|$))\s*")
-    place, nth = 0, 0
+    place, nth, quotable = 0, 0, True
     while place < len(text):
         nth += 1
         match = pair.match(text, place)
@@ -244,7 +246,8 @@ def _read_pairs(text: str, spelling: Spelling) -> None:
             )
             return
         value = match[2] if match[2] is not None else match[3]
-        spelling.take(match[1], re.sub(r"\\(.)", r"\1", value), nth=nth)
+        spelling.take(match[1], re.sub(r"\\(.)", r"\1", value), nth=nth, quotable=quotable)
+        quotable = quotable and "password" not in match[1]
         place = match.end()
 
 
@@ -273,7 +276,7 @@ def read_service(text: str, name: str, origin: str) -> Spelling | None:
             if not equals or key.strip() in {"service", "servicefile"}:
                 spelling.add_problem(f"line {number} is not one of its key=value settings: write host=db.example")
             else:
-                spelling.take(key.strip(), value.strip(), nth=number)
+                spelling.take(key.strip(), value.strip(), nth=number, quotable=False)
     return spelling
 
 
@@ -303,8 +306,9 @@ def _in_libpq_words(key: str, value: str) -> str:
     return value.replace("_", "-") if key == "sslmode" else value
 
 
-def _unknown(key: str, nth: int) -> str:
-    near = nearest(key, [*VARIABLES, *WITHOUT_VARIABLE, *_SYNONYMS])
+def _unknown(key: str, nth: int, *, quotable: bool) -> str:
+    near = nearest(key, [*VARIABLES, *WITHOUT_VARIABLE, *_SYNONYMS], 0.75)
     if near:
         return f"the parameter {key!r} is not known{near}"
-    return f"parameter {nth} is not known: leave it out; a server setting is written options=-c%20name%3Dvalue"
+    name = repr(key) if quotable and re.fullmatch(r"[A-Za-z_][\w.-]{0,40}", key) else f"number {nth}"
+    return f"the parameter {name} is not known: leave it out; a server setting is written options=-c%20name%3Dvalue"
