@@ -195,20 +195,28 @@ def test_a_function_is_no_column(verb: list[str], url: str, tmp_path: Path, run_
 @pytest.mark.parametrize(
     ("ours", "theirs", "cause"),
     [
-        (f"{TABLE}; grant trigger on alembic_version to low", f"{TRIGGER} alembic_version {EACH}", "trigger t"),
+        (
+            f"{TABLE}; grant trigger on alembic_version to low",
+            f"{TRIGGER} alembic_version {EACH}",
+            "pwn_row()",
+        ),
         (
             f"{TABLE}; create table child () inherits (alembic_version); grant trigger on child to low",
             f"{TRIGGER} child {EACH}",
-            "trigger t",
+            "pwn_row()",
         ),
-        (f"{TABLE}; alter table alembic_version add constraint c check (pwn_check(version_num))", "", "constraint c"),
-        (f"{TABLE}; alter table alembic_version add more text default pwn()", "", "expression of a column"),
+        (
+            f"{TABLE}; alter table alembic_version add constraint c check (pwn_check(version_num))",
+            "",
+            "pwn_check(text)",
+        ),
+        (f"{TABLE}; alter table alembic_version add more text default pwn()", "", "pwn()"),
         (
             f"{DOMAIN}; create table alembic_version (version_num revision primary key)",
             "alter domain revision add constraint c check (pwn_check(value))",
-            "type of the column version_num",
+            "pwn_check(text)",
         ),
-        ("", f"{TABLE}; {TRIGGER} alembic_version {EACH}", "trigger t"),
+        ("", f"{TABLE}; {TRIGGER} alembic_version {EACH}", "pwn_row()"),
     ],
     ids=["a trigger", "a trigger on a child", "a constraint", "a default", "a domain", "all of it is another role's"],
 )
@@ -221,7 +229,7 @@ def test_nothing_is_written(
     script(url, "insert into alembic_version values ('a1'); alter sequence harm restart")
     project = environment(tmp_path / "app", ASKED)
     last = ended(run_headstart(*verb, url=url, cwd=project.folder, env={"HEADSTART_BACKUP": "off"}), 21)
-    assert f"would execute code of another role: {cause}" in last["error"]
+    assert f"would execute code of another role: function public.{cause} of low" in last["error"]
     assert not executed(url)
 
 
