@@ -3,8 +3,7 @@
 asyncpg prepares whatever SQLAlchemy hands it, and the extended protocol takes one statement at a time (PostgreSQL
 manual, 'Message Flow'). `connection_class` is asyncpg's public way in: this class looks at the text in `prepare`, and
 answers for a script with an object that behaves as a prepared statement does. SQLAlchemy's BEGIN, its locks and its
-mapping of errors stay as they are. Statements that give no rows back take the same way, because the simple protocol
-needs one round trip where preparing needs two or three.
+mapping of errors stay as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from asyncpg.prepared_stmt import PreparedStatement
 
-    from headstart.postgres.script_statement import RowlessStatement
+    from headstart.postgres.script_statement import ScriptStatement
     from headstart.sql.script import Statement
 
 
@@ -60,7 +59,7 @@ class ScriptConnection(asyncpg.Connection):
 
     async def prepare(  # type: ignore[override]  # it behaves the same
         self, query: str, **options: Any
-    ) -> RowlessStatement | PreparedStatement[Any]:
+    ) -> ScriptStatement | PreparedStatement[Any]:
         """As asyncpg's own, for scripts too.
 
         Args:
@@ -71,26 +70,17 @@ class ScriptConnection(asyncpg.Connection):
             ScriptError: the text holds what no revision can run.
         """
         # The lexer's expressions take longer to compile than a no-op takes, which prepares nothing.
-        from headstart.postgres.script_statement import RowlessStatement, ScriptStatement
-        from headstart.sql.script import has_parameters, is_single, returns_rows
+        from headstart.sql.script import is_single
 
         if not is_single(query):
             statements = self.parse(query)
             if len(statements) != 1 or statements[0].kind in {"copy_in", "copy_out"}:
-                return ScriptStatement(self, query, statements, self._run_script)
+                from headstart.postgres.script_statement import ScriptStatement
+
+                return ScriptStatement(self, query, statements)
             query = statements[0].text if "\\" in query else query
-        if not returns_rows(query) and not has_parameters(query):
-            return RowlessStatement(self, query)
         prepared: PreparedStatement[Any] = await super().prepare(query, **options)
         return prepared
-
-    async def _run_script(self, query: str, statements: list[Statement] | None) -> str:
-        from headstart.postgres import script_run
-
-        def set_progress(progress: tuple[int, int] | None) -> None:
-            self.progress = progress
-
-        return await script_run.run(self, query, statements or self.parse(query), set_progress)
 
     def parse(self, query: str) -> list[Statement]:
         """Splits by the session's own `standard_conforming_strings`."""
