@@ -239,7 +239,6 @@ EVENTS: Final[dict[str, Event]] = {
     ),
     "schema_loaded": Event("", "loaded {file}: at {revision:names}, {revisions:n revision} recorded"),
     "squashed": Event("", "{baseline} replaces {files:n file} up to {revision:names}; they are in {archive}"),
-    "squash_finished": Event("", "finished {baseline}: {cause}"),
     "schema_matches": Event("good", "the schema is that of {revision:names} (of {of:n revision})"),
     "adopted_with_differences": Event("wait", "recorded as {revision:names}, in spite of {differences:n difference}"),
     "check_running": Event("wait", "checking {revision} ({done}/{of} done)"),

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from headstart import history
 from headstart.commands.squash.cut import Cut, decide_cut
-from headstart.commands.squash.files import Move, exchange, recover
+from headstart.commands.squash.files import exchange
 from headstart.commands.squash.sql import statements
 from headstart.commands.squash.text import baseline_text
 from headstart.commands.squash.verify import Made, made_by, rebuilt, require_same
@@ -62,13 +61,6 @@ async def squash(
         MigrationFailedError: a revision fails on the scratch server (60).
         VerificationFailedError: the baseline does not give what the revisions give; nothing is changed (80).
     """
-    settings = run.settings
-    located = history.locate(settings.config, cwd=run.cwd, explicit=settings.config_explicit, section=run.section)
-    for folder in map(Path, located.version_locations):
-        finished = recover(folder)
-        if finished is not None:
-            run.log.info("squash_finished", baseline=str(finished), cause="an earlier run was interrupted")
-            return finished
     async with Worker(cwd=run.cwd, environ=run.environ) as worker:
         found = find(run)
         cut = await _cut(run, worker, found, revision)
@@ -83,29 +75,19 @@ async def squash(
                     with run.record.timed(Stage.REPLAY):
                         await old.up(cut.top.id)
                         before = await made_by(run, dsn, old)
-                    text = _text(old, cut, before, message, found.project.here, archive_dir, moment)
-                    (stage / place.name).write_text(text, encoding="utf-8", newline="")
+                    written = _text(old, cut, before, message, found.project.here, archive_dir, moment)
+                    (stage / place.name).write_text(written, encoding="utf-8", newline="")
                     await old.format(stage / place.name)
                 staged = msgspec.structs.replace(found.project, version_locations=(str(stage),), staged=True)
                 after = await rebuilt(run, scratch, worker, cut.top.id, staged)
             require_same(before, after, write)
-            _exchange(cut, place, archive_dir, stage / place.name, moment)
+            readme = _README.format(revision=cut.top.id, count=len(cut.replaced), day=moment)
+            text = (stage / place.name).read_bytes()
+            exchange(cut.replaced, baseline=place, text=text, archive=archive_dir, readme=readme)
         run.log.info(
             "squashed", revision=cut.top.id, files=len(cut.replaced), baseline=str(place), archive=str(archive_dir)
         )
         return place
-
-
-def _exchange(cut: Cut, place: Path, archive_dir: Path, baseline: Path, moment: datetime.datetime) -> None:
-    here = cut.location
-    move = Move(
-        baseline=os.path.relpath(place, here),
-        archive=os.path.relpath(archive_dir, here),
-        files={os.path.relpath(each.path, here): Path(each.path).name for each in cut.replaced},
-    )
-    digests = {os.path.relpath(each.path, here): each.sha256 for each in cut.replaced}
-    readme = _README.format(revision=cut.top.id, count=len(cut.replaced), day=moment)
-    exchange(here, move, baseline.read_bytes(), digests=digests, readme=readme)
 
 
 async def _cut(run: Run, worker: Worker, found: History, revision: str | None) -> Cut:
