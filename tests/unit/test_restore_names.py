@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.backup.restoring.beside import LONGEST, is_ours, key, names
-from headstart.backup.restoring.shape import Property, Shape, elements, read
+from headstart.backup.restoring.shape import Property, Shape, read
 from headstart.postgres.server import literal
 
 MOMENT = datetime(2026, 1, 31, 12, 0, 0, 999999, tzinfo=UTC)
@@ -61,20 +61,6 @@ def test_who_may_drop_it_holds_its_lock(one: str, other: str) -> None:
     """Two databases whose partial ones could be taken for each other's share a lock."""
     if is_ours(names(one, MOMENT).restoring, other):
         assert key(one) == key(other)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ('"$user", public', ["$user", "public"]),
-        ('public,"a ""b"", c"', ["public", 'a "b", c']),
-        ("", []),
-        ('""', [""]),
-    ],
-)
-def test_lists(value: str, expected: list[str]) -> None:
-    """A list of names, as the catalog spells it, is taken apart."""
-    assert elements(value) == expected
 
 
 def test_literals() -> None:

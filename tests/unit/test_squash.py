@@ -179,10 +179,10 @@ def go(project: Project, replaced: list[Revision] | None = None) -> None:
 
 def revisions(project: Project) -> list[Revision]:
     """The old files, as they were read."""
+    paths = [project.versions / name for name in GONE]
     return [
-        Revision(id=name[:-3], down=(), path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-        for name in GONE
-        if (path := project.versions / name)
+        Revision(id=path.stem, down=(), path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in paths
     ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import msgspec
 
-from headstart.backup.dump import APPLICATION, LET_BYPASS, LET_READ
+from headstart.backup.dump import LET_BYPASS, LET_READ
 from headstart.errors import BackupFailedError
 from headstart.log.printable import first_and_last
 
@@ -49,7 +49,7 @@ _SIZE = "select pg_catalog.pg_database_size(pg_catalog.current_database())"
 _ORPHANS = """
 select pid, application_name, pg_catalog.pg_terminate_backend(pid) as ended
 from pg_catalog.pg_stat_activity
-where datname = pg_catalog.current_database() and usename = current_user and application_name like $1
+where datname = $1 and usename = current_user and application_name like $2
 """
 _OTHERS = """
 select pid, usename::pg_catalog.text as role, client_addr::pg_catalog.text as client,
@@ -108,13 +108,18 @@ async def existing(conn: asyncpg.Connection, oids: Sequence[int]) -> list[int]:
     return [int(row["oid"]) for row in rows]
 
 
-async def end_orphans(conn: asyncpg.Connection, *, log: FilteringBoundLogger) -> None:
-    """End dumps of ours whose run is dead: we hold the migration lock, so no living run has one.
+async def end_orphans(conn: asyncpg.Connection, database: str, application: str) -> list[asyncpg.Record]:
+    """End the sessions that children of a dead run have in a database, and return them.
 
-    Such a dump goes on reading when its run was killed, and its locks would make the migration wait.
+    Such a child goes on when its run was killed, and its locks would make others wait. The caller holds the lock that a
+    living run would have.
+
+    Args:
+        conn: to the server.
+        database: its name.
+        application: the beginning of the children's application name.
     """
-    for row in await conn.fetch(_ORPHANS, f"{APPLICATION}:%"):
-        log.warning("orphaned_dump_ended", pid=row["pid"], application_name=row["application_name"], ended=row["ended"])
+    return list(await conn.fetch(_ORPHANS, database, f"{application}:%"))
 
 
 async def warn_of_other_dumps(conn: asyncpg.Connection, *, log: FilteringBoundLogger) -> None:

@@ -158,7 +158,8 @@ async def require_possible(connection: asyncpg.Connection, directory: Path, data
 async def _prepare(request: Request, home: Path) -> tuple[databases.Facts, Listing]:
     """Clean up what dead runs have left, and read the database and the backups that there are."""
     conn, log = request.ready.connection, request.log
-    await databases.end_orphans(conn, log=log)
+    for row in await databases.end_orphans(conn, request.ready.server.database, dumps.APPLICATION):
+        log.warning("orphaned_dump_ended", **row)
     for left in sweep(home):
         log.info("partial_backup_removed", path=str(left))
     await databases.warn_of_other_dumps(conn, log=log)

@@ -20,7 +20,7 @@ from headstart.backup.clients import Client, find_restorer, major_of
 from headstart.backup.database import system_identifier
 from headstart.backup.manifest import Backup
 from headstart.backup.progress import progress
-from headstart.backup.restoring import beside, choose, disk_space, exchange, pg_restore, shape
+from headstart.backup.restoring import beside, choose, exchange, pg_restore, shape
 from headstart.errors import BackupFailedError, LockNotObtainedError, RefusedError, RestoreFailedError
 from headstart.history.graph import revision_field
 from headstart.postgres.lock import ALONE, stop_if_lost
@@ -33,6 +33,7 @@ from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from headstart.backup.restoring.beside import Names, VersionTable
+    from headstart.backup.restoring.shape import Shape
 
 DATABASES = ("postgres", "template1")
 """Where we connect to in order to create and rename other databases; a database cannot rename itself."""
@@ -88,12 +89,10 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
         with run.record.timed(Stage.CHECK), _as_restore():
             await pg_restore.check(job.backup, jobs=settings.backup_jobs, log=run.log)
         async with _exclusive(job), _migration_lock(job, there=there and swap) as holder:
-            if holder is not None:
-                await exchange.refuse_prepared(maintenance.connection, live)
-                if not end_sessions:
-                    hint = f"nothing was restored: {exchange.STOP}"
-                    ours = [holder.connection.get_server_pid()]
-                    await exchange.refuse_others(maintenance.connection, live, ours, hint=hint)
+            if holder is not None and not end_sessions:
+                hint = f"nothing was restored: {exchange.STOP}"
+                ours = [holder.connection.get_server_pid()]
+                await exchange.refuse_others(maintenance.connection, live, ours, hint=hint)
             names = await beside.free_names(maintenance.connection, live, datetime.now(UTC))
             table, missing = await _restore_beside(job, names, holder, there=there)
             run.record.restored = names.restored
@@ -155,7 +154,7 @@ async def _reach(run: Run, live: str) -> Ready:
 
 
 async def _prepare(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job:
-    """Report the backup, and require a pg_restore for it and room on the server."""
+    """Report the backup, and require a pg_restore for it."""
     manifest = one.manifest
     run.record.backup = str(one.path)
     client = await find_restorer(
@@ -169,7 +168,6 @@ async def _prepare(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job
             server_version=maintenance.server.version,
             backup_server_version=manifest.server_version,
         )
-    await disk_space.require(maintenance.connection, manifest.database_bytes)
     return _Job(run, maintenance, live, one, client)
 
 
@@ -211,14 +209,12 @@ async def _restore_beside(
 ) -> tuple[VersionTable | None, list[str]]:
     """Make the new database, filled and compared. If that fails, it is dropped."""
     run, conn, client = job.run, job.maintenance.connection, job.client
-    env = dumps.bare(run.environ)
     guard = contextlib.nullcontext() if holder is None else stop_if_lost(holder.connection, RestoreFailedError)
     with run.record.timed(Stage.RESTORE):
         async with guard as heartbeat:
             try:
-                like = (
-                    await shape.of_live(conn, job.live) if there else await shape.of_dump(client, job.backup, env=env)
-                )
+                like = await _shape(job) if there else None
+                like = like or await shape.of_dump(client, job.backup, env=dumps.bare(run.environ))
                 run.log.info(
                     "restore_started",
                     backup=str(job.backup.path),
@@ -244,6 +240,13 @@ async def _restore_beside(
         not_restored=missing,
     )
     return table, missing
+
+
+async def _shape(job: _Job) -> Shape | None:
+    """The properties of the live database; None where they cannot be read."""
+    run, libpq = job.run, job.maintenance.dsn.with_database(job.live).libpq_env()
+    env = dumps.environment(libpq, run.environ, run_id=run.run_id, application=pg_restore.APPLICATION)
+    return await shape.of_live(job.client, job.live, env=env, log=run.log, redact=run.redact)
 
 
 async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> VersionTable | None:

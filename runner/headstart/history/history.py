@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from headstart.errors import BrokenHistoryError
 from headstart.history.files import read_graph
 from headstart.history.graph import Graph
 from headstart.history.project import Project, locate

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
+from headstart.backup.database import end_orphans
 from headstart.backup.restoring.pg_restore import APPLICATION
+from headstart.backup.restoring.shape import PROVIDERS
 from headstart.errors import RefusedError, RestoreFailedError
 from headstart.postgres.server import first_line, literal, quote
 
@@ -43,11 +45,6 @@ where r.rolname = current_user
 _LEFTOVERS = """
 select d.datname, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), '') as comment
 from pg_catalog.pg_database d where d.datname like $1
-"""
-_ORPHANS = """
-select pid, pg_catalog.pg_terminate_backend(pid) as ended
-from pg_catalog.pg_stat_activity
-where datname = $1 and usename = current_user and application_name like $2
 """
 _TABLES = """
 select pg_catalog.count(*) as all, pg_catalog.count(*) filter (where not exists (
@@ -166,7 +163,7 @@ async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger)
             log.warning("partial_database_kept", database=name, cause="its comment does not say that it is ours")
             continue
         try:
-            for orphan in await conn.fetch(_ORPHANS, name, f"{APPLICATION}:%"):
+            for orphan in await end_orphans(conn, name, APPLICATION):
                 log.warning("orphaned_restore_ended", pid=orphan["pid"], database=name)
             await conn.execute(f"drop database if exists {quote(name)}")
         except asyncpg.PostgresError as error:
@@ -182,8 +179,11 @@ async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str
         RefusedError: the role may not (21).
         RestoreFailedError: the server could not (41).
     """
+    options = shape.options
+    if conn.get_server_version().major < PROVIDERS:  # a newer pg_dump names the only one that there is
+        options = options.replace(" LOCALE_PROVIDER = libc", "")
     try:
-        await conn.execute(f"create database {quote(name)} {shape.options}")
+        await conn.execute(f"create database {quote(name)} {options}")
         await conn.execute(f"comment on database {quote(name)} is {literal(f'{MARK} (run {run_id})')}")
     except asyncpg.InsufficientPrivilegeError as error:
         raise _refused(error) from error

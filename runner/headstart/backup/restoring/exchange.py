@@ -44,7 +44,6 @@ where datname = $1 and pid <> all($2::pg_catalog.int4[]) and pid <> pg_catalog.p
   and backend_type is distinct from 'autovacuum worker'
 order by backend_start
 """
-_PREPARED = "select gid from pg_catalog.pg_prepared_xacts where database = $1 order by prepared"
 # The renaming session has the database to itself once this lock is granted.
 _BEHIND = """
 select pg_catalog.count(*) from pg_catalog.pg_locks
@@ -95,21 +94,6 @@ async def refuse_others(conn: asyncpg.Connection, database: str, ours: Sequence[
             f"others are connected to the database {database}: {'; '.join(map(str, found[:_NAMED]))}{more}",
             hint=hint,
             sessions=[each._asdict() for each in found],
-        )
-
-
-async def refuse_prepared(conn: asyncpg.Connection, database: str) -> None:
-    """Refuse a database that has prepared transactions: it cannot be renamed.
-
-    Raises:
-        RestoreFailedError: with their names (41).
-    """
-    gids = [row["gid"] for row in await conn.fetch(_PREPARED, database)]
-    if gids:
-        raise RestoreFailedError(
-            f"the database {database} has prepared transactions: {', '.join(gids[:_NAMED])}",
-            hint="end each in that database (commit prepared '...' or rollback prepared '...'), then restore again",
-            prepared=gids,
         )
 
 

@@ -48,31 +48,6 @@ _CAUSES: dumps.Causes = (
         "create it (create role ...), then restore again",
     ),
     (
-        r"permission denied to create extension \"(.+?)\"",
-        "the role may not create the extension {0}",
-        "restore with a superuser's DATABASE_URL, or let one make the extension trusted",
-    ),
-    (
-        r"extension \"(.+?)\" is not available",
-        "the server does not have the extension {0}",
-        "install it on the server, then restore again",
-    ),
-    (
-        r"must be (?:a )?member of role \"(.+?)\"|must be able to SET ROLE \"(.+?)\"",
-        "the role may not give anything to the owner that the backup names",
-        "grant that role to the role of DATABASE_URL, or restore with a superuser's",
-    ),
-    (
-        r"this build does not support compression with (\w+)|compression is not supported by this installation",
-        "this pg_restore was built without the compression that the dump has",
-        "install the client programs of the distribution or of the Postgres project",
-    ),
-    (
-        r"unsupported version",
-        "this pg_restore is older than the pg_dump that wrote the dump",
-        "install client programs of the version in the manifest's client_version, or newer",
-    ),
-    (
         r"too many connections|remaining connection slots|too many clients",
         "the server has no connection left for a parallel restore",
         "set HEADSTART_BACKUP_JOBS=1, or raise the role's or the server's connection limit",

@@ -1,8 +1,8 @@
 """One file in place of many. If the run is killed, the old history, the new one, or a refusal is left.
 
-The old files are copied first. Then the baseline gets its name: from here on two files have the same id, which everybody
-refuses. Then the old files go, the one with that id last: with it the refusal ends, and the new history is complete.
-Nothing is lost meanwhile: what version control does not have any more is in the archive.
+The old files are copied first. Then the baseline gets its name: from here on two files have the same id, which
+everybody refuses. Then the old files go, the one with that id last: with it the refusal ends, and the new history is
+complete. Nothing is lost meanwhile: what is not in its place any more is in the archive.
 """
 
 from __future__ import annotations
