@@ -13,7 +13,6 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote, urlencode
 
 from headstart.postgres.embedded.installation import EmbeddedServerError, Installation, readable, unprivileged
 
@@ -71,7 +70,6 @@ class Embedded:
     """
 
     def __init__(self, installation: Installation, *, settings: Mapping[str, str]) -> None:
-        self.installation = installation
         self.major = installation.major
         self.bindir = installation.bindir
         self.host = HOST
@@ -79,7 +77,6 @@ class Embedded:
         self.superuser = SUPERUSER
         self.password = secrets.token_hex(12)
         self.settings = {**SETTINGS, **settings}
-        self.tls_ca: Path | None = None
         self._as_user = unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
         self.folder = _workspace(self._as_user)
@@ -93,20 +90,19 @@ class Embedded:
         )
 
     @classmethod
-    def start(cls, installation: Installation, *, settings: Mapping[str, str] | None = None, tls: bool = False) -> Self:
+    def start(cls, installation: Installation, *, settings: Mapping[str, str] | None = None) -> Self:
         """Make a new, empty server and wait until it takes connections: about a second, most of it initdb.
 
         Args:
             installation: one of `installations()`.
             settings: parameters for postgresql.conf, over those of `SETTINGS`.
-            tls: offer TLS, with a certificate for `localhost` and 127.0.0.1 that is its own authority (`tls_ca`).
 
         Raises:
             EmbeddedServerError: with the last lines of the server's own log.
         """
         server = cls(installation, settings=settings or {})
         try:
-            server._initialise(tls=tls)
+            server._initialise()
             server.start_up()
         except BaseException:
             server.stop()
@@ -117,35 +113,17 @@ class Embedded:
 
     @property
     def data_dir(self) -> Path:
-        """The data folder: pg_hba.conf and postgresql.conf may be changed there, see `reload`."""
+        """The data folder."""
         return self.folder / "data"
-
-    @property
-    def socket_dir(self) -> Path:
-        """The folder of the Unix socket."""
-        return self.folder
 
     @property
     def pid(self) -> int | None:
         """The process id of the postmaster, None while it is shut down."""
         return None if self._process is None else self._process.pid
 
-    def url(
-        self, database: str = "postgres", *, user: str | None = None, password: str | None = None, unix: bool = False
-    ) -> str:
-        """The libpq URL of one of its databases.
-
-        Args:
-            database: its name, unquoted.
-            user: the superuser when left out.
-            password: the superuser's when left out.
-            unix: over the Unix socket instead of TCP.
-        """
-        account = f"{quote(user or self.superuser, safe='')}:{quote(password or self.password, safe='')}"
-        if unix:
-            query = urlencode({"host": str(self.socket_dir), "port": self.port})
-            return f"postgresql://{account}@/{quote(database, safe='')}?{query}"
-        return f"postgresql://{account}@{self.host}:{self.port}/{quote(database, safe='')}"
+    def url(self, database: str = "postgres") -> str:
+        """The libpq URL of one of its databases, whose name needs no quoting."""
+        return f"postgresql://{self.superuser}:{self.password}@{self.host}:{self.port}/{database}"
 
     def log_text(self) -> str:
         """Everything that the server has logged so far."""
@@ -184,24 +162,13 @@ class Embedded:
             return
         if process.poll() is None:
             process.send_signal(signum)
-            process.send_signal(signal.SIGCONT)  # a test may have stopped it
+            process.send_signal(signal.SIGCONT)  # somebody may have stopped it
         try:
             process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
         self._process = None
-
-    def become_standby(self) -> None:
-        """Restart it as a hot standby of nobody: in recovery, read-only, for good."""
-        self.shut_down()
-        (self.data_dir / "standby.signal").touch()
-        self.start_up()
-
-    def reload(self) -> None:
-        """Read pg_hba.conf and postgresql.conf again (soon: the postmaster does it when it gets to it)."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
         """End it at once and remove everything of it. May be called again."""
@@ -221,31 +188,23 @@ class Embedded:
 
     # -- how it is made -----------------------------------------------------------------------------------------------
 
-    def _initialise(self, *, tls: bool) -> None:
-        self.bindir = readable(self.installation, self._as_user, self.folder / "postgres")
+    def _initialise(self) -> None:
+        self.bindir = readable(Installation(self.major, self.bindir), self._as_user, self.folder / "postgres")
         password_file = self.folder / "password"
         password_file.write_text(self.password + "\n", encoding="utf-8")
-        self._hand_over(password_file)
+        if self._as_user:
+            os.chown(password_file, self._as_user["user"], self._as_user["group"])
         accounts = [f"--username={SUPERUSER}", f"--pwfile={password_file}", "--auth=scram-sha-256"]
         language = ["--encoding=UTF8", "--locale=C.UTF-8"]
         quick = ["--no-sync", "--no-instructions"]
         self._run([self.bindir / "initdb", f"--pgdata={self.data_dir}", *accounts, *language, *quick])
         password_file.unlink()
-        own = {"listen_addresses": HOST, "unix_socket_directories": str(self.socket_dir)}
-        own |= self._certificate() if tls else {}
-        with (self.data_dir / "postgresql.conf").open("a", encoding="utf-8") as file:
-            for name, value in (own | self.settings).items():
-                file.write("{} = '{}'\n".format(name, value.replace("'", "''")))
+        self._configure({"listen_addresses": HOST, "unix_socket_directories": str(self.folder), **self.settings})
 
-    def _certificate(self) -> dict[str, str]:
-        certificate, key = self.folder / "server.crt", self.folder / "server.key"
-        what = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        use = ["-addext", "keyUsage=critical,digitalSignature,keyCertSign", "-days", "2", "-nodes"]
-        make = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", str(key), "-out", str(certificate)]
-        self._run(["openssl", "req", "-x509", *what, *use, *make])
-        key.chmod(0o600)
-        self.tls_ca = certificate
-        return {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
+    def _configure(self, settings: Mapping[str, str]) -> None:
+        with (self.data_dir / "postgresql.conf").open("a", encoding="utf-8") as file:
+            for name, value in settings.items():
+                file.write("{} = '{}'\n".format(name, value.replace("'", "''")))
 
     def _launch(self) -> None:
         with (self.folder / "log").open("ab") as log:
@@ -273,10 +232,6 @@ class Embedded:
             time.sleep(_POLL_SECONDS)
         self.shut_down(signal.SIGQUIT)
         return False
-
-    def _hand_over(self, path: Path) -> None:
-        if self._as_user:
-            os.chown(path, self._as_user["user"], self._as_user["group"])
 
     def _run(self, argv: Sequence[str | Path]) -> None:
         try:
