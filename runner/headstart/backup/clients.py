@@ -18,7 +18,7 @@ from headstart import process
 from headstart.errors import UnsuitableServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 #: Where distributions put the programs of a major version, the version in place of `*`.
 ROOTS = (
@@ -56,7 +56,7 @@ async def find_client(server_version_num: int, *, path: str) -> Client:
         UnsuitableServerError: there is none of the server's major version or a newer one.
     """
     wanted = server_version_num // 10000
-    clients = await _installed(wanted, path)
+    clients = await _installed(path)
     best = min((client for client in clients if client.major >= wanted), key=lambda one: one.major, default=None)
     if best is not None:
         return best
@@ -88,7 +88,7 @@ async def find_restorer(server_version_num: int, dumped_by: str, *, path: str) -
     """
     oldest, own = major_of(dumped_by), server_version_num // 10000
     wanted = max(oldest, own)
-    clients = [client for client in await _installed(wanted, path) if client.major >= oldest]
+    clients = [client for client in await _installed(path) if client.major >= oldest]
     # As near to the wanted as can be, and rather above than below it.
     best = min(clients, key=lambda one: (one.major < wanted, abs(one.major - wanted)), default=None)
     if best is not None:
@@ -107,24 +107,15 @@ def major_of(version: str) -> int:
     return int(found[0]) if found else 0
 
 
-async def _installed(wanted: int, path: str) -> list[Client]:
-    found = await asyncio.gather(*(_look_at(folder) for folder in _folders(wanted, path)))
+async def _installed(path: str) -> list[Client]:
+    folders = dict.fromkeys((*_in_roots(), *_on_path(path)))
+    found = await asyncio.gather(*(_look_at(folder) for folder in folders))
     return [client for client in found if client is not None]
 
 
-def _folders(wanted: int, path: str) -> Iterator[Path]:
-    """Each folder that may hold a client, once, the likeliest first."""
-    seen: set[Path] = set()
-    for folder in (*_in_roots(str(wanted)), *_on_path(path), *_in_roots("*")):
-        if folder not in seen and os.access(folder / "pg_dump", os.X_OK) and os.access(folder / "pg_restore", os.X_OK):
-            seen.add(folder)
-            yield folder
-
-
-def _in_roots(version: str) -> Iterable[Path]:
+def _in_roots() -> Iterable[Path]:
     for root in ROOTS:
-        pattern = root.replace("*", version).lstrip("/")
-        yield from sorted(Path("/").glob(pattern))
+        yield from sorted(Path("/").glob(root.lstrip("/")))
 
 
 def _on_path(path: str) -> Iterable[Path]:
@@ -136,18 +127,17 @@ def _on_path(path: str) -> Iterable[Path]:
 
 
 async def _look_at(folder: Path) -> Client | None:
-    """Ask the programs in a folder for their version; None when they do not run, or are not a pair."""
-    pair = (folder / "pg_dump", folder / "pg_restore")
+    """Ask pg_dump in a folder for its version; None when it does not run, or has no pg_restore beside it."""
+    pg_dump, pg_restore = folder / "pg_dump", folder / "pg_restore"
+    if not os.access(pg_restore, os.X_OK):
+        return None
     try:
-        versions = [
-            _VERSION.search((await process.run([str(one), "--version"], env=_ENV, redact=str, capture=True)).stdout)
-            for one in pair
-        ]
+        asked = await process.run([str(pg_dump), "--version"], env=_ENV, redact=str, capture=True)
     except OSError:
         return None
-    if versions[0] is None or versions[1] is None or versions[0][0] != versions[1][0]:
+    if (version := _VERSION.search(asked.stdout)) is None:
         return None
-    return Client(major=int(versions[0][1]), version=versions[0][0].decode()[2:], pg_dump=pair[0], pg_restore=pair[1])
+    return Client(major=int(version[1]), version=version[0].decode()[2:], pg_dump=pg_dump, pg_restore=pg_restore)
 
 
 async def best_compression(client: Client) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from headstart import process
 from headstart.backup.clients import CODECS_SINCE
-from headstart.errors import BackupFailedError, HeadstartError, UnsuitableServerError
+from headstart.errors import BackupFailedError
+from headstart.postgres.server import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -126,7 +127,6 @@ async def dump(
 
     Raises:
         BackupFailedError: pg_dump did not exit with 0; the message is its cause, in our words where we know it.
-        UnsuitableServerError: it refused the server's version.
     """
 
     def report(line: str) -> None:
@@ -144,7 +144,7 @@ async def dump(
 
 def explain(
     finished: process.Finished, *, client: Client, directory: Path, role: str, blocked: str = ""
-) -> HeadstartError:
+) -> BackupFailedError:
     """The error that a failed pg_dump stands for.
 
     Args:
@@ -156,13 +156,11 @@ def explain(
     """
     program = finished.argv[0].rpartition("/")[2]
     context = {"program": program, "returncode": finished.returncode, "client_version": client.version}
-    if "server version mismatch" in finished.stderr:
-        # `server version: 18.4; pg_dump version: 16.14`
-        detail = re.search(r"detail: *(.+)", finished.stderr)
-        message = f"{program} {client.version} refuses the server: {detail[1] if detail else 'server version mismatch'}"
-        hint = "install the client programs of the server's major version (postgresql-client-<major>)"
-        return UnsuitableServerError(message, hint=hint, **context)
-    names = {"dir": directory, "role": _identifier(role), "blocked": blocked or _UNSEEN}
+    names = {
+        "dir": directory,
+        "role": role if re.fullmatch("[a-z_][a-z0-9_]*", role) else quote(role),
+        "blocked": blocked or _UNSEEN,
+    }
     if found := find_cause(finished.stderr.splitlines(), _CAUSES, **names):
         message, hint, line = found
         return BackupFailedError(message, hint=hint, said=line, **context)
@@ -171,10 +169,6 @@ def explain(
     message = f"{program} failed ({finished.how}): {first}"
     hint = "correct what it says, then run again; HEADSTART_BACKUP=off goes without a backup"
     return BackupFailedError(message, hint=hint, **context)
-
-
-def _identifier(name: str) -> str:
-    return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
 
 
 def find_cause(lines: Iterable[str], causes: Causes, **names: object) -> tuple[str, str, str] | None:

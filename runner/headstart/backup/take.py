@@ -97,8 +97,9 @@ async def take(request: Request) -> Backup:
     directory, server = request.directory, request.ready.server
     client = await find_client(server.version_num, path=request.environ.get("PATH", ""))
     compression = await best_compression(client)
-    staging = folders.Staging(directory / folders.safe_name(server.database), request.run_id)
-    facts, older = await _prepare(request, staging.home)
+    home = directory / folders.safe_name(server.database)
+    facts, older = await _prepare(request, home)
+    staging = folders.Staging(home, facts.system_identifier, request.run_id)
     staging.create()
     try:
         _check_room(directory, facts, older)
@@ -160,10 +161,10 @@ async def _prepare(request: Request, home: Path) -> tuple[databases.Facts, Listi
     conn, log = request.ready.connection, request.log
     for row in await databases.end_orphans(conn, request.ready.server.database, dumps.APPLICATION):
         log.warning("orphaned_dump_ended", **row)
-    for left in sweep(home):
-        log.info("partial_backup_removed", path=str(left))
     await databases.warn_of_other_dumps(conn, log=log)
     facts = await databases.read_facts(conn)
+    for left in sweep(home, facts.system_identifier):
+        log.info("partial_backup_removed", path=str(left))
     older = list_backups(request.directory, request.ready.server.database)
     for broken in older.broken:
         log.warning("backup_broken", path=str(broken.path), problem=broken.problem)

@@ -224,7 +224,7 @@ async def _restore_beside(
                     client_version=client.version,
                     jobs=pg_restore.jobs_for(job.backup, run.settings.backup_jobs),
                 )
-                await beside.create(conn, names.restoring, like, run_id=run.run_id, log=run.log)
+                await beside.create(conn, names.restoring, like, log=run.log)
                 table = await _fill(job, names.restoring, heartbeat)
                 missing = await beside.finish(conn, names, like, log=run.log)
             except BaseException:

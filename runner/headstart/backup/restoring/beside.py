@@ -2,7 +2,7 @@
 
 Three names, each the live database's with a suffix: `app_restoring_20260131T120000Z` while pg_restore works,
 `app_restored_...` once it is complete, and `app_before_restore_...` for what had the name before an exchange. Only the
-first is ever dropped, and only if its comment says that it is ours.
+first is ever dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from headstart.backup.database import end_orphans
 from headstart.backup.restoring.pg_restore import APPLICATION
 from headstart.backup.restoring.shape import PROVIDERS
 from headstart.errors import RefusedError, RestoreFailedError
-from headstart.postgres.server import first_line, literal, quote
+from headstart.postgres.server import first_line, quote
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 #: Postgres cuts a name at this many bytes (NAMEDATALEN - 1).
 LONGEST = 63
-#: How the comment of a database begins that is being restored.
-MARK = "headstart restore: not whole yet"
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 _FACTS = """
@@ -42,10 +40,7 @@ select r.rolsuper as superuser, r.rolcreatedb as createdb, current_user::pg_cata
 from pg_catalog.pg_roles r left join pg_catalog.pg_database d on d.datname = $1
 where r.rolname = current_user
 """
-_LEFTOVERS = """
-select d.datname, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), '') as comment
-from pg_catalog.pg_database d where d.datname like $1
-"""
+_NAMES = "select datname from pg_catalog.pg_database"
 _TABLES = """
 select pg_catalog.count(*) as all, pg_catalog.count(*) filter (where not exists (
     select from pg_catalog.pg_depend d
@@ -143,7 +138,7 @@ async def require_privileges(conn: asyncpg.Connection, live: str) -> bool:
 
 async def free_names(conn: asyncpg.Connection, live: str, moment: datetime) -> Names:
     """Names that no database has: those of the moment, or of one a few seconds later."""
-    taken = {row["datname"] for row in await conn.fetch("select datname from pg_catalog.pg_database")}
+    taken = {row["datname"] for row in await conn.fetch(_NAMES)}
     while taken & set(found := names(live, moment)):
         moment += timedelta(seconds=1)
     return found
@@ -154,14 +149,7 @@ async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger)
 
     A pg_restore whose run is dead is ended. A database to which anybody else is connected stays.
     """
-    pattern = re.sub(r"([\\%_])", r"\\\1", _stem(live)) + r"\_restoring\_%"
-    for row in await conn.fetch(_LEFTOVERS, pattern):
-        name = row["datname"]
-        if not is_ours(name, live):
-            continue
-        if not row["comment"].startswith(MARK):
-            log.warning("partial_database_kept", database=name, cause="its comment does not say that it is ours")
-            continue
+    for name in [row["datname"] for row in await conn.fetch(_NAMES) if is_ours(row["datname"], live)]:
         try:
             for orphan in await end_orphans(conn, name, APPLICATION):
                 log.warning("orphaned_restore_ended", pid=orphan["pid"], database=name)
@@ -172,8 +160,8 @@ async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger)
             log.info("partial_database_dropped", database=name)
 
 
-async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str, log: FilteringBoundLogger) -> None:
-    """Create the database in the shape of the live one, and mark it as incomplete.
+async def create(conn: ScriptConnection, name: str, shape: Shape, *, log: FilteringBoundLogger) -> None:
+    """Create the database in the shape of the live one.
 
     Raises:
         RefusedError: the role may not (21).
@@ -184,7 +172,6 @@ async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str
         options = options.replace(" LOCALE_PROVIDER = libc", "")
     try:
         await conn.execute(f"create database {quote(name)} {options}")
-        await conn.execute(f"comment on database {quote(name)} is {literal(f'{MARK} (run {run_id})')}")
     except asyncpg.InsufficientPrivilegeError as error:
         raise _refused(error) from error
     except asyncpg.PostgresError as error:
