@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import signal
 import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -80,8 +79,7 @@ class Postgres(Embedded):
 
     def reload(self) -> None:
         """Read pg_hba.conf and postgresql.conf again (soon: the postmaster does it when it gets to it)."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
+        self._pg_ctl("reload")
 
     def create_database(self, name: str | None = None, *, template: str = "template1", owner: str | None = None) -> str:
         """Create a database and return its URL.

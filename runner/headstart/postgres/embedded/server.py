@@ -6,11 +6,9 @@ import contextlib
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -40,9 +38,7 @@ _ROOM = 2 * 1024**3
 # A socket's path may have 107 bytes (unix(7)); ours adds "/headstart-pg-12345678/.s.PGSQL.65535.lock".
 _LONGEST_PARENT = 60
 
-_START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
-_POLL_SECONDS = 0.01
 _PORT_TRIES = 5
 
 # $1: the server's folder. A line on stdin means that all is done; the end of stdin, that our process is gone.
@@ -78,7 +74,6 @@ class Embedded:
         self.password = secrets.token_hex(12)
         self.settings = {**SETTINGS, **settings}
         self._as_user = unprivileged()
-        self._process: subprocess.Popen[bytes] | None = None
         self.folder = _workspace(self._as_user)
         self._watchdog = subprocess.Popen(
             ["/bin/sh", "-c", _WATCHDOG, "headstart-watchdog", str(self.folder)],
@@ -119,7 +114,8 @@ class Embedded:
     @property
     def pid(self) -> int | None:
         """The process id of the postmaster, None while it is shut down."""
-        return None if self._process is None else self._process.pid
+        pid_file = self.data_dir / "postmaster.pid"
+        return int(pid_file.read_text(encoding="ascii").split()[0]) if pid_file.exists() else None
 
     def url(self, database: str = "postgres") -> str:
         """The libpq URL of one of its databases, whose name needs no quoting."""
@@ -143,38 +139,30 @@ class Embedded:
             if chosen:
                 self.port = _free_port()
             before = len(self.log_text())
-            self._launch()
-            if self._await_ready():
-                return
-            self._process = None
-            if not chosen or "in use" not in self.log_text()[before:]:
-                break  # another program was quicker to take the port: only then is there a point in going on
-        raise EmbeddedServerError(f"Postgres {self.major} did not start: {self.log_text()[-2000:]}")
+            try:
+                self._pg_ctl("start", f"--log={self.folder / 'log'}", f"--options=-p {self.port}")
+            except EmbeddedServerError as error:
+                log = self.log_text()
+                if chosen and "in use" in log[before:]:
+                    continue  # another program was quicker to take the port
+                raise EmbeddedServerError(f"Postgres {self.major} did not start: {log[-2000:] or error}") from error
+            return
 
-    def shut_down(self, signum: signal.Signals = signal.SIGINT) -> None:
+    def shut_down(self, mode: str = "fast") -> None:
         """Shut it down, and keep its data for `start_up`.
 
         Args:
-            signum: SIGTERM (smart), SIGINT (fast), SIGQUIT (immediate): PostgreSQL manual, "Shutting Down the Server".
+            mode: smart, fast or immediate: PostgreSQL manual, "Shutting Down the Server".
         """
-        process = self._process
-        if process is None:
-            return
-        if process.poll() is None:
-            process.send_signal(signum)
-            process.send_signal(signal.SIGCONT)  # somebody may have stopped it
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        self._process = None
+        if self.pid is not None:
+            self._pg_ctl("stop", f"--mode={mode}")
 
     def stop(self) -> None:
         """End it at once and remove everything of it. May be called again."""
         if not self.folder.exists() and self._watchdog.returncode is not None:
             return
-        self.shut_down(signal.SIGQUIT)
+        with contextlib.suppress(EmbeddedServerError):  # it has ended meanwhile, or the watchdog ends it
+            self.shut_down("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
         self._watchdog.communicate(b"goodbye\n", timeout=_STOP_SECONDS)
 
@@ -206,32 +194,8 @@ class Embedded:
             for name, value in settings.items():
                 file.write("{} = '{}'\n".format(name, value.replace("'", "''")))
 
-    def _launch(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self.bindir / "postgres", "-D", self.data_dir, "-p", str(self.port)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=_environment(),
-                start_new_session=True,
-                **self._as_user,
-            )
-
-    def _await_ready(self) -> bool:
-        """Whether it became ready: pg_ctl too looks at the eighth line of the postmaster's pid file."""
-        deadline = time.monotonic() + _START_SECONDS
-        pid_file = self.data_dir / "postmaster.pid"
-        while self._process is not None and time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                return False
-            lines = pid_file.read_text(encoding="utf-8").splitlines() if pid_file.exists() else []
-            if lines[:1] == [str(self._process.pid)] and lines[7:8] and lines[7].strip() in {"ready", "standby"}:
-                return True
-            time.sleep(_POLL_SECONDS)
-        self.shut_down(signal.SIGQUIT)
-        return False
+    def _pg_ctl(self, *words: str) -> None:
+        self._run([self.bindir / "pg_ctl", f"--pgdata={self.data_dir}", "--wait", "--silent", *words])
 
     def _run(self, argv: Sequence[str | Path]) -> None:
         try:
