@@ -41,19 +41,9 @@ _CAUSES: Causes = (
         "make room there, or point HEADSTART_BACKUP_DIR to a larger folder",
     ),
     (
-        r"Read-only file system",
-        "{dir} is on a read-only file system",
-        "mount it writable, or point HEADSTART_BACKUP_DIR to a folder that is",
-    ),
-    (
         r"permission denied for (\w+ .+?)\s*$",
         "the role may not read {0}",
         LET_READ,
-    ),
-    (
-        r"row-level security policy for (table .+?)\s*$",
-        "row-level security hides rows of {0} from the role, so a dump would not be complete",
-        LET_BYPASS,
     ),
     (
         r"could not obtain lock on relation (.+?)\s*$",

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from headstart.backup.restoring.beside import Names, VersionTable
     from headstart.backup.restoring.shape import Shape
 
-DATABASES = ("postgres", "template1")
-"""Where we connect to in order to create and rename other databases; a database cannot rename itself."""
+MAINTENANCE, ANOTHER = "postgres", "template1"
+"""Where we connect to in order to create and rename other databases: the second if the first is the one to restore."""
 
 Heartbeat = Callable[[], Awaitable[dict[str, object]]]
 
@@ -119,7 +119,12 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
 async def _maintenance(run: Run, live: str) -> AsyncIterator[Ready]:
     """A session in another database of the server, fit to create and rename databases."""
     with run.record.timed(Stage.WAIT):
-        maintenance = await _reach(run, live)
+        maintenance = await wait_until_ready(
+            run.settings.dsn.with_database(ANOTHER if live == MAINTENANCE else MAINTENANCE),
+            timeout=run.settings.wait_timeout,
+            application_name=run.application_name,
+            log=run.log,
+        )
     try:
         await refuse_transaction_pooler(
             maintenance.connection, maintenance.server, maintenance.dsn, application_name=run.application_name
@@ -130,27 +135,6 @@ async def _maintenance(run: Run, live: str) -> AsyncIterator[Ready]:
         yield maintenance
     finally:
         await close(maintenance.connection)
-
-
-async def _reach(run: Run, live: str) -> Ready:
-    refusal: RefusedError | None = None
-    for name in DATABASES:
-        if name == live:
-            continue
-        dsn = run.settings.dsn.with_database(name)
-        try:
-            return await wait_until_ready(
-                dsn, timeout=run.settings.wait_timeout, application_name=run.application_name, log=run.log
-            )
-        except RefusedError as error:
-            refusal = refusal or error
-    assert refusal is not None  # noqa: S101  (one of two names differs from the live one)
-    raise RefusedError(
-        f"neither {' nor '.join(DATABASES)} can be connected to, and a restore has to create a database from one of"
-        f" them: {refusal.message}",
-        hint=refusal.hint,
-        **refusal.context,
-    )
 
 
 async def _prepare(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job:

@@ -235,7 +235,9 @@ EVENTS: Final[dict[str, Event]] = {
     "schema_file_fresh": Event("good", "{file} is the schema at head"),
     "schema_file_not_used": Event("wait", "{file} is not used: {reason}{hint:->}"),
     "schema_loading": Event(
-        "wait", "loading the schema{file:+ of}{revision:+ at}{statement:+ , statement}{statements:+ of}"
+        "wait",
+        "loading the schema{file:+ of}{revision:+ at}{statement:+ , statement}{statements:+ of}",
+        "elapsed_seconds",
     ),
     "schema_loaded": Event("", "loaded {file}: at {revision:names}, {revisions:n revision} recorded"),
     "squashed": Event("", "{baseline} replaces {files:n file} up to {revision:names}; they are in {archive}"),

@@ -173,7 +173,11 @@ async def create(conn: ScriptConnection, name: str, shape: Shape, *, log: Filter
     try:
         await conn.execute(f"create database {quote(name)} {options}")
     except asyncpg.InsufficientPrivilegeError as error:
-        raise _refused(error) from error
+        raise RefusedError(
+            f"the server refused: {first_line(error)}",
+            hint="grant what is missing, or be a superuser",
+            sqlstate=error.sqlstate,
+        ) from error
     except asyncpg.PostgresError as error:
         raise RestoreFailedError(
             f"the database {name} could not be created: {first_line(error)}",
@@ -183,12 +187,6 @@ async def create(conn: ScriptConnection, name: str, shape: Shape, *, log: Filter
     for each in shape.properties:
         if each.early:
             await _apply(conn, name, each, log=log)
-
-
-def _refused(error: asyncpg.PostgresError) -> RefusedError:
-    role = re.search(r'role "(.+?)"$', first_line(error))
-    hint = f"grant {quote(role[1])} to the role of DATABASE_URL" if role else "grant what is missing, or be a superuser"
-    return RefusedError(f"the server refused: {first_line(error)}", hint=hint, sqlstate=error.sqlstate)
 
 
 async def finish(conn: ScriptConnection, found: Names, shape: Shape, *, log: FilteringBoundLogger) -> list[str]:

@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection
     from headstart.settings.dsn import Dsn
 
-#: Seconds that a session which is just ending may take before it counts as connected.
-SETTLE_TIMEOUT = 2.0
-#: Seconds for sessions to end once they were asked to: less than the renaming waits for them.
-END_TIMEOUT = 4.0
+#: Seconds that a session which is just ending may take before it counts as connected: less than the renaming waits.
+SETTLE_TIMEOUT = 3.0
 STOP = "stop the app and whatever else uses the database, or end their sessions with --end-sessions"
 """What to do about those that are connected."""
 _PAUSE = 0.05
@@ -189,8 +187,7 @@ async def _wait_for_lock(watcher: ScriptConnection, pid: int, renaming: asyncio.
 
 
 async def _end(watcher: ScriptConnection, live: str, ours: Sequence[int], *, log: FilteringBoundLogger) -> None:
-    found = await others(watcher, live, ours)
-    for each in found:
+    for each in await others(watcher, live, ours):
         try:
             await watcher.fetchval("select pg_catalog.pg_terminate_backend($1)", each.pid)
         except asyncpg.InsufficientPrivilegeError as error:
@@ -201,9 +198,6 @@ async def _end(watcher: ScriptConnection, live: str, ours: Sequence[int], *, log
                 sqlstate=error.sqlstate,
             ) from error
         log.warning("session_ended", database=live, session=str(each), pid=each.pid)
-    deadline = time.monotonic() + END_TIMEOUT - SETTLE_TIMEOUT
-    while await others(watcher, live, ours) and time.monotonic() < deadline:  # noqa: ASYNC110  (no event)
-        await asyncio.sleep(_PAUSE)
 
 
 async def _cancel(conn: ScriptConnection, renaming: asyncio.Task[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import datetime
 import json
 from collections.abc import Iterable, Sequence
@@ -100,15 +99,5 @@ def _plain(text: str) -> str:
 
 def _quoted(text: str) -> str:
     """A Python string, as readable as its content allows."""
-    for mark in ('"""', "'''"):
-        quoted = f"r{mark}{text}{mark}"
-        if "\r" not in text and _means(quoted, text):
-            return quoted
-    return repr(text)
-
-
-def _means(quoted: str, text: str) -> bool:
-    try:
-        return bool(ast.literal_eval(quoted) == text)
-    except (SyntaxError, ValueError):
-        return False
+    odd = "\r" in text or "\0" in text or '"""' in text or text.endswith(('"', "\\"))
+    return repr(text) if odd else f'r"""{text}"""'
