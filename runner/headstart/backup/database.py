@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import msgspec
 
-from headstart.backup.dump import LET_BYPASS, LET_READ
+from headstart.backup.dump import LET_READ
 from headstart.errors import BackupFailedError
 from headstart.log.printable import first_and_last
 
@@ -90,7 +90,8 @@ async def read_facts(conn: asyncpg.Connection) -> Facts:
         message = (
             f"row-level security hides rows of {first_and_last(hidden)} from the role, so a dump would not be complete"
         )
-        raise BackupFailedError(message, hint=LET_BYPASS)
+        hint = "run with the table's owner or with a role that has BYPASSRLS"
+        raise BackupFailedError(message, hint=hint)
     return Facts(bytes=int(size), tables=tables, system_identifier=await system_identifier(conn))
 
 

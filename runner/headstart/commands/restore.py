@@ -26,13 +26,12 @@ from headstart.history.graph import revision_field
 from headstart.postgres.lock import ALONE, stop_if_lost
 from headstart.postgres.readiness import Ready, wait_until_ready
 from headstart.postgres.server import close, connect, prepare_session, refuse_transaction_pooler
-from headstart.postgres.version_table import recorded_revisions
 from headstart.steps.connect import locked
 from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
-    from headstart.backup.restoring.beside import Names, VersionTable
+    from headstart.backup.restoring.beside import Names
     from headstart.backup.restoring.shape import Shape
 
 MAINTENANCE, ANOTHER = "postgres", "template1"
@@ -94,11 +93,11 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
                 ours = [holder.connection.get_server_pid()]
                 await exchange.refuse_others(maintenance.connection, live, ours, hint=hint)
             names = await beside.free_names(maintenance.connection, live, datetime.now(UTC))
-            table, missing = await _restore_beside(job, names, holder, there=there)
+            revisions, missing = await _restore_beside(job, names, holder, there=there)
             run.record.restored = names.restored
             if swap:
-                await _exchange(job, names, holder, table, end_sessions=end_sessions)
-            made = _result(job, names, table, missing, swap=swap, there=there)
+                await _exchange(job, names, holder, revisions, end_sessions=end_sessions)
+            made = _result(job, names, revisions, missing, swap=swap, there=there)
             if swap:
                 run.log.info(
                     "databases_exchanged",
@@ -190,7 +189,7 @@ async def _migration_lock(job: _Job, *, there: bool) -> AsyncIterator[Ready | No
 
 async def _restore_beside(
     job: _Job, names: Names, holder: Ready | None, *, there: bool
-) -> tuple[VersionTable | None, list[str]]:
+) -> tuple[tuple[str, ...], list[str]]:
     """Make the new database, filled and compared. If that fails, it is dropped."""
     run, conn, client = job.run, job.maintenance.connection, job.client
     guard = contextlib.nullcontext() if holder is None else stop_if_lost(holder.connection, RestoreFailedError)
@@ -209,7 +208,7 @@ async def _restore_beside(
                     jobs=pg_restore.jobs_for(job.backup, run.settings.backup_jobs),
                 )
                 await beside.create(conn, names.restoring, like, log=run.log)
-                table = await _fill(job, names.restoring, heartbeat)
+                revisions = await _fill(job, names.restoring, heartbeat)
                 missing = await beside.finish(conn, names, like, log=run.log)
             except BaseException:
                 if not conn.is_closed():
@@ -219,11 +218,11 @@ async def _restore_beside(
         "restore_done",
         database=names.restored,
         backup=str(job.backup.path),
-        revision=revision_field(table.revisions if table else ()),
+        revision=revision_field(revisions),
         tables=job.backup.manifest.tables,
         not_restored=missing,
     )
-    return table, missing
+    return revisions, missing
 
 
 async def _shape(job: _Job) -> Shape | None:
@@ -233,7 +232,7 @@ async def _shape(job: _Job) -> Shape | None:
     return await shape.of_live(job.client, job.live, env=env, log=run.log, redact=run.redact)
 
 
-async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> VersionTable | None:
+async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> tuple[str, ...]:
     """Run pg_restore and ANALYZE, and compare what is there with the manifest."""
     run, maintenance, backup = job.run, job.maintenance, job.backup
     dsn, stage = maintenance.dsn.with_database(database), "restore"
@@ -268,7 +267,7 @@ async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> Versio
 
 
 async def _exchange(
-    job: _Job, names: Names, holder: Ready | None, table: VersionTable | None, *, end_sessions: bool
+    job: _Job, names: Names, holder: Ready | None, revisions: tuple[str, ...], *, end_sessions: bool
 ) -> None:
     """Let the restored database take the live one's name."""
     run, conn = job.run, job.maintenance.connection
@@ -277,8 +276,7 @@ async def _exchange(
             if holder is None:
                 await exchange.take_place(conn, live=job.live, restored=names.restored)
             else:
-                if table is not None:
-                    run.record.found(await recorded_revisions(holder.connection, table.table, table.schema))
+                run.record.found(await beside.recorded(holder.connection))
                 watcher = await connect(job.maintenance.dsn, timeout=10, application_name=run.application_name)
                 try:
                     await exchange.exchange(
@@ -300,14 +298,14 @@ async def _exchange(
             error.hint += f"; what was restored stays as {names.restored}, and `{drop}` removes it"
             raise
     run.record.restored = job.live
-    run.record.found(table.revisions if table else ())
+    run.record.found(revisions)
 
 
 # -- in words ---------------------------------------------------------------------------------------------------------
 
 
 def _result(
-    job: _Job, names: Names, table: VersionTable | None, missing: list[str], *, swap: bool, there: bool
+    job: _Job, names: Names, revisions: tuple[str, ...], missing: list[str], *, swap: bool, there: bool
 ) -> Restored:
     database = job.live if swap else names.restored
     old = names.before if swap and there else None
@@ -316,7 +314,7 @@ def _result(
         backup=str(job.backup.path),
         database=database,
         kept=old,
-        revision=revision_field(table.revisions if table else ()),
+        revision=revision_field(revisions),
         go_back=None
         if old is None
         else exchange.command(job.maintenance.dsn, (job.live, names.restored), (old, job.live)),

@@ -118,7 +118,7 @@ async def scratch_server(
         if settings.scratch is None:
             server = await _started(_installation(major))
             stack.callback(server.stop)
-            dsn = parse_dsn(server.url(), {}, read_file=_nothing, default_user=server.superuser, source="the server")
+            dsn = parse_dsn(server.url(), {}, read_file=str, default_user=server.superuser, source="the server")
         else:
             dsn = settings.scratch
         ready = await wait_until_ready(dsn, timeout=settings.wait_timeout, application_name=APPLICATION, log=quiet(log))
@@ -155,7 +155,3 @@ async def _started(installation: Installation) -> Embedded:
         raise ConfigurationError(
             f"no scratch server can be started: {' '.join(str(error).split())}", hint="give one: HEADSTART_SCRATCH_URL"
         ) from error
-
-
-def _nothing(path: str) -> str:
-    raise FileNotFoundError(path)

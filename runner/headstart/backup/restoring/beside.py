@@ -7,6 +7,7 @@ first is ever dropped.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, timedelta
 from hashlib import blake2b
@@ -57,8 +58,8 @@ join pg_catalog.pg_class c on c.oid = a.attrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where a.attname = 'version_num' and a.attnum > 0 and not a.attisdropped
   and a.atttypid in ('pg_catalog.varchar'::pg_catalog.regtype, 'pg_catalog.text'::pg_catalog.regtype)
-  and c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-order by c.relname <> 'alembic_version', 1, 2
+  and c.relkind = 'r' and not c.relhasrules and not c.relhassubclass and not c.relrowsecurity
+  and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
 """
 _MOST_REVISIONS = 1000
 _NOT_PERMITTED = "42501"
@@ -70,14 +71,6 @@ class Names(NamedTuple):
     restoring: str
     restored: str
     before: str
-
-
-class VersionTable(NamedTuple):
-    """A table that may be Alembic's, and what it holds."""
-
-    schema: str
-    table: str
-    revisions: tuple[str, ...]
 
 
 def names(live: str, moment: datetime) -> Names:
@@ -229,14 +222,11 @@ async def discard(conn: ScriptConnection, name: str, *, log: FilteringBoundLogge
 # -- compare ----------------------------------------------------------------------------------------------------------
 
 
-async def compare(conn: ScriptConnection, manifest: Manifest) -> VersionTable | None:
-    """Compare the restored database with the manifest: the number of tables, and the revision it records.
-
-    The manifest does not name Alembic's table, and a project may have renamed it: every table with its column is read,
-    and one of them has to record the manifest's revision.
+async def compare(conn: ScriptConnection, manifest: Manifest) -> tuple[str, ...]:
+    """Compare the restored database with the manifest: the number of tables, and the revisions that it records.
 
     Returns:
-        The version table; None if there is none, and the manifest has no revision.
+        The revisions.
 
     Raises:
         RestoreFailedError: it is not what was backed up (41).
@@ -250,30 +240,22 @@ async def compare(conn: ScriptConnection, manifest: Manifest) -> VersionTable | 
             hint="take another backup to restore, and report this",
             tables=counted["all"],
         )
-    found = await version_tables(conn)
-    wanted = tuple(sorted(manifest.revision_before))
-    for each in found:
-        if each.revisions == wanted:
-            return each
-    if not wanted:  # taken where no project was at hand, perhaps, or before the first revision
-        return next((each for each in found if each.revisions), None)
-    there = "; ".join(f"{each.schema}.{each.table}: {', '.join(each.revisions) or 'base'}" for each in found)
-    raise RestoreFailedError(
-        f"the restored database does not record the revision {', '.join(wanted)} ({there or 'no version table'})",
-        hint="take another backup to restore, and report this",
-        revision_expected=list(wanted),
-    )
+    found = await recorded(conn)
+    if missing := sorted(set(manifest.revision_before) - set(found)):
+        raise RestoreFailedError(
+            f"the restored database records {', '.join(found) or 'no revision'}, not {', '.join(missing)}",
+            hint="take another backup to restore, and report this",
+            revision_expected=list(manifest.revision_before),
+        )
+    return found
 
 
-async def version_tables(conn: ScriptConnection) -> list[VersionTable]:
-    """The tables that may be Alembic's, `alembic_version` first, with what they record."""
-    found = []
+async def recorded(conn: ScriptConnection) -> tuple[str, ...]:
+    """The revisions in every table that may be Alembic's: a project may have renamed its own, a tenant has one each."""
+    found: set[str] = set()
     for row in await conn.fetch(_VERSION_TABLES):
         name = f"{quote(row['schema'])}.{quote(row['table'])}"
-        try:
-            rows = await conn.fetch(f"select version_num from {name} order by 1 limit {_MOST_REVISIONS}")  # noqa: S608
-        except asyncpg.InsufficientPrivilegeError:
-            continue
-        revisions = tuple(sorted(str(each["version_num"]) for each in rows))
-        found.append(VersionTable(row["schema"], row["table"], revisions))
-    return found
+        with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+            rows = await conn.fetch(f"select version_num from {name} limit {_MOST_REVISIONS}")  # noqa: S608
+            found.update(str(each["version_num"]) for each in rows)
+    return tuple(sorted(found))
