@@ -82,6 +82,7 @@ def test_a_shape_from_text() -> None:
         options="TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C'",
         properties=(
             Property(label="the owner", before="ALTER DATABASE ", after=' OWNER TO "the owner"', early=True),
+            Property(label="COMMENT ON DATABASE", before="COMMENT ON DATABASE ", after=" IS 'x; y\n\\z'"),
             Property(label="the setting work_mem", before="ALTER DATABASE ", after=" SET work_mem TO '7MB'"),
             Property(
                 label="REVOKE CONNECT,TEMPORARY ON DATABASE",
@@ -90,7 +91,6 @@ def test_a_shape_from_text() -> None:
                 early=True,
             ),
         ),
-        comment=" IS 'x; y\n\\z'",
     )
 
 

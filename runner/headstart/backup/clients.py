@@ -10,23 +10,13 @@ import asyncio
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from headstart import process
 from headstart.errors import UnsuitableServerError
+from headstart.postgres.embedded.installation import program_folders
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-#: Where distributions put the programs of a major version, the version in place of `*`.
-ROOTS = (
-    "/usr/lib/postgresql/*/bin",
-    "/usr/pgsql-*/bin",
-    "/usr/libexec/postgresql*",
-    "/opt/homebrew/opt/postgresql@*/bin",
-)
 #: The first major version whose pg_dump may have been built with lz4 and zstd.
 CODECS_SINCE = 16
 #: How `--compress` is asked for, quickest per byte saved first. See docs/performance.md.
@@ -50,7 +40,7 @@ async def find_client(server_version_num: int, *, path: str) -> Client:
 
     Args:
         server_version_num: as `server_version_num` shows it, 160014 for 16.14.
-        path: the PATH to search, after ROOTS.
+        path: the PATH to search, after the folders of distributions.
 
     Raises:
         UnsuitableServerError: there is none of the server's major version or a newer one.
@@ -81,7 +71,7 @@ async def find_restorer(server_version_num: int, dumped_by: str, *, path: str) -
     Args:
         server_version_num: of the server to restore into.
         dumped_by: the version of the pg_dump that wrote the dump, as its manifest has it.
-        path: the PATH to search, after ROOTS.
+        path: the PATH to search, after the folders of distributions.
 
     Raises:
         UnsuitableServerError: there is none that could read the dump.
@@ -108,22 +98,10 @@ def major_of(version: str) -> int:
 
 
 async def _installed(path: str) -> list[Client]:
-    folders = dict.fromkeys((*_in_roots(), *_on_path(path)))
+    # Debian's /usr/bin/pg_dump leads to a script that picks a version by its own rules: no pg_dump is beside that.
+    folders = dict.fromkeys(program_folders("pg_dump", path))
     found = await asyncio.gather(*(_look_at(folder) for folder in folders))
     return [client for client in found if client is not None]
-
-
-def _in_roots() -> Iterable[Path]:
-    for root in ROOTS:
-        yield from sorted(Path("/").glob(root.lstrip("/")))
-
-
-def _on_path(path: str) -> Iterable[Path]:
-    for entry in path.split(os.pathsep):
-        folder = Path(entry)
-        # Debian's /usr/bin/pg_dump is a script that picks a version by rules of its own: what it picks is in ROOTS.
-        if entry and folder.is_absolute() and (folder / "pg_dump").resolve().name != "pg_wrapper":
-            yield folder
 
 
 async def _look_at(folder: Path) -> Client | None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from asyncpg.prepared_stmt import PreparedStatement
 
-    from headstart.postgres.script_statement import ScriptStatement
     from headstart.sql.script import Statement
 
 
@@ -37,6 +36,43 @@ def _reporting_loss(method: Callable[..., Awaitable[Any]]) -> Any:
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation") from error
 
     return call
+
+
+class ScriptStatement:
+    """Behaves like a prepared statement that has no parameters and gives no rows back."""
+
+    def __init__(self, connection: asyncpg.Connection[Any], query: str, statements: list[Statement]) -> None:
+        self._connection = connection
+        self._query = query
+        self._statements = statements
+        self._status = ""
+
+    def get_attributes(self) -> tuple[()]:
+        """No columns."""
+        return ()
+
+    def get_parameters(self) -> tuple[()]:
+        """No parameters."""
+        return ()
+
+    def get_query(self) -> str:
+        """The text as it was given."""
+        return self._query
+
+    def get_statusmsg(self) -> str:
+        """The server's command tag for the last statement, such as `UPDATE 1`."""
+        return self._status
+
+    async def fetch(self, *args: object, timeout: float | None = None) -> list[Any]:  # noqa: ARG002  (asyncpg's)
+        """Runs it. There are no rows."""
+        if args:
+            message = f"the server expects 0 arguments for this query, {len(args)} were passed"
+            raise asyncpg.InterfaceError(message)
+        from headstart.postgres import script_run
+
+        set_progress = functools.partial(setattr, self._connection, "progress")
+        self._status = await script_run.run(self._connection, self._query, self._statements, set_progress)
+        return []
 
 
 class ScriptConnection(asyncpg.Connection):
@@ -75,8 +111,6 @@ class ScriptConnection(asyncpg.Connection):
         if not is_single(query):
             statements = self.parse(query)
             if len(statements) != 1 or statements[0].kind in {"copy_in", "copy_out"}:
-                from headstart.postgres.script_statement import ScriptStatement
-
                 return ScriptStatement(self, query, statements)
             query = statements[0].text if "\\" in query else query
         prepared: PreparedStatement[Any] = await super().prepare(query, **options)

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
-from headstart.postgres.server import literal
 from headstart.sql.script import ScriptError, builds_concurrently, line_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from headstart.postgres.connection import ScriptConnection
     from headstart.sql.script import Statement
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Progress = Callable[[tuple[int, int] | None], None]
 
 # Up to here each statement is sent by itself.
 ONE_BY_ONE = 200
@@ -68,7 +69,7 @@ def failure_of(error: BaseException | None) -> ScriptFailure | None:
 
 
 @contextlib.asynccontextmanager
-async def _without_lock_timeout(connection: ScriptConnection, statement: str) -> AsyncIterator[None]:
+async def _without_lock_timeout(connection: Connection, statement: str) -> AsyncIterator[None]:
     """No `lock_timeout` while a statement builds CONCURRENTLY: given up half-way, it leaves an INVALID index."""
     if connection.is_in_transaction() or not builds_concurrently(statement):
         yield
@@ -79,16 +80,17 @@ async def _without_lock_timeout(connection: ScriptConnection, statement: str) ->
         yield
     finally:
         if not connection.is_closed():
-            await connection.execute(f"set lock_timeout = {literal(before)}")
+            await connection.execute(f"set lock_timeout = {_quoted(before)}")
 
 
-async def run(connection: ScriptConnection, source: str, statements: list[Statement]) -> str:
-    """Runs a script. `connection.progress` says meanwhile how far it is.
+async def run(connection: Connection, source: str, statements: list[Statement], progress: Progress) -> str:
+    """Runs a script.
 
     Args:
         connection: where; inside of a transaction or not.
         source: the text.
         statements: what `split` made of it.
+        progress: gets (number of the statement now at work, how many there are), and None at the end.
 
     Returns:
         the command tag of its last statement, "" if several were sent together last.
@@ -100,7 +102,7 @@ async def run(connection: ScriptConnection, source: str, statements: list[Statem
     inside = connection.is_in_transaction()
     _refuse_impossible(source, statements, inside=inside)
     wanted = [one for one in statements if not _is_skipped(one, connection)]
-    work = _Run(connection, statements)
+    work = _Run(connection, statements, progress)
     before = await _session(connection) if any(map(_touches_search_path, wanted)) else {}
     try:
         status = await (work.in_portions(wanted) if inside else work.one_by_one(wanted))
@@ -115,14 +117,15 @@ async def run(connection: ScriptConnection, source: str, statements: list[Statem
             await _restore(connection, before)
         raise
     finally:
-        connection.progress = None
+        progress(None)
     await _restore(connection, before)
     return status
 
 
 class _Run:
-    def __init__(self, connection: ScriptConnection, statements: list[Statement]) -> None:
+    def __init__(self, connection: Connection, statements: list[Statement], progress: Progress) -> None:
         self.connection = connection
+        self.progress = progress
         self.numbers = {one.start: number for number, one in enumerate(statements, 1)}
 
     async def in_portions(self, statements: list[Statement]) -> str:
@@ -141,7 +144,7 @@ class _Run:
     async def one_by_one(self, statements: list[Statement]) -> str:
         status = ""
         for one in statements:
-            self.connection.progress = (self.numbers[one.start], len(self.numbers))
+            self.progress((self.numbers[one.start], len(self.numbers)))
             try:
                 if one.kind == "copy_in":
                     status = await self.copy(one)
@@ -157,7 +160,7 @@ class _Run:
 
     async def portion(self, statements: list[Statement]) -> None:
         """Many at once. If they fail, again from the savepoint, to see which one it is."""
-        self.connection.progress = (self.numbers[statements[0].start], len(self.numbers))
+        self.progress((self.numbers[statements[0].start], len(self.numbers)))
         await self.connection.execute(f"SAVEPOINT {_SAVEPOINT}")
         try:
             await self.connection.execute(_BETWEEN.join(one.text for one in statements))
@@ -197,7 +200,7 @@ def _refuse_impossible(source: str, statements: list[Statement], *, inside: bool
         raise ScriptError(f"{one.keyword} in line {line_of(source, one.start)} of the script {cause}", hint=hint)
 
 
-def _is_skipped(one: Statement, connection: ScriptConnection) -> bool:
+def _is_skipped(one: Statement, connection: Connection) -> bool:
     """Settings of pg_dump's that would do harm: unknown to this server, or about bytes where we have text."""
     if one.keyword != "SET":
         return False
@@ -219,19 +222,23 @@ def _touches_search_path(one: Statement) -> bool:
     return one.keyword in {"SET", "SELECT"} and "search_path" in one.text.lower()
 
 
-async def _session(connection: ScriptConnection) -> dict[str, str]:
-    names = ", ".join(map(literal, _DUMP_SETTINGS))
+async def _session(connection: Connection) -> dict[str, str]:
+    names = ", ".join(map(_quoted, _DUMP_SETTINGS))
     rows = await connection.fetch(
         f"SELECT name, pg_catalog.current_setting(name, true) FROM pg_catalog.unnest(ARRAY[{names}]) AS name"  # noqa: S608
     )
     return {name: value for name, value in rows if value is not None}
 
 
-async def _restore(connection: ScriptConnection, before: dict[str, str]) -> None:
+async def _restore(connection: Connection, before: dict[str, str]) -> None:
     """Puts back what the script changed, if it left search_path empty as pg_dump's do."""
     if not before or (now := await _session(connection))["search_path"].strip('" '):
         return
     changed = [(name, value) for name, value in before.items() if now.get(name) != value]
     if changed:
-        calls = ", ".join(f"pg_catalog.set_config({literal(name)}, {literal(value)}, false)" for name, value in changed)
+        calls = ", ".join(f"pg_catalog.set_config({_quoted(name)}, {_quoted(value)}, false)" for name, value in changed)
         await connection.execute(f"SELECT {calls}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

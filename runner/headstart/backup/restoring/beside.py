@@ -193,9 +193,7 @@ async def finish(conn: ScriptConnection, found: Names, shape: Shape, *, log: Fil
         for each in shape.properties
         if not each.early and not await _apply(conn, found.restoring, each, log=log)
     ]
-    async with conn.transaction():
-        await conn.execute(f"comment on database {quote(found.restoring)}{shape.comment}")
-        await conn.execute(f"alter database {quote(found.restoring)} rename to {quote(found.restored)}")
+    await conn.execute(f"alter database {quote(found.restoring)} rename to {quote(found.restored)}")
     return missing
 
 

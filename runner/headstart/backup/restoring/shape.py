@@ -58,12 +58,11 @@ class Property(msgspec.Struct, frozen=True, kw_only=True):
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """How to create a database like another.
 
-    `options` follows CREATE DATABASE and the name, `comment` follows COMMENT ON DATABASE and the name.
+    `options` follows CREATE DATABASE and the name.
     """
 
     options: str
     properties: tuple[Property, ...] = ()
-    comment: str = " is null"
 
 
 async def of_live(
@@ -131,10 +130,7 @@ def read(text: str, database: str) -> Shape:
             created = _CREATED.match(rest)
             shape = shape if created is None else msgspec.structs.replace(shape, options=created[1])
         elif (head := _HEADS.match(sql)) and (rest := _without_name(sql[head.end() :], database)) is not None:
-            if head[1].startswith("COMMENT"):
-                shape = msgspec.structs.replace(shape, comment=rest)
-            else:
-                properties.append(_property(head[1], rest))
+            properties.append(_property(head[1], rest))
     return msgspec.structs.replace(shape, properties=tuple(properties))
 
 
