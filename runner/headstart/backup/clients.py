@@ -50,15 +50,13 @@ async def find_client(server_version_num: int, *, path: str) -> Client:
     best = min((client for client in clients if client.major >= wanted), key=lambda one: one.major, default=None)
     if best is not None:
         return best
-    have = ", ".join(sorted({client.version for client in clients}))
-    message = f"the server is PostgreSQL {wanted}, and there is no pg_dump of {wanted} or newer" + (
-        f" (only {have})" if have else ""
-    )
+    found = sorted({client.version for client in clients})
+    only = f" (only {', '.join(found)})" if found else ""
     raise UnsuitableServerError(
-        message,
+        f"the server is PostgreSQL {wanted}, and there is no pg_dump of {wanted} or newer{only}",
         hint=f"install postgresql-client-{wanted}, or put its folder on PATH; or go without: HEADSTART_BACKUP=off",
         server_major=wanted,
-        found=sorted({client.version for client in clients}),
+        found=found,
     )
 
 

@@ -12,8 +12,6 @@ from headstart.errors import BackupFailedError
 from headstart.log.printable import first_and_last
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from structlog.typing import FilteringBoundLogger
 
 SIZED = 600.0
@@ -56,10 +54,6 @@ select pid, usename::pg_catalog.text as role, client_addr::pg_catalog.text as cl
        backend_start::pg_catalog.text as since
 from pg_catalog.pg_stat_activity where datname = pg_catalog.current_database() and application_name = 'pg_dump'
 """
-_EXISTING = """
-select c.oid::pg_catalog.int8 as oid from pg_catalog.pg_class c
-where c.oid::pg_catalog.int8 = any($1::pg_catalog.int8[])
-"""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +72,7 @@ async def read_facts(conn: asyncpg.Connection) -> Facts:
     """
     try:
         size = await conn.fetchval(_SIZE, timeout=SIZED)
-        tables = {int(row["oid"]): str(row["name"]) for row in await conn.fetch(_TABLES)}
+        there = await tables(conn)
         kept = await conn.fetch(_KEPT_FROM_US)
     except asyncpg.InsufficientPrivilegeError as error:
         message = f"the role may not look at the database: {error}"
@@ -92,7 +86,7 @@ async def read_facts(conn: asyncpg.Connection) -> Facts:
         )
         hint = "run with the table's owner or with a role that has BYPASSRLS"
         raise BackupFailedError(message, hint=hint)
-    return Facts(bytes=int(size), tables=tables, system_identifier=await system_identifier(conn))
+    return Facts(bytes=int(size), tables=there, system_identifier=await system_identifier(conn))
 
 
 async def system_identifier(conn: asyncpg.Connection) -> str:
@@ -103,10 +97,9 @@ async def system_identifier(conn: asyncpg.Connection) -> str:
         return ""
 
 
-async def existing(conn: asyncpg.Connection, oids: Sequence[int]) -> list[int]:
-    """The tables that still exist."""
-    rows = await conn.fetch(_EXISTING, oids)
-    return [int(row["oid"]) for row in rows]
+async def tables(conn: asyncpg.Connection) -> dict[int, str]:
+    """The names of the tables that there are, by oid."""
+    return {int(row["oid"]): str(row["name"]) for row in await conn.fetch(_TABLES)}
 
 
 async def end_orphans(conn: asyncpg.Connection, database: str, application: str) -> list[asyncpg.Record]:

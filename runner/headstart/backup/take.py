@@ -143,7 +143,7 @@ async def take(request: Request) -> Backup:
     return backup
 
 
-async def require_possible(connection: asyncpg.Connection, directory: Path, database: str, run_id: str) -> str:
+async def require_possible(connection: asyncpg.Connection, directory: Path, database: str) -> str:
     """Look at all that `take` looks at before it dumps, and change nothing. Returns what was found, in words.
 
     Raises:
@@ -151,8 +151,7 @@ async def require_possible(connection: asyncpg.Connection, directory: Path, data
     """
     facts = await databases.read_facts(connection)
     older = list_backups(directory, database)
-    with folders.tried_out(directory / folders.safe_name(database), run_id):
-        _check_room(directory, facts, older)
+    _check_room(folders.require_writable(directory), facts, older)
     return f"the role may read all of {mebibytes(facts.bytes)} in {counted(len(facts.tables), 'table')}"
 
 
@@ -246,7 +245,7 @@ async def _check_tables(
     lost = checks.without_file(staging.dump, listed)
     if unlisted := [oid for oid in facts.tables if oid not in listed]:
         # The application may have dropped a table since we looked: only a table that still exists is a loss.
-        lost += await databases.existing(conn, unlisted)
+        lost += (await databases.tables(conn)).keys() & unlisted
     if lost:
         tables = sorted(facts.tables.get(oid, str(oid)) for oid in lost)
         raise BackupFailedError(

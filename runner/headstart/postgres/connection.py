@@ -51,14 +51,6 @@ class ScriptStatement:
         """No columns."""
         return ()
 
-    def get_parameters(self) -> tuple[()]:
-        """No parameters."""
-        return ()
-
-    def get_query(self) -> str:
-        """The text as it was given."""
-        return self._query
-
     def get_statusmsg(self) -> str:
         """The server's command tag for the last statement, such as `UPDATE 1`."""
         return self._status

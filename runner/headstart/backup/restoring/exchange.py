@@ -235,10 +235,13 @@ def command(dsn: Dsn, *renames: tuple[str, str]) -> str:
         dsn: of another database; its password is left to PGPASSWORD or a passfile.
         renames: each with the old and the new name.
     """
-    sql = "; ".join(f"alter database {quote(old)} rename to {quote(new)}" for old, new in renames)
-    return f"psql {shlex.quote(dsn.display())} -c {shlex.quote(sql)}"
+    return _psql(dsn, "; ".join(f"alter database {quote(old)} rename to {quote(new)}" for old, new in renames))
 
 
 def drop_command(dsn: Dsn, database: str) -> str:
     """A command for a shell that drops a database; `dsn` as for `command`."""
-    return f"psql {shlex.quote(dsn.display())} -c {shlex.quote(f'drop database {quote(database)}')}"
+    return _psql(dsn, f"drop database {quote(database)}")
+
+
+def _psql(dsn: Dsn, sql: str) -> str:
+    return f"psql {shlex.quote(dsn.display())} -c {shlex.quote(sql)}"
