@@ -277,20 +277,15 @@ async def _exchange(
                 await exchange.take_place(conn, live=job.live, restored=names.restored)
             else:
                 run.record.found(await beside.recorded(holder.connection))
-                watcher = await connect(job.maintenance.dsn, timeout=10, application_name=run.application_name)
-                try:
-                    await exchange.exchange(
-                        conn,
-                        watcher,
-                        live=job.live,
-                        restored=names.restored,
-                        before=names.before,
-                        holder=holder.connection,
-                        end_sessions=end_sessions,
-                        log=run.log,
-                    )
-                finally:
-                    await close(watcher)
+                await exchange.exchange(
+                    conn,
+                    live=job.live,
+                    restored=names.restored,
+                    before=names.before,
+                    holder=holder.connection,
+                    end_sessions=end_sessions,
+                    log=run.log,
+                )
         except (RestoreFailedError, RefusedError) as error:
             renames = (job.live, names.before), (names.restored, job.live)
             error.context["exchange_command"] = exchange.command(job.maintenance.dsn, *renames)
