@@ -24,7 +24,7 @@ from headstart.backup import dump as dumps
 from headstart.backup import folder as folders
 from headstart.backup import manifest as manifests
 from headstart.backup.clients import Client, best_compression, find_client
-from headstart.backup.prune import prune
+from headstart.backup.retention import prune
 from headstart.backup.verify import verify
 from headstart.errors import BackupFailedError, UnsuitableServerError
 from headstart.postgres.readiness import Ready

@@ -18,7 +18,7 @@ from headstart.backup.durable import fsync_folder
 from headstart.backup.folder import list_backups, mebibytes, sweep
 from headstart.backup.manifest import Manifest, Proof, timestamp
 from headstart.backup.progress import progress
-from headstart.backup.prune import prune
+from headstart.backup.retention import prune
 from headstart.errors import BackupFailedError
 from headstart.log.printable import counted, first_and_last
 from headstart.settings.version import __version__

@@ -14,8 +14,7 @@ import msgspec
 
 from headstart.commands.squash.cut import Cut, decide_cut
 from headstart.commands.squash.files import exchange
-from headstart.commands.squash.sql import statements
-from headstart.commands.squash.text import baseline_text
+from headstart.commands.squash.text import baseline_text, statements
 from headstart.commands.squash.verify import Made, made_by, rebuilt, require_same
 from headstart.errors import ConfigurationError
 from headstart.history.baseline import read_baseline

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Catalog = dict[str, str]
 """What there is ("table public.companies", "column public.companies.id"), each with its definition."""
 
+_SAVEPOINT = "headstart_catalog"
 _ELEMENT = r"(?:'(?:[^']|'')*'::character varying(?:\(\d+\))?|[\w.]+)"
 _ELEMENTS = rf"({_ELEMENT}(?:, {_ELEMENT})*)"
 _CAST = re.compile(rf"\(ARRAY\[{_ELEMENTS}\]\)::text\[\]|ARRAY\[{_ELEMENTS}\]::text\[\]")
@@ -42,14 +43,16 @@ async def read(
         grants: read privileges too (but those of the owner).
         order: read the order of the columns too.
     """
-    transaction = connection.transaction()
-    await transaction.start()
+    begin, end = ("begin", "rollback")
+    if connection.is_in_transaction():
+        begin, end = f"savepoint {_SAVEPOINT}", f"rollback to savepoint {_SAVEPOINT}; release savepoint {_SAVEPOINT}"
+    await connection.execute(begin)
     try:
         await connection.execute(SESSION)
         rows = await connection.fetch(query(grants=grants, order=order), list(passing_over))
     finally:
         if not connection.is_closed():
-            await transaction.rollback()  # puts the settings back
+            await connection.execute(end)  # puts the settings back
     return dict(sorted((what, _as_restored(definition)) for what, definition in rows))
 
 
