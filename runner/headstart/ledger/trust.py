@@ -66,7 +66,8 @@ end"""
 """Why it is not ours, of `n` and `c` in pg_namespace and pg_class; null if it is."""
 
 # Asked of the catalog: to_regclass fails where the role may not use the schema.
-_UNREADABLE = f"""with recursive {TRUSTED}
+_UNREADABLE = f"""
+with recursive {TRUSTED}
 select coalesce({FOREIGN}, case when pg_catalog.has_schema_privilege(n.oid, 'usage')
     and pg_catalog.has_table_privilege(c.oid, 'select') then '' else 'the role may not read headstart.ledger' end)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
