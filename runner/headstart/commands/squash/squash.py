@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from headstart.steps.replay import Replay
     from headstart.steps.run import Run
 
-_STAGE: Final = ".headstart-squash"
+_STAGE: Final = ".headstart-squash-"
 _README: Final = """\
 # What the baseline {revision} has replaced
 
@@ -68,7 +67,8 @@ async def squash(
         name = await file_name(run, worker, found.project, revision=cut.top.id, message=message, moment=moment)
         place = _place(cut, name)
         _refuse_folders(found.project, cut, archive_dir)
-        with _stage(cut.location.parent / _STAGE) as stage:
+        with _stage(cut.location.parent) as staging:
+            stage = Path(staging)
             async with scratch_server(run.settings, log=run.log) as scratch, scratch.database() as dsn:
                 async with replay(run, dsn, worker) as old:
                     with run.record.timed(Stage.REPLAY):
@@ -126,20 +126,14 @@ def _refuse_folders(project: Project, cut: Cut, archive_dir: Path) -> None:
                 )
 
 
-@contextmanager
-def _stage(folder: Path) -> Iterator[Path]:
+def _stage(folder: Path) -> tempfile.TemporaryDirectory[str]:
     """A folder in the project, where its formatters find their settings."""
-    shutil.rmtree(folder, ignore_errors=True)
     try:
-        folder.mkdir()
+        return tempfile.TemporaryDirectory(prefix=_STAGE, dir=folder)
     except OSError as error:
         raise ConfigurationError(
-            f"the folder {folder} cannot be made: {error.strerror}", hint="make the project's folder writable"
+            f"no folder can be made in {folder}: {error.strerror}", hint="make the project's folder writable"
         ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _text(
