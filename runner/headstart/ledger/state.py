@@ -51,16 +51,19 @@ class State(msgspec.Struct, frozen=True):
     """Whether a run writes the ledger.
 
     Args:
-        writes: whether it does.
-        cause: why it does not.
+        cause: why it does not; "" if it does.
         hint: what to do about that.
         wanted: whether somebody chose that it does not, by a setting or a publication.
     """
 
-    writes: bool
     cause: str = ""
     hint: str = ""
     wanted: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether it does."""
+        return not self.cause
 
 
 async def examine(
@@ -79,34 +82,28 @@ async def examine(
         role: that will write; the connection's own when left out.
     """
     if mode == "off":
-        return State(writes=False, cause="HEADSTART_LEDGER is off", wanted=True)
+        return State("HEADSTART_LEDGER is off", wanted=True)
     schemas = connection.get_server_version().major >= _SCHEMAS_PUBLISHED_SINCE
     query = _FACTS.format(published=_ALL_TABLES + (_OUR_SCHEMA if schemas else ""))
     try:
         facts = await connection.fetchrow(query, *place(version_table), role)
     except asyncpg.PostgresError as error:
-        return State(writes=False, cause=f"the catalog cannot be asked about headstart.ledger: {error}", hint=_WITHOUT)
+        return State(f"the catalog cannot be asked about headstart.ledger: {error}", _WITHOUT)
     assert facts is not None  # noqa: S101  (left joins to one row)
     if facts["publications"]:
         return State(
-            writes=False,
-            cause=f"the publication {', '.join(facts['publications'])} would replicate it, and the subscriber lacks it",
-            hint="to have a ledger, publish the tables by name or the schemas, without headstart",
+            f"the publication {', '.join(facts['publications'])} would replicate it, and the subscriber lacks it",
+            "to have a ledger, publish the tables by name or the schemas, without headstart",
             wanted=True,
         )
     if facts["foreign_cause"] is not None:
         return State(
-            writes=False,
-            cause=f"{facts['foreign_cause']}: it is neither read nor written",
-            hint="see who made it; rename it, and the next run makes another, or give it to the version table's owner",
+            f"{facts['foreign_cause']}: it is neither read nor written",
+            "see who made it; rename it, and the next run makes another, or give it to the version table's owner",
         )
     if not facts["writable"]:
-        return State(
-            writes=False,
-            cause="the role may neither write to headstart.ledger nor create it",
-            hint=_WITHOUT,
-        )
-    return State(writes=True)
+        return State("the role may neither write to headstart.ledger nor create it", _WITHOUT)
+    return State()
 
 
 _WITHOUT: Final = "let a role with that privilege run once, or grant create on the database; all else works without"
