@@ -215,6 +215,20 @@ def test_version_table_of_another_name(place: Place, project: Project, any_serve
     assert told(place.run("restore", backup.name))["revision"] == "c3"
 
 
+def test_several_version_tables(place: Place) -> None:
+    """A backup of tenants that are at different revisions is whole if each revision is in one of their tables."""
+    script(
+        place.url,
+        "create schema tenant; create table tenant.alembic_version (version_num varchar(32));"
+        "insert into tenant.alembic_version values ('x9')",
+    )
+    backup = place.back_up()
+    edit(backup, revision_before=["a1", "x9"])
+    ended(place.run("restore", "latest"), 0)
+    edit(backup, revision_before=["a1", "y9"])
+    assert "y9" in ended(place.run("restore", "latest"), 41)["error"]
+
+
 def test_read_only_backups(place: Place, tmp_path: Path) -> None:
     """Backups that may only be read are restored; that the proof cannot be noted is no failure."""
     backup = place.back_up()

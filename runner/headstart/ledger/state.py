@@ -23,6 +23,7 @@ join pg_catalog.pg_publication_namespace s on s.pnpubid operator(pg_catalog.=) p
 join pg_catalog.pg_namespace m on m.oid operator(pg_catalog.=) s.pnnspid
 where m.nspname operator(pg_catalog.=) 'headstart'"""
 
+# The size is asked for because that takes a lock: a table that another session has locked is waited for here alone.
 _FACTS = f"""with recursive {TRUSTED}
 select case when n.oid is null then null
     when c.oid is null and not exists (select from trusted t where t.oid operator(pg_catalog.=) n.nspowner)
@@ -32,7 +33,11 @@ select case when n.oid is null then null
         when exists (select from pg_catalog.pg_trigger t
             where t.tgrelid operator(pg_catalog.=) c.oid and not t.tgisinternal)
         then 'headstart.ledger has triggers'
+        when exists (select from pg_catalog.pg_constraint k
+            where k.conrelid operator(pg_catalog.=) c.oid and k.condeferrable)
+        then 'headstart.ledger has constraints that are not ours'
     end) end as foreign_cause,
+    pg_catalog.pg_relation_size(c.oid),
     case when c.oid is not null
     then pg_catalog.has_schema_privilege(w.role, n.oid, 'usage')
         and pg_catalog.has_table_privilege(w.role, c.oid, 'insert')

@@ -156,14 +156,9 @@ async def run(
         raise RestoreFailedError(message, hint="install the PostgreSQL client programs again") from error
     if finished.ok or (finished.returncode == 1 and expected and not errors):
         return
-    raise dumps.failure(
-        RestoreFailedError,
-        finished,
-        errors or finished.stderr.splitlines(),
-        _CAUSES,
-        client=client,
-        hint="correct what it says, then restore again",
-    )
+    lines = errors or finished.stderr.splitlines()
+    hint = "correct what it says, then restore again"
+    raise dumps.failure(RestoreFailedError, finished, lines, _CAUSES, client=client, hint=hint)
 
 
 def jobs_for(backup: Backup, jobs: int) -> int:
