@@ -14,7 +14,6 @@ import errno
 import os
 import shutil
 import stat
-import tempfile
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,18 +109,26 @@ class Staging:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def require_writable(directory: Path) -> Path:
-    """Write to a folder, or to the nearest above it that is there, and leave nothing; give that folder.
+@contextlib.contextmanager
+def tried_out(home: Path, run_id: str) -> Iterator[list[Path]]:
+    """Make a staging folder for a moment. Neither it stays nor the folders above it that were missing, which it gives.
 
     Raises:
-        BackupFailedError: it cannot be written to.
+        BackupFailedError: it cannot be made or written to.
     """
     try:
-        there = next(path for path in (directory, *directory.parents) if path.exists())
-        with tempfile.TemporaryFile(dir=there):
-            return there
+        missing = [path for path in (home, *home.parents) if not path.exists()]
     except OSError as error:
-        raise unusable(directory, error) from error
+        raise unusable(home.parent, error) from error
+    staging = Staging(home, "doctor", run_id)
+    try:
+        staging.create()
+        yield missing
+    finally:
+        staging.discard()
+        for path in missing:
+            with contextlib.suppress(OSError):  # another run has begun to use it
+                path.rmdir()
 
 
 def open_to_others(directory: Path, database: str) -> Path | None:

@@ -143,7 +143,7 @@ async def take(request: Request) -> Backup:
     return backup
 
 
-async def require_possible(connection: asyncpg.Connection, directory: Path, database: str) -> str:
+async def require_possible(connection: asyncpg.Connection, directory: Path, database: str, run_id: str) -> str:
     """Look at all that `take` looks at before it dumps, and change nothing. Returns what was found, in words.
 
     Raises:
@@ -151,7 +151,8 @@ async def require_possible(connection: asyncpg.Connection, directory: Path, data
     """
     facts = await databases.read_facts(connection)
     older = list_backups(directory, database)
-    _check_room(folders.require_writable(directory), facts, older)
+    with folders.tried_out(directory / folders.safe_name(database), run_id):
+        _check_room(directory, facts, older)
     return f"the role may read all of {mebibytes(facts.bytes)} in {counted(len(facts.tables), 'table')}"
 
 

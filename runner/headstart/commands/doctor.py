@@ -137,12 +137,13 @@ async def _pg_dump(run: Run, ready: Ready) -> str:
 
 async def _folder(run: Run) -> str:
     directory, database = run.settings.backup_dir, run.settings.dsn.database
-    free = folders.free_bytes(folders.require_writable(directory / folders.safe_name(database)))
-    made = "" if directory.exists() else " (it will be made)"
+    with folders.tried_out(directory / folders.safe_name(database), run.run_id) as missing:
+        free = folders.free_bytes(directory)
+    made = " (it will be made)" if directory in missing else ""
     wide = folders.open_to_others(directory, database)
     warning = f"; every user of this machine may look into {wide}: chmod o-rwx {shlex.quote(str(wide))}" if wide else ""
     return f"{directory}{made}, {folders.mebibytes(free)} free{warning}"
 
 
 async def _tables(run: Run, ready: Ready) -> str:
-    return await require_possible(ready.connection, run.settings.backup_dir, ready.server.database)
+    return await require_possible(ready.connection, run.settings.backup_dir, ready.server.database, run.run_id)
