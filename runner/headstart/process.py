@@ -12,7 +12,6 @@ import os
 import signal
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -62,9 +61,7 @@ async def run(
     *,
     env: Mapping[str, str],
     redact: Callable[[str], str],
-    cwd: Path | None = None,
     on_line: Callable[[str], None] | None = None,
-    stdout: Path | None = None,
     capture: bool = False,
     grace: float = 5.0,
 ) -> Finished:
@@ -74,10 +71,8 @@ async def run(
         argv: the program and its arguments. Nothing secret belongs here: any user of the machine can read it.
         env: the whole environment of the child; nothing is added from ours.
         redact: takes secrets out of a line, before anybody sees it.
-        cwd: where the child runs; our own folder when None.
         on_line: called with each line of stderr, redacted, as it arrives.
-        stdout: a file that receives stdout; it goes to /dev/null when None, unless `capture` is set.
-        capture: keep all of stdout in the result.
+        capture: keep all of stdout in the result; it goes to /dev/null otherwise.
         grace: seconds between TERM and KILL when this task is cancelled.
 
     Raises:
@@ -86,7 +81,7 @@ async def run(
     """
     started = time.monotonic()
     tail = _Tail(redact, on_line)
-    transport, child, cancelled = await _start(argv, env, cwd, tail, asyncio.subprocess.PIPE if capture else stdout)
+    transport, child, cancelled = await _start(argv, env, tail, capture=capture)
     _GROUPS.add(transport.get_pid())
     try:
         if cancelled:
@@ -114,27 +109,22 @@ async def run(
 
 
 async def _start(
-    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, tail: _Tail, stdout: Path | int | None
+    argv: Sequence[str], env: Mapping[str, str], tail: _Tail, *, capture: bool
 ) -> tuple[asyncio.SubprocessTransport, _Child, int]:
     """Start a child, and give how often this task was cancelled meanwhile."""
-    with contextlib.ExitStack() as stack:
-        out = asyncio.subprocess.DEVNULL if stdout is None else stdout
-        if isinstance(out, Path):
-            out = stack.enter_context(out.open("wb")).fileno()
-        starting = asyncio.ensure_future(
-            asyncio.get_running_loop().subprocess_exec(
-                lambda: _Child(tail),
-                *argv,
-                env=dict(env),
-                cwd=cwd,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
+    starting = asyncio.ensure_future(
+        asyncio.get_running_loop().subprocess_exec(
+            lambda: _Child(tail),
+            *argv,
+            env=dict(env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE if capture else asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
-        # A cancellation in the middle of this would leave a child behind that nobody knows.
-        cancelled = await _wait_for(starting)
+    )
+    # A cancellation in the middle of this would leave a child behind that nobody knows.
+    cancelled = await _wait_for(starting)
     return *starting.result(), cancelled
 
 

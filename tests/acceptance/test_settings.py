@@ -122,7 +122,7 @@ def test_spellings(
         host=any_server.host,
         port=any_server.port,
         at=f"{any_server.host}:{any_server.port}",
-        socket=quote(str(any_server.socket_dir), safe=""),
+        socket=quote(str(any_server.folder), safe=""),
         db=any_database.rpartition("/")[2],
     )
     last = ended(headstart("up", "--backup", "always", url=url), 0, secrets=[any_server.password])

@@ -173,7 +173,7 @@ def test_a_server_that_is_away_and_comes_back(own_scene: Scene) -> None:
     """A run that waits while the server is shut down goes on once it is there again."""
     scene = own_scene
     scene.project(QUICK)
-    scene.server.shut_down(signal.SIGQUIT)
+    scene.server.shut_down("immediate")
     with scene.start() as process:
         process.wait_for("server_not_ready")
         scene.server.start_up()  # which recovers first
@@ -190,7 +190,7 @@ def test_the_server_dies_while_a_run_waits_on_it(own_scene: Scene, waiting: str)
     if waiting == "head":
         with scene.start("wait", "--for", "head") as process:
             process.wait_for("revision_waiting")
-            scene.server.shut_down(signal.SIGQUIT)
+            scene.server.shut_down("immediate")
             process.wait_for("server_not_ready")
             scene.server.start_up()
             scene.again()
@@ -198,7 +198,7 @@ def test_the_server_dies_while_a_run_waits_on_it(own_scene: Scene, waiting: str)
         return
     with bystander(scene.url, f"select pg_advisory_lock({GATE})"), scene.start() as process:
         process.wait_for("lock_waiting")
-        scene.server.shut_down(signal.SIGQUIT)
+        scene.server.shut_down("immediate")
         run = process.finish()
     failed(run, 20)
     scene.server.start_up()
@@ -211,7 +211,7 @@ def test_the_server_dies_during_the_dump(own_scene: Scene) -> None:
     scene.project(QUICK)
     with bystander(scene.url, "lock table item in access exclusive mode"), scene.start(HEADSTART_BACKUP="auto") as run:
         at_work(scene.url, "lock table", on="Lock")
-        scene.server.shut_down(signal.SIGQUIT)
+        scene.server.shut_down("immediate")
         last = failed(run.finish(), 63, 40)  # whichever of the two connections notices first
     assert last["applied"] == []
     assert last["revision_after"] == "r1"
@@ -228,7 +228,7 @@ def test_the_server_dies_during_a_statement(own_scene: Scene, name: str, *, retu
     """The revision is rolled back; the report reads where the database stands, or says that nobody knows."""
     scene = own_scene
     with scene.stopped_at({**STATEMENTS, **PYTHON}[name]) as process:
-        scene.server.shut_down(signal.SIGQUIT)
+        scene.server.shut_down("immediate")
         if returns:
             scene.server.start_up()
         last = failed(process.finish(), 63)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -139,7 +138,7 @@ async def test_a_server_that_was_restarted(start_server: StartServer) -> None:
     async with engine({"DATABASE_URL": server.url()}) as made:
         async with made.connect() as connection:
             first = await ask(connection, "select pg_backend_pid()")
-        server.shut_down(signal.SIGQUIT)
+        server.shut_down("immediate")
         server.start_up()
         async with made.connect() as connection:
             assert await ask(connection, "select pg_backend_pid()") != first

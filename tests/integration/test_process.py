@@ -84,12 +84,6 @@ async def test_the_environment_is_what_was_given() -> None:
     assert finished.stdout == b"ONLY=this\n"
 
 
-async def test_stdout_goes_to_a_file(tmp_path: Path) -> None:
-    """Stdout can be sent to a file without passing through us."""
-    await process.run(["echo", "data"], env=ENV, redact=str, stdout=tmp_path / "out")
-    assert (tmp_path / "out").read_text() == "data\n"
-
-
 async def test_a_missing_program_is_an_os_error() -> None:
     """A program that is not there raises FileNotFoundError."""
     with pytest.raises(FileNotFoundError):

@@ -11,9 +11,9 @@ import pytest
 
 from acceptance.checks import ended, make_role, path_of, with_password
 from conftest import INSTALLATIONS
-from headstart.backup import clients
 from headstart.backup.clients import find_restorer
 from headstart.errors import UnsuitableServerError
+from headstart.postgres.embedded import installation
 from support.postgres import psql, script
 from support.restoring import RICH, beside, content, create, drop_all, properties, settle, told
 
@@ -178,6 +178,6 @@ async def test_which_client(server: Postgres, monkeypatch: pytest.MonkeyPatch) -
     assert own.major == server.major
     with pytest.raises(UnsuitableServerError, match=r"no pg_restore of 99"):
         await find_restorer(server.major * 10000, "99.1", path=str(server.bindir))
-    monkeypatch.setattr(clients, "ROOTS", ())
+    monkeypatch.setattr(installation, "ROOTS", ())
     older = await find_restorer(990000, f"{server.major}.0", path=str(server.bindir))
     assert older.major == server.major

@@ -126,17 +126,16 @@ async def test_a_failure_names_its_statement(
     failure = failure_of(cause_of(caught.value))
     assert failure is not None
     assert getattr(cause_of(caught.value), "sqlstate", None) == sqlstate
-    assert (failure.statement, failure.index, failure.count) == (bad, around + 1, 2 * around + 1)
-    assert (failure.line, failure.position, failure.exact) == (around + 1, position, True)
+    assert failure == (bad, position)
     assert not ours.is_in_transaction()
     async with engine.begin() as connection:
         await connection.exec_driver_sql("SELECT 1")
 
 
-async def test_what_is_of_the_moment_is_not_tried_again(
+async def test_a_lock_timeout_among_many_names_its_statement(
     engine: AsyncEngine, ours: ScriptConnection, database: str
 ) -> None:
-    """A lock timeout among many statements is reported with the stretch in which it happened."""
+    """A lock that is not obtained by one of many statements is reported with that statement."""
     other = await asyncpg.connect(database)
     await other.execute("CREATE TABLE t (id int)")
     await ours.execute("SET lock_timeout = '50ms'")
@@ -150,10 +149,7 @@ async def test_what_is_of_the_moment_is_not_tried_again(
     assert isinstance(cause_of(caught.value), asyncpg.LockNotAvailableError)
     failure = failure_of(cause_of(caught.value))
     assert failure is not None
-    if failure.exact:  # the server points to the table's name
-        assert failure.index == MANY + 1
-    else:
-        assert failure.index <= MANY + 1 <= failure.last
+    assert failure.statement == "INSERT INTO t VALUES (1)"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +242,7 @@ async def test_copy_data_that_does_not_fit_is_the_copys_fault(engine: AsyncEngin
             await connection.exec_driver_sql("CREATE TABLE t (id int);\nCOPY t FROM stdin;\n1\nx\n\\.\nSELECT 1;")
     failure = failure_of(cause_of(caught.value))
     assert failure is not None
-    assert (failure.index, failure.statement) == (2, "COPY t FROM stdin")
+    assert failure.statement == "COPY t FROM stdin"
     assert "line 2" in str(getattr(cause_of(caught.value), "context", ""))
     assert await rows(ours, "SELECT 1") == [(1,)]
 

@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 
 import headstart
 from headstart.backup import database as backup_database
+from headstart.backup.dump import APPLICATION
 from headstart.log import logger as logs
 from headstart.postgres import activity, catalog, indexes, lock, readiness, version_table
 from headstart.postgres.server import (
@@ -97,8 +98,8 @@ async def test_none_is_used(ready: Ready, database: str, log: FilteringBoundLogg
     await indexes.invalid_indexes(connection)
     await catalog.read(connection, grants=True, order=True)
     facts = await backup_database.read_facts(connection)
-    await backup_database.existing(connection, list(facts.tables))
-    await backup_database.end_orphans(connection, log=log)
+    assert await backup_database.tables(connection) == facts.tables
+    await backup_database.end_orphans(connection, ready.server.database, APPLICATION)
     await backup_database.warn_of_other_dumps(connection, log=log)
     assert used(database) == []
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import asyncpg
 
 from headstart.postgres.embedded import Embedded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
+
+    from headstart.postgres.embedded import Installation
 
 _T = TypeVar("_T")
 
@@ -29,6 +32,54 @@ class Postgres(Embedded):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._templates: dict[str, str] = {}
+        self.tls_ca: Path | None = None
+
+    @classmethod
+    def start(cls, installation: Installation, *, settings: Mapping[str, str] | None = None, tls: bool = False) -> Self:
+        """As `Embedded.start`; with `tls`, with a certificate for `localhost` that is its own authority (`tls_ca`)."""
+        server = super().start(installation, settings=settings)
+        if tls:
+            server._offer_tls()
+        return server
+
+    def _offer_tls(self) -> None:
+        certificate, key = self.folder / "server.crt", self.folder / "server.key"
+        what = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        use = ["-addext", "keyUsage=critical,digitalSignature,keyCertSign", "-days", "2", "-nodes"]
+        make = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", str(key), "-out", str(certificate)]
+        self._run(["openssl", "req", "-x509", *what, *use, *make])
+        key.chmod(0o600)
+        self.shut_down()
+        self._configure({"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)})
+        self.start_up()
+        self.tls_ca = certificate
+
+    def url(
+        self, database: str = "postgres", *, user: str | None = None, password: str | None = None, unix: bool = False
+    ) -> str:
+        """The libpq URL of one of its databases.
+
+        Args:
+            database: its name, unquoted.
+            user: the superuser when left out.
+            password: the superuser's when left out.
+            unix: over the Unix socket instead of TCP.
+        """
+        account = f"{quote(user or self.superuser, safe='')}:{quote(password or self.password, safe='')}"
+        if unix:
+            query = urlencode({"host": str(self.folder), "port": self.port})
+            return f"postgresql://{account}@/{quote(database, safe='')}?{query}"
+        return f"postgresql://{account}@{self.host}:{self.port}/{quote(database, safe='')}"
+
+    def become_standby(self) -> None:
+        """Restart it as a hot standby of nobody: in recovery, read-only, for good."""
+        self.shut_down()
+        (self.data_dir / "standby.signal").touch()
+        self.start_up()
+
+    def reload(self) -> None:
+        """Read pg_hba.conf and postgresql.conf again (soon: the postmaster does it when it gets to it)."""
+        self._pg_ctl("reload")
 
     def create_database(self, name: str | None = None, *, template: str = "template1", owner: str | None = None) -> str:
         """Create a database and return its URL.

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.backup.restoring.beside import LONGEST, is_ours, key, names
-from headstart.backup.restoring.shape import Property, Shape, elements, read
+from headstart.backup.restoring.shape import Property, Shape, read
 from headstart.postgres.server import literal
 
 MOMENT = datetime(2026, 1, 31, 12, 0, 0, 999999, tzinfo=UTC)
@@ -63,20 +63,6 @@ def test_who_may_drop_it_holds_its_lock(one: str, other: str) -> None:
         assert key(one) == key(other)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ('"$user", public', ["$user", "public"]),
-        ('public,"a ""b"", c"', ["public", 'a "b", c']),
-        ("", []),
-        ('""', [""]),
-    ],
-)
-def test_lists(value: str, expected: list[str]) -> None:
-    """A list of names, as the catalog spells it, is taken apart."""
-    assert elements(value) == expected
-
-
 def test_literals() -> None:
     """Quotes and backslashes reach the server as they are."""
     assert literal("it's") == "'it''s'"
@@ -96,6 +82,7 @@ def test_a_shape_from_text() -> None:
         options="TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C'",
         properties=(
             Property(label="the owner", before="ALTER DATABASE ", after=' OWNER TO "the owner"', early=True),
+            Property(label="COMMENT ON DATABASE", before="COMMENT ON DATABASE ", after=" IS 'x; y\n\\z'"),
             Property(label="the setting work_mem", before="ALTER DATABASE ", after=" SET work_mem TO '7MB'"),
             Property(
                 label="REVOKE CONNECT,TEMPORARY ON DATABASE",
@@ -104,7 +91,6 @@ def test_a_shape_from_text() -> None:
                 early=True,
             ),
         ),
-        comment=" IS 'x; y\n\\z'",
     )
 
 

@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 from headstart.sql.script import (
     ScriptError,
     builds_concurrently,
-    has_parameters,
     is_single,
     line_of,
-    returns_rows,
     split,
 )
 from headstart.sql.tokens import tokens
@@ -237,53 +235,6 @@ def test_is_single_is_never_wrong(script: str) -> None:
     """What `is_single` says is one statement, `split` finds to be one, and plain."""
     if is_single(script):
         assert [one.kind for one in split(script)] == ["plain"]
-
-
-@pytest.mark.parametrize(
-    ("statement", "expected"),
-    [
-        ("SELECT $1", True),
-        ("SELECT '$1', \"$1\", $$ $1 $$, a$1, E'\\'$1' -- $1", False),
-        ("SELECT $tag$ $1 $tag$ || $2::text", True),
-        ("SELECT 1", False),
-    ],
-)
-def test_parameters_are_seen_outside_of_quotes_only(statement: str, expected: bool) -> None:
-    """A `$1` in quotes, in a comment or in a name is no parameter."""
-    assert has_parameters(statement) is expected
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "SELECT 1",
-        "(SELECT 1)",
-        "/* c */ VALUES (1)",
-        "WITH a AS (SELECT 1) DELETE FROM t",
-        "TABLE t",
-        "SHOW x",
-        "EXPLAIN SELECT 1",
-        "INSERT INTO t VALUES (1) RETURNING a",
-        "update t set a = 1 returning *",
-        "EXECUTE x",
-        "FETCH c",
-        "CALL p()",
-        "NEWFANGLED x",
-        "",
-    ],
-)
-def test_rows_are_expected_in_doubt(statement: str) -> None:
-    """Whatever may give rows back is prepared."""
-    assert returns_rows(statement)
-
-
-@pytest.mark.parametrize(
-    "statement",
-    ["CREATE TABLE t ()", "INSERT INTO t VALUES (1)", "-- c\ndelete from t", "SET a = 1", "DO $$$$", "COMMIT"],
-)
-def test_no_rows_are_expected_of_commands(statement: str) -> None:
-    """Commands are known to give no rows back."""
-    assert not returns_rows(statement)
 
 
 def test_lines_are_counted_from_one() -> None:

@@ -2,7 +2,7 @@
 
 What comes in: a connection that holds the migration lock, and a folder. What goes out: a `Backup`, a folder with the
 dump and its manifest, or an error; an incomplete backup never gets a backup's name. `clients` finds pg_dump, `dump`
-runs it, `folder` and `manifest` hold the result, `verify` reads it again, `prune` deletes by the rules of `retention`,
+runs it, `folder` and `manifest` hold the result, `verify` reads it again, `retention` deletes what is not to be kept,
 and `restoring` has the way back.
 
 Begin with `take`.

@@ -10,23 +10,13 @@ import asyncio
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from headstart import process
 from headstart.errors import UnsuitableServerError
+from headstart.postgres.embedded.installation import program_folders
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-#: Where distributions put the programs of a major version, the version in place of `*`.
-ROOTS = (
-    "/usr/lib/postgresql/*/bin",
-    "/usr/pgsql-*/bin",
-    "/usr/libexec/postgresql*",
-    "/opt/homebrew/opt/postgresql@*/bin",
-)
 #: The first major version whose pg_dump may have been built with lz4 and zstd.
 CODECS_SINCE = 16
 #: How `--compress` is asked for, quickest per byte saved first. See docs/performance.md.
@@ -50,25 +40,23 @@ async def find_client(server_version_num: int, *, path: str) -> Client:
 
     Args:
         server_version_num: as `server_version_num` shows it, 160014 for 16.14.
-        path: the PATH to search, after ROOTS.
+        path: the PATH to search, after the folders of distributions.
 
     Raises:
         UnsuitableServerError: there is none of the server's major version or a newer one.
     """
     wanted = server_version_num // 10000
-    clients = await _installed(wanted, path)
+    clients = await _installed(path)
     best = min((client for client in clients if client.major >= wanted), key=lambda one: one.major, default=None)
     if best is not None:
         return best
-    have = ", ".join(sorted({client.version for client in clients}))
-    message = f"the server is PostgreSQL {wanted}, and there is no pg_dump of {wanted} or newer" + (
-        f" (only {have})" if have else ""
-    )
+    found = sorted({client.version for client in clients})
+    only = f" (only {', '.join(found)})" if found else ""
     raise UnsuitableServerError(
-        message,
+        f"the server is PostgreSQL {wanted}, and there is no pg_dump of {wanted} or newer{only}",
         hint=f"install postgresql-client-{wanted}, or put its folder on PATH; or go without: HEADSTART_BACKUP=off",
         server_major=wanted,
-        found=sorted({client.version for client in clients}),
+        found=found,
     )
 
 
@@ -81,14 +69,14 @@ async def find_restorer(server_version_num: int, dumped_by: str, *, path: str) -
     Args:
         server_version_num: of the server to restore into.
         dumped_by: the version of the pg_dump that wrote the dump, as its manifest has it.
-        path: the PATH to search, after ROOTS.
+        path: the PATH to search, after the folders of distributions.
 
     Raises:
         UnsuitableServerError: there is none that could read the dump.
     """
     oldest, own = major_of(dumped_by), server_version_num // 10000
     wanted = max(oldest, own)
-    clients = [client for client in await _installed(wanted, path) if client.major >= oldest]
+    clients = [client for client in await _installed(path) if client.major >= oldest]
     # As near to the wanted as can be, and rather above than below it.
     best = min(clients, key=lambda one: (one.major < wanted, abs(one.major - wanted)), default=None)
     if best is not None:
@@ -107,47 +95,25 @@ def major_of(version: str) -> int:
     return int(found[0]) if found else 0
 
 
-async def _installed(wanted: int, path: str) -> list[Client]:
-    found = await asyncio.gather(*(_look_at(folder) for folder in _folders(wanted, path)))
+async def _installed(path: str) -> list[Client]:
+    # Debian's /usr/bin/pg_dump leads to a script that picks a version by its own rules: no pg_dump is beside that.
+    folders = dict.fromkeys(program_folders("pg_dump", path))
+    found = await asyncio.gather(*(_look_at(folder) for folder in folders))
     return [client for client in found if client is not None]
 
 
-def _folders(wanted: int, path: str) -> Iterator[Path]:
-    """Each folder that may hold a client, once, the likeliest first."""
-    seen: set[Path] = set()
-    for folder in (*_in_roots(str(wanted)), *_on_path(path), *_in_roots("*")):
-        if folder not in seen and os.access(folder / "pg_dump", os.X_OK) and os.access(folder / "pg_restore", os.X_OK):
-            seen.add(folder)
-            yield folder
-
-
-def _in_roots(version: str) -> Iterable[Path]:
-    for root in ROOTS:
-        pattern = root.replace("*", version).lstrip("/")
-        yield from sorted(Path("/").glob(pattern))
-
-
-def _on_path(path: str) -> Iterable[Path]:
-    for entry in path.split(os.pathsep):
-        folder = Path(entry)
-        # Debian's /usr/bin/pg_dump is a script that picks a version by rules of its own: what it picks is in ROOTS.
-        if entry and folder.is_absolute() and (folder / "pg_dump").resolve().name != "pg_wrapper":
-            yield folder
-
-
 async def _look_at(folder: Path) -> Client | None:
-    """Ask the programs in a folder for their version; None when they do not run, or are not a pair."""
-    pair = (folder / "pg_dump", folder / "pg_restore")
+    """Ask pg_dump in a folder for its version; None when it does not run, or has no pg_restore beside it."""
+    pg_dump, pg_restore = folder / "pg_dump", folder / "pg_restore"
+    if not os.access(pg_restore, os.X_OK):
+        return None
     try:
-        versions = [
-            _VERSION.search((await process.run([str(one), "--version"], env=_ENV, redact=str, capture=True)).stdout)
-            for one in pair
-        ]
+        asked = await process.run([str(pg_dump), "--version"], env=_ENV, redact=str, capture=True)
     except OSError:
         return None
-    if versions[0] is None or versions[1] is None or versions[0][0] != versions[1][0]:
+    if (version := _VERSION.search(asked.stdout)) is None:
         return None
-    return Client(major=int(versions[0][1]), version=versions[0][0].decode()[2:], pg_dump=pair[0], pg_restore=pair[1])
+    return Client(major=int(version[1]), version=version[0].decode()[2:], pg_dump=pg_dump, pg_restore=pg_restore)
 
 
 async def best_compression(client: Client) -> str:

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 import asyncpg
 import msgspec
 
-from headstart.backup.dump import APPLICATION, LET_BYPASS, LET_READ
+from headstart.backup.dump import LET_READ
 from headstart.errors import BackupFailedError
 from headstart.log.printable import first_and_last
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from structlog.typing import FilteringBoundLogger
 
 SIZED = 600.0
@@ -49,16 +47,12 @@ _SIZE = "select pg_catalog.pg_database_size(pg_catalog.current_database())"
 _ORPHANS = """
 select pid, application_name, pg_catalog.pg_terminate_backend(pid) as ended
 from pg_catalog.pg_stat_activity
-where datname = pg_catalog.current_database() and usename = current_user and application_name like $1
+where datname = $1 and usename = current_user and application_name like $2
 """
 _OTHERS = """
 select pid, usename::pg_catalog.text as role, client_addr::pg_catalog.text as client,
        backend_start::pg_catalog.text as since
 from pg_catalog.pg_stat_activity where datname = pg_catalog.current_database() and application_name = 'pg_dump'
-"""
-_EXISTING = """
-select c.oid::pg_catalog.int8 as oid from pg_catalog.pg_class c
-where c.oid::pg_catalog.int8 = any($1::pg_catalog.int8[])
 """
 
 
@@ -78,7 +72,7 @@ async def read_facts(conn: asyncpg.Connection) -> Facts:
     """
     try:
         size = await conn.fetchval(_SIZE, timeout=SIZED)
-        tables = {int(row["oid"]): str(row["name"]) for row in await conn.fetch(_TABLES)}
+        there = await tables(conn)
         kept = await conn.fetch(_KEPT_FROM_US)
     except asyncpg.InsufficientPrivilegeError as error:
         message = f"the role may not look at the database: {error}"
@@ -90,8 +84,9 @@ async def read_facts(conn: asyncpg.Connection) -> Facts:
         message = (
             f"row-level security hides rows of {first_and_last(hidden)} from the role, so a dump would not be complete"
         )
-        raise BackupFailedError(message, hint=LET_BYPASS)
-    return Facts(bytes=int(size), tables=tables, system_identifier=await system_identifier(conn))
+        hint = "run with the table's owner or with a role that has BYPASSRLS"
+        raise BackupFailedError(message, hint=hint)
+    return Facts(bytes=int(size), tables=there, system_identifier=await system_identifier(conn))
 
 
 async def system_identifier(conn: asyncpg.Connection) -> str:
@@ -102,19 +97,23 @@ async def system_identifier(conn: asyncpg.Connection) -> str:
         return ""
 
 
-async def existing(conn: asyncpg.Connection, oids: Sequence[int]) -> list[int]:
-    """The tables that still exist."""
-    rows = await conn.fetch(_EXISTING, oids)
-    return [int(row["oid"]) for row in rows]
+async def tables(conn: asyncpg.Connection) -> dict[int, str]:
+    """The names of the tables that there are, by oid."""
+    return {int(row["oid"]): str(row["name"]) for row in await conn.fetch(_TABLES)}
 
 
-async def end_orphans(conn: asyncpg.Connection, *, log: FilteringBoundLogger) -> None:
-    """End dumps of ours whose run is dead: we hold the migration lock, so no living run has one.
+async def end_orphans(conn: asyncpg.Connection, database: str, application: str) -> list[asyncpg.Record]:
+    """End the sessions that children of a dead run have in a database, and return them.
 
-    Such a dump goes on reading when its run was killed, and its locks would make the migration wait.
+    Such a child goes on when its run was killed, and its locks would make others wait. The caller holds the lock that a
+    living run would have.
+
+    Args:
+        conn: to the server.
+        database: its name.
+        application: the beginning of the children's application name.
     """
-    for row in await conn.fetch(_ORPHANS, f"{APPLICATION}:%"):
-        log.warning("orphaned_dump_ended", pid=row["pid"], application_name=row["application_name"], ended=row["ended"])
+    return list(await conn.fetch(_ORPHANS, database, f"{application}:%"))
 
 
 async def warn_of_other_dumps(conn: asyncpg.Connection, *, log: FilteringBoundLogger) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from headstart import process
 from headstart.backup.clients import CODECS_SINCE
-from headstart.errors import BackupFailedError, HeadstartError, UnsuitableServerError
+from headstart.errors import BackupFailedError, HeadstartError
+from headstart.postgres.server import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from structlog.typing import FilteringBoundLogger
@@ -24,13 +25,20 @@ PASSED_ON = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "KRB5CCNAME", "KRB5_CO
 #: The beginning of the application name of a dump of ours; the run's id follows.
 APPLICATION = "headstart-dump"
 
+Failure = TypeVar("Failure", bound=HeadstartError)
+
 Causes = tuple[tuple[str, str, str], ...]
 """Patterns of what a program prints, each with what it means and what to do. `{0}` is the first group of the match."""
 
 LET_READ = "grant pg_read_all_data to {role}, or run with the owner's role"
-LET_BYPASS = "run with the table's owner or with a role that has BYPASSRLS"
 
 _UNSEEN = "see who holds an ACCESS EXCLUSIVE lock (pg_locks, pg_stat_activity)"
+
+NO_CONNECTION = (
+    r"too many connections|remaining connection slots|too many clients",
+    "the server has no connection left for parallel jobs",
+    "set HEADSTART_BACKUP_JOBS=1, or raise the role's or the server's connection limit",
+)
 
 #: Of pg_dump; `{dir}` is the backup folder, `{role}` who dumps, `{blocked}` what to do about who holds a lock.
 _CAUSES: Causes = (
@@ -40,19 +48,9 @@ _CAUSES: Causes = (
         "make room there, or point HEADSTART_BACKUP_DIR to a larger folder",
     ),
     (
-        r"Read-only file system",
-        "{dir} is on a read-only file system",
-        "mount it writable, or point HEADSTART_BACKUP_DIR to a folder that is",
-    ),
-    (
         r"permission denied for (\w+ .+?)\s*$",
         "the role may not read {0}",
         LET_READ,
-    ),
-    (
-        r"row-level security policy for (table .+?)\s*$",
-        "row-level security hides rows of {0} from the role, so a dump would not be complete",
-        LET_BYPASS,
     ),
     (
         r"could not obtain lock on relation (.+?)\s*$",
@@ -64,11 +62,7 @@ _CAUSES: Causes = (
         f"another session has kept a table locked for {TABLE_LOCK_WAIT} s, so it cannot be dumped",
         "{blocked}; then run again",
     ),
-    (
-        r"too many connections|remaining connection slots|too many clients",
-        "the server has no connection left for a parallel dump",
-        "set HEADSTART_BACKUP_JOBS=1, or raise the role's or the server's connection limit",
-    ),
+    NO_CONNECTION,
 )
 
 
@@ -126,7 +120,6 @@ async def dump(
 
     Raises:
         BackupFailedError: pg_dump did not exit with 0; the message is its cause, in our words where we know it.
-        UnsuitableServerError: it refused the server's version.
     """
 
     def report(line: str) -> None:
@@ -144,7 +137,7 @@ async def dump(
 
 def explain(
     finished: process.Finished, *, client: Client, directory: Path, role: str, blocked: str = ""
-) -> HeadstartError:
+) -> BackupFailedError:
     """The error that a failed pg_dump stands for.
 
     Args:
@@ -154,40 +147,47 @@ def explain(
         role: that it connected as.
         blocked: what to do about who was in its way last; "" if nobody was seen.
     """
-    program = finished.argv[0].rpartition("/")[2]
-    context = {"program": program, "returncode": finished.returncode, "client_version": client.version}
-    if "server version mismatch" in finished.stderr:
-        # `server version: 18.4; pg_dump version: 16.14`
-        detail = re.search(r"detail: *(.+)", finished.stderr)
-        message = f"{program} {client.version} refuses the server: {detail[1] if detail else 'server version mismatch'}"
-        hint = "install the client programs of the server's major version (postgresql-client-<major>)"
-        return UnsuitableServerError(message, hint=hint, **context)
-    names = {"dir": directory, "role": _identifier(role), "blocked": blocked or _UNSEEN}
-    if found := find_cause(finished.stderr.splitlines(), _CAUSES, **names):
-        message, hint, line = found
-        return BackupFailedError(message, hint=hint, said=line, **context)
-    first = next((line for line in finished.stderr.splitlines() if "error:" in line.lower()), finished.stderr.strip())
-    first = first.splitlines()[0] if first else "it printed nothing"
-    message = f"{program} failed ({finished.how}): {first}"
-    hint = "correct what it says, then run again; HEADSTART_BACKUP=off goes without a backup"
-    return BackupFailedError(message, hint=hint, **context)
+    return failure(
+        BackupFailedError,
+        finished,
+        sorted(finished.stderr.splitlines(), key=lambda line: "error:" not in line.lower()),
+        _CAUSES,
+        client=client,
+        hint="correct what it says, then run again; HEADSTART_BACKUP=off goes without a backup",
+        dir=directory,
+        role=role if re.fullmatch("[a-z_][a-z0-9_]*", role) else quote(role),
+        blocked=blocked or _UNSEEN,
+    )
 
 
-def _identifier(name: str) -> str:
-    return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"' + name.replace('"', '""') + '"'
-
-
-def find_cause(lines: Iterable[str], causes: Causes, **names: object) -> tuple[str, str, str] | None:
-    """What a program's error output means: the cause and the hint for the first known line, and that line.
+def failure(
+    kind: type[Failure],
+    finished: process.Finished,
+    lines: Sequence[str],
+    causes: Causes,
+    *,
+    client: Client,
+    hint: str,
+    **names: object,
+) -> Failure:
+    """The error for a program that has failed: what its output means, by the first line that is known, or that line.
 
     Args:
-        lines: what it printed.
+        kind: the class of the error.
+        finished: how the program ended.
+        lines: what it printed, what matters most first.
         causes: that are known.
+        client: whose program it is.
+        hint: where none of them is found.
         names: what stands for the names in braces.
     """
+    program = finished.argv[0].rpartition("/")[2]
+    context = {"program": program, "returncode": finished.returncode, "client_version": client.version}
     for line in lines:
-        for pattern, cause, hint in causes:
+        for pattern, cause, remedy in causes:
             if match := re.search(pattern, line):
                 groups = match.groups()
-                return cause.format(*groups, **names), hint.format(*groups, **names), line.strip()
-    return None
+                message, what_to_do = cause.format(*groups, **names), remedy.format(*groups, **names)
+                return kind(message, hint=what_to_do, said=line.strip(), **context)
+    first = lines[0].strip() if lines else "it printed nothing"
+    return kind(f"{program} failed ({finished.how}): {first}", hint=hint, **context)

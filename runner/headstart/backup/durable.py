@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NOT_FOR_FOLDERS = frozenset({errno.EINVAL, errno.EBADF, errno.ENOTSUP})
-#: What open() says of a link that is not followed, and of a socket.
-_NO_FILE = frozenset({errno.ELOOP, errno.ENXIO})
 NOT_ORDINARY = "not an ordinary file"
 
 
@@ -32,16 +30,9 @@ def open_ordinary(path: Path) -> FileIO:
     Raises:
         OSError: it cannot be read, or is something else than a file.
     """
-    try:
-        file = open(path, "rb", buffering=0, opener=_without_waiting)  # noqa: SIM115  (the caller closes it)
-    except OSError as error:
-        if error.errno in _NO_FILE | {errno.EISDIR}:
-            raise OSError(error.errno, NOT_ORDINARY, str(path)) from error
-        raise
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    if not stat.S_ISREG(path.lstat().st_mode):
         raise OSError(errno.EINVAL, NOT_ORDINARY, str(path))
-    return file
+    return open(path, "rb", buffering=0, opener=_without_waiting)
 
 
 def _without_waiting(path: str, flags: int) -> int:

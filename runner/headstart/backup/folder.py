@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -63,13 +62,12 @@ def backup_name(started: datetime, revisions: tuple[str, ...]) -> str:
 
 
 class Staging:
-    """The folder in which a backup is made. It is locked, so that a sweep from elsewhere leaves it alone."""
+    """The folder in which a backup is made. Its name has the server's identifier: see `sweep`."""
 
-    def __init__(self, home: Path, run_id: str) -> None:
+    def __init__(self, home: Path, identifier: str, run_id: str) -> None:
         self.home = home
-        self.path = home / f"{PARTIAL}{safe_name(run_id)}"
+        self.path = home / f"{PARTIAL}{identifier}-{safe_name(run_id)}"
         self.dump = self.path / DUMP
-        self._lock: int | None = None
 
     def create(self) -> None:
         """Make the folder, and those above it that are missing.
@@ -81,8 +79,6 @@ class Staging:
             self.home.parent.mkdir(parents=True, exist_ok=True)
             self.home.mkdir(mode=0o700, exist_ok=True)
             self.path.mkdir(mode=0o700)
-            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            _try_lock(self._lock)
             self.dump.mkdir(mode=0o700)
         except OSError as error:
             self.discard()
@@ -106,19 +102,11 @@ class Staging:
             fsync_folder(self.home.parent)
         except OSError as error:
             raise BackupFailedError(f"cannot put the backup in place in {self.home}: {error.strerror}") from error
-        finally:
-            self._unlock()
         return Backup(path=final, manifest=manifest)
 
     def discard(self) -> None:
         """Remove all of it. Never fails: the next run removes what is left."""
         shutil.rmtree(self.path, ignore_errors=True)
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
 
 @contextlib.contextmanager
@@ -132,7 +120,7 @@ def tried_out(home: Path, run_id: str) -> Iterator[list[Path]]:
         missing = [path for path in (home, *home.parents) if not path.exists()]
     except OSError as error:
         raise unusable(home.parent, error) from error
-    staging = Staging(home, run_id)
+    staging = Staging(home, "doctor", run_id)
     try:
         staging.create()
         yield missing
@@ -177,11 +165,15 @@ def mebibytes(count: int) -> str:
     return f"{count / 1024 / 1024:,.0f} MiB"
 
 
-def sweep(home: Path) -> list[Path]:
+def sweep(home: Path, identifier: str) -> list[Path]:
     """Remove what dead runs left in a database's folder, and return the paths.
 
-    The caller holds the database's migration lock, so none of this is in use; unless another server, with a database of
-    the same name, shares the folder. Its run holds a lock on its own staging folder.
+    The caller holds the database's migration lock, so none of this is in use. What is of another server, which has a
+    database of the same name, is left to that server's runs.
+
+    Args:
+        home: the database's folder.
+        identifier: of the server.
 
     Raises:
         BackupFailedError: the folder cannot be read.
@@ -192,7 +184,7 @@ def sweep(home: Path) -> list[Path]:
     except OSError as error:
         raise unusable(home.parent, error) from error
     for entry in entries:
-        if entry.name.startswith((PARTIAL, DELETING)) and not _locked(entry):
+        if entry.name.startswith((f"{PARTIAL}{identifier}-", DELETING)):
             shutil.rmtree(entry, ignore_errors=True)
             swept.append(entry)
     return swept
@@ -296,25 +288,3 @@ def _entries_if(home: Path, broken: list[Broken], *, may_lack: bool) -> list[Pat
             raise
         broken.append(Broken(path=home, problem=f"user {os.geteuid()} may not read it: {error.strerror}"))
         return []
-
-
-def _locked(folder: Path) -> bool:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        return not _try_lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    """Lock a folder; False when another process has. Where that is not possible (NFS), it counts as done."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True

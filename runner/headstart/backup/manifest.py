@@ -137,6 +137,8 @@ def read(folder: Path) -> Manifest:
         raise ManifestError(f"no {NAME}") from error
     except OSError as error:
         raise ManifestError(f"{NAME}: {error.strerror}") from error
+    except ManifestError as error:
+        raise ManifestError(f"{NAME}: {error}") from error
 
 
 def write(folder: Path, manifest: Manifest) -> None:

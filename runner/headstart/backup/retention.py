@@ -1,4 +1,4 @@
-"""Which backups to keep and which to delete: a decision, without a disk or a clock.
+"""Which backups to keep and which to delete: a decision, without a disk or a clock; and the deleting.
 
 The rules, strongest first:
 
@@ -22,8 +22,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from headstart.backup import folder as folders
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
 
     from headstart.backup.manifest import Backup
 
@@ -72,3 +77,38 @@ def _repeated(backups: Sequence[Backup]) -> Iterable[Backup]:
 
 def _is_restored(backup: Backup) -> bool:
     return any(proof.kind == "restored" for proof in backup.manifest.proofs)
+
+
+def prune(
+    directory: Path,
+    database: str,
+    keep: int,
+    *,
+    log: FilteringBoundLogger,
+    just_taken: Backup | None = None,
+) -> Decision:
+    """Delete what retention does not keep, for each server that has a database of this name in the folder.
+
+    A backup that cannot be deleted is a warning: the run has its own backup.
+
+    Raises:
+        BackupFailedError: the folder cannot be read.
+    """
+    backups = folders.list_backups(directory, database).backups
+    kept: list[str] = []
+    deleted: dict[str, str] = {}
+    for identifier in sorted({one.manifest.system_identifier for one in backups}):
+        mine = [one for one in backups if one.manifest.system_identifier == identifier]
+        decision = decide(mine, keep, just_taken=just_taken.name if just_taken is not None else None)
+        kept += decision.keep
+        for one in mine:
+            if (reason := decision.delete.get(one.name)) is None:
+                continue
+            try:
+                folders.delete(one.path)
+            except OSError as error:
+                log.warning("backup_not_deleted", path=str(one.path), reason=error.strerror)
+            else:
+                log.info("backup_deleted", path=str(one.path), reason=reason)
+                deleted[one.name] = reason
+    return Decision(keep=tuple(kept), delete=deleted)

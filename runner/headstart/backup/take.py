@@ -18,7 +18,7 @@ from headstart.backup.durable import fsync_folder
 from headstart.backup.folder import list_backups, mebibytes, sweep
 from headstart.backup.manifest import Manifest, Proof, timestamp
 from headstart.backup.progress import progress
-from headstart.backup.prune import prune
+from headstart.backup.retention import prune
 from headstart.errors import BackupFailedError
 from headstart.log.printable import counted, first_and_last
 from headstart.settings.version import __version__
@@ -97,8 +97,9 @@ async def take(request: Request) -> Backup:
     directory, server = request.directory, request.ready.server
     client = await find_client(server.version_num, path=request.environ.get("PATH", ""))
     compression = await best_compression(client)
-    staging = folders.Staging(directory / folders.safe_name(server.database), request.run_id)
-    facts, older = await _prepare(request, staging.home)
+    home = directory / folders.safe_name(server.database)
+    facts, older = await _prepare(request, home)
+    staging = folders.Staging(home, facts.system_identifier, request.run_id)
     staging.create()
     try:
         _check_room(directory, facts, older)
@@ -158,11 +159,12 @@ async def require_possible(connection: asyncpg.Connection, directory: Path, data
 async def _prepare(request: Request, home: Path) -> tuple[databases.Facts, Listing]:
     """Clean up what dead runs have left, and read the database and the backups that there are."""
     conn, log = request.ready.connection, request.log
-    await databases.end_orphans(conn, log=log)
-    for left in sweep(home):
-        log.info("partial_backup_removed", path=str(left))
+    for row in await databases.end_orphans(conn, request.ready.server.database, dumps.APPLICATION):
+        log.warning("orphaned_dump_ended", **row)
     await databases.warn_of_other_dumps(conn, log=log)
     facts = await databases.read_facts(conn)
+    for left in sweep(home, facts.system_identifier):
+        log.info("partial_backup_removed", path=str(left))
     older = list_backups(request.directory, request.ready.server.database)
     for broken in older.broken:
         log.warning("backup_broken", path=str(broken.path), problem=broken.problem)
@@ -244,7 +246,7 @@ async def _check_tables(
     lost = checks.without_file(staging.dump, listed)
     if unlisted := [oid for oid in facts.tables if oid not in listed]:
         # The application may have dropped a table since we looked: only a table that still exists is a loss.
-        lost += await databases.existing(conn, unlisted)
+        lost += (await databases.tables(conn)).keys() & unlisted
     if lost:
         tables = sorted(facts.tables.get(oid, str(oid)) for oid in lost)
         raise BackupFailedError(

@@ -107,9 +107,7 @@ def without_file(dump: Path, entries: Mapping[int, int]) -> list[int]:
     return [oid for oid, entry in entries.items() if str(entry) not in there]
 
 
-async def examine(
-    backup: Backup, *, jobs: int, on_bytes: Callable[[int], None] = lambda _: None
-) -> tuple[list[str], dict[str, FileSum]]:
+async def examine(backup: Backup, *, jobs: int, on_bytes: Callable[[int], None] = lambda _: None) -> list[str]:
     """Compare the files of a backup with its manifest: names, sizes, SHA-256.
 
     Args:
@@ -118,7 +116,7 @@ async def examine(
         on_bytes: called from threads with the number of bytes read.
 
     Returns:
-        The problems, in words, and the sums as they are now.
+        The problems, in words.
     """
     known = backup.manifest
     problems = folders.compare(backup.path, known)
@@ -134,7 +132,7 @@ async def examine(
         for name, found in sums.items()
         if found.sha256 != known.files[name].sha256
     ]
-    return problems, sums
+    return problems
 
 
 async def verify(backup: Backup, client: Client, *, log: FilteringBoundLogger, jobs: int = 2) -> Backup:
@@ -153,7 +151,7 @@ async def verify(backup: Backup, client: Client, *, log: FilteringBoundLogger, j
         BackupFailedError: the manifest cannot be written, or pg_restore cannot be run.
     """
     known = backup.manifest
-    problems, sums = await examine(backup, jobs=jobs)
+    problems = await examine(backup, jobs=jobs)
     proofs: list[Proof] = [] if problems else [Proof(kind="checksummed", at=manifests.timestamp(datetime.now(UTC)))]
     listed = await _listed(backup, client)
     problems += listed
@@ -167,7 +165,7 @@ async def verify(backup: Backup, client: Client, *, log: FilteringBoundLogger, j
     for problem in problems:
         log.error("backup_damaged", path=str(backup.path), problem=problem)
     if not problems:
-        log.info("backup_verified", path=str(backup.path), files=len(sums), total_bytes=known.bytes)
+        log.info("backup_verified", path=str(backup.path), files=len(known.files), total_bytes=known.bytes)
     return Backup(path=backup.path, manifest=updated)
 
 

@@ -20,22 +20,22 @@ from headstart.backup.clients import Client, find_restorer, major_of
 from headstart.backup.database import system_identifier
 from headstart.backup.manifest import Backup
 from headstart.backup.progress import progress
-from headstart.backup.restoring import beside, choose, disk_space, exchange, pg_restore, shape
+from headstart.backup.restoring import beside, choose, exchange, pg_restore, shape
 from headstart.errors import BackupFailedError, LockNotObtainedError, RefusedError, RestoreFailedError
 from headstart.history.graph import revision_field
 from headstart.postgres.lock import ALONE, stop_if_lost
 from headstart.postgres.readiness import Ready, wait_until_ready
 from headstart.postgres.server import close, connect, prepare_session, refuse_transaction_pooler
-from headstart.postgres.version_table import recorded_revisions
 from headstart.steps.connect import locked
 from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
-    from headstart.backup.restoring.beside import Names, VersionTable
+    from headstart.backup.restoring.beside import Names
+    from headstart.backup.restoring.shape import Shape
 
-DATABASES = ("postgres", "template1")
-"""Where we connect to in order to create and rename other databases; a database cannot rename itself."""
+MAINTENANCE, ANOTHER = "postgres", "template1"
+"""Where we connect to in order to create and rename other databases: the second if the first is the one to restore."""
 
 Heartbeat = Callable[[], Awaitable[dict[str, object]]]
 
@@ -88,18 +88,16 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
         with run.record.timed(Stage.CHECK), _as_restore():
             await pg_restore.check(job.backup, jobs=settings.backup_jobs, log=run.log)
         async with _exclusive(job), _migration_lock(job, there=there and swap) as holder:
-            if holder is not None:
-                await exchange.refuse_prepared(maintenance.connection, live)
-                if not end_sessions:
-                    hint = f"nothing was restored: {exchange.STOP}"
-                    ours = [holder.connection.get_server_pid()]
-                    await exchange.refuse_others(maintenance.connection, live, ours, hint=hint)
+            if holder is not None and not end_sessions:
+                hint = f"nothing was restored: {exchange.STOP}"
+                ours = [holder.connection.get_server_pid()]
+                await exchange.refuse_others(maintenance.connection, live, ours, hint=hint)
             names = await beside.free_names(maintenance.connection, live, datetime.now(UTC))
-            table, missing = await _restore_beside(job, names, holder, there=there)
+            revisions, missing = await _restore_beside(job, names, holder, there=there)
             run.record.restored = names.restored
             if swap:
-                await _exchange(job, names, holder, table, end_sessions=end_sessions)
-            made = _result(job, names, table, missing, swap=swap, there=there)
+                await _exchange(job, names, holder, revisions, end_sessions=end_sessions)
+            made = _result(job, names, revisions, missing, swap=swap, there=there)
             if swap:
                 run.log.info(
                     "databases_exchanged",
@@ -120,7 +118,12 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
 async def _maintenance(run: Run, live: str) -> AsyncIterator[Ready]:
     """A session in another database of the server, fit to create and rename databases."""
     with run.record.timed(Stage.WAIT):
-        maintenance = await _reach(run, live)
+        maintenance = await wait_until_ready(
+            run.settings.dsn.with_database(ANOTHER if live == MAINTENANCE else MAINTENANCE),
+            timeout=run.settings.wait_timeout,
+            application_name=run.application_name,
+            log=run.log,
+        )
     try:
         await refuse_transaction_pooler(
             maintenance.connection, maintenance.server, maintenance.dsn, application_name=run.application_name
@@ -133,29 +136,8 @@ async def _maintenance(run: Run, live: str) -> AsyncIterator[Ready]:
         await close(maintenance.connection)
 
 
-async def _reach(run: Run, live: str) -> Ready:
-    refusal: RefusedError | None = None
-    for name in DATABASES:
-        if name == live:
-            continue
-        dsn = run.settings.dsn.with_database(name)
-        try:
-            return await wait_until_ready(
-                dsn, timeout=run.settings.wait_timeout, application_name=run.application_name, log=run.log
-            )
-        except RefusedError as error:
-            refusal = refusal or error
-    assert refusal is not None  # noqa: S101  (one of two names differs from the live one)
-    raise RefusedError(
-        f"neither {' nor '.join(DATABASES)} can be connected to, and a restore has to create a database from one of"
-        f" them: {refusal.message}",
-        hint=refusal.hint,
-        **refusal.context,
-    )
-
-
 async def _prepare(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job:
-    """Report the backup, and require a pg_restore for it and room on the server."""
+    """Report the backup, and require a pg_restore for it."""
     manifest = one.manifest
     run.record.backup = str(one.path)
     client = await find_restorer(
@@ -169,7 +151,6 @@ async def _prepare(run: Run, maintenance: Ready, live: str, one: Backup) -> _Job
             server_version=maintenance.server.version,
             backup_server_version=manifest.server_version,
         )
-    await disk_space.require(maintenance.connection, manifest.database_bytes)
     return _Job(run, maintenance, live, one, client)
 
 
@@ -208,17 +189,15 @@ async def _migration_lock(job: _Job, *, there: bool) -> AsyncIterator[Ready | No
 
 async def _restore_beside(
     job: _Job, names: Names, holder: Ready | None, *, there: bool
-) -> tuple[VersionTable | None, list[str]]:
+) -> tuple[tuple[str, ...], list[str]]:
     """Make the new database, filled and compared. If that fails, it is dropped."""
     run, conn, client = job.run, job.maintenance.connection, job.client
-    env = dumps.bare(run.environ)
     guard = contextlib.nullcontext() if holder is None else stop_if_lost(holder.connection, RestoreFailedError)
     with run.record.timed(Stage.RESTORE):
         async with guard as heartbeat:
             try:
-                like = (
-                    await shape.of_live(conn, job.live) if there else await shape.of_dump(client, job.backup, env=env)
-                )
+                like = await _shape(job) if there else None
+                like = like or await shape.of_dump(client, job.backup, env=dumps.bare(run.environ))
                 run.log.info(
                     "restore_started",
                     backup=str(job.backup.path),
@@ -228,8 +207,8 @@ async def _restore_beside(
                     client_version=client.version,
                     jobs=pg_restore.jobs_for(job.backup, run.settings.backup_jobs),
                 )
-                await beside.create(conn, names.restoring, like, run_id=run.run_id, log=run.log)
-                table = await _fill(job, names.restoring, heartbeat)
+                await beside.create(conn, names.restoring, like, log=run.log)
+                revisions = await _fill(job, names.restoring, heartbeat)
                 missing = await beside.finish(conn, names, like, log=run.log)
             except BaseException:
                 if not conn.is_closed():
@@ -239,14 +218,21 @@ async def _restore_beside(
         "restore_done",
         database=names.restored,
         backup=str(job.backup.path),
-        revision=revision_field(table.revisions if table else ()),
+        revision=revision_field(revisions),
         tables=job.backup.manifest.tables,
         not_restored=missing,
     )
-    return table, missing
+    return revisions, missing
 
 
-async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> VersionTable | None:
+async def _shape(job: _Job) -> Shape | None:
+    """The properties of the live database; None where they cannot be read."""
+    run, libpq = job.run, job.maintenance.dsn.with_database(job.live).libpq_env()
+    env = dumps.environment(libpq, run.environ, run_id=run.run_id, application=pg_restore.APPLICATION)
+    return await shape.of_live(job.client, job.live, env=env, log=run.log, redact=run.redact)
+
+
+async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> tuple[str, ...]:
     """Run pg_restore and ANALYZE, and compare what is there with the manifest."""
     run, maintenance, backup = job.run, job.maintenance, job.backup
     dsn, stage = maintenance.dsn.with_database(database), "restore"
@@ -281,7 +267,7 @@ async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> Versio
 
 
 async def _exchange(
-    job: _Job, names: Names, holder: Ready | None, table: VersionTable | None, *, end_sessions: bool
+    job: _Job, names: Names, holder: Ready | None, revisions: tuple[str, ...], *, end_sessions: bool
 ) -> None:
     """Let the restored database take the live one's name."""
     run, conn = job.run, job.maintenance.connection
@@ -290,22 +276,16 @@ async def _exchange(
             if holder is None:
                 await exchange.take_place(conn, live=job.live, restored=names.restored)
             else:
-                if table is not None:
-                    run.record.found(await recorded_revisions(holder.connection, table.table, table.schema))
-                watcher = await connect(job.maintenance.dsn, timeout=10, application_name=run.application_name)
-                try:
-                    await exchange.exchange(
-                        conn,
-                        watcher,
-                        live=job.live,
-                        restored=names.restored,
-                        before=names.before,
-                        holder=holder.connection,
-                        end_sessions=end_sessions,
-                        log=run.log,
-                    )
-                finally:
-                    await close(watcher)
+                run.record.found(await beside.recorded(holder.connection))
+                await exchange.exchange(
+                    conn,
+                    live=job.live,
+                    restored=names.restored,
+                    before=names.before,
+                    holder=holder.connection,
+                    end_sessions=end_sessions,
+                    log=run.log,
+                )
         except (RestoreFailedError, RefusedError) as error:
             renames = (job.live, names.before), (names.restored, job.live)
             error.context["exchange_command"] = exchange.command(job.maintenance.dsn, *renames)
@@ -313,14 +293,14 @@ async def _exchange(
             error.hint += f"; what was restored stays as {names.restored}, and `{drop}` removes it"
             raise
     run.record.restored = job.live
-    run.record.found(table.revisions if table else ())
+    run.record.found(revisions)
 
 
 # -- in words ---------------------------------------------------------------------------------------------------------
 
 
 def _result(
-    job: _Job, names: Names, table: VersionTable | None, missing: list[str], *, swap: bool, there: bool
+    job: _Job, names: Names, revisions: tuple[str, ...], missing: list[str], *, swap: bool, there: bool
 ) -> Restored:
     database = job.live if swap else names.restored
     old = names.before if swap and there else None
@@ -329,7 +309,7 @@ def _result(
         backup=str(job.backup.path),
         database=database,
         kept=old,
-        revision=revision_field(table.revisions if table else ()),
+        revision=revision_field(revisions),
         go_back=None
         if old is None
         else exchange.command(job.maintenance.dsn, (job.live, names.restored), (old, job.live)),

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from headstart.errors import BrokenHistoryError
 from headstart.history.files import read_graph
 from headstart.history.graph import Graph
 from headstart.history.project import Project, locate
@@ -27,12 +26,7 @@ class History(NamedTuple):
 def read(config: str, *, cwd: str, explicit: bool = False, section: str = "alembic") -> History:
     """Find the project and read its revision files, once for a run. Arguments and errors are those of the two steps."""
     project = locate(config, cwd=cwd, explicit=explicit, section=section)
-    try:
-        found = History(project, read_graph(project))
-    except BrokenHistoryError as error:
-        from headstart.history.squashed import explain_interruption
-
-        raise explain_interruption(error, project) from None
+    found = History(project, read_graph(project))
     if found.empty:
         # Nothing is pending in it whatever the database holds: it may be the wrong folder, or env.py may name others.
         why = f"there are no revision files in {', '.join(project.version_locations)}"

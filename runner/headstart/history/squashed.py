@@ -1,18 +1,13 @@
-"""A history of which a part was squashed, or is just being squashed."""
+"""A history of which a part was squashed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
-from headstart.errors import BrokenHistoryError, DatabaseUnknownError
+from headstart.errors import DatabaseUnknownError
 from headstart.history.baseline import read_baseline
 from headstart.history.graph import Graph, named
-from headstart.history.project import Project
-
-JOURNAL: Final = ".headstart-squash.json"
-"""Lies in a version folder as long as `squash` exchanges its files: whoever finds it there finishes that first."""
 
 
 def refuse_midway(recorded: Sequence[str], graph: Graph) -> None:
@@ -40,14 +35,3 @@ def refuse_midway(recorded: Sequence[str], graph: Graph) -> None:
                 baseline=base,
                 archive=baseline.archive,
             )
-
-
-def explain_interruption(error: BrokenHistoryError, project: Project) -> BrokenHistoryError:
-    """The same error, or what it means where `squash` was interrupted while it exchanged the files."""
-    if not any(Path(folder, JOURNAL).exists() for folder in project.version_locations):
-        return error
-    return BrokenHistoryError(
-        f"`headstart squash` was interrupted among the revision files: {error.message}",
-        hint="run `headstart squash` again: it first finishes what it had begun",
-        **error.context,
-    )

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import ast
 import collections.abc
-import contextlib
-import functools
 import hashlib
 from collections.abc import Iterator
-from typing import Final, cast
+from typing import Final
 
 _PASSED_OVER: Final = frozenset({"ctx", "kind", "type_comment"})
-_RENAMED: Final = {name: name.lower() for name in ("Dict", "FrozenSet", "List", "Set", "Tuple", "Type")}
 
 
 def fingerprint(source: bytes) -> str:
@@ -53,7 +50,7 @@ def _effective(statement: ast.stmt, *, in_class: bool) -> list[ast.stmt]:
         case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
             return [part for each in statement.orelse for part in _effective(each, in_class=in_class)]
         case ast.AnnAssign() if in_class:
-            statement.annotation = _Modern().visit(statement.annotation)
+            statement.annotation = ast.Constant(" ".join(sorted(_kinds(statement.annotation))))
         case ast.AnnAssign(value=None):
             return []
         case ast.AnnAssign(target=target, value=ast.expr() as value):
@@ -61,37 +58,23 @@ def _effective(statement: ast.stmt, *, in_class: bool) -> list[ast.stmt]:
     return [statement]
 
 
-class _Modern(ast.NodeTransformer):
-    """Annotations as new versions of Python spell them."""
-
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        """A quoted name is that name."""
-        if isinstance(node.value, str):
-            with contextlib.suppress(SyntaxError):  # `Literal["a b"]`
-                return cast("ast.expr", self.visit(ast.parse(node.value, mode="eval").body))
-        return node
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        """`List` is `list`."""
-        return ast.Name(_RENAMED.get(node.id, node.id))
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        """`typing.List` is `List`."""
-        match node.value:
-            case ast.Name(id="typing"):
-                return self.visit_Name(ast.Name(node.attr))
-        self.generic_visit(node)
-        return node
-
-    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
-        """`Optional[x]` is `x | None`, `Union[x, y]` is `x | y`."""
-        self.generic_visit(node)
+def _kinds(annotation: ast.expr) -> set[str]:
+    """What an annotation names, however it spells it: `Optional[List[int]]` is `list[int] | None`, in quotes or not."""
+    found: set[str] = set()
+    for node in ast.walk(annotation):
         match node:
-            case ast.Subscript(value=ast.Name(id="Optional"), slice=kind):
-                return ast.BinOp(kind, ast.BitOr(), ast.Constant(None))
-            case ast.Subscript(value=ast.Name(id="Union"), slice=ast.Tuple(elts=kinds)):
-                return functools.reduce(lambda left, right: ast.BinOp(left, ast.BitOr(), right), kinds)
-        return node
+            case ast.Name(id="Optional") | ast.Attribute(attr="Optional"):
+                found.add("None")
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name not in {"typing", "Union"}:
+                found.add(name.lower())
+            case ast.Constant(value=str() as text):
+                try:
+                    found |= _kinds(ast.parse(text, mode="eval").body)
+                except SyntaxError:  # `Literal["a b"]`
+                    found.add(repr(text))
+            case ast.Constant(value=value):
+                found.add(repr(value))
+    return found
 
 
 def _gather_imports(tree: ast.Module) -> None:

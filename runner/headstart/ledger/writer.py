@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 # The id is given here, since the column's own sequence would change what a revision gets from lastval(). It grows with
 # the server's clock, and two sessions differ in their pids.
 _ID = (
-    "((extract(epoch from pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000000)::pg_catalog.int8"
-    " operator(pg_catalog.+) {number}) operator(pg_catalog.*) 1000"
+    "(extract(epoch from pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000000)::pg_catalog.int8"
+    " operator(pg_catalog.*) 1000"
     " operator(pg_catalog.+) pg_catalog.mod(pg_catalog.pg_backend_pid(), 1000)"
 )
 _INSERT = """insert into headstart.ledger
     (id, history, run_id, host, headstart, image, backup, action, revision, follows, seconds, sha256, source)
-overriding system value values {rows}"""
+overriding system value values """
 SAVEPOINT: Final = "headstart_ledger"
 """In which the statements are run: if a row cannot be written, the revision must be applied all the same."""
 _COUNT = "select pg_catalog.count(*) as rows from headstart.ledger where run_id operator(pg_catalog.=) $1"
@@ -78,7 +78,8 @@ class Writer:
             source: of its file, as `source_of` gives it.
             seconds: that it took.
         """
-        return self._insert(self._row(action, revision, follows, source, seconds))
+        insert = _INSERT + self._row(action, revision, follows, source, seconds)
+        return (insert,) if self.there else (self._create, insert)
 
     def record_all(self, action: str, revisions: Iterable[Revision]) -> tuple[str, ...]:
         """The statements for revisions that are all recorded at once.
@@ -87,15 +88,8 @@ class Writer:
             action: stamped or adopted.
             revisions: at least one.
         """
-        rows = (
-            self._row(action, each.id, each.down, source_of(each.path), None, number=number)
-            for number, each in enumerate(revisions)
-        )
-        return self._insert(",\n".join(rows))
-
-    def _insert(self, rows: str) -> tuple[str, ...]:
-        insert = _INSERT.format(rows=rows)
-        return (insert,) if self.there else (self._create, insert)
+        inserts = (_INSERT + self._row(action, each.id, each.down, source_of(each.path), None) for each in revisions)
+        return (self._create, *inserts)
 
     def _row(
         self,
@@ -104,16 +98,14 @@ class Writer:
         follows: Iterable[str],
         source: bytes | None,
         seconds: float | None,
-        *,
-        number: int = 0,
     ) -> str:
         sha256 = compressed = "null"
         if source is not None:
             sha256 = f"'{hashlib.sha256(source).hexdigest()}'"
             if len(source) <= LARGEST_SOURCE:
-                compressed = f"pg_catalog.decode('{_stored(source).hex()}', 'hex')"
+                compressed = f"pg_catalog.decode('{zlib.compress(source).hex()}', 'hex')"
         values = (
-            _ID.format(number=number),
+            _ID,
             self._common,
             f"'{action}'",
             _text(revision),
@@ -133,12 +125,6 @@ def source_of(path: str) -> bytes | None:
         return Path(path).read_bytes()
     except OSError:
         return None
-
-
-def _stored(source: bytes) -> bytes:
-    """In the format of zlib, not compressed: the server does that with what is long."""
-    form = zlib.compressobj(level=0, wbits=9, memLevel=1)  # the usual window takes longer to make than to fill
-    return form.compress(source) + form.flush()
 
 
 def _text(value: str | None) -> str:

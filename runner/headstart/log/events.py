@@ -181,7 +181,6 @@ EVENTS: Final[dict[str, Event]] = {
     # -- the ledger ---------------------------------------------------------------------------------------------------
     "ledger_not_written": Event("dim", "no ledger: {cause}", "hint"),
     "ledger_not_read": Event("wait", "the ledger is not read: {cause}{hint:->}"),
-    "ledger_not_updated": Event("wait", "the ledger's table stays as it is: {cause}{hint:->}", "sqlstate"),
     "ledger_incomplete": Event("wait", "the ledger has {found} of {expected:n row}: {cause}{hint:->}"),
     "ledger_refused": Event("wait", "a revision's role may not write the ledger: {cause}"),
     # -- backups, and restoring one -----------------------------------------------------------------------------------
@@ -236,11 +235,12 @@ EVENTS: Final[dict[str, Event]] = {
     "schema_file_fresh": Event("good", "{file} is the schema at head"),
     "schema_file_not_used": Event("wait", "{file} is not used: {reason}{hint:->}"),
     "schema_loading": Event(
-        "wait", "loading the schema{file:+ of}{revision:+ at}{statement:+ , statement}{statements:+ of}"
+        "wait",
+        "loading the schema{file:+ of}{revision:+ at}{statement:+ , statement}{statements:+ of}",
+        "elapsed_seconds",
     ),
     "schema_loaded": Event("", "loaded {file}: at {revision:names}, {revisions:n revision} recorded"),
     "squashed": Event("", "{baseline} replaces {files:n file} up to {revision:names}; they are in {archive}"),
-    "squash_finished": Event("", "finished {baseline}: {cause}"),
     "schema_matches": Event("good", "the schema is that of {revision:names} (of {of:n revision})"),
     "adopted_with_differences": Event("wait", "recorded as {revision:names}, in spite of {differences:n difference}"),
     "check_running": Event("wait", "checking {revision} ({done}/{of} done)"),

@@ -3,8 +3,7 @@
 asyncpg prepares whatever SQLAlchemy hands it, and the extended protocol takes one statement at a time (PostgreSQL
 manual, 'Message Flow'). `connection_class` is asyncpg's public way in: this class looks at the text in `prepare`, and
 answers for a script with an object that behaves as a prepared statement does. SQLAlchemy's BEGIN, its locks and its
-mapping of errors stay as they are. Statements that give no rows back take the same way, because the simple protocol
-needs one round trip where preparing needs two or three.
+mapping of errors stay as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from asyncpg.prepared_stmt import PreparedStatement
 
-    from headstart.postgres.script_statement import RowlessStatement
     from headstart.sql.script import Statement
 
 
@@ -38,6 +36,35 @@ def _reporting_loss(method: Callable[..., Awaitable[Any]]) -> Any:
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation") from error
 
     return call
+
+
+class ScriptStatement:
+    """Behaves like a prepared statement that has no parameters and gives no rows back."""
+
+    def __init__(self, connection: asyncpg.Connection[Any], query: str, statements: list[Statement]) -> None:
+        self._connection = connection
+        self._query = query
+        self._statements = statements
+        self._status = ""
+
+    def get_attributes(self) -> tuple[()]:
+        """No columns."""
+        return ()
+
+    def get_statusmsg(self) -> str:
+        """The server's command tag for the last statement, such as `UPDATE 1`."""
+        return self._status
+
+    async def fetch(self, *args: object, timeout: float | None = None) -> list[Any]:  # noqa: ARG002  (asyncpg's)
+        """Runs it. There are no rows."""
+        if args:
+            message = f"the server expects 0 arguments for this query, {len(args)} were passed"
+            raise asyncpg.InterfaceError(message)
+        from headstart.postgres import script_run
+
+        set_progress = functools.partial(setattr, self._connection, "progress")
+        self._status = await script_run.run(self._connection, self._query, self._statements, set_progress)
+        return []
 
 
 class ScriptConnection(asyncpg.Connection):
@@ -60,7 +87,7 @@ class ScriptConnection(asyncpg.Connection):
 
     async def prepare(  # type: ignore[override]  # it behaves the same
         self, query: str, **options: Any
-    ) -> RowlessStatement | PreparedStatement[Any]:
+    ) -> ScriptStatement | PreparedStatement[Any]:
         """As asyncpg's own, for scripts too.
 
         Args:
@@ -71,26 +98,15 @@ class ScriptConnection(asyncpg.Connection):
             ScriptError: the text holds what no revision can run.
         """
         # The lexer's expressions take longer to compile than a no-op takes, which prepares nothing.
-        from headstart.postgres.script_statement import RowlessStatement, ScriptStatement
-        from headstart.sql.script import has_parameters, is_single, returns_rows
+        from headstart.sql.script import is_single
 
         if not is_single(query):
             statements = self.parse(query)
             if len(statements) != 1 or statements[0].kind in {"copy_in", "copy_out"}:
-                return ScriptStatement(self, query, statements, self._run_script)
+                return ScriptStatement(self, query, statements)
             query = statements[0].text if "\\" in query else query
-        if not returns_rows(query) and not has_parameters(query):
-            return RowlessStatement(self, query)
         prepared: PreparedStatement[Any] = await super().prepare(query, **options)
         return prepared
-
-    async def _run_script(self, query: str, statements: list[Statement] | None) -> str:
-        from headstart.postgres import script_run
-
-        def set_progress(progress: tuple[int, int] | None) -> None:
-            self.progress = progress
-
-        return await script_run.run(self, query, statements or self.parse(query), set_progress)
 
     def parse(self, query: str) -> list[Statement]:
         """Splits by the session's own `standard_conforming_strings`."""

@@ -52,24 +52,11 @@ _AGAIN_STATES = {
     "08003": "the connection was closed while it was made",
     "08006": "the connection was lost while it was made",
 }
-_STOP_STATES: dict[str, tuple[type[HeadstartError], str, str]] = {
-    "28P01": (
-        RefusedError,
-        "the password is wrong or missing",
-        "correct the password in DATABASE_URL, its _FILE or the passfile",
-    ),
-    "28000": (RefusedError, "the role does not exist or pg_hba.conf does not admit it", "correct role or pg_hba.conf"),
-    "42501": (
-        RefusedError,
-        "the role may not connect to the database",
-        "grant connect on database {database} to {user}",
-    ),
-    "55000": (
-        RefusedError,
-        "the database does not accept connections",
-        "alter database {database} allow_connections true",
-    ),
-    "08P01": (UnsuitableServerError, "a pooler refused a start-up parameter", POOLER_HINT),
+_REFUSED_STATES = {
+    "28P01": ("the password is wrong or missing", "correct the password in DATABASE_URL, its _FILE or the passfile"),
+    "28000": ("the role does not exist or pg_hba.conf does not admit it", "correct role or pg_hba.conf"),
+    "42501": ("the role may not connect to the database", "grant connect on database {database} to {user}"),
+    "55000": ("the database does not accept connections", "alter database {database} allow_connections true"),
 }
 
 
@@ -95,10 +82,12 @@ def _from_sqlstate(state: str, text: str, dsn: Dsn) -> Diagnosis | None:
     if state == "3D000":
         hint = f"create it (create database {dsn.database}) or correct the name"
         return Diagnosis(Verdict.GRACE, RefusedError, f"there is no database {dsn.database!r} at {where}", hint, state)
-    if state in _STOP_STATES:
-        kind, cause, hint = _STOP_STATES[state]
-        hint = hint.format(database=dsn.database, user=dsn.user)
-        return Diagnosis(Verdict.STOP, kind, f"{cause} ({where}: {text})", hint, state)
+    if state == "08P01":
+        cause = f"a pooler refused a start-up parameter ({where}: {text})"
+        return Diagnosis(Verdict.STOP, UnsuitableServerError, cause, POOLER_HINT, state)
+    if state in _REFUSED_STATES:
+        cause, hint = _REFUSED_STATES[state]
+        return _refused(f"{cause} ({where}: {text})", hint.format(database=dsn.database, user=dsn.user), state)
     if state in _AGAIN_STATES:
         return Diagnosis(Verdict.AGAIN, NotReadyError, f"{_AGAIN_STATES[state]} ({where})", sqlstate=state)
     return None

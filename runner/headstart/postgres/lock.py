@@ -123,19 +123,7 @@ async def poll(connection: ScriptConnection, query: str, key: int, deadline: flo
         LockNotObtainedError: it is held until then (30).
         NotReadyError: the connection was lost meanwhile (20).
     """
-    try:
-        if not await connection.fetchval(query, key):
-            await _persist(connection, query, key, deadline, log)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        if not is_lost(error):
-            raise
-        raise lost(error, "while waiting for the migration lock") from error
-
-
-async def _persist(
-    connection: ScriptConnection, query: str, key: int, deadline: float, log: FilteringBoundLogger
-) -> None:
-    import tenacity  # 45 ms that a lock which is free does not cost
+    import tenacity  # here, because a no-op takes no lock
 
     keys = (GATE, WORK, TENANTS) if key in {GATE, WORK, TENANTS} else (key,)
     reported = float("-inf")
@@ -156,17 +144,21 @@ async def _persist(
         before_sleep=report_holders,
     )
     try:
-        await retrying(connection.fetchval, query, key)
-    except tenacity.RetryError:
-        found = await holders(connection, (key,))
-        named = "; ".join(map(str, found)) or "a session that has just left"
-        ends = (
-            f" or end it ({'; '.join(f'select pg_terminate_backend({each.pid})' for each in found)})" if found else ""
-        )
-        raise LockNotObtainedError(
-            f"the migration lock is held by {named}",
-            hint=f"wait for it{ends}, or raise HEADSTART_LOCK_TIMEOUT",
-        ) from None
+        try:
+            await retrying(connection.fetchval, query, key)
+        except tenacity.RetryError:
+            found = await holders(connection, (key,))
+        else:
+            return
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if not is_lost(error):
+            raise
+        raise lost(error, "while waiting for the migration lock") from error
+    named = "; ".join(map(str, found)) or "a session that has just left"
+    ends = f" or end it ({'; '.join(f'select pg_terminate_backend({each.pid})' for each in found)})" if found else ""
+    raise LockNotObtainedError(
+        f"the migration lock is held by {named}", hint=f"wait for it{ends}, or raise HEADSTART_LOCK_TIMEOUT"
+    )
 
 
 async def _release(connection: ScriptConnection) -> None:

@@ -7,6 +7,7 @@ on, with jitter, bounded by the time elapsed. `diagnose` decides what may pass.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -127,7 +128,7 @@ class _Attempts:
         self.deadline = deadline
         self.count = 0
         self._application_name = application_name
-        self._grace_ends: float | None = None
+        self._grace_ends = math.inf
         self._began = 0.0
         self._spoke = (float("-inf"), "")
 
@@ -164,26 +165,23 @@ class _Attempts:
         """Log a failed attempt, if that is news or it is time to speak; raise when trying again would not help."""
         diagnosis = diagnose(error, self.dsn)
         now = time.monotonic()
-        if diagnosis.verdict is Verdict.GRACE and self._grace_ends is None:
-            self._grace_ends = now + GRACE
-        over = diagnosis.verdict is Verdict.GRACE and self._grace_ends is not None and now >= self._grace_ends
-        if diagnosis.verdict is Verdict.STOP or over:
+        if diagnosis.verdict is Verdict.GRACE:
+            self._grace_ends = min(self._grace_ends, now + GRACE)
+        ends = {Verdict.STOP: now, Verdict.GRACE: self._grace_ends, Verdict.AGAIN: math.inf}[diagnosis.verdict]
+        if now >= ends:
             raise diagnosis.error(diagnosis.cause, hint=diagnosis.hint, sqlstate=diagnosis.sqlstate) from error
         spoke, cause = self._spoke
         next_chance = now + PAUSE + (now - self._began)  # if the next attempt takes as long
         if cause == diagnosis.cause and next_chance - spoke <= SPEAK:
             return
         self._spoke = now, diagnosis.cause
-        until = self.deadline
-        if diagnosis.verdict is Verdict.GRACE and self._grace_ends is not None:
-            until = min(until, self._grace_ends)
         log.info(
             "server_not_ready",
             attempt=self.count,
             cause=diagnosis.cause,
             error=type(error).__name__,
             sqlstate=diagnosis.sqlstate,
-            left_seconds=max(until - now, 0.0),
+            left_seconds=max(min(self.deadline, ends) - now, 0.0),
         )
 
     def given_up(self, error: BaseException) -> HeadstartError:

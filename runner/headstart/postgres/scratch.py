@@ -38,20 +38,16 @@ where d.datname ~ '^{PREFIX}[0-9]+_' and pg_catalog.pg_has_role(d.datdba, 'usage
 )
 """  # noqa: S608  (a constant)
 
-_STRATEGIES_SINCE: Final = 15
-
 
 class Scratch:
     """A server on which databases are made and dropped at will.
 
     Args:
         ready: a connection to any of its databases, which makes and drops the others.
-        flushes: whether it waits for its disk (`fsync`): if not, copying files is the quicker way to copy a database.
     """
 
-    def __init__(self, ready: Ready, *, flushes: bool) -> None:
+    def __init__(self, ready: Ready) -> None:
         self._ready = ready
-        self._strategy = "" if flushes or self.major < _STRATEGIES_SINCE else "strategy file_copy"
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -77,7 +73,7 @@ class Scratch:
         name = f"{PREFIX}{self._ready.connection.get_server_pid()}_{secrets.token_hex(6)}"
         of = "template0 encoding 'UTF8'" if template is None else quote(template.database)
         try:
-            await self._execute(f"create database {name} template {of} {self._strategy}")
+            await self._execute(f"create database {name} template {of}")
             yield self._ready.dsn.with_database(name)
         finally:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ConfigurationError):
@@ -122,14 +118,12 @@ async def scratch_server(
         if settings.scratch is None:
             server = await _started(_installation(major))
             stack.callback(server.stop)
-            dsn = parse_dsn(server.url(), {}, read_file=_nothing, default_user=server.superuser, source="the server")
+            dsn = parse_dsn(server.url(), {}, read_file=str, default_user=server.superuser, source="the server")
         else:
             dsn = settings.scratch
         ready = await wait_until_ready(dsn, timeout=settings.wait_timeout, application_name=APPLICATION, log=quiet(log))
         stack.push_async_callback(close, ready.connection)
-        scratch = Scratch(
-            ready, flushes=await ready.connection.fetchval("select pg_catalog.current_setting('fsync') <> 'off'")
-        )
+        scratch = Scratch(ready)
         if major is not None and scratch.major != major:
             log.warning(
                 "scratch_server_version",
@@ -161,7 +155,3 @@ async def _started(installation: Installation) -> Embedded:
         raise ConfigurationError(
             f"no scratch server can be started: {' '.join(str(error).split())}", hint="give one: HEADSTART_SCRATCH_URL"
         ) from error
-
-
-def _nothing(path: str) -> str:
-    raise FileNotFoundError(path)

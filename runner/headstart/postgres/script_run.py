@@ -6,31 +6,27 @@ is such a script: what it sets for the session (PostgreSQL manual, 'pg_dump', ha
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import re
 from itertools import groupby
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
-import msgspec
 
 from headstart.sql.script import ScriptError, builds_concurrently, line_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from headstart.sql.script import Statement
 
     Connection = asyncpg.Connection[asyncpg.Record]
     Progress = Callable[[tuple[int, int] | None], None]
 
-# Up to here each statement is sent by itself, so that a failure names it without further ado.
+# Up to here each statement is sent by itself.
 ONE_BY_ONE = 200
-# Beyond, they are sent together in portions, each under a savepoint: large enough for round trips not to matter, small
-# enough for the server to parse a portion at once without noticeable memory, and for few savepoints.
-_PORTION_STATEMENTS = 5_000
-_PORTION_CHARACTERS = 1_000_000
+# Beyond, they are sent together in portions, each under a savepoint: large enough for round trips not to matter.
+_PORTION = 1_000
 _COPY_PIECE = 262_144
 _ENCODING = re.compile(r"\bstdin\b.*\bencoding\b", re.IGNORECASE | re.DOTALL)
 _SAVEPOINT = "headstart_script"
@@ -58,39 +54,18 @@ _SET_CLIENT_ENCODING = re.compile(r"SET\s+(?:(?:SESSION|LOCAL)\s+)?client_encodi
 _ALONE = re.compile(
     r"SET\s+(?:(?:SESSION|LOCAL)\s+)?(?:TRANSACTION\b|CHARACTERISTICS\b|standard_conforming_strings\b)", re.IGNORECASE
 )
-# Classes of SQLSTATE in which the moment is at fault, not the statement: to run it again would hide what happened.
-_OF_THE_MOMENT = ("08", "25", "40", "53", "55", "57", "58", "XX")
-_DIGITS = re.compile(r"\d+")
 
 
-class ScriptFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a script failed.
-
-    Args:
-        statement: text of the statement at fault.
-        index: its number in the script, counted from 1.
-        count: how many statements the script has.
-        line: the line of the script in which it begins, counted from 1.
-        position: where in `statement` the server points to, in characters counted from 1; None if it gives no position.
-        exact: False if the fault lies in this statement or in one of those sent together with it, up to `last`.
-        last: number of the last statement that may be at fault: `index`, if it is exact.
-    """
+class ScriptFailure(NamedTuple):
+    """Where a script failed: the statement at fault, and the character of it (from 1) that the server points to."""
 
     statement: str
-    index: int = 1
-    count: int = 1
-    line: int = 1
     position: int | None = None
-    exact: bool = True
-    last: int = 1
 
 
 def failure_of(error: BaseException | None) -> ScriptFailure | None:
     """Where a script failed, if an error came from one."""
     return getattr(error, "script", None)
-
-
-_LOCK_TIMEOUT = "select pg_catalog.current_setting('lock_timeout')"
 
 
 @contextlib.asynccontextmanager
@@ -99,7 +74,7 @@ async def _without_lock_timeout(connection: Connection, statement: str) -> Async
     if connection.is_in_transaction() or not builds_concurrently(statement):
         yield
         return
-    before = await connection.fetchval(_LOCK_TIMEOUT)
+    before = await connection.fetchval("select pg_catalog.current_setting('lock_timeout')")
     await connection.execute("set lock_timeout = 0")
     try:
         yield
@@ -127,12 +102,14 @@ async def run(connection: Connection, source: str, statements: list[Statement], 
     inside = connection.is_in_transaction()
     _refuse_impossible(source, statements, inside=inside)
     wanted = [one for one in statements if not _is_skipped(one, connection)]
-    work = _Run(connection, source, statements, progress)
+    work = _Run(connection, statements, progress)
     before = await _session(connection) if any(map(_touches_search_path, wanted)) else {}
     try:
         status = await (work.in_portions(wanted) if inside else work.one_by_one(wanted))
         if not inside and connection.is_in_transaction():
-            _refuse("the script begins a transaction and does not end it", "end it with COMMIT, or leave BEGIN out")
+            raise ScriptError(
+                "the script begins a transaction and does not end it", hint="end it with COMMIT, or leave BEGIN out"
+            )
     except Exception:
         if not inside and not connection.is_closed():
             if connection.is_in_transaction():
@@ -146,10 +123,9 @@ async def run(connection: Connection, source: str, statements: list[Statement], 
 
 
 class _Run:
-    def __init__(self, connection: Connection, source: str, statements: list[Statement], progress: Progress) -> None:
+    def __init__(self, connection: Connection, statements: list[Statement], progress: Progress) -> None:
         self.connection = connection
         self.progress = progress
-        self.source = source
         self.numbers = {one.start: number for number, one in enumerate(statements, 1)}
 
     async def in_portions(self, statements: list[Statement]) -> str:
@@ -158,8 +134,8 @@ class _Run:
         for plain, group in groupby(statements, key=_may_share):
             stretch = list(group)
             if plain and len(stretch) > ONE_BY_ONE:
-                for portion in _portions(stretch):
-                    await self.portion(portion)
+                for start in range(0, len(stretch), _PORTION):
+                    await self.portion(stretch[start : start + _PORTION])
                 status = ""
             else:
                 status = await self.one_by_one(stretch)
@@ -176,44 +152,24 @@ class _Run:
                     async with _without_lock_timeout(self.connection, one.text):
                         status = await self.connection.execute(one.text)
             except Exception as error:
-                self.record_failure(one, error, position=_position(error))
+                position = getattr(error, "position", None)
+                failure = ScriptFailure(one.text, int(position) if position else None)
+                error.script = failure  # type: ignore[attr-defined]  # travels with it, whoever wraps it
                 raise
         return status
 
     async def portion(self, statements: list[Statement]) -> None:
-        """Many at once. If they fail without a position, again from the savepoint, to see which one it is."""
+        """Many at once. If they fail, again from the savepoint, to see which one it is."""
         self.progress((self.numbers[statements[0].start], len(self.numbers)))
-        pieces = [f"SAVEPOINT {_SAVEPOINT}", *(one.text for one in statements), f"RELEASE SAVEPOINT {_SAVEPOINT}"]
+        await self.connection.execute(f"SAVEPOINT {_SAVEPOINT}")
         try:
-            await self.connection.execute(_BETWEEN.join(pieces))
-        except asyncpg.PostgresError as error:
-            if not await self.runs_one_by_one(statements, pieces, error):
+            await self.connection.execute(_BETWEEN.join(one.text for one in statements))
+        except asyncpg.PostgresError:
+            if self.connection.is_closed():
                 raise
-        except Exception as error:
-            self.record_failure(statements[0], error, last=statements[-1])
-            raise
-
-    async def runs_one_by_one(
-        self, statements: list[Statement], pieces: list[str], error: asyncpg.PostgresError
-    ) -> bool:
-        """Finds the statement at fault. True if there is none: run by themselves, they all succeeded."""
-        if (position := _position(error)) is not None:
-            offsets = [0]
-            for piece in pieces[:-1]:
-                offsets.append(offsets[-1] + len(piece) + len(_BETWEEN))
-            at = bisect.bisect_right(offsets, position - 1) - 1
-            if 1 <= at <= len(statements):
-                self.record_failure(statements[at - 1], error, position=position - offsets[at])
-                return False
-        self.record_failure(statements[0], error, last=statements[-1])
-        if str(error.sqlstate).startswith(_OF_THE_MOMENT):
-            return False
-        try:
-            await self.connection.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}; RELEASE SAVEPOINT {_SAVEPOINT}")
-        except asyncpg.PostgresError:  # the server did not get as far as the savepoint
-            return False
-        await self.one_by_one(statements)
-        return True
+            await self.connection.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+            await self.one_by_one(statements)
+        await self.connection.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
 
     async def copy(self, statement: Statement) -> str:
         """Sends a COPY as it is, and its rows: in UTF-8, as asyncpg's sessions have it."""
@@ -221,20 +177,6 @@ class _Run:
         # What asyncpg's `copy_to_table` calls with the COPY that it makes of its arguments.
         rows = _in_pieces(statement.data)
         return str(await self.connection._copy_in(statement.text, rows, None))  # type: ignore[attr-defined]  # noqa: SLF001
-
-    def record_failure(
-        self, one: Statement, error: Exception, *, position: int | None = None, last: Statement | None = None
-    ) -> None:
-        number = self.numbers[one.start]
-        error.script = ScriptFailure(  # type: ignore[attr-defined]  # travels with it, whoever wraps it
-            statement=one.text,
-            index=number,
-            count=len(self.numbers),
-            line=line_of(self.source, one.start),
-            position=position,
-            exact=last is None,
-            last=number if last is None else self.numbers[last.start],
-        )
 
 
 def _refuse_impossible(source: str, statements: list[Statement], *, inside: bool) -> None:
@@ -255,11 +197,7 @@ def _refuse_impossible(source: str, statements: list[Statement], *, inside: bool
             hint = "its rows begin on the line after it, and end with a line that holds \\. alone"
         else:
             continue
-        _refuse(f"{one.keyword} in line {line_of(source, one.start)} of the script {cause}", hint)
-
-
-def _refuse(cause: str, hint: str) -> NoReturn:
-    raise ScriptError(cause, hint=hint)
+        raise ScriptError(f"{one.keyword} in line {line_of(source, one.start)} of the script {cause}", hint=hint)
 
 
 def _is_skipped(one: Statement, connection: Connection) -> bool:
@@ -273,19 +211,6 @@ def _is_skipped(one: Statement, connection: Connection) -> bool:
 
 def _may_share(one: Statement) -> bool:
     return one.kind == "plain" and not (one.keyword == "SET" and _ALONE.match(one.text))
-
-
-def _portions(statements: list[Statement]) -> Iterator[list[Statement]]:
-    portion: list[Statement] = []
-    size = 0
-    for one in statements:
-        if portion and (len(portion) >= _PORTION_STATEMENTS or size + len(one.text) > _PORTION_CHARACTERS):
-            yield portion
-            portion, size = [], 0
-        portion.append(one)
-        size += len(one.text)
-    if portion:
-        yield portion
 
 
 async def _in_pieces(data: str) -> AsyncIterator[bytes]:
@@ -313,11 +238,6 @@ async def _restore(connection: Connection, before: dict[str, str]) -> None:
     if changed:
         calls = ", ".join(f"pg_catalog.set_config({_quoted(name)}, {_quoted(value)}, false)" for name, value in changed)
         await connection.execute(f"SELECT {calls}")
-
-
-def _position(error: BaseException) -> int | None:
-    value = str(getattr(error, "position", None) or "")
-    return int(value) if _DIGITS.fullmatch(value) else None
 
 
 def _quoted(text: str) -> str:

@@ -200,8 +200,7 @@ async def prepare_session(
         "tcp_keepalives_interval": "1",
         "tcp_keepalives_count": "3",
     }
-    names, values = list(settings), list(settings.values())
-    await connection.fetch(_SET, names, values)
+    await connection.fetch(_SET, list(settings), list(settings.values()))
     for name, value in (("client_connection_check_interval", "500ms"), ("tcp_user_timeout", "30s")):
         with contextlib.suppress(asyncpg.PostgresError):  # servers on some systems cannot
             await connection.execute(f"set {name} = '{value}'")

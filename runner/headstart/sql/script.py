@@ -25,7 +25,6 @@ _WORD = re.compile(r"[A-Za-z_]+")
 # A routine shows itself within CREATE OR REPLACE FUNCTION.
 _HEAD = 4
 _ROUTINE = frozenset({"FUNCTION", "PROCEDURE"})
-_RETURNING = re.compile(r"returning", re.IGNORECASE)
 _CONFORMING = re.compile(r"standard_conforming_strings\s*(?:=|\bto\b)\s*'?(\w+)", re.IGNORECASE)
 _META_LINE = re.compile(r"\\([^\s\\]*)[^\n]*\n?")
 _COPY_DATA = re.compile(r"[ \t]*(?:--[^\n]*)?\r?\n")
@@ -36,15 +35,6 @@ _PREPARE_TRANSACTION = re.compile(r"PREPARE\s+TRANSACTION\b", re.IGNORECASE)
 _TRANSACTION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE", "PREPARE"}
 )
-# The server gives no rows back for these. Whatever is not here is taken to return rows, which costs a round trip.
-_SILENT = frozenset(
-    """
-    ABORT ALTER ANALYSE ANALYZE BEGIN CHECKPOINT CLOSE CLUSTER COMMENT COMMIT COPY CREATE DEALLOCATE DECLARE
-    DELETE DISCARD DO DROP END GRANT IMPORT INSERT LISTEN LOAD LOCK MERGE MOVE NOTIFY PREPARE REASSIGN REFRESH
-    REINDEX RELEASE RESET REVOKE ROLLBACK SAVEPOINT SECURITY SET START TRUNCATE UNLISTEN UPDATE VACUUM
-    """.split()  # noqa: SIM905  (one screen of words, not one line for each)
-)
-_MAY_RETURN = frozenset({"INSERT", "UPDATE", "DELETE", "MERGE"})
 # pg_dump writes them around its text so that no psql command can be smuggled into it. They mean nothing here.
 _META_SKIPPED = frozenset({"restrict", "unrestrict"})
 
@@ -128,24 +118,6 @@ def builds_concurrently(text: str) -> bool:
     while words and words[-1] == ";":
         words.pop()
     return ";" not in words and "CONCURRENTLY" in words and words[0] in _BUILDING
-
-
-def has_parameters(text: str) -> bool:
-    """Whether a `$1` stands outside of quotes and comments of one statement or more."""
-    return "$" in text and any(token.kind == "parameter" for token in tokens(text))
-
-
-def returns_rows(text: str) -> bool:
-    """Whether one statement may send rows back. In doubt it may.
-
-    Args:
-        text: one statement.
-    """
-    word = _WORD.match(text, skip_blank(text, 0))
-    keyword = word.group().upper() if word else ""
-    if keyword in _MAY_RETURN:
-        return _RETURNING.search(text) is not None
-    return keyword not in _SILENT
 
 
 def line_of(text: str, offset: int) -> int:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 
+from headstart.backup.progress import progress
 from headstart.errors import ConfigurationError, MigrationFailedError, VerificationFailedError
 from headstart.history.graph import Revision, revision_field
 from headstart.ledger.state import prepare
 from headstart.ledger.writer import Writer, complete
 from headstart.postgres import catalog
-from headstart.postgres.activity import SPEAK, summary
+from headstart.postgres.activity import summary
 from headstart.postgres.lock import WORK, stop_if_lost
 from headstart.postgres.script_run import failure_of
 from headstart.postgres.server import close, connect, first_line, literal, prepare_session
@@ -123,7 +124,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
         if await prepare(connection, mode=run.settings.ledger, log=run.log, version_table=file.version_table):
             writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.record.backup)
         run.log.info("schema_loading", file=str(path), revision=revision_field(file.revisions))
-        async with _session(run, ready) as session, _speaking(run, session):
+        async with _session(run, ready) as session, progress("schema_loading", partial(_at, session), log=run.log):
             try:
                 async with session.transaction():
                     await _fill(session, file, files, writer)
@@ -193,17 +194,7 @@ async def _session(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
         await close(session)
 
 
-@contextlib.asynccontextmanager
-async def _speaking(run: Run, connection: ScriptConnection) -> AsyncIterator[None]:
-    async def speak() -> None:
-        while True:
-            await asyncio.sleep(SPEAK)
-            at, of = connection.progress or (0, 0)
-            run.log.info("schema_loading", statement=at, statements=of)
-
-    speaking = asyncio.create_task(speak())
-    try:
-        yield
-    finally:
-        speaking.cancel()
-        await asyncio.gather(speaking, return_exceptions=True)
+def _at(session: ScriptConnection) -> dict[str, object]:
+    """Which statement of the file is at work."""
+    at, of = session.progress or (0, 0)
+    return {"statement": at, "statements": of}

@@ -2,11 +2,12 @@
 
 Three names, each the live database's with a suffix: `app_restoring_20260131T120000Z` while pg_restore works,
 `app_restored_...` once it is complete, and `app_before_restore_...` for what had the name before an exchange. Only the
-first is ever dropped, and only if its comment says that it is ours.
+first is ever dropped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, timedelta
 from hashlib import blake2b
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
+from headstart.backup.database import end_orphans
 from headstart.backup.restoring.pg_restore import APPLICATION
+from headstart.backup.restoring.shape import PROVIDERS
 from headstart.errors import RefusedError, RestoreFailedError
-from headstart.postgres.server import first_line, literal, quote
+from headstart.postgres.server import first_line, quote
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
 
 #: Postgres cuts a name at this many bytes (NAMEDATALEN - 1).
 LONGEST = 63
-#: How the comment of a database begins that is being restored.
-MARK = "headstart restore: not whole yet"
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 _FACTS = """
@@ -40,15 +41,7 @@ select r.rolsuper as superuser, r.rolcreatedb as createdb, current_user::pg_cata
 from pg_catalog.pg_roles r left join pg_catalog.pg_database d on d.datname = $1
 where r.rolname = current_user
 """
-_LEFTOVERS = """
-select d.datname, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), '') as comment
-from pg_catalog.pg_database d where d.datname like $1
-"""
-_ORPHANS = """
-select pid, pg_catalog.pg_terminate_backend(pid) as ended
-from pg_catalog.pg_stat_activity
-where datname = $1 and usename = current_user and application_name like $2
-"""
+_NAMES = "select datname from pg_catalog.pg_database"
 _TABLES = """
 select pg_catalog.count(*) as all, pg_catalog.count(*) filter (where not exists (
     select from pg_catalog.pg_depend d
@@ -65,8 +58,8 @@ join pg_catalog.pg_class c on c.oid = a.attrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where a.attname = 'version_num' and a.attnum > 0 and not a.attisdropped
   and a.atttypid in ('pg_catalog.varchar'::pg_catalog.regtype, 'pg_catalog.text'::pg_catalog.regtype)
-  and c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-order by c.relname <> 'alembic_version', 1, 2
+  and c.relkind = 'r' and not c.relhasrules and not c.relhassubclass and not c.relrowsecurity
+  and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
 """
 _MOST_REVISIONS = 1000
 _NOT_PERMITTED = "42501"
@@ -78,14 +71,6 @@ class Names(NamedTuple):
     restoring: str
     restored: str
     before: str
-
-
-class VersionTable(NamedTuple):
-    """A table that may be Alembic's, and what it holds."""
-
-    schema: str
-    table: str
-    revisions: tuple[str, ...]
 
 
 def names(live: str, moment: datetime) -> Names:
@@ -146,7 +131,7 @@ async def require_privileges(conn: asyncpg.Connection, live: str) -> bool:
 
 async def free_names(conn: asyncpg.Connection, live: str, moment: datetime) -> Names:
     """Names that no database has: those of the moment, or of one a few seconds later."""
-    taken = {row["datname"] for row in await conn.fetch("select datname from pg_catalog.pg_database")}
+    taken = {row["datname"] for row in await conn.fetch(_NAMES)}
     while taken & set(found := names(live, moment)):
         moment += timedelta(seconds=1)
     return found
@@ -157,16 +142,9 @@ async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger)
 
     A pg_restore whose run is dead is ended. A database to which anybody else is connected stays.
     """
-    pattern = re.sub(r"([\\%_])", r"\\\1", _stem(live)) + r"\_restoring\_%"
-    for row in await conn.fetch(_LEFTOVERS, pattern):
-        name = row["datname"]
-        if not is_ours(name, live):
-            continue
-        if not row["comment"].startswith(MARK):
-            log.warning("partial_database_kept", database=name, cause="its comment does not say that it is ours")
-            continue
+    for name in [row["datname"] for row in await conn.fetch(_NAMES) if is_ours(row["datname"], live)]:
         try:
-            for orphan in await conn.fetch(_ORPHANS, name, f"{APPLICATION}:%"):
+            for orphan in await end_orphans(conn, name, APPLICATION):
                 log.warning("orphaned_restore_ended", pid=orphan["pid"], database=name)
             await conn.execute(f"drop database if exists {quote(name)}")
         except asyncpg.PostgresError as error:
@@ -175,18 +153,24 @@ async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger)
             log.info("partial_database_dropped", database=name)
 
 
-async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str, log: FilteringBoundLogger) -> None:
-    """Create the database in the shape of the live one, and mark it as incomplete.
+async def create(conn: ScriptConnection, name: str, shape: Shape, *, log: FilteringBoundLogger) -> None:
+    """Create the database in the shape of the live one.
 
     Raises:
         RefusedError: the role may not (21).
         RestoreFailedError: the server could not (41).
     """
+    options = shape.options
+    if conn.get_server_version().major < PROVIDERS:  # a newer pg_dump names the only one that there is
+        options = options.replace(" LOCALE_PROVIDER = libc", "")
     try:
-        await conn.execute(f"create database {quote(name)} {shape.options}")
-        await conn.execute(f"comment on database {quote(name)} is {literal(f'{MARK} (run {run_id})')}")
+        await conn.execute(f"create database {quote(name)} {options}")
     except asyncpg.InsufficientPrivilegeError as error:
-        raise _refused(error) from error
+        raise RefusedError(
+            f"the server refused: {first_line(error)}",
+            hint="grant what is missing, or be a superuser",
+            sqlstate=error.sqlstate,
+        ) from error
     except asyncpg.PostgresError as error:
         raise RestoreFailedError(
             f"the database {name} could not be created: {first_line(error)}",
@@ -196,12 +180,6 @@ async def create(conn: ScriptConnection, name: str, shape: Shape, *, run_id: str
     for each in shape.properties:
         if each.early:
             await _apply(conn, name, each, log=log)
-
-
-def _refused(error: asyncpg.PostgresError) -> RefusedError:
-    role = re.search(r'role "(.+?)"$', first_line(error))
-    hint = f"grant {quote(role[1])} to the role of DATABASE_URL" if role else "grant what is missing, or be a superuser"
-    return RefusedError(f"the server refused: {first_line(error)}", hint=hint, sqlstate=error.sqlstate)
 
 
 async def finish(conn: ScriptConnection, found: Names, shape: Shape, *, log: FilteringBoundLogger) -> list[str]:
@@ -215,9 +193,7 @@ async def finish(conn: ScriptConnection, found: Names, shape: Shape, *, log: Fil
         for each in shape.properties
         if not each.early and not await _apply(conn, found.restoring, each, log=log)
     ]
-    async with conn.transaction():
-        await conn.execute(f"comment on database {quote(found.restoring)}{shape.comment}")
-        await conn.execute(f"alter database {quote(found.restoring)} rename to {quote(found.restored)}")
+    await conn.execute(f"alter database {quote(found.restoring)} rename to {quote(found.restored)}")
     return missing
 
 
@@ -244,14 +220,11 @@ async def discard(conn: ScriptConnection, name: str, *, log: FilteringBoundLogge
 # -- compare ----------------------------------------------------------------------------------------------------------
 
 
-async def compare(conn: ScriptConnection, manifest: Manifest) -> VersionTable | None:
-    """Compare the restored database with the manifest: the number of tables, and the revision it records.
-
-    The manifest does not name Alembic's table, and a project may have renamed it: every table with its column is read,
-    and one of them has to record the manifest's revision.
+async def compare(conn: ScriptConnection, manifest: Manifest) -> tuple[str, ...]:
+    """Compare the restored database with the manifest: the number of tables, and the revisions that it records.
 
     Returns:
-        The version table; None if there is none, and the manifest has no revision.
+        The revisions.
 
     Raises:
         RestoreFailedError: it is not what was backed up (41).
@@ -265,30 +238,22 @@ async def compare(conn: ScriptConnection, manifest: Manifest) -> VersionTable | 
             hint="take another backup to restore, and report this",
             tables=counted["all"],
         )
-    found = await version_tables(conn)
-    wanted = tuple(sorted(manifest.revision_before))
-    for each in found:
-        if each.revisions == wanted:
-            return each
-    if not wanted:  # taken where no project was at hand, perhaps, or before the first revision
-        return next((each for each in found if each.revisions), None)
-    there = "; ".join(f"{each.schema}.{each.table}: {', '.join(each.revisions) or 'base'}" for each in found)
-    raise RestoreFailedError(
-        f"the restored database does not record the revision {', '.join(wanted)} ({there or 'no version table'})",
-        hint="take another backup to restore, and report this",
-        revision_expected=list(wanted),
-    )
+    found = await recorded(conn)
+    if missing := sorted(set(manifest.revision_before) - set(found)):
+        raise RestoreFailedError(
+            f"the restored database records {', '.join(found) or 'no revision'}, not {', '.join(missing)}",
+            hint="take another backup to restore, and report this",
+            revision_expected=list(manifest.revision_before),
+        )
+    return found
 
 
-async def version_tables(conn: ScriptConnection) -> list[VersionTable]:
-    """The tables that may be Alembic's, `alembic_version` first, with what they record."""
-    found = []
+async def recorded(conn: ScriptConnection) -> tuple[str, ...]:
+    """The revisions in every table that may be Alembic's: a project may have renamed its own, a tenant has one each."""
+    found: set[str] = set()
     for row in await conn.fetch(_VERSION_TABLES):
         name = f"{quote(row['schema'])}.{quote(row['table'])}"
-        try:
-            rows = await conn.fetch(f"select version_num from {name} order by 1 limit {_MOST_REVISIONS}")  # noqa: S608
-        except asyncpg.InsufficientPrivilegeError:
-            continue
-        revisions = tuple(sorted(str(each["version_num"]) for each in rows))
-        found.append(VersionTable(row["schema"], row["table"], revisions))
-    return found
+        with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+            rows = await conn.fetch(f"select version_num from {name} limit {_MOST_REVISIONS}")  # noqa: S608
+            found.update(str(each["version_num"]) for each in rows)
+    return tuple(sorted(found))

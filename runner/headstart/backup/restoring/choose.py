@@ -47,13 +47,13 @@ def candidates(directory: Path, database: str, wanted: str, *, cwd: Path) -> tup
             return (one,)
     for broken in listing.broken:
         if broken.path.name == wanted:
-            raise damaged(broken.path, [_with_file(broken.problem)])
+            raise damaged(broken.path, [broken.problem])
     if (path := cwd / wanted).is_dir() and (os.sep in wanted or (path / manifests.NAME).exists()):
         path = path.resolve()
         try:
             return (Backup(path=path, manifest=manifests.read(path)),)
         except ManifestError as error:
-            raise damaged(path, [_with_file(str(error))]) from error
+            raise damaged(path, [str(error)]) from error
     if os.sep in wanted:
         raise ConfigurationError(f"there is no backup at {wanted}: no such folder", hint=_available(listing))
     raise ConfigurationError(
@@ -79,11 +79,6 @@ def damaged(path: Path, problems: Sequence[str]) -> RestoreFailedError:
         path=str(path),
         problems=list(problems),
     )
-
-
-def _with_file(problem: str) -> str:
-    """A problem with the name of its file, which a problem of the manifest lacks."""
-    return problem if manifests.NAME in problem or folders.DUMP in problem else f"{manifests.NAME}: {problem}"
 
 
 def _available(listing: Listing) -> str:

@@ -1,10 +1,9 @@
 """Two databases exchange their names in one transaction, while no session is connected and none can connect.
 
 ALTER DATABASE ... RENAME takes an exclusive lock on the database and then waits up to five seconds for its sessions to
-go (RenameDatabase in dbcommands.c). Meanwhile a new session waits for that lock, and then gets the error that
-the database was renamed. So the renaming comes first: while it holds the lock the sessions are counted, or ended, and
-the session that holds the migration lock ends last. No session can migrate, or write, in between; if the renaming is
-cancelled, everything is as it was.
+go (RenameDatabase in dbcommands.c); if one stays, it fails. Meanwhile a new session waits for that lock, and then gets
+the error that the database was renamed. So the renaming follows at once upon what makes the others go, and upon the end
+of the session that holds the migration lock; if it is cancelled, everything is as it was.
 """
 
 from __future__ import annotations
@@ -27,10 +26,8 @@ if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection
     from headstart.settings.dsn import Dsn
 
-#: Seconds that a session which is just ending may take before it counts as connected.
-SETTLE_TIMEOUT = 2.0
-#: Seconds for sessions to end once they were asked to: less than the renaming waits for them.
-END_TIMEOUT = 4.0
+#: Seconds that a session which is just ending may take before it counts as connected: less than the renaming waits.
+SETTLE_TIMEOUT = 3.0
 STOP = "stop the app and whatever else uses the database, or end their sessions with --end-sessions"
 """What to do about those that are connected."""
 _PAUSE = 0.05
@@ -44,13 +41,9 @@ where datname = $1 and pid <> all($2::pg_catalog.int4[]) and pid <> pg_catalog.p
   and backend_type is distinct from 'autovacuum worker'
 order by backend_start
 """
-_PREPARED = "select gid from pg_catalog.pg_prepared_xacts where database = $1 order by prepared"
-# The renaming session has the database to itself once this lock is granted.
-_BEHIND = """
-select pg_catalog.count(*) from pg_catalog.pg_locks
-where locktype = 'object' and classid = 'pg_catalog.pg_database'::pg_catalog.regclass and pid = $1 and granted
-  and mode = 'AccessExclusiveLock'
-"""
+
+
+_TERMINATE = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.unnest($1::pg_catalog.int4[]) pid"
 
 
 class Other(NamedTuple):
@@ -98,24 +91,8 @@ async def refuse_others(conn: asyncpg.Connection, database: str, ours: Sequence[
         )
 
 
-async def refuse_prepared(conn: asyncpg.Connection, database: str) -> None:
-    """Refuse a database that has prepared transactions: it cannot be renamed.
-
-    Raises:
-        RestoreFailedError: with their names (41).
-    """
-    gids = [row["gid"] for row in await conn.fetch(_PREPARED, database)]
-    if gids:
-        raise RestoreFailedError(
-            f"the database {database} has prepared transactions: {', '.join(gids[:_NAMED])}",
-            hint="end each in that database (commit prepared '...' or rollback prepared '...'), then restore again",
-            prepared=gids,
-        )
-
-
 async def exchange(
     conn: ScriptConnection,
-    watcher: ScriptConnection,
     *,
     live: str,
     restored: str,
@@ -127,8 +104,7 @@ async def exchange(
     """Rename `live` to `before`, and `restored` to `live`; either both or none.
 
     Args:
-        conn: to another database; does the renaming.
-        watcher: to another database too; looks at sessions, and ends them.
+        conn: to another database.
         live: the name that both have in turn.
         restored: takes that name.
         before: what the one that had it is called from now on.
@@ -140,24 +116,15 @@ async def exchange(
         RestoreFailedError: others are connected, or do not go (41).
         RefusedError: the role may not end them (21).
     """
+    ours = [holder.get_server_pid()]
+    if not end_sessions:
+        await refuse_others(conn, live, ours, hint=STOP)
+    await close(holder)
     await conn.execute("begin")
-    renaming = asyncio.create_task(conn.execute(f"alter database {quote(live)} rename to {quote(before)}"))
-    try:
-        await _wait_for_lock(watcher, conn.get_server_pid(), renaming)
-        ours = [holder.get_server_pid()]
-        if end_sessions:
-            await _end(watcher, live, ours, log=log)
-        hint = "see why these sessions do not end, then restore again" if end_sessions else STOP
-        await refuse_others(watcher, live, ours, hint=hint)
-        await close(holder)
-        await renaming
-    except asyncpg.PostgresError as error:
-        await _cancel(conn, renaming)
-        raise _explain(error, live) from error
-    except BaseException:
-        await _cancel(conn, renaming)
-        raise
-    await _uninterrupted(_commit(conn, f"alter database {quote(restored)} rename to {quote(live)}", live))
+    if end_sessions:
+        await _end(conn, live, ours, log=log)
+    await _rename(conn, live, before, live)
+    await _uninterrupted(_commit(conn, live, restored))
 
 
 async def take_place(conn: ScriptConnection, *, live: str, restored: str) -> None:
@@ -167,21 +134,39 @@ async def take_place(conn: ScriptConnection, *, live: str, restored: str) -> Non
         RestoreFailedError: there is such a database again, or somebody is connected to the restored one (41).
     """
     await conn.execute("begin")
-    await _uninterrupted(_commit(conn, f"alter database {quote(restored)} rename to {quote(live)}", live))
+    await _uninterrupted(_commit(conn, live, restored))
 
 
-async def _commit(conn: ScriptConnection, rename: str, live: str) -> None:
-    try:
-        await conn.execute(rename)
-    except asyncpg.PostgresError as error:
-        await conn.execute("rollback")
-        raise _explain(error, live) from error
+async def _commit(conn: ScriptConnection, live: str, restored: str) -> None:
+    await _rename(conn, restored, live, live)
     try:
         await conn.execute("commit")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise RestoreFailedError(
             f"the connection was lost while the databases were exchanged: which one is called {live} is not known",
             hint="list the databases (psql -l): where the name with _before_restore_ is there, they were exchanged",
+        ) from error
+
+
+async def _rename(conn: ScriptConnection, old: str, new: str, live: str) -> None:
+    """Rename a database, or end the transaction with the server's answer as an error of ours."""
+    try:
+        await conn.execute(f"alter database {quote(old)} rename to {quote(new)}")
+    except asyncpg.InsufficientPrivilegeError as error:
+        await conn.execute("rollback")
+        raise RefusedError(
+            f"the role may not rename the databases: {first_line(error)}",
+            hint=f"grant it the role that owns {live}, and createdb (alter role ... createdb)",
+            sqlstate=error.sqlstate,
+        ) from error
+    except asyncpg.PostgresError as error:
+        await conn.execute("rollback")
+        others_there = "; ".join(map(str, (await others(conn, old, ()))[:_NAMED]))
+        detail = "; ".join(filter(None, [error.detail, others_there]))
+        raise RestoreFailedError(
+            f"the databases could not be exchanged: {first_line(error)}" + (f" ({detail})" if detail else ""),
+            hint="see that nobody is connected to either, then restore again",
+            sqlstate=error.sqlstate,
         ) from error
 
 
@@ -196,58 +181,20 @@ async def _uninterrupted(work: Coroutine[object, object, None]) -> None:
     task.result()
 
 
-async def _wait_for_lock(watcher: ScriptConnection, pid: int, renaming: asyncio.Task[str]) -> None:
-    """Wait until the renaming session has the database's lock, which keeps new sessions out."""
-    while not await watcher.fetchval(_BEHIND, pid):
-        if renaming.done():
-            await renaming  # raises what it failed of; done without the lock it cannot be
-        await asyncio.sleep(_PAUSE)
-
-
-async def _end(watcher: ScriptConnection, live: str, ours: Sequence[int], *, log: FilteringBoundLogger) -> None:
-    found = await others(watcher, live, ours)
-    for each in found:
-        try:
-            await watcher.fetchval("select pg_catalog.pg_terminate_backend($1)", each.pid)
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise RefusedError(
-                f"the role may not end the session {each}: {first_line(error)}",
-                hint="grant pg_signal_backend to the role of DATABASE_URL (a superuser's session only a superuser may"
-                " end), or stop what is connected",
-                sqlstate=error.sqlstate,
-            ) from error
-        log.warning("session_ended", database=live, session=str(each), pid=each.pid)
-    deadline = time.monotonic() + END_TIMEOUT - SETTLE_TIMEOUT
-    while await others(watcher, live, ours) and time.monotonic() < deadline:  # noqa: ASYNC110  (no event)
-        await asyncio.sleep(_PAUSE)
-
-
-async def _cancel(conn: ScriptConnection, renaming: asyncio.Task[str]) -> None:
-    renaming.cancel()
-    await asyncio.wait([renaming])
-    if not renaming.cancelled():
-        renaming.exception()  # looked at, so that asyncio does not complain
+async def _end(conn: ScriptConnection, live: str, ours: Sequence[int], *, log: FilteringBoundLogger) -> None:
+    """End the sessions of others, all at once: some programs connect again in no time."""
+    found = await others(conn, live, ours)
     try:
-        if not conn.is_closed():
-            await conn.execute("rollback")
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        conn.terminate()
-
-
-def _explain(error: asyncpg.PostgresError, live: str) -> RefusedError | RestoreFailedError:
-    """The server's answer to the renaming, as an error of ours."""
-    detail = f" ({error.detail})" if error.detail else ""
-    if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return RefusedError(
-            f"the role may not rename the databases: {first_line(error)}",
-            hint=f"grant it the role that owns {live}, and createdb (alter role ... createdb)",
+        await conn.fetch(_TERMINATE, [each.pid for each in found])
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise RefusedError(
+            f"the role may not end all of these sessions: {'; '.join(map(str, found))} ({first_line(error)})",
+            hint="grant pg_signal_backend to the role of DATABASE_URL (a superuser's session only a superuser may"
+            " end), or stop what is connected",
             sqlstate=error.sqlstate,
-        )
-    return RestoreFailedError(
-        f"the databases could not be exchanged: {first_line(error)}{detail}",
-        hint="see that nobody is connected to either, then restore again",
-        sqlstate=error.sqlstate,
-    )
+        ) from error
+    for each in found:
+        log.warning("session_ended", database=live, session=str(each), pid=each.pid)
 
 
 def command(dsn: Dsn, *renames: tuple[str, str]) -> str:
@@ -257,10 +204,13 @@ def command(dsn: Dsn, *renames: tuple[str, str]) -> str:
         dsn: of another database; its password is left to PGPASSWORD or a passfile.
         renames: each with the old and the new name.
     """
-    sql = "; ".join(f"alter database {quote(old)} rename to {quote(new)}" for old, new in renames)
-    return f"psql {shlex.quote(dsn.display())} -c {shlex.quote(sql)}"
+    return _psql(dsn, "; ".join(f"alter database {quote(old)} rename to {quote(new)}" for old, new in renames))
 
 
 def drop_command(dsn: Dsn, database: str) -> str:
     """A command for a shell that drops a database; `dsn` as for `command`."""
-    return f"psql {shlex.quote(dsn.display())} -c {shlex.quote(f'drop database {quote(database)}')}"
+    return _psql(dsn, f"drop database {quote(database)}")
+
+
+def _psql(dsn: Dsn, sql: str) -> str:
+    return f"psql {shlex.quote(dsn.display())} -c {shlex.quote(sql)}"

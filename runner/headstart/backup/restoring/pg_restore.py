@@ -47,36 +47,7 @@ _CAUSES: dumps.Causes = (
         "the role {0!r}, to which something in the backup belongs, does not exist on this server",
         "create it (create role ...), then restore again",
     ),
-    (
-        r"permission denied to create extension \"(.+?)\"",
-        "the role may not create the extension {0}",
-        "restore with a superuser's DATABASE_URL, or let one make the extension trusted",
-    ),
-    (
-        r"extension \"(.+?)\" is not available",
-        "the server does not have the extension {0}",
-        "install it on the server, then restore again",
-    ),
-    (
-        r"must be (?:a )?member of role \"(.+?)\"|must be able to SET ROLE \"(.+?)\"",
-        "the role may not give anything to the owner that the backup names",
-        "grant that role to the role of DATABASE_URL, or restore with a superuser's",
-    ),
-    (
-        r"this build does not support compression with (\w+)|compression is not supported by this installation",
-        "this pg_restore was built without the compression that the dump has",
-        "install the client programs of the distribution or of the Postgres project",
-    ),
-    (
-        r"unsupported version",
-        "this pg_restore is older than the pg_dump that wrote the dump",
-        "install client programs of the version in the manifest's client_version, or newer",
-    ),
-    (
-        r"too many connections|remaining connection slots|too many clients",
-        "the server has no connection left for a parallel restore",
-        "set HEADSTART_BACKUP_JOBS=1, or raise the role's or the server's connection limit",
-    ),
+    dumps.NO_CONNECTION,
 )
 
 
@@ -101,7 +72,7 @@ async def check(backup: Backup, *, jobs: int, log: FilteringBoundLogger) -> None
         return {"stage": "check", "read_bytes": read, "expected_bytes": backup.manifest.bytes}
 
     async with progress("restore_progress", fields, log=log):
-        problems, _ = await examine(backup, jobs=jobs, on_bytes=count)
+        problems = await examine(backup, jobs=jobs, on_bytes=count)
     if not problems:
         return
     for problem in problems:
@@ -185,20 +156,9 @@ async def run(
         raise RestoreFailedError(message, hint="install the PostgreSQL client programs again") from error
     if finished.ok or (finished.returncode == 1 and expected and not errors):
         return
-    raise explain(finished, errors, client=client)
-
-
-def explain(finished: process.Finished, errors: list[str], *, client: Client) -> RestoreFailedError:
-    """The error for a failed pg_restore."""
-    context = {"program": "pg_restore", "returncode": finished.returncode, "client_version": client.version}
     lines = errors or finished.stderr.splitlines()
-    if found := dumps.find_cause(lines, _CAUSES):
-        message, hint, line = found
-        return RestoreFailedError(message, hint=hint, said=line, **context)
-    first = lines[0].strip() if lines else "it printed nothing"
-    return RestoreFailedError(
-        f"pg_restore failed ({finished.how}): {first}", hint="correct what it says, then restore again", **context
-    )
+    hint = "correct what it says, then restore again"
+    raise dumps.failure(RestoreFailedError, finished, lines, _CAUSES, client=client, hint=hint)
 
 
 def jobs_for(backup: Backup, jobs: int) -> int:

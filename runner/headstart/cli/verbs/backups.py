@@ -49,7 +49,7 @@ async def job(run: Run, asked: CommandLine) -> None:
 
 
 async def _prune(run: Run, own: Any, database: str | None) -> None:  # noqa: ANN401  (an argparse namespace)
-    from headstart.backup.prune import prune
+    from headstart.backup.retention import prune
 
     names = [database] if database is not None else sorted({each.manifest.database for each in listed(run, None)})
     decisions = {name: prune(run.settings.backup_dir, name, run.settings.backup_keep, log=run.log) for name in names}

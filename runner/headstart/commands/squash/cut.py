@@ -56,8 +56,14 @@ def decide_cut(graph: Graph, applied: Sequence[str], project: Project) -> Cut:
         raise ConfigurationError(f"there is nothing to squash: {named(top)} follows nothing")
     _refuse_ties(graph, inside, top)
     replaced = (*(graph.revisions[i] for i in applied if i != top.id), top)
-    _refuse_odd_places(replaced, project)
-    location = next(Path(each) for each in project.version_locations if _within(Path(top.path), Path(each)))
+    names = [Path(each.path).name for each in replaced]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigurationError(
+            f"several folders have a revision file called {', '.join(twice)}",
+            hint="rename them: the archive is one folder",
+        )
+    folders = [Path(each) for each in project.version_locations]
+    location = next((each for each in folders if Path(top.path).is_relative_to(each.resolve())), folders[0])
     labels = {label for each in replaced for label in each.branch_labels}
     return Cut(top=top, replaced=replaced, labels=tuple(sorted(labels)), location=location)
 
@@ -77,26 +83,3 @@ def _refuse_ties(graph: Graph, inside: set[str], top: Revision) -> None:
             f"later revisions would lose what they need: {'; '.join(ties)}",
             hint="squash up to a revision that everything later follows: where branches part, or where they are merged",
         )
-
-
-def _refuse_odd_places(replaced: Sequence[Revision], project: Project) -> None:
-    """Refuse files that cannot be put away by their names."""
-    names = [Path(each.path).name for each in replaced]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigurationError(
-            f"several folders have a revision file called {', '.join(twice)}",
-            hint="rename them: the archive is one folder",
-        )
-    links = [
-        each.path for each in replaced if not any(_within(Path(each.path), Path(p)) for p in project.version_locations)
-    ]
-    if links:
-        raise ConfigurationError(
-            f"only a link to the revision file is in a version folder: {', '.join(links)}",
-            hint="put the file itself in the place of the link",
-        )
-
-
-def _within(path: Path, folder: Path) -> bool:
-    return path.is_relative_to(folder.resolve())

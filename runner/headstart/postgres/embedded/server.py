@@ -6,14 +6,11 @@ import contextlib
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote, urlencode
 
 from headstart.postgres.embedded.installation import EmbeddedServerError, Installation, readable, unprivileged
 
@@ -41,9 +38,7 @@ _ROOM = 2 * 1024**3
 # A socket's path may have 107 bytes (unix(7)); ours adds "/headstart-pg-12345678/.s.PGSQL.65535.lock".
 _LONGEST_PARENT = 60
 
-_START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
-_POLL_SECONDS = 0.01
 _PORT_TRIES = 5
 
 # $1: the server's folder. A line on stdin means that all is done; the end of stdin, that our process is gone.
@@ -71,7 +66,6 @@ class Embedded:
     """
 
     def __init__(self, installation: Installation, *, settings: Mapping[str, str]) -> None:
-        self.installation = installation
         self.major = installation.major
         self.bindir = installation.bindir
         self.host = HOST
@@ -79,9 +73,7 @@ class Embedded:
         self.superuser = SUPERUSER
         self.password = secrets.token_hex(12)
         self.settings = {**SETTINGS, **settings}
-        self.tls_ca: Path | None = None
         self._as_user = unprivileged()
-        self._process: subprocess.Popen[bytes] | None = None
         self.folder = _workspace(self._as_user)
         self._watchdog = subprocess.Popen(
             ["/bin/sh", "-c", _WATCHDOG, "headstart-watchdog", str(self.folder)],
@@ -93,20 +85,19 @@ class Embedded:
         )
 
     @classmethod
-    def start(cls, installation: Installation, *, settings: Mapping[str, str] | None = None, tls: bool = False) -> Self:
+    def start(cls, installation: Installation, *, settings: Mapping[str, str] | None = None) -> Self:
         """Make a new, empty server and wait until it takes connections: about a second, most of it initdb.
 
         Args:
             installation: one of `installations()`.
             settings: parameters for postgresql.conf, over those of `SETTINGS`.
-            tls: offer TLS, with a certificate for `localhost` and 127.0.0.1 that is its own authority (`tls_ca`).
 
         Raises:
             EmbeddedServerError: with the last lines of the server's own log.
         """
         server = cls(installation, settings=settings or {})
         try:
-            server._initialise(tls=tls)
+            server._initialise()
             server.start_up()
         except BaseException:
             server.stop()
@@ -117,35 +108,18 @@ class Embedded:
 
     @property
     def data_dir(self) -> Path:
-        """The data folder: pg_hba.conf and postgresql.conf may be changed there, see `reload`."""
+        """The data folder."""
         return self.folder / "data"
-
-    @property
-    def socket_dir(self) -> Path:
-        """The folder of the Unix socket."""
-        return self.folder
 
     @property
     def pid(self) -> int | None:
         """The process id of the postmaster, None while it is shut down."""
-        return None if self._process is None else self._process.pid
+        pid_file = self.data_dir / "postmaster.pid"
+        return int(pid_file.read_text(encoding="ascii").split()[0]) if pid_file.exists() else None
 
-    def url(
-        self, database: str = "postgres", *, user: str | None = None, password: str | None = None, unix: bool = False
-    ) -> str:
-        """The libpq URL of one of its databases.
-
-        Args:
-            database: its name, unquoted.
-            user: the superuser when left out.
-            password: the superuser's when left out.
-            unix: over the Unix socket instead of TCP.
-        """
-        account = f"{quote(user or self.superuser, safe='')}:{quote(password or self.password, safe='')}"
-        if unix:
-            query = urlencode({"host": str(self.socket_dir), "port": self.port})
-            return f"postgresql://{account}@/{quote(database, safe='')}?{query}"
-        return f"postgresql://{account}@{self.host}:{self.port}/{quote(database, safe='')}"
+    def url(self, database: str = "postgres") -> str:
+        """The libpq URL of one of its databases, whose name needs no quoting."""
+        return f"postgresql://{self.superuser}:{self.password}@{self.host}:{self.port}/{database}"
 
     def log_text(self) -> str:
         """Everything that the server has logged so far."""
@@ -165,49 +139,30 @@ class Embedded:
             if chosen:
                 self.port = _free_port()
             before = len(self.log_text())
-            self._launch()
-            if self._await_ready():
-                return
-            self._process = None
-            if not chosen or "in use" not in self.log_text()[before:]:
-                break  # another program was quicker to take the port: only then is there a point in going on
-        raise EmbeddedServerError(f"Postgres {self.major} did not start: {self.log_text()[-2000:]}")
+            try:
+                self._pg_ctl("start", f"--log={self.folder / 'log'}", f"--options=-p {self.port}")
+            except EmbeddedServerError as error:
+                log = self.log_text()
+                if chosen and "in use" in log[before:]:
+                    continue  # another program was quicker to take the port
+                raise EmbeddedServerError(f"Postgres {self.major} did not start: {log[-2000:] or error}") from error
+            return
 
-    def shut_down(self, signum: signal.Signals = signal.SIGINT) -> None:
+    def shut_down(self, mode: str = "fast") -> None:
         """Shut it down, and keep its data for `start_up`.
 
         Args:
-            signum: SIGTERM (smart), SIGINT (fast), SIGQUIT (immediate): PostgreSQL manual, "Shutting Down the Server".
+            mode: smart, fast or immediate: PostgreSQL manual, "Shutting Down the Server".
         """
-        process = self._process
-        if process is None:
-            return
-        if process.poll() is None:
-            process.send_signal(signum)
-            process.send_signal(signal.SIGCONT)  # a test may have stopped it
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        self._process = None
-
-    def become_standby(self) -> None:
-        """Restart it as a hot standby of nobody: in recovery, read-only, for good."""
-        self.shut_down()
-        (self.data_dir / "standby.signal").touch()
-        self.start_up()
-
-    def reload(self) -> None:
-        """Read pg_hba.conf and postgresql.conf again (soon: the postmaster does it when it gets to it)."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGHUP)
+        if self.pid is not None:
+            self._pg_ctl("stop", f"--mode={mode}")
 
     def stop(self) -> None:
         """End it at once and remove everything of it. May be called again."""
         if not self.folder.exists() and self._watchdog.returncode is not None:
             return
-        self.shut_down(signal.SIGQUIT)
+        with contextlib.suppress(EmbeddedServerError):  # it has ended meanwhile, or the watchdog ends it
+            self.shut_down("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
         self._watchdog.communicate(b"goodbye\n", timeout=_STOP_SECONDS)
 
@@ -221,62 +176,26 @@ class Embedded:
 
     # -- how it is made -----------------------------------------------------------------------------------------------
 
-    def _initialise(self, *, tls: bool) -> None:
-        self.bindir = readable(self.installation, self._as_user, self.folder / "postgres")
+    def _initialise(self) -> None:
+        self.bindir = readable(Installation(self.major, self.bindir), self._as_user, self.folder / "postgres")
         password_file = self.folder / "password"
         password_file.write_text(self.password + "\n", encoding="utf-8")
-        self._hand_over(password_file)
+        if self._as_user:
+            os.chown(password_file, self._as_user["user"], self._as_user["group"])
         accounts = [f"--username={SUPERUSER}", f"--pwfile={password_file}", "--auth=scram-sha-256"]
         language = ["--encoding=UTF8", "--locale=C.UTF-8"]
         quick = ["--no-sync", "--no-instructions"]
         self._run([self.bindir / "initdb", f"--pgdata={self.data_dir}", *accounts, *language, *quick])
         password_file.unlink()
-        own = {"listen_addresses": HOST, "unix_socket_directories": str(self.socket_dir)}
-        own |= self._certificate() if tls else {}
+        self._configure({"listen_addresses": HOST, "unix_socket_directories": str(self.folder), **self.settings})
+
+    def _configure(self, settings: Mapping[str, str]) -> None:
         with (self.data_dir / "postgresql.conf").open("a", encoding="utf-8") as file:
-            for name, value in (own | self.settings).items():
+            for name, value in settings.items():
                 file.write("{} = '{}'\n".format(name, value.replace("'", "''")))
 
-    def _certificate(self) -> dict[str, str]:
-        certificate, key = self.folder / "server.crt", self.folder / "server.key"
-        what = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        use = ["-addext", "keyUsage=critical,digitalSignature,keyCertSign", "-days", "2", "-nodes"]
-        make = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", str(key), "-out", str(certificate)]
-        self._run(["openssl", "req", "-x509", *what, *use, *make])
-        key.chmod(0o600)
-        self.tls_ca = certificate
-        return {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
-
-    def _launch(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self.bindir / "postgres", "-D", self.data_dir, "-p", str(self.port)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env=_environment(),
-                start_new_session=True,
-                **self._as_user,
-            )
-
-    def _await_ready(self) -> bool:
-        """Whether it became ready: pg_ctl too looks at the eighth line of the postmaster's pid file."""
-        deadline = time.monotonic() + _START_SECONDS
-        pid_file = self.data_dir / "postmaster.pid"
-        while self._process is not None and time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                return False
-            lines = pid_file.read_text(encoding="utf-8").splitlines() if pid_file.exists() else []
-            if lines[:1] == [str(self._process.pid)] and lines[7:8] and lines[7].strip() in {"ready", "standby"}:
-                return True
-            time.sleep(_POLL_SECONDS)
-        self.shut_down(signal.SIGQUIT)
-        return False
-
-    def _hand_over(self, path: Path) -> None:
-        if self._as_user:
-            os.chown(path, self._as_user["user"], self._as_user["group"])
+    def _pg_ctl(self, *words: str) -> None:
+        self._run([self.bindir / "pg_ctl", f"--pgdata={self.data_dir}", "--wait", "--silent", *words])
 
     def _run(self, argv: Sequence[str | Path]) -> None:
         try:
