@@ -18,7 +18,7 @@ from headstart.history.graph import Revision
 from headstart.ledger import read, source, state, trust
 from headstart.ledger.source import as_applied, require_unedited
 from headstart.ledger.state import examine, prepare
-from headstart.ledger.table import create, creating
+from headstart.ledger.table import bring_up_to_date, create
 from headstart.ledger.writer import Writer, complete
 from headstart.postgres.connection import ScriptConnection
 from support.postgres import psql, script
@@ -36,6 +36,15 @@ NAME = "a name with %s, 'quotes', \\backslashes, :colons, $1, {braces} and \u00f
 PASSWORD = "s3cret"
 ANOTHERS = "the schema headstart belongs to the role mallory, which is not trusted"
 
+# As earlier versions made it.
+OLDER = """
+create schema headstart;
+create table headstart.ledger (
+    id bigint generated always as identity primary key, at timestamptz not null default clock_timestamp(),
+    history text not null, action text not null check (action in ('applied', 'reverted', 'stamped', 'adopted')),
+    revision text, follows text[] not null, seconds double precision, sha256 text, source bytea, run_id text not null,
+    role text not null default session_user, host text not null, headstart text not null, image text, backup text
+)"""
 OWNERS = """
 select c.relowner::regrole::text, n.nspowner::regrole::text from pg_class c
 join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'headstart' and c.relkind <> 'i'
@@ -196,7 +205,7 @@ class TestSearchPath:
             f"alter table alembic_version owner to owning; grant create on database {name_of(database)} to owning",
         )
         statement = writer(version_table=oid).record("applied", "a1", follows=[NAME])
-        queries = [state._FACTS, trust._UNREADABLE, source._SOURCES]
+        queries = [state._FACTS, trust._OURS, trust._UNREADABLE, source._SOURCES]
         called = set(re.findall(r"(\w+)\(", "".join([*statement, *queries]))) - {"concat"}
         assert len(called) > 20, called
         script(database, SHADOWS.replace("%s", ",".join(sorted(called)), 1))
@@ -213,6 +222,7 @@ class TestSearchPath:
         with capture_logs() as logged:
             assert await state.prepare(connection, mode="auto", log=LOG, version_table=oid)
             await create(connection, version_table=oid)
+            await bring_up_to_date(connection, log=LOG)
             await complete(connection, "ab12", expected=2, log=LOG, version_table=oid)
         assert logged == []
         assert await ledger.unreadable(connection, version_table=oid) == ""
@@ -257,8 +267,11 @@ class TestOwner:
         assert by_psycopg2(url, writer(version_table=oid).record("applied", "a1")) == []
         assert psql(any_database, OWNERS) == [("migrating", "migrating")] * 2
 
-    async def test_rights_by_default(self, any_server: Postgres, any_database: str) -> None:
-        """What default privileges give to others, they do not get of the ledger."""
+    @pytest.mark.parametrize("older", [False, True])
+    async def test_rights_by_default(
+        self, any_server: Postgres, any_database: str, connect: Connect, older: bool
+    ) -> None:
+        """What default privileges give to others, they do not get of the ledger; of an older one it is taken."""
         make_role(any_server, "readonly", PASSWORD)
         script(
             any_database,
@@ -267,6 +280,11 @@ class TestOwner:
                 for what in ("select, insert on tables", "usage on sequences", "usage on schemas")
             ),
         )
+        connection = await ours(connect, any_database)
+        if older:
+            script(any_database, OLDER)
+            assert psql(any_database, RIGHTS) != []
+            assert await prepare(connection, mode="auto", log=LOG)
         assert by_psycopg2(any_database, writer().record("applied", "a1")) == []
         assert psql(any_database, RIGHTS) == []
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -286,13 +304,37 @@ class TestOwner:
         assert await ledger.unreadable(await ours(connect, url)) == ""
 
 
+class TestOlder:
+    """A table that an earlier version made."""
+
+    async def test_it_gets_its_index(self, database: str, connect: Connect) -> None:
+        """Once, by whoever owns it; what it holds stays."""
+        script(database, f"{OLDER}; {'; '.join(writer().record('applied', 'a1'))}")
+        connection = await ours(connect, database)
+        found = await examine(connection, mode="auto")
+        assert (found.writes, found.older) == (True, True)
+        assert await prepare(connection, mode="auto", log=LOG)
+        assert not (await examine(connection, mode="auto")).older
+        assert set(await ledger.entries(connection, HISTORY)) == {"a1"}
+
+    async def test_a_lock_only_warns(self, any_database: str, connect: Connect) -> None:
+        """Somebody who reads it for long keeps it as it is: the run goes on, and the log says so."""
+        script(any_database, OLDER)
+        reader = await connect(any_database)
+        async with reader.transaction():
+            await reader.execute("lock table headstart.ledger in row exclusive mode")
+            with capture_logs() as logged:
+                assert await prepare(await ours(connect, any_database), mode="auto", log=LOG)
+        assert [(each["event"], each["sqlstate"]) for each in logged] == [("ledger_not_updated", "55P03")]
+
+
 class TestState:
     """Whether it is to be written."""
 
     async def test_nothing_there(self, database: str, connect: Connect) -> None:
         """A role that may make it writes it."""
         found = await examine(await ours(connect, database), mode="auto")
-        assert (found.writes, found.cause) == (True, "")
+        assert (found.writes, found.cause, found.older) == (True, "", False)
 
     async def test_off(self, any_database: str, connect: Connect) -> None:
         """The setting says so: that is no warning."""
@@ -329,12 +371,18 @@ class TestState:
             assert not await prepare(connection, mode="auto", log=LOG)
         assert [(each["event"], each["log_level"]) for each in logged] == [("ledger_not_written", "warning")]
 
+    async def test_without_plpgsql(self, any_database: str, connect: Connect) -> None:
+        """A DO block needs the language, and would fail without it."""
+        script(any_database, "drop extension plpgsql")
+        assert not (await examine(await ours(connect, any_database), mode="auto")).writes
+
 
 def foreign(make: str) -> str:
-    """A table of ours, and what makes it another's."""
-    return f"{creating(None)}; {make}"
+    """An older table of ours, and what makes it another's."""
+    return f"{OLDER}; {make}"
 
 
+FUNCTION = "create function f() returns text language plpgsql as $$ begin raise 'run'; end $$;"
 FOREIGN = {
     "view": ("create schema headstart; create view headstart.ledger as select 1 as id", "no ordinary table"),
     "partitioned": (
@@ -345,6 +393,24 @@ FOREIGN = {
     "row security": (foreign("alter table headstart.ledger enable row level security"), "has row security"),
     "a parent": (foreign("create table p (); alter table headstart.ledger inherit p"), "no ordinary table"),
     "a child": (foreign("create table c () inherits (headstart.ledger)"), "no ordinary table"),
+    "other columns": ("create schema headstart; create table headstart.ledger (id int)", "other columns"),
+    "a domain": (
+        foreign("create domain d as text; alter table headstart.ledger alter history type d"),
+        "other columns: 'history",
+    ),
+    "another default": (foreign("alter table headstart.ledger alter at set default now()"), "other columns: 'at"),
+    "a default of theirs": (
+        foreign(f"{FUNCTION} alter table headstart.ledger alter role set default f()"),
+        "calls functions",
+    ),
+    "a check of theirs": (foreign(f"{FUNCTION} alter table headstart.ledger add check (f() = 'x')"), "calls functions"),
+    "an index of theirs": (
+        foreign(
+            "create function g(text) returns text language sql immutable as 'select $1';"
+            "create index on headstart.ledger (g(run_id))"
+        ),
+        "calls functions",
+    ),
     "a trigger": (
         foreign(
             "create function f() returns trigger language plpgsql as $$ begin raise 'run'; end $$;"
@@ -390,7 +456,7 @@ class TestForeign:
             assert "belongs to the role mallory" in found.cause
             assert await ledger.rows(connection, HISTORY) == []
             assert await ledger.applied(connection, HISTORY) == {}
-            script(theirs, f"drop schema headstart cascade; {creating(None)}; grant all on headstart.ledger to public")
+            script(theirs, f"drop schema headstart cascade; {OLDER}; grant all on headstart.ledger to public")
 
     TRUST: ClassVar[dict[str, Callable[[str], str]]] = {
         "a member": lambda _: "grant mallory to migrating",
@@ -411,7 +477,7 @@ class TestForeign:
         script(any_server.url(), "drop role if exists between")
         script(
             any_database,
-            f"{creating(None)};"
+            f"{OLDER}; create index ledger_latest on headstart.ledger (history, revision, id);"
             "alter schema headstart owner to mallory; alter table headstart.ledger owner to mallory;"
             "grant usage on schema headstart to migrating; grant insert, select on headstart.ledger to migrating",
         )

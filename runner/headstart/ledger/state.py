@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import asyncpg
 import msgspec
 
+from headstart.ledger.table import COLUMNS, bring_up_to_date
 from headstart.ledger.trust import FOREIGN, TRUSTED, VersionTable, place
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ join pg_catalog.pg_publication_namespace s on s.pnpubid operator(pg_catalog.=) p
 join pg_catalog.pg_namespace m on m.oid operator(pg_catalog.=) s.pnnspid
 where m.nspname operator(pg_catalog.=) 'headstart'"""
 
-# The size is asked for because that takes a lock: a table that another session has locked is waited for here alone.
+# A function that is not PostgreSQL's own has a row in pg_depend wherever a default, a constraint or an index uses it.
 _FACTS = f"""with recursive {TRUSTED}
-select case when n.oid is null then null
+select c.oid is not null as there,
+    case when n.oid is null then null
     when c.oid is null and not exists (select from trusted t where t.oid operator(pg_catalog.=) n.nspowner)
     then pg_catalog.concat(
         'the schema headstart belongs to the role ', pg_catalog.pg_get_userbyid(n.nspowner), ', which is not trusted')
@@ -33,14 +35,45 @@ select case when n.oid is null then null
         when exists (select from pg_catalog.pg_trigger t
             where t.tgrelid operator(pg_catalog.=) c.oid and not t.tgisinternal)
         then 'headstart.ledger has triggers'
-        when exists (select from pg_catalog.pg_constraint k
-            where k.conrelid operator(pg_catalog.=) c.oid and k.condeferrable)
+        when exists (select from pg_catalog.pg_constraint k where k.conrelid operator(pg_catalog.=) c.oid
+            and (k.condeferrable or k.contype operator(pg_catalog.<>) all (array['p', 'c', 'n']::pg_catalog."char"[])))
         then 'headstart.ledger has constraints that are not ours'
+        when exists (select from pg_catalog.pg_depend own join pg_catalog.pg_depend used
+            on used.classid operator(pg_catalog.=) own.classid and used.objid operator(pg_catalog.=) own.objid
+            where own.refclassid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+            and own.refobjid operator(pg_catalog.=) c.oid
+            and own.classid operator(pg_catalog.=) any (array['pg_catalog.pg_attrdef'::pg_catalog.regclass,
+                'pg_catalog.pg_constraint'::pg_catalog.regclass,
+                'pg_catalog.pg_class'::pg_catalog.regclass]::pg_catalog.oid[])
+            and used.refclassid operator(pg_catalog.=) any (array['pg_catalog.pg_proc'::pg_catalog.regclass,
+                'pg_catalog.pg_operator'::pg_catalog.regclass,
+                'pg_catalog.pg_opclass'::pg_catalog.regclass]::pg_catalog.oid[]))
+        then 'headstart.ledger calls functions that are not PostgreSQL''s own'
     end) end as foreign_cause,
-    pg_catalog.pg_relation_size(c.oid),
+    array(
+        select pg_catalog.concat(a.attname, ' ', y.typname, case when a.attnotnull then ' not null' end,
+            case when a.attidentity operator(pg_catalog.<>) '' then ' identity' end,
+            case when a.attgenerated operator(pg_catalog.<>) '' then ' generated' end,
+            ' default ' operator(pg_catalog.||)
+            pg_catalog.replace(pg_catalog.pg_get_expr(d.adbin, d.adrelid), 'pg_catalog.', ''))
+        from pg_catalog.pg_attribute a
+        join pg_catalog.pg_type y on y.oid operator(pg_catalog.=) a.atttypid
+        and y.typnamespace operator(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace::pg_catalog.oid
+        left join pg_catalog.pg_attrdef d
+        on d.adrelid operator(pg_catalog.=) a.attrelid and d.adnum operator(pg_catalog.=) a.attnum
+        where a.attrelid operator(pg_catalog.=) c.oid and a.attnum operator(pg_catalog.>) 0 and not a.attisdropped
+    ) as columns,
+    exists (
+        select from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid operator(pg_catalog.=) i.indexrelid
+        where i.indrelid operator(pg_catalog.=) c.oid and x.relname operator(pg_catalog.=) 'ledger_latest'
+    ) as indexed,
+    pg_catalog.pg_has_role(c.relowner, 'usage') as owned,
     case when c.oid is not null
     then pg_catalog.has_schema_privilege(w.role, n.oid, 'usage')
         and pg_catalog.has_table_privilege(w.role, c.oid, 'insert')
+    when not exists (select from pg_catalog.pg_language l where l.lanname operator(pg_catalog.=) 'plpgsql'
+        and pg_catalog.has_language_privilege(w.role, l.oid, 'usage'))
+    then false
     when n.oid is not null then pg_catalog.has_schema_privilege(w.role, n.oid, 'usage')
         and pg_catalog.has_schema_privilege(w.role, n.oid, 'create')
     else pg_catalog.has_database_privilege(w.role, pg_catalog.current_database(), 'create') end as writable,
@@ -59,11 +92,13 @@ class State(msgspec.Struct, frozen=True):
         cause: why it does not; "" if it does.
         hint: what to do about that.
         wanted: whether somebody chose that it does not, by a setting or a publication.
+        older: an earlier version made the table, and this role may bring it up to date.
     """
 
     cause: str = ""
     hint: str = ""
     wanted: bool = False
+    older: bool = False
 
     @property
     def writes(self) -> bool:
@@ -101,14 +136,18 @@ async def examine(
             "to have a ledger, publish the tables by name or the schemas, without headstart",
             wanted=True,
         )
-    if facts["foreign_cause"] is not None:
+    cause = facts["foreign_cause"]
+    if cause is None and facts["there"]:
+        lacking = [column for column in COLUMNS if column not in facts["columns"]]
+        cause = f"headstart.ledger has other columns: {lacking[0]!r} is not among them" if lacking else None
+    if cause is not None:
         return State(
-            f"{facts['foreign_cause']}: it is neither read nor written",
+            f"{cause}: it is neither read nor written",
             "see who made it; rename it, and the next run makes another, or give it to the version table's owner",
         )
     if not facts["writable"]:
         return State("the role may neither write to headstart.ledger nor create it", _WITHOUT)
-    return State()
+    return State(older=bool(facts["there"] and not facts["indexed"] and facts["owned"]))
 
 
 _WITHOUT: Final = "let a role with that privilege run once, or grant create on the database; all else works without"
@@ -122,10 +161,10 @@ async def prepare(
     version_table: VersionTable = None,
     role: str | None = None,
 ) -> bool:
-    """Whether the ledger is to be written; the log says why not.
+    """Whether the ledger is to be written; the log says why not. An older table is brought up to date.
 
     Args:
-        connection: as for `examine`.
+        connection: as for `examine`, not in a transaction.
         mode: HEADSTART_LEDGER.
         log: gets the reason if it is not written.
         version_table: as for `examine`.
@@ -135,4 +174,6 @@ async def prepare(
     if not state.writes:
         report = log.info if state.wanted else log.warning
         report("ledger_not_written", cause=state.cause, **({"hint": state.hint} if state.hint else {}))
+    elif state.older:
+        await bring_up_to_date(connection, log=log)
     return state.writes

@@ -1,4 +1,4 @@
-"""The ledger's table: how it is made, and whose it is.
+"""The ledger's table: how it is made, whose it is, and how one that an earlier version made is brought up to date.
 
 All of it runs under any search path: every function, type, table and operator is qualified. It has no percent sign, so
 that a driver which formats statements leaves it alone. Both hold for the statements of `writer` too.
@@ -7,13 +7,19 @@ that a driver which formats statements leaves it alone. Both hold for the statem
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from headstart.postgres.connection import ScriptConnection
 
+LOCK_TIMEOUT: Final = "2s"
+"""How long bringing it up to date may wait: nothing that a run needs hangs on it."""
+
+_INDEX = "create index if not exists ledger_latest on headstart.ledger (history, revision, id);"
 # A role without the privilege to create schemas may use one that was made for it: `if not exists` would refuse that.
 _SCHEMA = """
 if pg_catalog.to_regnamespace('headstart') is null then
@@ -40,11 +46,29 @@ create table headstart.ledger (
     image pg_catalog.text,
     backup pg_catalog.text
 );
-create index ledger_latest on headstart.ledger (history, revision, id);
 comment on column headstart.ledger.history is 'The version table of the Alembic project, with its schema if it has one';
 comment on column headstart.ledger.revision is 'Null where the database was stamped as holding none';
 comment on column headstart.ledger.source is 'The revision file as it was applied, in the format of zlib';
 """
+COLUMNS: Final = (
+    "id int8 not null identity",
+    "at timestamptz not null default clock_timestamp()",
+    "history text not null",
+    "action text not null",
+    "revision text",
+    "follows _text not null",
+    "seconds float8",
+    "sha256 text",
+    "source bytea",
+    "run_id text not null",
+    "role text not null default SESSION_USER",
+    "host text not null",
+    "headstart text not null",
+    "image text",
+    "backup text",
+)
+"""The columns as `state` reads them from the catalog."""
+
 # ALTER DEFAULT PRIVILEGES may have given rights to others, and a revision's source is nothing for them.
 _REVOKE = """
 execute coalesce((
@@ -90,7 +114,7 @@ def creating(version_table: int | None) -> str:
             made without, and where it may not give it away.
     """
     owner = "" if version_table is None else _OWNER.format(version_table=version_table)
-    make = f"do $make$ begin {_SCHEMA}{_TABLE}{owner}{_REVOKE} end $make$"
+    make = f"do $make$ begin {_SCHEMA}{_TABLE}{_INDEX}{owner}{_REVOKE} end $make$"
     # As a text, which the server parses only where it runs it.
     create = f"if pg_catalog.to_regclass('headstart.ledger') is null then execute $create$ {make} $create$; end if;"
     return f"do $headstart$ begin {create} end $headstart$"
@@ -105,3 +129,23 @@ async def create(connection: ScriptConnection, *, version_table: int | None = No
     """
     with contextlib.suppress(asyncpg.PostgresError):  # another was quicker, or each row will report the error
         await connection.execute(creating(version_table))
+
+
+async def bring_up_to_date(connection: ScriptConnection, *, log: FilteringBoundLogger) -> None:
+    """Give a table that an earlier version made its index, and take from others the rights that they have by default.
+
+    Args:
+        connection: not in a transaction.
+        log: gets a warning if it cannot be done now.
+    """
+    try:
+        async with connection.transaction():
+            await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+            await connection.execute(f"do $headstart$ begin {_INDEX}{_REVOKE} end $headstart$")
+    except asyncpg.PostgresError as error:
+        log.warning(
+            "ledger_not_updated",
+            cause=str(error),
+            sqlstate=error.sqlstate,
+            hint="it works as it is, but reads slowly in a long history; the next run tries again",
+        )

@@ -103,7 +103,7 @@ class Writer:
         if source is not None:
             sha256 = f"'{hashlib.sha256(source).hexdigest()}'"
             if len(source) <= LARGEST_SOURCE:
-                compressed = f"pg_catalog.decode('{zlib.compress(source).hex()}', 'hex')"
+                compressed = f"pg_catalog.decode('{_stored(source).hex()}', 'hex')"
         values = (
             _ID,
             self._common,
@@ -125,6 +125,12 @@ def source_of(path: str) -> bytes | None:
         return Path(path).read_bytes()
     except OSError:
         return None
+
+
+def _stored(source: bytes) -> bytes:
+    """In the format of zlib, not compressed: the server does that with what is long."""
+    form = zlib.compressobj(level=0, wbits=9, memLevel=1)  # the usual window takes longer to make than to fill
+    return form.compress(source) + form.flush()
 
 
 def _text(value: str | None) -> str:

@@ -181,6 +181,7 @@ EVENTS: Final[dict[str, Event]] = {
     # -- the ledger ---------------------------------------------------------------------------------------------------
     "ledger_not_written": Event("dim", "no ledger: {cause}", "hint"),
     "ledger_not_read": Event("wait", "the ledger is not read: {cause}{hint:->}"),
+    "ledger_not_updated": Event("wait", "the ledger's table stays as it is: {cause}{hint:->}", "sqlstate"),
     "ledger_incomplete": Event("wait", "the ledger has {found} of {expected:n row}: {cause}{hint:->}"),
     "ledger_refused": Event("wait", "a revision's role may not write the ledger: {cause}"),
     # -- backups, and restoring one -----------------------------------------------------------------------------------
