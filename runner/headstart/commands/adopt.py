@@ -61,7 +61,7 @@ async def adopt(
     """
     found = find(run)
     async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
-        state = await work.plan(strict=False, target="")
+        state = await work.plan(strict=False)
         table = state.place
         assert table is not None  # noqa: S101  (env.py has said so)
         if state.recorded:

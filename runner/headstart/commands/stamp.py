@@ -16,7 +16,7 @@ async def stamp(run: Run, revisions: Sequence[str], *, purge: bool) -> None:
     """Write the version table without running anything, under the lock."""
     found = find(run)
     async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
-        plan = await work.plan(strict=False, target="")
+        plan = await work.plan(strict=False)
         assert plan.place is not None  # noqa: S101  (env.py has said so)
         await work.guard(plan)
         await work.verify(await work.stamp(plan.place, revisions, purge=purge))

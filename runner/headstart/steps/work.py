@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Self
 
-import msgspec
+from msgspec.structs import replace
 
 from headstart import ledger
 from headstart.history.graph import revision_field
@@ -19,7 +19,7 @@ from headstart.steps import backup
 from headstart.steps.ask import ask, failure
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate
 from headstart.steps.connect import access
-from headstart.steps.environ import environ_of
+from headstart.steps.context import Context
 from headstart.steps.migrate import migrate
 from headstart.steps.stage import Stage
 from headstart.steps.verify import verify
@@ -38,15 +38,11 @@ if TYPE_CHECKING:
 class Work:
     """One run's work on one database. All but `look` needs the migration lock. Made by `opened`."""
 
-    def __init__(
-        self, run: Run, ready: Ready, found: History, process: Process, proof: Access, *, ledger: bool | None = None
-    ) -> None:
+    def __init__(self, context: Context, *, ledger: bool | None = None) -> None:
+        self._context = context
+        self._run = context.run
+        self._connection = context.ready.connection
         self._ledger = ledger
-        self._run = run
-        self._ready = ready
-        self._found = found
-        self._process = process
-        self._access = proof
         self._place: Place | None = None
 
     @classmethod
@@ -73,53 +69,41 @@ class Work:
         """
         async with Process(worker, run.log) as process:
             proof = proof or await access(run, ready, work_key=WORK)
-            yield cls(run, ready, found, process, proof, ledger=ledger)
+            yield cls(Context(run, ready, found, process, proof), ledger=ledger)
 
-    async def look(self, *, strict: bool = True, target: str | None = None) -> Comparison:
+    async def look(self, *, strict: bool = True) -> Comparison:
         """Where the database stands, by env.py's own word, in sessions that cannot write.
 
         Args:
-            strict: as for `plan`.
-            target: as for `compare.ask`.
+            strict: as for `ask`.
 
         Returns:
             Undetermined where env.py insists on writing.
         """
-        reading = msgspec.structs.replace(self._access, work_key=None, read_only=True)
-        found = await ask(self._run, self._ready, self._found, self._process, reading, strict=strict, target=target)
+        reading = replace(self._context.access, work_key=None, read_only=True)
+        found = await ask(replace(self._context, access=reading), strict=strict)
         if not isinstance(found, Undetermined):
             self._place = found.place
         return found
 
-    async def plan(self, *, up: bool = True, strict: bool = True, target: str | None = None) -> UpToDate | Pending:
+    async def plan(self, *, up: bool = True, strict: bool = True) -> UpToDate | Pending:
         """What is pending, by env.py's and Alembic's own word; nothing when another runner has done it meanwhile.
 
         Args:
             up: whether the way goes up.
             strict: refuse a history that does not fit what is recorded; `stamp` is there to mend that.
-            target: as for `compare.ask`.
 
         Raises:
             BrokenHistoryError: the files are no history, or have several heads (70).
             DatabaseUnknownError: the recorded revision is not in it (72).
             ConfigurationError: env.py fails, or reaches another database (10).
         """
-        run = self._run
-        found = await ask(
-            run,
-            self._ready,
-            self._found,
-            self._process,
-            self._access,
-            up=up,
-            strict=strict,
-            target=target,
-            place=self._place,
-        )
+        found = await ask(self._context, up=up, strict=strict, place=self._place)
         assert not isinstance(found, Undetermined)  # noqa: S101  (it may write)
         if isinstance(found, Pending):
             direction = {} if up else {"direction": "down"}
-            run.log.info("plan", revision=revision_field(found.recorded), pending=list(found.revisions), **direction)
+            pending = list(found.revisions)
+            self._run.log.info("plan", revision=revision_field(found.recorded), pending=pending, **direction)
         return found
 
     async def guard(self, plan: UpToDate | Pending) -> None:
@@ -130,7 +114,7 @@ class Work:
         """
         place = plan.place
         assert place is not None  # noqa: S101  (env.py has said so)
-        await version_table.require_write_privilege(self._ready.connection, place.user, place.table, place.schema)
+        await version_table.require_write_privilege(self._connection, place.user, place.table, place.schema)
 
     async def back_up(self, plan: Pending) -> None:
         """Take the backup that goes with a plan, as HEADSTART_BACKUP says.
@@ -143,13 +127,13 @@ class Work:
         if settings.backup == "off":
             run.log.info("backup_skipped", reason="HEADSTART_BACKUP=off")
             return
-        if settings.backup == "auto" and not await holds_user_tables(self._ready.connection, plan.place.table):
+        if settings.backup == "auto" and not await holds_user_tables(self._connection, plan.place.table):
             run.log.info("backup_skipped", reason="the database holds no tables yet")
             return
         last = plan.steps[-1]
         reached = (last.revision,) if last.up else last.down
         intended = plan.heads if settings.target in {"head", "heads"} else reached
-        await backup.back_up(run, self._ready, before=plan.recorded, intended=intended)
+        await backup.back_up(run, self._context.ready, before=plan.recorded, intended=intended)
 
     async def migrate(self, plan: Pending, *, up: bool = True) -> UpToDate:
         """Run the plan, each revision in its own transaction unless env.py holds one around all of them.
@@ -157,17 +141,10 @@ class Work:
         Raises:
             MigrationFailedError: what had been committed before is in the run's outcome (60, 61, 62, 63).
         """
-        run = self._run
         book = await self._book(plan.place)
-        done = await migrate(run, self._ready, self._found, self._process, self._access, plan, up=up, book=book)
+        done = await migrate(self._context, plan, up=up, book=book)
         if book is not None and self._ledger is None:
-            await complete(
-                self._ready.connection,
-                run.run_id,
-                expected=len(plan.steps),
-                log=run.log,
-                version_table=book.history,
-            )
+            await self._complete(book, expected=len(plan.steps))
         return done
 
     async def verify(self, plan: UpToDate | Pending) -> None:
@@ -177,7 +154,7 @@ class Work:
             VerificationFailedError: the database is somewhere else (80).
         """
         assert plan.place is not None  # noqa: S101  (env.py has said so)
-        await verify(self._run, self._ready, plan.place, plan.recorded)
+        await verify(self._run, self._context.ready, plan.place, plan.recorded)
 
     async def stamp(
         self, place: Place, revisions: Sequence[str], *, action: str = "stamped", purge: bool = False
@@ -193,34 +170,34 @@ class Work:
         Raises:
             ConfigurationError: a revision is not in the history (10).
         """
-        run, connection = self._run, self._ready.connection
         found: list[Planned] = []
 
         def hear(message: Message) -> None:
             if isinstance(message, Planned):
                 found.append(message)
 
-        with run.record.timed(Stage.STAMP):
+        with self._run.record.timed(Stage.STAMP):
             book = await self._book(place)
-            known = {} if book is None else await ledger.applied(connection, book.history)
             task = Stamp(
-                project=self._found.project,
-                access=self._access,
-                options=run.options,
-                environ=environ_of(run),
+                **self._context.given,
                 revisions=tuple(dict.fromkeys(revisions)),
                 purge=purge,
                 ledger=book,
                 action=action,
-                known=known,
+                known={} if book is None else await ledger.applied(self._connection, book.history),
             )
             try:
-                recorded = tuple(await self._process.do(task, hear))
+                recorded = tuple(await self._context.process.do(task, hear))
             except TaskFailedError as error:
                 raise failure(error) from error
             if book is not None:
-                await complete(connection, run.run_id, expected=1, log=run.log, version_table=book.history)
+                await self._complete(book, expected=1)
         return UpToDate(recorded=recorded, place=found[-1].place if found else place)
+
+    async def _complete(self, book: Ledger, *, expected: int) -> None:
+        """Warn of rows that have not arrived."""
+        log, run_id = self._run.log, self._run.run_id
+        await complete(self._connection, run_id, expected=expected, log=log, version_table=book.history)
 
     async def _book(self, place: Place) -> Ledger | None:
         """What the ledger's rows say, where they may be written."""
@@ -229,7 +206,7 @@ class Work:
         writes = self._ledger
         if writes is None:
             writes = await prepare(
-                self._ready.connection,
+                self._connection,
                 mode=run.settings.ledger,
                 log=run.log,
                 version_table=place.oid or name,

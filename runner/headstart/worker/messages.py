@@ -40,6 +40,7 @@ class Planned(Line, frozen=True, kw_only=True):
         place: the version table.
         steps: the way to the target; none where the task has given it.
         heads: of the history.
+        unknown: what is recorded, and not in the history.
         one_transaction: why all revisions share one transaction; "" if each has its own.
     """
 
@@ -47,6 +48,7 @@ class Planned(Line, frozen=True, kw_only=True):
     place: Place
     steps: tuple[Step, ...] = ()
     heads: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     one_transaction: str = ""
 
 

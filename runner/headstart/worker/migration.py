@@ -11,7 +11,6 @@ import msgspec
 from headstart.errors import (
     BrokenHistoryError,
     ConfigurationError,
-    DatabaseUnknownError,
     HeadstartError,
     VerificationFailedError,
 )
@@ -43,12 +42,15 @@ def plan(task: tasks.Plan, port: Port) -> None:
     def look(heads: tuple[str, ...], context: MigrationContext) -> list[RevisionStep]:
         nonlocal planned, refused
         try:
-            project.read(environment.directory)
+            directory = environment.directory
+            project.read(directory)
             steps: list[RevisionStep] = []
+            unknown: tuple[str, ...] = ()
             if task.target is not None:
-                _require_known(environment.directory, heads, task.target)
-                steps = project.steps_to(environment.directory, task.target, heads, up=task.up)
-            planned = environment.planned(heads, context, steps)
+                _require_one_head(directory, task.target)
+                unknown = tuple(each for each in heads if not project.knows(directory, each))
+                steps = [] if unknown else project.steps_to(directory, task.target, heads, up=task.up)
+            planned = msgspec.structs.replace(environment.planned(heads, context, steps), unknown=unknown)
         except Exception as error:
             refused = error
             raise
@@ -66,20 +68,13 @@ def plan(task: tasks.Plan, port: Port) -> None:
         port.send(msgspec.structs.replace(planned, one_transaction=environment.one_transaction))
 
 
-def _require_known(directory: ScriptDirectory, recorded: tuple[str, ...], target: str) -> None:
+def _require_one_head(directory: ScriptDirectory, target: str) -> None:
     """Refuse in our words what Alembic would refuse too."""
-    heads = project.read(directory)
-    if target == "head" and len(directory.revision_map.heads) > 1:
-        named = ", ".join(sorted(directory.revision_map.heads))
+    heads = directory.revision_map.heads
+    if target == "head" and len(heads) > 1:
         raise BrokenHistoryError(
-            f"the history has {len(directory.revision_map.heads)} heads: {named}",
+            f"the history has {len(heads)} heads: {', '.join(sorted(heads))}",
             hint='merge them (headstart merge heads -m "merge"), or set HEADSTART_TARGET=heads',
-        )
-    unknown = [revision for revision in recorded if not project.knows(directory, revision)]
-    if unknown:
-        raise DatabaseUnknownError(
-            f"the database is at {', '.join(unknown)}, which is not in this history (its head is {', '.join(heads)})",
-            hint="start the image that knows it; `headstart history --ledger` lists who applied what",
         )
 
 
