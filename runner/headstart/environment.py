@@ -16,25 +16,21 @@ import asyncio
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import msgspec
 import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from headstart.commands.program import settings_from
+from headstart.engine import engine_from
 from headstart.errors import ConfigurationError
 from headstart.ledger import SCHEMA
-from headstart.postgres.server import open_connection
+from headstart.postgres.connection import ScriptConnection
 
-if TYPE_CHECKING:
-    from headstart.postgres.connection import ScriptConnection
-
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds to connect in, where the URL has no `connect_timeout`."""
+_USUAL: Final = ("DATABASE_URL", "DATABASE_URL_FILE")
+_DIRECT: Final = ("DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
 
 # It compares CHECK constraints, which Alembic otherwise leaves out. Older versions do not have it.
 _CHECKS: Final = "alembic.ext.checkconstraint_byname"
@@ -103,18 +99,16 @@ def _engine() -> AsyncEngine:
     url = context.config.get_main_option("sqlalchemy.url", "")
     if url.startswith("postgresql+headstart:"):
         return create_async_engine(url, poolclass=NullPool)
+    left_out = _USUAL if any(name in os.environ for name in _DIRECT) else ()  # the direct address goes first
+    environ = {name: value for name, value in os.environ.items() if name not in left_out}
     # A statement that is cached over an ALTER TABLE has the wrong columns: nothing is cached.
-    arguments = {"async_creator_fn": _connect, "prepared_statement_cache_size": 0}
-    return create_async_engine("postgresql+asyncpg://", poolclass=NullPool, connect_args=arguments)
-
-
-async def _connect(**_: object) -> ScriptConnection:
-    """Open a connection as `headstart.engine_from` does, to one that migrates: the direct address goes first."""
-    address = {name: value for name, value in os.environ.items() if not name.startswith(("HEADSTART_", "ALEMBIC_"))}
-    dsn = settings_from(address, {"HEADSTART_BACKUP": "off"}).dsn
-    if len(dsn.hosts) > 1:
-        dsn = msgspec.structs.replace(dsn, params={"target_session_attrs": "read-write", **dsn.params})
-    return await open_connection(dsn, timeout=CONNECT_TIMEOUT, application_name="alembic")
+    arguments = {
+        "connection_class": ScriptConnection,
+        "prepared_statement_cache_size": 0,
+        "statement_cache_size": 0,
+        "server_settings": {"application_name": "alembic"},
+    }
+    return engine_from(environ, poolclass=NullPool, connect_args=arguments)
 
 
 async def _connected(engine: AsyncEngine, metadata: sa.MetaData, options: Mapping[str, Any]) -> None:

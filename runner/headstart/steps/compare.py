@@ -220,5 +220,4 @@ def _step(graph: Graph, revision: str) -> Step:
         down=tuple(graph.parents[revision]),
         description=found.doc,
         path=found.path,
-        sha256=found.sha256,
     )

@@ -32,18 +32,13 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     heads: tuple[str, ...]
-    lineage: tuple[Step, ...]
+    lineage: tuple[Revision, ...]
     steps: tuple[Step, ...]
 
     def below(self, revisions: Iterable[str]) -> list[Revision]:
         """Revisions and all that has to be applied before them, that first."""
-        down = {step.revision: step.down for step in self.lineage}
-        held = lineage(down, revisions)
-        return [_revision(step) for step in self.lineage if step.revision in held]
-
-
-def _revision(step: Step) -> Revision:
-    return Revision(id=step.revision, down=step.down, path=step.path, doc=step.description, sha256=step.sha256)
+        held = lineage({each.id: each.down for each in self.lineage}, revisions)
+        return [each for each in self.lineage if each.id in held]
 
 
 async def describe(

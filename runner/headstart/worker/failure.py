@@ -105,11 +105,10 @@ def of_environment(error: BaseException, directory: str) -> HeadstartError:
     if isinstance(error, ImportError):
         hint = of_import(error)
     if isinstance(error, SystemExit):
-        text = f"it called sys.exit({error.code!r})"
-        return ConfigurationError(f"env.py failed: {text} ({place(error, directory)})", hint=hint)
-    more = {"detail": _below_first_line(error), "calls": _calls(error, f"{directory}/env.py")}
+        cause = f"env.py failed: it called sys.exit({error.code!r}) ({place(error, directory)})"
+        return ConfigurationError(cause, hint=hint)
     cause = f"env.py failed: {type(error).__name__}: {text} ({place(error, directory)})"
-    return ConfigurationError(cause, hint=hint, **{name: value for name, value in more.items() if value})
+    return ConfigurationError(cause, hint=hint, **_detail(error), **_calls(error, f"{directory}/env.py"))
 
 
 def _of_statement(error: DBAPIError, directory: str) -> HeadstartError:
@@ -129,7 +128,7 @@ def _of_statement(error: DBAPIError, directory: str) -> HeadstartError:
     return ConfigurationError(
         f"env.py failed: {cause}{f' [{state}]' if state else ''} ({place(error, directory)})",
         hint="correct env.py; nothing was changed",
-        **{name: value for name, value in found.items() if value is not None},
+        **found,
     )
 
 
@@ -169,9 +168,10 @@ def first_line(error: BaseException) -> str:
     return "".join(_text(error).splitlines()[:1])
 
 
-def _below_first_line(error: BaseException) -> str | None:
-    """The rest of an error's text."""
-    return cut("\n".join(_text(error).splitlines()[1:]), _LONGEST) or None
+def _detail(error: BaseException) -> dict[str, str]:
+    """The rest of an error's text, as a field, if there is more than one line."""
+    rest = cut("\n".join(_text(error).splitlines()[1:]), _LONGEST)
+    return {"detail": rest} if rest else {}
 
 
 def _text(error: BaseException) -> str:
@@ -181,12 +181,13 @@ def _text(error: BaseException) -> str:
         return f"its text cannot be had: {type(another).__name__}"
 
 
-def _calls(error: BaseException, path: str) -> list[str] | None:
-    """Where an error was raised, from a file on through the app's own code; None if it was in that file itself."""
+def _calls(error: BaseException, path: str) -> dict[str, list[str]]:
+    """Where an error was raised, as a field: from a file on through the app's own code, if it was not there itself."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = next((at for at, frame in enumerate(frames) if frame.filename == path), len(frames))
     shown = [f"{each.filename}:{each.lineno} in {each.name}" for each in frames[ours:] if _is_the_app_s(each.filename)]
-    return shown[-_MOST_CALLS:] if any(not each.startswith(f"{path}:") for each in shown) else None
+    elsewhere = any(not each.startswith(f"{path}:") for each in shown)
+    return {"calls": shown[-_MOST_CALLS:]} if elsewhere else {}
 
 
 def _is_the_app_s(filename: str) -> bool:
@@ -209,20 +210,15 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
     location = f"{path}:{frames[-1].lineno}" if frames else f"{path}:{line}" if line else path
     if isinstance(error, HeadstartError):
         return {"cause": error.message, "location": location}
-    if find(error) is None and sqlstate_of(error) is None:
-        text = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else first_line(error)
-        if isinstance(error, CommandError) and "expected to match one row" in text:
-            cause = f"the version table was changed by the revision itself, or beside this run: {text}"
-            return {"cause": cause, "location": location}
-        name = type(error).__name__
-        return {
-            "cause": f"{name}: {text}".rstrip(": "),
-            "location": location,
-            "raised": name,
-            "detail": _below_first_line(error),
-            "calls": _calls(error, path),
-        }
-    return {**of_server(error), "location": location, "calls": _calls(error, path)}
+    if find(error) is not None or sqlstate_of(error) is not None:
+        return {**of_server(error), "location": location, **_calls(error, path)}
+    text = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else first_line(error)
+    if isinstance(error, CommandError) and "expected to match one row" in text:
+        cause = f"the version table was changed by the revision itself, or beside this run: {text}"
+        return {"cause": cause, "location": location}
+    name = type(error).__name__
+    cause = f"{name}: {text}".rstrip(": ")
+    return {"cause": cause, "location": location, "raised": name, **_detail(error), **_calls(error, path)}
 
 
 def of_server(error: BaseException) -> dict[str, object]:
@@ -248,7 +244,7 @@ def of_server(error: BaseException) -> dict[str, object]:
     def shown(text: object) -> str:
         return without_constants(str(text), state, statement or "", values)
 
-    return {
+    found = {
         "cause": shown((str(cause).strip().splitlines() or [type(error).__name__])[0]),
         "sqlstate": state,
         "statement": summary(statement) if statement else None,
@@ -256,6 +252,7 @@ def of_server(error: BaseException) -> dict[str, object]:
         "detail": shown(detail) if detail else None,
         "server_hint": field(error, "hint", "message_hint"),
     }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _values(parameters: object) -> Iterator[object]:

@@ -232,25 +232,14 @@ def stamp(task: tasks.Stamp, port: Port) -> tuple[str, ...]:
         if writer is None:
             return
         held = project.lineage(environment.directory, sorted(found)) if found else []
-        meant = [each for each in held if task.known.get(each.revision) != each.sha256 or each.revision in found]
-        rows = (
-            writer.record_all(task.action, [_of_ledger(each) for each in meant])
-            if meant
-            else writer.record(task.action, None)
-        )
-        record(context, rows, port)
+        meant = [each for each in held if task.known.get(each.id) != each.sha256 or each.id in found]
+        record(context, writer.record_all(task.action, meant) if meant else writer.record(task.action, None), port)
 
     try:
         environment.run(feed, applied=applied, purge=task.purge)
     except BaseException as error:
         raise _reported(error, environment) from error
     return tuple(sorted(found))
-
-
-def _of_ledger(step: tasks.Step) -> Any:  # noqa: ANN401  (a Revision)
-    from headstart.history.graph import Revision
-
-    return Revision(id=step.revision, down=step.down, path=step.path, sha256=step.sha256)
 
 
 def _moved(why: str) -> Reported:
@@ -261,50 +250,28 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
     """What an exception out of env.py is reported as."""
     if isinstance(error, Reported):
         return error
-    lost = loss.is_lost(error, environment.statements.limit, statement_timeout=sessions.statement_timeout())
-    step = None if work is None else work.step
-    if step is None and work is not None and work.uncommitted:
-        found = failure.of_revision(error, path=environment.directory.dir, line=None)
-        return Reported(
-            Failed(
-                error="MigrationFailedError",
-                message=f"env.py failed after the revisions of its one transaction: {found.pop('cause')}",
-                context={name: value for name, value in found.items() if value is not None},
-                sqlstate=failure.sqlstate_of(error),
-                lost=lost,
-            )
-        )
-    if step is None:
-        refused = failure.of_environment(error, environment.directory.dir)
-        return Reported(
-            Failed(
-                error=type(refused).__name__,
-                message=refused.message,
-                hint=refused.hint,
-                context=dict(refused.context),
-                sqlstate=failure.sqlstate_of(error),
-                lost=lost,
-            )
-        )
     statements = environment.statements
-    found = failure.of_revision(error, path=statements.path, line=statements.line)
-    cause = str(found.pop("cause"))
-    kind, hint = "MigrationFailedError", None
-    if isinstance(error, HeadstartError):
-        kind, hint = type(error).__name__, error.hint
-    return Reported(
-        Failed(
-            error=kind,
-            message=cause,
-            hint=hint or _remedy(error, environment),
-            context={name: value for name, value in found.items() if value is not None},
-            revision=str(step.revision.revision),
-            sqlstate=failure.sqlstate_of(error),
-            lost=lost,
-            chosen=loss.is_chosen(error),
-            unheard=statements.unheard,
-        )
-    )
+    lost = loss.is_lost(error, statements.limit, statement_timeout=sessions.statement_timeout())
+    common: dict[str, Any] = {"sqlstate": failure.sqlstate_of(error), "lost": lost}
+    if work is not None and work.step is not None:
+        found = failure.of_revision(error, path=statements.path, line=statements.line)
+        kind, hint = "MigrationFailedError", None
+        if isinstance(error, HeadstartError):
+            kind, hint = type(error).__name__, error.hint
+        common |= {
+            "hint": hint or _remedy(error, environment),
+            "revision": str(work.step.revision.revision),
+            "chosen": loss.is_chosen(error),
+            "unheard": statements.unheard,
+        }
+        return Reported(Failed(error=kind, message=str(found.pop("cause")), context=found, **common))
+    if work is not None and work.uncommitted:
+        found = failure.of_revision(error, path=environment.directory.dir, line=None)
+        message = f"env.py failed after the revisions of its one transaction: {found.pop('cause')}"
+        return Reported(Failed(error="MigrationFailedError", message=message, context=found, **common))
+    refused = failure.of_environment(error, environment.directory.dir)
+    common |= {"hint": refused.hint, "context": dict(refused.context)}
+    return Reported(Failed(error=type(refused).__name__, message=refused.message, **common))
 
 
 def _remedy(error: BaseException, environment: Environment) -> str | None:

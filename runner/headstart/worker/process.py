@@ -126,7 +126,7 @@ class Process:
 
     def _forked(self) -> Fork:
         channel, out, err = self._worker.fork()
-        return Fork(channel, Output({out: "stdout", err: "stderr"}, self._log))
+        return Fork(channel, Output({"stdout": out, "stderr": err}, self._log))
 
     async def more(self, more: More, hear: Hear | None = None) -> Any:  # noqa: ANN401  (as `do`)
         """Go on with an interactive task. As `do`."""

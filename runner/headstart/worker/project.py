@@ -6,7 +6,6 @@ import argparse
 import configparser
 import hashlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from alembic.config import Config
@@ -17,6 +16,8 @@ from alembic.util import CommandError
 from sqlalchemy import URL
 
 from headstart.errors import BrokenHistoryError, ConfigurationError
+from headstart.history.graph import Revision
+from headstart.ledger.writer import source_of
 from headstart.worker.dialect import DRIVER, prefer
 from headstart.worker.failure import of_loading
 from headstart.worker.tasks import Step
@@ -139,28 +140,35 @@ def step_of(directory: ScriptDirectory, wanted: Wanted) -> RevisionStep:
 
 def described(step: RevisionStep) -> Step:
     """A step, as it is reported."""
-    return _described(step.revision, up=step.is_upgrade)
-
-
-def _described(script: Any, *, up: bool = True, sha256: str = "") -> Step:  # noqa: ANN401  (Alembic's Script)
+    script: Any = step.revision
     return Step(
         revision=script.revision,
         down=tuple(script._all_down_revisions),  # noqa: SLF001  (down_revision and depends_on, resolved)
         description=script.doc or "",
         path=str(getattr(script, "path", "")),
-        sha256=sha256,
-        up=up,
+        up=step.is_upgrade,
     )
 
 
-def lineage(directory: ScriptDirectory, revisions: Sequence[str]) -> list[Step]:
+def lineage(directory: ScriptDirectory, revisions: Sequence[str]) -> list[Revision]:
     """Revisions and all that has to be applied before them, that first, each with what its file holds."""
     found = directory.revision_map.iterate_revisions(tuple(revisions), "base", inclusive=True)
-    return [_described(each, sha256=_sha256(each.path)) for each in found if isinstance(each, Script)][::-1]
+    return [
+        Revision(
+            id=each.revision,
+            down=tuple(each._all_down_revisions),  # noqa: SLF001  (as above)
+            path=each.path,
+            doc=each.doc or "",
+            sha256=_sha256(each.path),
+        )
+        for each in found
+        if isinstance(each, Script)
+    ][::-1]
 
 
 def _sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path.endswith(".py") else ""
+    source = source_of(path)
+    return "" if source is None else hashlib.sha256(source).hexdigest()
 
 
 def knows(directory: ScriptDirectory, revision: str) -> bool:
@@ -178,14 +186,7 @@ def describe(task: Describe, port: Port) -> dict[str, Any]:
     heads = read(directory)
     steps = [] if task.target is None else steps_to(directory, task.target, (), up=True)
     return {
-        "heads": list(heads),
-        "lineage": [_plain(each) for each in lineage(directory, directory.revision_map.heads)],
-        "steps": [_plain(described(step)) for step in steps],
+        "heads": heads,
+        "lineage": lineage(directory, directory.revision_map.heads),
+        "steps": [described(step) for step in steps],
     }
-
-
-def _plain(step: Step) -> dict[str, Any]:
-    import msgspec
-
-    plain: dict[str, Any] = msgspec.to_builtins(step)
-    return plain

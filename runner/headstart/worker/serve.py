@@ -9,8 +9,6 @@ import sys
 from importlib import import_module
 from typing import Any
 
-import msgspec
-
 from headstart.errors import HeadstartError
 from headstart.worker import sessions, tasks
 from headstart.worker.messages import Failed, Finished, Started
@@ -48,12 +46,8 @@ def _answer(task: Any, port: Port) -> Finished | Failed:  # noqa: ANN401  (any o
     except Reported as error:
         return error.failed
     except HeadstartError as error:
-        return Failed(error=type(error).__name__, message=error.message, hint=error.hint, context=_plain(error.context))
+        return Failed(error=type(error).__name__, message=error.message, hint=error.hint, context=dict(error.context))
     return Finished(value=value, reusable=sessions.nothing_open())
-
-
-def _plain(context: dict[str, object]) -> dict[str, Any]:
-    return {name: msgspec.to_builtins(value, enc_hook=str) for name, value in context.items()}
 
 
 # Module and function: what a task needs is imported when it is asked for.

@@ -76,7 +76,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         down: what has to be applied before it: down_revision and depends_on.
         description: the first line of its message.
         path: its file.
-        sha256: of that file, in a lineage.
         up: whether it is applied.
     """
 
@@ -84,7 +83,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     down: tuple[str, ...] = ()
     description: str = ""
     path: str = ""
-    sha256: str = ""
     up: bool = True
 
 
