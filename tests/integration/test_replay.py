@@ -135,18 +135,18 @@ op.bulk_insert(sa.table("t", sa.column("id")), [{"id": 3}, {"id": 4}])
         await made.down("base")
     lines = path.read_text(encoding="utf-8").splitlines()
     found = [
-        (each.text.split()[0].lower(), lines[each.line - 1].split("(")[0].strip(), each.in_transaction, each.direction)
+        (each.text.split()[0].lower(), lines[each.line - 1].split("(")[0].strip(), each.in_transaction, each.up)
         for each in made.statements
         if each.line is not None and each.path == str(path) and each.revision == "a1"
     ]
     assert len(found) == len(made.statements)
     assert found == [
-        ("create", "op.create_table", True, "upgrade"),
-        ("insert", "op.execute", True, "upgrade"),
-        ("select", "op.execute", True, "upgrade"),
-        ("update", "op.execute", True, "upgrade"),
-        ("create", "op.execute", False, "upgrade"),
-        ("insert", "op.bulk_insert", True, "upgrade"),
+        ("create", "op.create_table", True, True),
+        ("insert", "op.execute", True, True),
+        ("select", "op.execute", True, True),
+        ("update", "op.execute", True, True),
+        ("create", "op.execute", False, True),
+        ("insert", "op.bulk_insert", True, True),
         ("drop", "op.execute", True, "downgrade"),
     ]
 
@@ -270,7 +270,7 @@ async def test_one_transaction_for_all(project: Project, start: Start) -> None:
         await made.stamp(["b"])
         assert made.recorded == ("b",)
         assert (await made.down("-1"), made.recorded, await tables(made)) == (("b",), ("a",), ["a", "c"])
-        dropped = [each.text for each in made.statements if each.direction == "downgrade"]
+        dropped = [each.text for each in made.statements if not each.up]
         assert dropped == ["drop table a", "drop table b"]
 
 

@@ -44,13 +44,11 @@ class ScriptConnection(asyncpg.Connection):
     """What to give to `asyncpg.connect(connection_class=...)`.
 
     Attributes:
-        progress: (number of the statement that runs, how many there are) while a script runs; else None.
         schemas: the session's own search path, as the role, the database or the URL give it, where ours is another.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.progress: tuple[int, int] | None = None
         self.schemas: tuple[str, ...] = ()
 
     execute = _reporting_loss(asyncpg.Connection.execute)
@@ -87,10 +85,7 @@ class ScriptConnection(asyncpg.Connection):
     async def _run_script(self, query: str, statements: list[Statement] | None) -> str:
         from headstart.postgres import script_run
 
-        def set_progress(progress: tuple[int, int] | None) -> None:
-            self.progress = progress
-
-        return await script_run.run(self, query, statements or self.parse(query), set_progress)
+        return await script_run.run(self, query, statements or self.parse(query))
 
     def parse(self, query: str) -> list[Statement]:
         """Splits by the session's own `standard_conforming_strings`."""

@@ -21,6 +21,7 @@ from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close, prepare_session
 from headstart.postgres.sessions import gone
+from headstart.sql.script import ScriptError, is_single, split
 from headstart.steps.ask import failure
 from headstart.steps.committed import Committed, left_behind
 from headstart.steps.connect import access
@@ -28,7 +29,6 @@ from headstart.steps.describe import describe
 from headstart.steps.environ import environ_for
 from headstart.steps.explain import LostRaceError, explain, interrupted, too_late
 from headstart.steps.indexes import refuse_invalid
-from headstart.steps.statement import Statement, statements_of
 from headstart.steps.verify import read, require_at
 from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted
 from headstart.worker.process import Process, TaskFailedError, WorkerLostError
@@ -66,7 +66,7 @@ class Replay:
     Attributes:
         connection: to the scratch database; free while nothing is being run.
         recorded: what the version table holds now.
-        statements: every statement that was executed, but those on the version table.
+        statements: every statement that was executed, one by one, but those on the version table.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Replay:
         self._invalid: frozenset[InvalidIndex] = frozenset()
         self.connection = connection
         self.recorded: tuple[str, ...] = ()
-        self.statements: list[Statement] = []
+        self.statements: list[Executed] = []
 
     @property
     def place(self) -> Place:
@@ -294,10 +294,14 @@ class Replay:
             case _:
                 pass
 
-    def _executed(self, one: Executed) -> None:
-        if one.line is None and self.place.table in one.text:
+    def _executed(self, script: Executed) -> None:
+        if script.line is None and self.place.table in script.text:
             return  # Alembic's own
-        self.statements += statements_of(one)
+        texts = [script.text]
+        if not is_single(script.text):
+            with contextlib.suppress(ScriptError):
+                texts = [each.text for each in split(script.text)]
+        self.statements += [msgspec.structs.replace(script, text=each) for each in texts]
 
 
 @contextlib.asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,8 +13,9 @@ from headstart.errors import ConfigurationError, MigrationFailedError, Verificat
 from headstart.history.graph import Revision, revision_field
 from headstart.ledger.state import prepare
 from headstart.ledger.writer import Writer, complete
+from headstart.log.printable import first_and_last
 from headstart.postgres import catalog
-from headstart.postgres.activity import SPEAK, summary
+from headstart.postgres.activity import summary
 from headstart.postgres.lock import WORK, stop_if_lost
 from headstart.postgres.script_run import failure_of
 from headstart.postgres.server import close, connect, first_line, literal, prepare_session
@@ -90,13 +90,7 @@ async def require_empty(connection: ScriptConnection, version_table: str) -> Non
     taken = [what for what in found if what.startswith(_IN_THE_WAY)]
     if taken:
         hint = "`headstart up` migrates it; `headstart adopt` takes over a database that others have made"
-        raise ConfigurationError(f"the database is not empty: it holds {_listed(taken)}", hint=hint)
-
-
-def _listed(names: list[str]) -> str:
-    shown = 5
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+        raise ConfigurationError(f"the database is not empty: it holds {first_and_last(taken)}", hint=hint)
 
 
 async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], *, path: Path) -> None:
@@ -123,7 +117,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
         if await prepare(connection, mode=run.settings.ledger, log=run.log, version_table=file.version_table):
             writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.record.backup)
         run.log.info("schema_loading", file=str(path), revision=revision_field(file.revisions))
-        async with _session(run, ready) as session, _speaking(run, session):
+        async with _session(run, ready) as session:
             try:
                 async with session.transaction():
                     await _fill(session, file, files, writer)
@@ -191,19 +185,3 @@ async def _session(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
             yield session
     finally:
         await close(session)
-
-
-@contextlib.asynccontextmanager
-async def _speaking(run: Run, connection: ScriptConnection) -> AsyncIterator[None]:
-    async def speak() -> None:
-        while True:
-            await asyncio.sleep(SPEAK)
-            at, of = connection.progress or (0, 0)
-            run.log.info("schema_loading", statement=at, statements=of)
-
-    speaking = asyncio.create_task(speak())
-    try:
-        yield
-    finally:
-        speaking.cancel()
-        await asyncio.gather(speaking, return_exceptions=True)

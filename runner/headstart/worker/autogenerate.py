@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import MetaData, inspect
@@ -10,6 +10,7 @@ from sqlalchemy import MetaData, inspect
 from headstart.errors import ConfigurationError, VerificationFailedError
 from headstart.history.graph import revision_field
 from headstart.ledger import SCHEMA
+from headstart.log.printable import first_and_last
 from headstart.worker.messages import Logged
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
     from headstart.worker.port import Port
-
-LISTED = 10
-"""Names in one cause: the rest is counted."""
 
 _NEVER_COMPARED = (
     "Alembic never compares views, materialised views, partitions, functions, triggers, enum types, exclusion"
@@ -79,7 +77,6 @@ class _Comparison:
         self._environment = environment
         self._given = given
         self._port = port
-        self._left_out: set[tuple[str, str]] = set()
 
     def require_head(self, recorded: tuple[str, ...]) -> None:
         """Refuse a database that lacks revisions: they would be found as differences."""
@@ -99,33 +96,17 @@ class _Comparison:
         if schemas and "include_schemas" not in options:  # else their tables would be generated again and again
             options["include_schemas"] = True
             self._log("info", "schemas_compared", schemas=sorted(schemas), reason="the models have tables in them")
-        else:
-            schemas = set()
-        options["include_name"] = self._include_name(schemas)
-        if self._given.get("include_object") is not None:
-            options["include_object"] = self._include_object
+            theirs = self._given.get("include_name")
+
+            def include_name(name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
+                ours = kind != "schema" or name is None or name in schemas
+                return ours and (theirs is None or bool(theirs(name, kind, parents)))
+
+            options["include_name"] = include_name
         return options
-
-    def _include_name(self, schemas: set[str]) -> Callable[..., bool]:
-        """env.py's own filter, behind one for the schemas that were added, with a note of what they leave out."""
-        theirs = self._given.get("include_name")
-
-        def include(name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
-            wanted = kind != "schema" or not schemas or name is None or name in schemas
-            return self._noted(kind, name, wanted=wanted and (theirs is None or theirs(name, kind, parents)))
-
-        return include
-
-    def _include_object(self, item: object, name: str | None, kind: str, *rest: object) -> bool:
-        return self._noted(kind, name, wanted=self._given["include_object"](item, name, kind, *rest))
 
     def _log(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
         self._port.send(Logged(level=level, event=event, fields=fields))
-
-    def _noted(self, kind: str, name: str | None, *, wanted: object) -> bool:
-        if not wanted:
-            self._left_out.add((kind, str(name)))
-        return bool(wanted)
 
     def _directives(self, context: MigrationContext, revision: object, found: list[MigrationScript]) -> None:
         theirs = self._given.get("process_revision_directives")
@@ -153,26 +134,19 @@ class _Comparison:
             hint="no file was written; `headstart revision -m MESSAGE` writes an empty one to fill in",
         )
 
-    def _not_compared(self, context: MigrationContext) -> list[str]:
-        """The schemas with tables that were not looked at."""
-        assert context.connection is not None  # noqa: S101  (autogenerate is never offline)
-        database = inspect(context.connection)
-        outside = {*database.get_schema_names()} - {database.default_schema_name, "information_schema", SCHEMA}
-        if context.opts.get("include_schemas"):
-            outside = {name for name in outside if ("schema", name) in self._left_out}
-        return sorted(name for name in outside if database.get_table_names(name))
-
     def _of_env_py(self, context: MigrationContext) -> Iterator[str]:
         if not self._tables:
             yield "target_metadata has no tables: import the modules with the models in env.py"
-        if apart := self._not_compared(context):
-            yield (
-                f"not compared: schema {_some(apart)}; the models have no tables there,"
-                " or env.py leaves it out (include_schemas, include_name)"
-            )
-        left_out = sorted(f"{kind} {name}" for kind, name in self._left_out if kind != "schema")
-        if left_out:
-            yield f"env.py leaves out (include_name, include_object): {_some(left_out)}"
+        assert context.connection is not None  # noqa: S101  (autogenerate is never offline)
+        database = inspect(context.connection)
+        compared = {database.default_schema_name, *(table.schema for table in self._tables)}
+        outside = {*database.get_schema_names()} - compared - {"information_schema", SCHEMA}
+        apart = sorted(name for name in outside if database.get_table_names(name))
+        if apart and not self._given.get("include_schemas"):
+            yield f"not compared: schema {first_and_last(apart)}; the models have no tables there"
+        filters = [name for name in ("include_name", "include_object") if self._given.get(name) is not None]
+        if filters:
+            yield f"what env.py leaves out is not compared: see its {' and '.join(filters)}"
 
     def _of_options(self, options: Mapping[str, Any]) -> Iterator[str]:
         if options.get("compare_type") is False:
@@ -184,18 +158,12 @@ class _Comparison:
     def _of_models(self) -> str:
         if not self._tables:
             return "the database has no tables that could be dropped"
-        names = sorted(table.fullname for table in self._tables)
+        names = first_and_last(sorted(table.fullname for table in self._tables))
         return (
-            f"the database has all that the models say of their tables ({_some(names)}): a new table that is not among"
-            " these is in a module that env.py does not import; a change to one of these is not saved, or somebody made"
-            " it in the database already (create_all, or by hand)"
+            f"the database has all that the models say of their tables ({names}): a new table that is not among these"
+            " is in a module that env.py does not import; a change to one of these is not saved, or somebody made it in"
+            " the database already (create_all, or by hand)"
         )
-
-
-def _some(names: Iterable[str]) -> str:
-    every = list(names)
-    rest = len(every) - LISTED
-    return ", ".join(every[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _shown(revisions: tuple[str, ...]) -> str:
