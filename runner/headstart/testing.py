@@ -25,11 +25,9 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from headstart import history
 from headstart.commands.program import settings_from
 from headstart.engine import engine_from
 from headstart.errors import HeadstartError
-from headstart.history.plan import decide
 from headstart.log import logger as logs
 from headstart.log.secret import Redactor
 from headstart.postgres.scratch import Scratch, scratch_server
@@ -181,9 +179,6 @@ async def _migrated(settings: Settings, folder: Path, output: io.StringIO) -> Ou
     log = logs.build(output, json=False, run_id="testing", redact=redact)
 
     async def bring(run: Run) -> None:
-        graph = history.read(settings.config, cwd=run.cwd, explicit=settings.config_explicit).graph
-        if graph is not None:
-            decide((), graph, settings.target)  # its error for several heads is better than Alembic's
         async with (
             Worker(cwd=run.cwd, environ=run.environ) as worker,
             replay(run, settings.dsn, worker) as revisions,

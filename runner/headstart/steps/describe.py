@@ -45,8 +45,8 @@ async def describe(
     run: Run,
     worker: Worker,
     project: Project,
-    *,
     target: str | None = None,
+    *,
     environ: Mapping[str, str | None] | None = None,
 ) -> Description:
     """Have Alembic read the revision files; env.py is not run.

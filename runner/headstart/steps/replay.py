@@ -9,12 +9,12 @@ env.py is run once and fed the revisions, or run for each call if it wants one t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headstart import history
 from headstart.errors import ConfigurationError, MigrationFailedError
 from headstart.log.logger import quiet
 from headstart.postgres.indexes import invalid_indexes
@@ -24,7 +24,7 @@ from headstart.postgres.sessions import gone
 from headstart.sql.script import ScriptError, is_single, split
 from headstart.steps.ask import failure
 from headstart.steps.committed import Committed, left_behind
-from headstart.steps.connect import access
+from headstart.steps.connect import access, find
 from headstart.steps.describe import describe
 from headstart.steps.environ import environ_for
 from headstart.steps.explain import LostRaceError, explain, interrupted, too_late
@@ -32,7 +32,7 @@ from headstart.steps.indexes import refuse_invalid
 from headstart.steps.verify import read, require_at
 from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted
 from headstart.worker.process import Process, TaskFailedError, WorkerLostError
-from headstart.worker.tasks import Compare, Format, Migrate, More, Plan, Stamp, Wanted
+from headstart.worker.tasks import Compare, Format, Migrate, More, Stamp, Wanted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from headstart.steps.describe import Description
     from headstart.steps.run import Run
     from headstart.worker.messages import Failed, Idle, Message
-    from headstart.worker.process import Hear
     from headstart.worker.supervise import Worker
     from headstart.worker.tasks import Place
 
@@ -58,13 +57,13 @@ class Replay:
     Args:
         connection: to the scratch database.
         worker: runs env.py.
-        process: of the worker, for the revisions.
         given: what each task is given: project, access, options, environ.
-        described: the history.
+        describe: says what the history holds, and which revisions lead to a target.
         log: for warnings.
 
     Attributes:
         connection: to the scratch database; free while nothing is being run.
+        process: of the worker, for the revisions.
         recorded: what the version table holds now.
         statements: every statement that was executed, one by one, but those on the version table.
     """
@@ -73,15 +72,13 @@ class Replay:
         self,
         connection: ScriptConnection,
         worker: Worker,
-        process: Process,
         given: Mapping[str, Any],
-        described: Description,
+        describe: Callable[[str], Awaitable[Description]],
         log: FilteringBoundLogger,
     ) -> None:
         self._worker = worker
-        self._process = process
         self._given = given
-        self._described = described
+        self._describe = describe
         self._log = log
         self._planned: Planned | None = None
         self._waiting = False  # env.py is at run_migrations(), and takes the next revision
@@ -89,6 +86,7 @@ class Replay:
         self._committed = Committed()
         self._invalid: frozenset[InvalidIndex] = frozenset()
         self.connection = connection
+        self.process = Process(worker, log)
         self.recorded: tuple[str, ...] = ()
         self.statements: list[Executed] = []
 
@@ -116,8 +114,10 @@ class Replay:
         """Run env.py up to where it waits for the first revision.
 
         Raises:
+            BrokenHistoryError: the files are no history (70).
             ConfigurationError: it fails, or reaches another database (10).
         """
+        self._described = await self._describe("heads")
         self._invalid = await invalid_indexes(self.connection)
         try:
             await self._open()
@@ -134,30 +134,24 @@ class Replay:
         """
         if self._waiting:
             self._waiting = False
-            await self._answer(self._process, self._process.more(More()))
-            await gone(self.connection, list(self._process.backends))
+            await self._answer(self.process, self.process.more(More()))
+            await gone(self.connection, list(self.process.backends))
 
-    async def up(self, target: str = "head") -> tuple[str, ...]:
-        """Upgrade as `alembic upgrade` does; give the ids of what was applied.
+    async def up(self, target: str = "head") -> None:
+        """Upgrade as `alembic upgrade` does.
+
+        Args:
+            target: in Alembic's words; a relative one is counted from the empty database.
 
         Raises:
             MigrationFailedError: a revision failed (60); those before it are applied, unless env.py has one transaction
                 for all.
+            BrokenHistoryError: there are several heads (70).
             ConfigurationError: there is no way to `target` (10).
         """
-        heads = self._described.heads
-        if target == "heads" or (target == "head" and len(heads) == 1):
-            wanted = heads
-        elif target in self.files:
-            wanted = (target,)
-        else:
-            return await self._run(await self._way(target, up=True))
-        missing = {each.id for each in self._described.below(wanted)} - {each.id for each in self.applied}
-        return await self._run([Wanted(revision=each) for each in self.revisions if each in missing])
-
-    async def down(self, target: str) -> tuple[str, ...]:
-        """Downgrade as `alembic downgrade` does; give the ids of what was reverted. Errors as for `up`."""
-        return await self._run(await self._way(target, up=False))
+        applied = {each.id for each in self.applied}
+        way = (await self._describe(target)).steps
+        await self._run([Wanted(revision=step.revision) for step in way if step.revision not in applied])
 
     async def apply(self, revision: str) -> None:
         """Apply this one revision, whose parents are applied, wherever it is in a branched history."""
@@ -201,49 +195,35 @@ class Replay:
         """Whether all that one run of env.py does shares one transaction."""
         return self._planned is not None and bool(self._planned.one_transaction)
 
-    async def _way(self, target: str, *, up: bool) -> list[Wanted]:
-        """What leads to a target, by Alembic's own word."""
-        found: list[Wanted] = []
-
-        def hear(message: Message) -> None:
-            if isinstance(message, Planned):
-                found.extend(Wanted(revision=step.revision, up=up) for step in message.steps)
-
-        await self._ask(Plan(**self._given, target=target, up=up), hear)
-        return found
-
-    async def _ask(self, task: Plan | Stamp | Compare | Format, hear: Hear | None = None) -> Any:  # noqa: ANN401  (plain data)
+    async def _ask(self, task: Stamp | Compare | Format) -> Any:  # noqa: ANN401  (plain data)
         """Have a process of its own do something. The other one ends before: env.py may hold a lock of its own."""
         await self.end()
         async with Process(self._worker, self._log) as process:
-            return await self._answer(process, process.do(task, hear))
+            return await self._answer(process, process.do(task))
 
-    async def _run(self, steps: Sequence[Wanted]) -> tuple[str, ...]:
-        if not steps:
-            return ()
-        if self._single:
+    async def _run(self, steps: Sequence[Wanted]) -> None:
+        if self._single and steps:
             await self._at_once(steps)
-        else:
+        elif steps:
             for step in steps:
                 await self._feed(More(steps=(step,)))
         before, self._invalid = self._invalid, await invalid_indexes(self.connection)
         refuse_invalid(sorted(self._invalid - before))
-        return tuple(step.revision for step in steps)
 
     async def _open(self) -> None:
         """Run env.py, if it does not wait already."""
         if not self._waiting:
             before = None if self._planned is None else self.recorded
             task = Migrate(**self._given, before=before, statements=True, interactive=True)
-            await self._settle(self._process.do(task, self._hear))
+            await self._settle(self.process.do(task, self._hear))
 
     async def _feed(self, more: More) -> None:
         await self._open()
         self._waiting = False
-        await self._settle(self._process.more(more, self._hear))
+        await self._settle(self.process.more(more, self._hear))
 
     async def _settle(self, answering: Awaitable[Idle]) -> None:
-        self.recorded = (await self._answer(self._process, answering)).recorded
+        self.recorded = (await self._answer(self.process, answering)).recorded
         self._waiting = True
 
     async def _at_once(self, steps: Sequence[Wanted]) -> None:
@@ -320,9 +300,7 @@ async def replay(run: Run, dsn: Dsn, worker: Worker, *, project: Project | None 
     """
     settings = run.settings
     worker.start()
-    if project is None:
-        explicit = settings.config_explicit
-        project = history.read(settings.config, cwd=run.cwd, explicit=explicit, section=run.section).project
+    project = project or find(run).project
     log = quiet(run.log)
     ready = await wait_until_ready(dsn, timeout=settings.wait_timeout, application_name=run.application_name, log=log)
     try:
@@ -339,14 +317,13 @@ async def replay(run: Run, dsn: Dsn, worker: Worker, *, project: Project | None 
             "options": run.options,
             "environ": environ,
         }
-        described = await describe(run, worker, project, target="heads", environ=environ)
-        async with Process(worker, log) as process:
-            made = Replay(ready.connection, worker, process, given, described, log)
+        made = Replay(ready.connection, worker, given, partial(describe, run, worker, project, environ=environ), log)
+        async with made.process:
             try:
                 await made.begin()
                 yield made
                 await made.end()
             finally:
-                await process.stop(ready.connection)
+                await made.process.stop(ready.connection)
     finally:
         await close(ready.connection)

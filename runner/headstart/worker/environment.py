@@ -112,10 +112,9 @@ class Environment:
         run_migrations, begin_transaction = environment.run_migrations, environment.begin_transaction
 
         def ours(given: dict[str, Any]) -> dict[str, Any]:
-            connection: Any = given.get("connection")
-            if hasattr(connection, "in_transaction"):  # Alembic itself refuses an engine
-                sessions.require_ours(connection)
-                self._external = "env.py configures Alembic inside a transaction" if connection.in_transaction() else ""
+            connection = given.get("connection")
+            begun = hasattr(connection, "in_transaction") and connection.in_transaction()
+            self._external = "env.py configures Alembic inside a transaction" if begun else ""
             if self._work and not self._single:
                 given["transaction_per_migration"] = True
             given = in_schema(given)
@@ -204,7 +203,7 @@ def commanded(verb: str, target: str) -> dict[str, Any]:
 def configured(
     environment: EnvironmentContext, guard: Guard, change: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    """Have something changed in what env.py configures, and the version table looked at before it is read.
+    """Have something changed in what env.py configures; its connection, and the version table, are looked at before.
 
     Args:
         environment: before it is entered.
@@ -217,6 +216,8 @@ def configured(
     def ours(*args: Any, **given: Any) -> None:  # noqa: ANN401  (configure's own)
         named = dict(parameters.bind(*args, **given).arguments)
         more = named.pop("kw", {})
+        if hasattr(named.get("connection"), "in_transaction"):  # Alembic itself refuses an engine
+            sessions.require_ours(named["connection"])
         configure(**change({**named, **more}))
         guard.watch(environment.get_context())
 

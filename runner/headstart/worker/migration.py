@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headstart.errors import (
-    BrokenHistoryError,
     ConfigurationError,
     HeadstartError,
     VerificationFailedError,
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
-    from alembic.script import ScriptDirectory
 
     from headstart.worker import tasks
     from headstart.worker.port import Port
@@ -47,7 +45,6 @@ def plan(task: tasks.Plan, port: Port) -> None:
             steps: list[RevisionStep] = []
             unknown: tuple[str, ...] = ()
             if task.target is not None:
-                _require_one_head(directory, task.target)
                 unknown = tuple(each for each in heads if not project.knows(directory, each))
                 steps = [] if unknown else project.steps_to(directory, task.target, heads, up=task.up)
             planned = msgspec.structs.replace(environment.planned(heads, context, steps), unknown=unknown)
@@ -66,16 +63,6 @@ def plan(task: tasks.Plan, port: Port) -> None:
         raise _reported(refused, environment)
     if planned is not None:
         port.send(msgspec.structs.replace(planned, one_transaction=environment.one_transaction))
-
-
-def _require_one_head(directory: ScriptDirectory, target: str) -> None:
-    """Refuse in our words what Alembic would refuse too."""
-    heads = directory.revision_map.heads
-    if target == "head" and len(heads) > 1:
-        raise BrokenHistoryError(
-            f"the history has {len(heads)} heads: {', '.join(sorted(heads))}",
-            hint='merge them (headstart merge heads -m "merge"), or set HEADSTART_TARGET=heads',
-        )
 
 
 def migrate(task: tasks.Migrate, port: Port) -> list[str]:

@@ -16,7 +16,8 @@ from alembic.util import CommandError
 from sqlalchemy import URL
 
 from headstart.errors import BrokenHistoryError, ConfigurationError
-from headstart.history.graph import Revision
+from headstart.history.graph import Revision, build_graph
+from headstart.history.plan import decide
 from headstart.ledger.writer import source_of
 from headstart.worker.dialect import DRIVER, prefer
 from headstart.worker.failure import of_loading
@@ -113,8 +114,11 @@ def steps_to(directory: ScriptDirectory, target: str, recorded: tuple[str, ...],
     """The way to a target, which may be relative, as `alembic upgrade` and `alembic downgrade` take it.
 
     Raises:
+        BrokenHistoryError: it is `head`, and there are several (70).
         ConfigurationError: there is none (10).
     """
+    if target == "head" and (several := several_heads(directory)):
+        raise several
     # What alembic.command calls; there is no public name for it.
     resolve: Callable[..., list[RevisionStep]] = directory._upgrade_revs if up else directory._downgrade_revs  # noqa: SLF001
     try:
@@ -129,6 +133,22 @@ def steps_to(directory: ScriptDirectory, target: str, recorded: tuple[str, ...],
             f"the target {target!r} cannot be reached from {', '.join(recorded) or 'base'}: {text}",
             hint="`headstart history` and `headstart heads` show the revisions there are",
         ) from error
+
+
+def several_heads(directory: ScriptDirectory) -> BrokenHistoryError | None:
+    """The error of a history with several heads, where one is asked for; None if it has no more than one."""
+    if len(directory.revision_map.heads) < 2:  # noqa: PLR2004  (several)
+        return None
+    files = directory.walk_revisions()
+    graph = build_graph(
+        Revision(id=each.revision, down=tuple(each._versioned_down_revisions), path=each.path)  # noqa: SLF001  (a tuple)
+        for each in files
+    )
+    try:
+        decide((), graph, "head")
+    except BrokenHistoryError as error:
+        return error
+    return None
 
 
 def step_of(directory: ScriptDirectory, wanted: Wanted) -> RevisionStep:
