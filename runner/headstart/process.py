@@ -53,13 +53,18 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def how(self) -> str:
-        """The exit status in words: `exit status 1`, `ended by SIGKILL`."""
-        if self.returncode >= 0:
-            return f"exit status {self.returncode}"
-        try:
-            return f"ended by {signal.Signals(-self.returncode).name}"
-        except ValueError:
-            return f"ended by signal {-self.returncode}"
+        """The exit status in words."""
+        return how_it_ended(self.returncode)
+
+
+def how_it_ended(returncode: int) -> str:
+    """An exit status in words: `exit status 1`, `ended by SIGKILL`. It is -N where signal N has ended the process."""
+    if returncode >= 0:
+        return f"exit status {returncode}"
+    try:
+        return f"ended by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"ended by signal {-returncode}"
 
 
 async def run(

@@ -6,6 +6,7 @@ PostgreSQL manual: 'pg_blocking_pids', 'Progress Reporting', 'pg_stat_activity'.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +35,6 @@ select extract(epoch from pg_catalog.clock_timestamp() - state_change)::pg_catal
 from pg_catalog.pg_stat_activity where pid = $1::pg_catalog.int4
   and state <> 'active' and state <> 'fastpath function call'
 """
-
-
-class SessionLostError(InterruptedMigrationError):
-    """The session that holds the migration lock was lost."""
 
 
 class Watch:
@@ -107,35 +104,36 @@ class Watch:
         """Watch until this is cancelled.
 
         Raises:
-            SessionLostError: the supervisor's session is gone, and with it the lock (63).
-            InterruptedMigrationError: the worker waits for an answer that the server has given already (63).
+            InterruptedMigrationError: the supervisor's session is gone, and with it the lock (63); or the worker waits
+                for an answer that the server has given already.
         """
         heartbeat = time.monotonic()
         while True:
             await asyncio.sleep(self._interval)
             now = time.monotonic()
             statement, backend, since = self._process.statement, self._process.backend, self._process.since
-            slow = statement is not None and backend is not None and now - since >= self._interval
-            if not slow and now - heartbeat < HEARTBEAT and now - self._quiet_since < SPEAK:
+            slow = backend if statement is not None and now - since >= self._interval else None
+            if slow is None and now - heartbeat < HEARTBEAT and now - self._quiet_since < SPEAK:
                 continue
             heartbeat = now
             try:
                 async with asyncio.timeout(ANSWER):
-                    if slow and backend is not None:
-                        await self._look(backend)
+                    if slow is not None:
+                        await self._look(slow)
                     else:
                         await self._connection.fetchval("select 1")
                 self._missed = 0
             except TimeoutError:
                 self._missed += 1
                 if self._missed == MISSED:
-                    raise SessionLostError("the server has stopped answering the session that holds the lock") from None
+                    cause = "the server has stopped answering the session that holds the lock"
+                    raise InterruptedMigrationError(cause) from None
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 if self._connection.is_closed():
-                    raise SessionLostError(f"the session that holds the migration lock was lost: {error}") from error
-                self._log.info(
-                    "watch_unavailable", error=type(error).__name__, sqlstate=getattr(error, "sqlstate", None)
-                )
+                    cause = f"the session that holds the migration lock was lost: {error}"
+                    raise InterruptedMigrationError(cause) from error
+                state = getattr(error, "sqlstate", None)
+                self._log.info("watch_unavailable", error=type(error).__name__, sqlstate=state)
             if now - self._quiet_since >= SPEAK:
                 await self._speak(statement, backend, now - since)
 
@@ -147,12 +145,8 @@ class Watch:
             shown = [str(each) for each in found]
             self._log.warning("statement_blocked", revision=self.revision, blockers=shown, hint=remedy(found))
         idle = await self._connection.fetchval(_IDLE_SINCE, backend)
-        if (
-            idle is not None
-            and idle >= LOST_ANSWER
-            and self._process.backend == backend
-            and self._process.statement is not None
-        ):
+        waits = self._process.backend == backend and self._process.statement is not None
+        if idle is not None and idle >= LOST_ANSWER and waits:
             raise InterruptedMigrationError(
                 f"the server answered the worker {idle:.0f} s ago, and the answer has not arrived: the network lost it"
             )
@@ -164,11 +158,9 @@ class Watch:
             self._log.info(event, revision=self.revision, running_seconds=seconds)
             return
         progress = None
-        try:
-            async with asyncio.timeout(ANSWER):
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            async with asyncio.timeout(ANSWER):  # what is wrong, the next look says
                 progress = await progress_of(self._connection, backend)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            pass  # the next look says what is wrong
         hint = remedies.of_slowness(statement)
         self._log.info(
             "statement_running",

@@ -112,7 +112,7 @@ class Environment:
         run_migrations, begin_transaction = environment.run_migrations, environment.begin_transaction
 
         def ours(given: dict[str, Any]) -> dict[str, Any]:
-            connection = given.get("connection")
+            connection: Any = given.get("connection")
             begun = hasattr(connection, "in_transaction") and connection.in_transaction()
             self._external = "env.py configures Alembic inside a transaction" if begun else ""
             if self._work and not self._single:

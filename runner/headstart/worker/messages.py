@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from headstart.log.printable import encodable
+from headstart.log.printable import as_json
 from headstart.log.secret import Secret
 from headstart.worker.tasks import Line, More, Place, Step, Task
 
@@ -216,20 +217,7 @@ Message = (
 
 def encode(message: msgspec.Struct) -> bytes:
     """As one line, secrets in the clear: for the socket between the two processes, and nothing else."""
-    try:
-        return _ENCODER.encode(message) + b"\n"
-    except UnicodeEncodeError:  # a lone surrogate, out of bytes that are not UTF-8
-        return _ENCODER.encode(encodable(msgspec.to_builtins(message, enc_hook=_plain))) + b"\n"
-
-
-def decode_task(line: bytes) -> Task | More:
-    """What the supervisor has sent."""
-    return _TASKS.decode(line)
-
-
-def decode_message(line: bytes | bytearray) -> Message:
-    """What the worker has sent."""
-    return _MESSAGES.decode(line)
+    return as_json(message, enc_hook=_plain) + b"\n"
 
 
 def _plain(value: object) -> str:
@@ -240,6 +228,7 @@ def _typed(kind: type, value: Any) -> Any:  # noqa: ANN401  (msgspec's own)
     return kind(value) if kind is Secret or issubclass(kind, Path) else value
 
 
-_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
-_TASKS: msgspec.json.Decoder[Task | More] = msgspec.json.Decoder(Task | More, dec_hook=_typed)
-_MESSAGES: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+decode_task: Callable[[bytes], Task | More] = msgspec.json.Decoder(Task | More, dec_hook=_typed).decode
+"""What the supervisor has sent."""
+decode_message: Callable[[bytes | bytearray], Message] = msgspec.json.Decoder(Message).decode
+"""What the worker has sent."""

@@ -15,7 +15,7 @@ from alembic.script import write_hooks
 from alembic.util import CommandError
 
 from headstart.errors import ConfigurationError
-from headstart.process import Finished
+from headstart.process import how_it_ended
 from headstart.worker import failure, project
 from headstart.worker.messages import Logged
 
@@ -80,8 +80,7 @@ def report_hooks(port: Port) -> None:
     def run(argv: Sequence[str], **given: Any) -> None:  # noqa: ANN401  (subprocess.run's own)
         code = subprocess.run(argv, check=False, **given).returncode
         if code:
-            how = Finished(argv=(), returncode=code, stderr="", seconds=0.0).how
-            fields = {"command": list(argv), "how": how, "path": written, "hint": _MENDED}
+            fields = {"command": list(argv), "how": how_it_ended(code), "path": written, "hint": _MENDED}
             port.send(Logged(level="warning", event="hook_failed", fields=fields))
 
     # Two names of that one module. Nothing is put back: they last as long as this fork.
