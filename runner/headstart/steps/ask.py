@@ -6,6 +6,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from headstart import ledger
 from headstart.errors import (
     ConfigurationError,
@@ -26,7 +28,6 @@ from headstart.worker.tasks import Plan
 
 if TYPE_CHECKING:
     from headstart.steps.context import Context
-    from headstart.worker.messages import Message
     from headstart.worker.tasks import Place
 
 
@@ -67,26 +68,21 @@ async def ask(context: Context, *, up: bool = True, strict: bool = True, place: 
 
 
 async def _planned(context: Context, task: Plan) -> Planned:
-    """Have env.py run, and give what it has reported from within `run_migrations()`."""
+    """Have env.py run, and give what it has found within `run_migrations()`."""
     run, connection = context.run, context.ready.connection
-    planned: list[Planned] = []
-
-    def hear(message: Message) -> None:
-        if isinstance(message, Planned):
-            planned.append(message)
-            run.record.found(message.recorded)
-
     try:
         with run.record.timed(Stage.LOAD):
-            await Watch(context.process, connection, shortest=0, log=run.log).over(task, hear)
+            found = await Watch(context.process, connection, shortest=0, log=run.log).over(task)
     except (asyncio.CancelledError, InterruptedMigrationError):
         await context.process.stop(connection)
         raise
     except WorkerLostError as error:
         raise _not_to_its_end(error) from error
-    if len(planned) != 1:
+    if found is None:
         raise _not_to_its_end(None)
-    return planned[0]
+    planned = msgspec.convert(found, Planned)
+    run.record.found(planned.recorded)
+    return planned
 
 
 async def _compared(context: Context, planned: Planned, *, strict: bool, up: bool) -> Comparison:

@@ -38,6 +38,23 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the database is where it should be."""
         return self.exit is Exit.DONE
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the log's last line says of every run."""
+        return {
+            "outcome": self.exit.outcome,
+            "exit_code": int(self.exit),
+            "revision_before": revision_field(self.revision_before),
+            "revision_after": revision_field(self.revision_after),
+            "applied": [each.revision for each in self.applied],
+            "backup": self.backup,
+        }
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """The seconds of each stage, as the log has them."""
+        return {f"{stage}_seconds": value for stage, value in self.seconds.items()}
+
 
 def outcome_of(run: Run, error: HeadstartError | None) -> Outcome:
     """A run as it stands, as a value. `error` is what ended it."""
@@ -69,14 +86,7 @@ def finish(run: Run, error: HeadstartError | None, *, quiet: bool = False) -> Ou
         quiet: say nothing after a success: for verbs that only read.
     """
     outcome = outcome_of(run, error)
-    fields: dict[str, Any] = {
-        "outcome": outcome.exit.outcome,
-        "exit_code": int(outcome.exit),
-        "revision_before": revision_field(outcome.revision_before),
-        "revision_after": revision_field(outcome.revision_after),
-        "applied": [each.revision for each in outcome.applied],
-        "backup": outcome.backup,
-    }
+    fields = outcome.fields
     fields |= {"restored": outcome.restored} if outcome.restored is not None else {}
     if error is not None:
         fields |= {"error": outcome.error, "hint": outcome.hint, "stage": run.record.stage}
@@ -84,8 +94,7 @@ def finish(run: Run, error: HeadstartError | None, *, quiet: bool = False) -> Ou
         fields |= {"pending": list(outcome.pending)} if outcome.pending else {}
         fields |= {"leftovers": run.record.leftovers} if run.record.leftovers else {}
         fields |= outcome.context
-    fields |= run.record.counts
-    fields |= {f"{stage}_seconds": value for stage, value in outcome.seconds.items()}
+    fields |= {**run.record.counts, **outcome.timings}
     run.record.last_line = fields
     if error is not None:
         run.log.error("run_finished", **fields)

@@ -76,7 +76,7 @@ class Watch:
         """Take note of the revision that is at work from now on."""
         self.revision, self.blockers = revision, []
 
-    async def over(self, task: Task, hear: Hear) -> Any:  # noqa: ANN401  (what the task gives)
+    async def over(self, task: Task, hear: Hear | None = None) -> Any:  # noqa: ANN401  (what the task gives)
         """Have the process do a task, and watch it meanwhile. If this is cancelled, or raises, `Process.stop` follows.
 
         Args:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from headstart.worker.port import Port
 
 
-def plan(task: tasks.Plan, port: Port) -> None:
-    """Report what is recorded, where, and the way to the target; change nothing."""
+def plan(task: tasks.Plan, port: Port) -> Planned | None:
+    """What is recorded, where, and the way to the target; nothing is changed. None if Alembic has not come to look."""
     verb = "upgrade" if task.up else "downgrade"
     environment = Environment(task, port, work=False, verb=verb, target=task.target or "heads")
     planned: Planned | None = None
@@ -61,8 +61,7 @@ def plan(task: tasks.Plan, port: Port) -> None:
             raise _reported(error, environment) from error
     if refused is not None:  # and env.py has swallowed it
         raise _reported(refused, environment)
-    if planned is not None:
-        port.send(msgspec.structs.replace(planned, one_transaction=environment.one_transaction))
+    return planned and msgspec.structs.replace(planned, one_transaction=environment.one_transaction)
 
 
 def migrate(task: tasks.Migrate, port: Port) -> list[str]:

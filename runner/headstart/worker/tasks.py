@@ -127,6 +127,8 @@ class _Task(Line, frozen=True, kw_only=True):
 class Plan(_Task, frozen=True, kw_only=True):
     """Run env.py, find out what is recorded and where, and which revisions lead to the target. Nothing is changed.
 
+    Gives a `Planned`, or None where env.py has not let Alembic look.
+
     Args:
         target: in Alembic's words; None to look at what is recorded alone.
         up: whether the way goes up.

@@ -24,7 +24,6 @@ from headstart.commands.tenants.survey import survey
 from headstart.commands.up import up
 from headstart.errors import HeadstartError, InterruptedMigrationError
 from headstart.errors.exits import Exit
-from headstart.history.graph import revision_field
 from headstart.ledger.state import prepare
 from headstart.ledger.table import create
 from headstart.postgres.server import holds_user_tables
@@ -320,15 +319,7 @@ def _stop_if_cancelled() -> None:
 
 def _log_outcome(log: Any, outcome: Outcome) -> None:  # noqa: ANN401  (a structlog logger)
     """A tenant's last line: `run_finished`, by another name."""
-    fields = {
-        "outcome": outcome.exit.outcome,
-        "exit_code": int(outcome.exit),
-        "revision_before": revision_field(outcome.revision_before),
-        "revision_after": revision_field(outcome.revision_after),
-        "applied": [each.revision for each in outcome.applied],
-        "backup": outcome.backup,
-    }
+    fields = outcome.fields
     if not outcome.ok:
         fields |= {"error": outcome.error, "hint": outcome.hint, "failed": outcome.failed, **outcome.context}
-    fields |= {f"{stage}_seconds": value for stage, value in outcome.seconds.items()}
-    (log.info if outcome.ok else log.error)("tenant_finished", **fields)
+    (log.info if outcome.ok else log.error)("tenant_finished", **fields, **outcome.timings)
