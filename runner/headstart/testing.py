@@ -21,7 +21,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import pytest
 
@@ -32,6 +32,7 @@ from headstart.log import logger as logs
 from headstart.log.secret import Redactor
 from headstart.postgres.scratch import Scratch, scratch_server
 from headstart.steps.attempt import conduct
+from headstart.steps.context import url_of
 from headstart.steps.outcome import Outcome
 from headstart.steps.replay import replay
 from headstart.steps.run import Run
@@ -205,10 +206,8 @@ def _settings(config: pytest.Config, url: str | None = None) -> tuple[Settings, 
 
 def _url(dsn: Dsn) -> str:
     """The libpq URL, with the password, and without a parameter that is every client's default."""
-    password = "" if dsn.password is None else f":{quote(dsn.password.reveal(), safe='')}"
     query = urlencode({name: value for name, value in dsn.params.items() if (name, value) != ("sslmode", "prefer")})
-    user, _, place = dsn.display().partition("@")
-    url = f"{user}{password}@{place}"
+    url = url_of(dsn)
     return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 
 

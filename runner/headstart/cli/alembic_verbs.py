@@ -13,7 +13,7 @@ from headstart.errors import ConfigurationError, DatabaseUnknownError, Environme
 from headstart.postgres.lock import WORK
 from headstart.steps.ask import failure
 from headstart.steps.connect import access, connected, find, locked, working
-from headstart.steps.environ import environ_of
+from headstart.steps.context import environ_of
 from headstart.steps.standing import standing
 from headstart.worker.messages import Data
 from headstart.worker.process import Process, TaskFailedError, WorkerLostError

@@ -9,6 +9,7 @@ from headstart.backup.dump import application_of
 from headstart.history.graph import revision_field
 from headstart.postgres.activity import blockers, remedy
 from headstart.postgres.lock import stop_if_lost
+from headstart.postgres.server import holds_user_tables
 from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
@@ -53,6 +54,24 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
             )
             taken = await backup.take(request)
     run.record.backup = str(taken.path)
+
+
+async def is_wanted(run: Run, ready: Ready, version_table: str) -> bool:
+    """Whether HEADSTART_BACKUP asks for a backup before something pending is run; otherwise the log says why not.
+
+    Args:
+        run: this run.
+        ready: the supervisor's session.
+        version_table: its name: it is no table of the user's.
+    """
+    settings, reason = run.settings, None
+    if settings.backup == "off":
+        reason = "HEADSTART_BACKUP=off"
+    elif settings.backup == "auto" and not await holds_user_tables(ready.connection, version_table):
+        reason = "the database holds no tables yet"
+    if reason is not None:
+        run.log.info("backup_skipped", reason=reason)
+    return reason is None
 
 
 def backups(run: Run, database: str | None) -> tuple[backup.Backup, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -182,42 +184,36 @@ def _undetermined(run: Run, reason: str) -> Undetermined:
 
 async def decided(run: Run, ready: Ready, recorded: tuple[str, ...], graph: Graph, name: str) -> Plan | None:
     """The plan by the files and the ledger; refuses a database that this history does not fit."""
-    entries = {}
+    entries: dict[str, Entry] = {}
     kept = run.settings.ledger != "off"  # one that is kept no longer knows nothing of what was applied since
     if not graph.revisions.keys() >= set(recorded):
         from headstart.history.squashed import refuse_midway
 
         refuse_midway(recorded, graph)
-        entries = await _entries(run, ready, name) if kept else {}
+        if kept:
+            with _ledger_locked(run):
+                entries = await ledger.entries(ready.connection, name)
     allow_ahead = run.settings.ahead == "allow"
     plan = decide(recorded, graph, run.settings.target, ledger=entries, allow_ahead=allow_ahead)
     if kept:
-        try:
+        with _ledger_locked(run):
             await ledger.refuse_edited(ready.connection, name, recorded, graph)
-        except ledger.LedgerLockedError as error:
-            _not_read(run, error)
     return plan
 
 
-async def _entries(run: Run, ready: Ready, name: str) -> dict[str, Entry]:
+@contextlib.contextmanager
+def _ledger_locked(run: Run) -> Iterator[None]:
+    """Go on without the ledger where somebody holds it locked, and say so."""
     try:
-        return await ledger.entries(ready.connection, name)
+        yield
     except ledger.LedgerLockedError as error:
-        _not_read(run, error)
-        return {}
-
-
-def _not_read(run: Run, error: ledger.LedgerLockedError) -> None:
-    run.log.warning("ledger_not_read", cause=str(error), hint="whether a file was edited (73) is not looked at")
+        hint = "whether a file was edited (73) is not looked at"
+        run.log.warning("ledger_not_read", cause=str(error), hint=hint)
 
 
 def _step(graph: Graph, revision: str) -> Step:
     from headstart.worker.tasks import Step
 
     found = graph.revisions[revision]
-    return Step(
-        revision=revision,
-        down=tuple(graph.parents[revision]),
-        description=found.doc,
-        path=found.path,
-    )
+    down = tuple(graph.parents[revision])
+    return Step(revision=revision, down=down, description=found.doc, path=found.path)

@@ -1,19 +1,28 @@
-"""What the work with a worker is given: the run, the supervisor's session, the project, and a process of the worker."""
+"""What the work with a worker is given: the run, the supervisor's session, the project, and a process of the worker.
+
+The variables are those by which an env.py may look for the database's address.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 
-from headstart.steps.environ import environ_of
+from headstart.settings.dsn import without_libpq_variables
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from headstart.history import History
     from headstart.postgres.readiness import Ready
+    from headstart.settings.dsn import Dsn
     from headstart.steps.run import Run
     from headstart.worker.process import Process
     from headstart.worker.tasks import Access
+
+_OTHER_URLS = ("DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -42,3 +51,26 @@ class Context(msgspec.Struct, frozen=True):
             "options": self.run.options,
             "environ": environ_of(self.run),
         }
+
+
+def environ_of(run: Run) -> dict[str, str | None]:
+    """For the run's own database: a direct address goes before a pooler's. None takes a variable away."""
+    direct = run.environ.get("DATABASE_DIRECT_URL")
+    return {**({"DATABASE_URL": direct} if direct else {}), **run.variables}
+
+
+def environ_for(dsn: Dsn, environ: Mapping[str, str]) -> dict[str, str | None]:
+    """What is to change in an environment, so that it speaks of another database. None takes a variable away."""
+    scheme, found, _ = environ.get("DATABASE_URL", "").partition("://")
+    after = dsn.libpq_env(without_libpq_variables(environ))
+    after["DATABASE_URL"] = url_of(dsn, scheme if found else "postgresql")
+    for name in _OTHER_URLS:
+        after.pop(name, None)
+    return {name: after.get(name) for name in environ.keys() | after.keys() if environ.get(name) != after.get(name)}
+
+
+def url_of(dsn: Dsn, scheme: str = "postgresql") -> str:
+    """A database's URL with its password, and without its parameters."""
+    user, _, place = dsn.sqlalchemy_url().partition("://")[2].partition("@")
+    password = "" if dsn.password is None else f":{quote(dsn.password.reveal(), safe='')}"
+    return f"{scheme}://{user}{password}@{place}"

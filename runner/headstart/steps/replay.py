@@ -19,14 +19,14 @@ from headstart.errors import ConfigurationError, MigrationFailedError
 from headstart.log.logger import quiet
 from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
-from headstart.postgres.server import close, prepare_session
+from headstart.postgres.server import close
 from headstart.postgres.sessions import gone
 from headstart.sql.script import ScriptError, is_single, split
 from headstart.steps.ask import failure
 from headstart.steps.committed import Committed, left_behind
-from headstart.steps.connect import access, find
+from headstart.steps.connect import access, find, set_timeouts
+from headstart.steps.context import environ_for
 from headstart.steps.describe import describe
-from headstart.steps.environ import environ_for
 from headstart.steps.explain import LostRaceError, explain, interrupted, too_late
 from headstart.steps.indexes import refuse_invalid
 from headstart.steps.verify import read, require_at
@@ -304,11 +304,7 @@ async def replay(run: Run, dsn: Dsn, worker: Worker, *, project: Project | None 
     log = quiet(run.log)
     ready = await wait_until_ready(dsn, timeout=settings.wait_timeout, application_name=run.application_name, log=log)
     try:
-        await prepare_session(
-            ready.connection,
-            lock_timeout=settings.table_lock_timeout,
-            statement_timeout=settings.statement_timeout,
-        )
+        await set_timeouts(run, ready.connection)
         proof = await access(run, ready, work_key=None)
         environ = environ_for(ready.dsn, run.environ)
         given = {

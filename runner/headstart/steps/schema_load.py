@@ -18,10 +18,11 @@ from headstart.postgres import catalog
 from headstart.postgres.activity import summary
 from headstart.postgres.lock import WORK, stop_if_lost
 from headstart.postgres.script_run import failure_of
-from headstart.postgres.server import close, connect, first_line, literal, prepare_session
+from headstart.postgres.server import close, connect, first_line, literal
 from headstart.postgres.version_table import find_version_table, recorded_revisions, require_write_privilege
 from headstart.steps import backup
 from headstart.steps.compare import Undetermined
+from headstart.steps.connect import set_timeouts
 from headstart.steps.run import Run
 from headstart.steps.schema_file import AtHand, SchemaFile, at_hand
 from headstart.steps.stage import Stage
@@ -175,11 +176,7 @@ async def _session(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
     """
     session = await connect(ready.dsn, timeout=10, application_name=run.application_name)
     try:
-        await prepare_session(
-            session,
-            lock_timeout=run.settings.table_lock_timeout,
-            statement_timeout=run.settings.statement_timeout,
-        )
+        await set_timeouts(run, session)
         await session.fetchval("select pg_catalog.pg_try_advisory_lock_shared($1)", WORK)
         async with stop_if_lost(ready.connection):
             yield session

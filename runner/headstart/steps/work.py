@@ -14,7 +14,6 @@ from headstart.ledger.state import prepare
 from headstart.ledger.writer import complete
 from headstart.postgres import version_table
 from headstart.postgres.lock import WORK
-from headstart.postgres.server import holds_user_tables
 from headstart.steps import backup
 from headstart.steps.ask import ask, failure
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate
@@ -123,17 +122,13 @@ class Work:
             BackupFailedError: it is not whole (40).
             UnsuitableServerError: there is no pg_dump for the server's version (22).
         """
-        run, settings = self._run, self._run.settings
-        if settings.backup == "off":
-            run.log.info("backup_skipped", reason="HEADSTART_BACKUP=off")
-            return
-        if settings.backup == "auto" and not await holds_user_tables(self._connection, plan.place.table):
-            run.log.info("backup_skipped", reason="the database holds no tables yet")
+        run, ready = self._run, self._context.ready
+        if not await backup.is_wanted(run, ready, plan.place.table):
             return
         last = plan.steps[-1]
         reached = (last.revision,) if last.up else last.down
-        intended = plan.heads if settings.target in {"head", "heads"} else reached
-        await backup.back_up(run, self._context.ready, before=plan.recorded, intended=intended)
+        intended = plan.heads if run.settings.target in {"head", "heads"} else reached
+        await backup.back_up(run, ready, before=plan.recorded, intended=intended)
 
     async def migrate(self, plan: Pending, *, up: bool = True) -> UpToDate:
         """Run the plan, each revision in its own transaction unless env.py holds one around all of them.

@@ -52,10 +52,6 @@ class Driver:
         return url.set(drivername=f"postgresql+{named}").get_dialect()
 
     @classmethod
-    def load_provisioning(cls) -> None:
-        """SQLAlchemy's test suite alone needs more."""
-
-    @classmethod
     def engine_created(cls, engine: Engine) -> None:
         """Remember that this engine takes its address from the configuration."""
         CONFIGURED.add(engine.dialect)

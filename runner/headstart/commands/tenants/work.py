@@ -26,9 +26,8 @@ from headstart.errors import HeadstartError, InterruptedMigrationError
 from headstart.errors.exits import Exit
 from headstart.ledger.state import prepare
 from headstart.ledger.table import create
-from headstart.postgres.server import holds_user_tables
 from headstart.steps.attempt import attempt, out_of_time
-from headstart.steps.backup import back_up
+from headstart.steps.backup import back_up, is_wanted
 from headstart.steps.compare import UpToDate
 from headstart.steps.connect import connected, locked
 from headstart.steps.connect import find as find_history
@@ -192,14 +191,8 @@ class _Work:
 
     async def _prepare(self, ready: Ready, session: Session, tenants: Sequence[Tenant]) -> None:
         """What schemas of one database have in common: a backup before the first of them, and the ledger's table."""
-        run, settings = self._run, self._run.settings
-        if settings.backup == "off":
-            run.log.info("backup_skipped", reason="HEADSTART_BACKUP=off")
-        elif settings.backup == "auto" and not await holds_user_tables(
-            ready.connection, self._history.project.version_table
-        ):
-            run.log.info("backup_skipped", reason="the database holds no tables yet")
-        else:
+        run, table = self._run, self._history.project.version_table
+        if await is_wanted(run, ready, table):
             async with locked(run, ready):
                 await self._survey(ready, tenants)  # again: another runner may have been quicker
                 if all(tenant.outcome is not None for tenant in tenants):
@@ -214,9 +207,7 @@ class _Work:
                 await session.lock()  # nobody takes another one before this run has ended
         await session.lock()
         assert self.schemas is not None  # noqa: S101  (`begin`)
-        if await prepare(
-            ready.connection, mode=settings.ledger, log=run.log, version_table=self._history.project.version_table
-        ):
+        if await prepare(ready.connection, mode=run.settings.ledger, log=run.log, version_table=table):
             self.schemas.ledger = True
             await create(ready.connection)  # the first of each would be in each other's way
 
