@@ -13,6 +13,7 @@ with Alembic', 'Sharing a Connection across one or more programmatic migration c
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
@@ -128,7 +129,7 @@ def _online(connection: sa.Connection, metadata: sa.MetaData, options: Mapping[s
     }
     if all(importlib.util.find_spec(name) for name in (_CHECKS.rpartition(".")[0], _CHECKS)):
         ours["autogenerate_plugins"] = ["alembic.autogenerate.*", _CHECKS]
-    include = _Include(connection, metadata, options.get("include_name"))
+    include = _including(connection, metadata, options.get("include_name"))
     _migrate({**ours, **options, "include_name": include})
 
 
@@ -138,23 +139,22 @@ def _migrate(options: Mapping[str, Any]) -> None:
         context.run_migrations()
 
 
-class _Include:
+def _including(
+    connection: sa.Connection, metadata: sa.MetaData, theirs: Callable[..., bool] | None
+) -> Callable[[str | None, str, Mapping[str, Any]], bool]:
     """Alembic's `include_name`: which schemas and tables are compared at all. The project's own may leave out more."""
+    schemas = {table.schema for table in metadata.tables.values()} - {SCHEMA}
+    default = connection.dialect.default_schema_name or "public"
 
-    def __init__(self, connection: sa.Connection, metadata: sa.MetaData, theirs: Callable[..., bool] | None) -> None:
-        self._connection = connection
-        self._schemas = {table.schema for table in metadata.tables.values()} - {SCHEMA}
-        self._theirs = theirs
-        self._not_ours: set[tuple[str, str]] | None = None
+    @functools.cache
+    def not_ours() -> set[tuple[str, str]]:
+        return {(row[0], row[1]) for row in connection.execute(_NOT_OURS)}
 
-    def __call__(self, name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
-        if kind == "schema" and name not in self._schemas:
+    def include(name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
+        if kind == "schema" and name not in schemas:
             return False
-        if kind == "table" and self._belongs_elsewhere(str(name), parents.get("schema_name")):
+        if kind == "table" and (parents.get("schema_name") or default, str(name)) in not_ours():
             return False
-        return self._theirs is None or bool(self._theirs(name, kind, parents))
+        return theirs is None or bool(theirs(name, kind, parents))
 
-    def _belongs_elsewhere(self, name: str, schema: str | None) -> bool:
-        if self._not_ours is None:
-            self._not_ours = {(row[0], row[1]) for row in self._connection.execute(_NOT_OURS)}
-        return (schema or self._connection.dialect.default_schema_name or "public", name) in self._not_ours
+    return include

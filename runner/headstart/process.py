@@ -30,9 +30,6 @@ _GROUPS: set[int] = set()
 POLL = 0.01
 #: How long the killed may take to disappear, in seconds: one that waits for a disk cannot go before the disk answers.
 LAST_WAIT = 1.0
-#: Seconds between two looks at what may come by the thousand lines. To wake a process that waits costs the one that
-#: writes to it as much as a small statement takes in the server.
-PAUSE = 0.005
 
 _PIECE = 64 * 1024  # bytes that are read at once
 
@@ -168,7 +165,7 @@ class Lines:
         self._loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
         os.set_blocking(pipe, False)
-        self._listen()
+        self._loop.add_reader(pipe, self._read)
 
     def drain(self) -> None:
         """Hear what has been written so far."""
@@ -179,15 +176,6 @@ class Lines:
         """Hear the last of it."""
         self.drain()
         self._end()
-
-    def _listen(self) -> None:
-        if not self.ended.is_set():
-            self._loop.add_reader(self._pipe, self._readable)
-
-    def _readable(self) -> None:
-        if self._read() < _PIECE and not self.ended.is_set():  # it is no flood
-            self._loop.remove_reader(self._pipe)
-            self._loop.call_later(PAUSE, self._listen)
 
     def _read(self) -> int:
         """How many bytes there were."""

@@ -23,7 +23,7 @@ from headstart.steps.verify import read
 from headstart.steps.watch import Watch
 from headstart.worker.messages import Planned, RevisionApplied, RevisionStarted
 from headstart.worker.process import TaskFailedError, WorkerLostError
-from headstart.worker.tasks import Ledger, Migrate, Wanted
+from headstart.worker.tasks import Ledger, Migrate
 
 if TYPE_CHECKING:
     from headstart.postgres.indexes import InvalidIndex
@@ -133,7 +133,8 @@ class _Migration:
             target=self._run.settings.target,
             before=self._before,
             place=self._plan.place,
-            steps=tuple(Wanted(revision=step.revision, up=self._up) for step in self._left),
+            steps=tuple(step.revision for step in self._left),
+            up=self._up,
             one_transaction=bool(self._plan.one_transaction),
             ledger=self._book,
         )

@@ -32,7 +32,7 @@ from headstart.steps.indexes import refuse_invalid
 from headstart.steps.verify import read, require_at
 from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted
 from headstart.worker.process import Process, TaskFailedError, WorkerLostError
-from headstart.worker.tasks import Compare, Format, Migrate, More, Stamp, Wanted
+from headstart.worker.tasks import Compare, Format, Migrate, More, Stamp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,15 +151,15 @@ class Replay:
         """
         applied = {each.id for each in self.applied}
         way = (await self._describe(target)).steps
-        await self._run([Wanted(revision=step.revision) for step in way if step.revision not in applied])
+        await self._run([step.revision for step in way if step.revision not in applied])
 
     async def apply(self, revision: str) -> None:
         """Apply this one revision, whose parents are applied, wherever it is in a branched history."""
-        await self._run([Wanted(revision=revision)])
+        await self._run([revision])
 
     async def revert(self, revision: str) -> None:
         """Revert this one revision, which no applied one follows."""
-        await self._run([Wanted(revision=revision, up=False)])
+        await self._run([revision], up=False)
 
     async def stamp(self, revisions: Sequence[str]) -> None:
         """Let the version table hold these revisions, running nothing."""
@@ -201,12 +201,12 @@ class Replay:
         async with Process(self._worker, self._log) as process:
             return await self._answer(process, process.do(task))
 
-    async def _run(self, steps: Sequence[Wanted]) -> None:
-        if self._single and steps:
-            await self._at_once(steps)
-        elif steps:
-            for step in steps:
-                await self._feed(More(steps=(step,)))
+    async def _run(self, revisions: Sequence[str], *, up: bool = True) -> None:
+        if self._single:
+            await self._at_once(revisions, up=up)
+        else:
+            for revision in revisions:
+                await self._feed(More(revision=revision, up=up))
         before, self._invalid = self._invalid, await invalid_indexes(self.connection)
         refuse_invalid(sorted(self._invalid - before))
 
@@ -226,9 +226,10 @@ class Replay:
         self.recorded = (await self._answer(self.process, answering)).recorded
         self._waiting = True
 
-    async def _at_once(self, steps: Sequence[Wanted]) -> None:
-        """Run env.py for these steps alone: it commits them together, or should."""
-        task = Migrate(**self._given, before=self.recorded, steps=tuple(steps), one_transaction=True, statements=True)
+    async def _at_once(self, revisions: Sequence[str], *, up: bool) -> None:
+        """Run env.py for these revisions alone: it commits them together, or should."""
+        more: dict[str, Any] = {"steps": tuple(revisions), "up": up, "one_transaction": True, "statements": True}
+        task = Migrate(**self._given, before=self.recorded, **more)
         async with Process(self._worker, self._log) as process:
             expected = await self._answer(process, process.do(task, self._hear))
         self.recorded = await read(self.connection, self.place)

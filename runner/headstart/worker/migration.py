@@ -66,7 +66,7 @@ def plan(task: tasks.Plan, port: Port) -> Planned | None:
 
 def migrate(task: tasks.Migrate, port: Port) -> list[str]:
     """Have Alembic run the steps, and report each. Gives what is recorded at the end, by Alembic's own account."""
-    verb = "downgrade" if task.steps and not task.steps[0].up else "upgrade"
+    verb = "upgrade" if task.up else "downgrade"
     environment = Environment(task, port, work=True, verb=verb, target=task.target)
     work = _Work(task, port, environment)
     try:
@@ -100,7 +100,7 @@ class _Work:
         task, directory = self._task, self._environment.directory
         project.read(directory)
         self.recorded = set(heads)
-        steps = [project.step_of(directory, wanted) for wanted in task.steps]
+        steps = [project.step_of(directory, revision, up=task.up) for revision in task.steps]
         gc.freeze()  # the history stays: the collector need not look at it again and again
         planned = self._environment.planned(heads, context, [])
         self._port.send(planned)
@@ -116,8 +116,8 @@ class _Work:
         while task.interactive and (more := self._more(context)) is not None:
             if more.stamp is not None:
                 yield from directory._stamp_revs(more.stamp, tuple(self.recorded))  # noqa: SLF001  (as `alembic stamp`)
-            for wanted in more.steps:
-                yield from self._one(project.step_of(directory, wanted), context)
+            if more.revision is not None:
+                yield from self._one(project.step_of(directory, more.revision, up=more.up), context)
         self.done = True
 
     def _more(self, context: MigrationContext) -> More | None:
@@ -127,7 +127,7 @@ class _Work:
             connection.commit()
         self._port.send(Idle(recorded=tuple(sorted(self.recorded))))
         more = self._port.receive()
-        return more if isinstance(more, More) and (more.steps or more.stamp is not None) else None
+        return more if isinstance(more, More) and more != More() else None
 
     def _one(self, step: RevisionStep, context: MigrationContext) -> Iterator[RevisionStep]:
         revision = str(step.revision.revision)

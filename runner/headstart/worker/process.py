@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import HeadstartError
 from headstart.postgres import sessions
 from headstart.process import how_it_ended
-from headstart.worker.fork import Fork, Output
+from headstart.worker.fork import LONGEST_MESSAGE, Fork, Output
 from headstart.worker.messages import (
     DESCRIPTORS_CLOSED,
     OF_OURS,
@@ -116,7 +116,8 @@ class Process(contextlib.AbstractAsyncContextManager["Process"]):
         self.fresh = self._fork is None
         if self._fork is None:
             channel, out, err = self._worker.fork()
-            self._fork = Fork(channel, Output({"stdout": out, "stderr": err}, self._log))
+            output = Output({"stdout": out, "stderr": err}, self._log)
+            self._fork = Fork(*await asyncio.open_connection(sock=channel, limit=LONGEST_MESSAGE), output)
         return await self._send(self._fork, task, hear)
 
     async def more(self, more: More, hear: Hear | None = None) -> Any:  # noqa: ANN401  (as `do`)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from headstart.history.project import Project
     from headstart.settings.dsn import Dsn
     from headstart.worker.port import Port
-    from headstart.worker.tasks import Describe, Wanted
+    from headstart.worker.tasks import Describe
 
 _PLACEHOLDER = "driver://user:pass@localhost/dbname"  # what `alembic init` writes
 
@@ -151,10 +151,10 @@ def several_heads(directory: ScriptDirectory) -> BrokenHistoryError | None:
     return None
 
 
-def step_of(directory: ScriptDirectory, wanted: Wanted) -> RevisionStep:
+def step_of(directory: ScriptDirectory, revision: str, *, up: bool) -> RevisionStep:
     """The step that applies or reverts this one revision."""
-    script = directory.get_revision(wanted.revision)
-    make = MigrationStep.upgrade_from_script if wanted.up else MigrationStep.downgrade_from_script
+    script = directory.get_revision(revision)
+    make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
     return make(directory.revision_map, script)
 
 

@@ -61,13 +61,6 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     there: bool = False
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One revision to be applied or reverted."""
-
-    revision: str
-    up: bool = True
-
-
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A revision as Alembic would apply or revert it.
 
@@ -145,7 +138,8 @@ class Migrate(_Task, frozen=True, kw_only=True):
         target: in Alembic's words.
         before: what has to be recorded when it begins.
         place: where env.py's version table has to be; None for wherever it is.
-        steps: in the order in which they are run.
+        steps: the revisions, in the order in which they are run.
+        up: whether they are applied; otherwise reverted.
         one_transaction: leave env.py's own choice of transactions alone.
         ledger: write a row for each revision; None for none.
         statements: report each statement that a revision has executed, with its full text.
@@ -155,7 +149,8 @@ class Migrate(_Task, frozen=True, kw_only=True):
     target: str = "head"
     before: tuple[str, ...] | None = None
     place: Place | None = None
-    steps: tuple[Wanted, ...] = ()
+    steps: tuple[str, ...] = ()
+    up: bool = True
     one_transaction: bool = False
     ledger: Ledger | None = None
     statements: bool = False
@@ -231,9 +226,10 @@ class Parse(Line, frozen=True, kw_only=True):
 
 
 class More(Line, frozen=True, kw_only=True):
-    """For an interactive `Migrate`: further steps, or revisions to stamp; neither ends it."""
+    """For an interactive `Migrate`: one revision more, or revisions to stamp; neither ends it."""
 
-    steps: tuple[Wanted, ...] = ()
+    revision: str | None = None
+    up: bool = True
     stamp: tuple[str, ...] | None = None
 
 
