@@ -16,7 +16,8 @@ from headstart import history
 from headstart.log import logger as logs
 from headstart.postgres import readiness
 from headstart.postgres.lock import WORK
-from headstart.worker.process import Process, TaskFailedError
+from headstart.worker.messages import TaskFailedError
+from headstart.worker.process import Process
 from headstart.worker.supervise import Worker
 from headstart.worker.tasks import Access, Compare, Format, Name, Parse
 from support.postgres import script

@@ -15,15 +15,14 @@ from headstart.errors import (
     EnvironmentWritesError,
     HeadstartError,
     InterruptedMigrationError,
-    named,
 )
 from headstart.history.graph import revision_field
 from headstart.postgres import version_table
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, decided, let_through
 from headstart.steps.stage import Stage
 from headstart.steps.watch import Watch
-from headstart.worker.messages import Planned
-from headstart.worker.process import TaskFailedError, WorkerLostError
+from headstart.worker.messages import Planned, TaskFailedError
+from headstart.worker.process import WorkerLostError
 from headstart.worker.tasks import Plan
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ async def ask(context: Context, *, up: bool = True, strict: bool = True, place: 
             return await again()
         if error.failed.error == EnvironmentWritesError.__name__ and context.access.read_only:
             return Undetermined(reason=error.failed.message)
-        raise failure(error) from error
+        raise error.meaning from error
     if not process.fresh and place is not None and not planned.place.is_like(place):
         process.leave()
         return await again()
@@ -114,12 +113,6 @@ async def _compared(context: Context, planned: Planned, *, strict: bool, up: boo
         one_transaction=planned.one_transaction,
         heads=planned.heads,
     )
-
-
-def failure(error: TaskFailedError) -> HeadstartError:
-    """A failed task as an error of ours, where no revision was at work."""
-    failed = error.failed
-    return named(failed.error)(failed.message, hint=failed.hint, **failed.context)
 
 
 def _not_to_its_end(error: WorkerLostError | None) -> HeadstartError:

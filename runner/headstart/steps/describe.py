@@ -9,8 +9,8 @@ import msgspec
 from headstart.errors import BrokenHistoryError
 from headstart.history.graph import Revision, lineage
 from headstart.log.logger import quiet
-from headstart.steps.ask import failure
-from headstart.worker.process import Process, TaskFailedError, WorkerLostError
+from headstart.worker.messages import TaskFailedError
+from headstart.worker.process import Process, WorkerLostError
 from headstart.worker.tasks import Describe, Name, Step
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ async def _asked(run: Run, worker: Worker, task: Describe | Name) -> Any:  # noq
         try:
             return await process.do(task)
         except TaskFailedError as error:
-            raise failure(error) from error
+            raise error.meaning from error
         except WorkerLostError as error:  # a revision file ends the process
             raise BrokenHistoryError(
                 f"the revision files cannot be loaded: {error.message}", hint="see what they do when they are imported"

@@ -12,7 +12,6 @@ import tenacity
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError
 from headstart.postgres.indexes import invalid_indexes
 from headstart.steps import aftermath
-from headstart.steps.ask import failure
 from headstart.steps.committed import Committed
 from headstart.steps.compare import UpToDate
 from headstart.steps.explain import LostRaceError, explain, partly, too_late
@@ -21,8 +20,8 @@ from headstart.steps.record import AppliedRevision
 from headstart.steps.stage import Stage
 from headstart.steps.verify import read
 from headstart.steps.watch import Watch
-from headstart.worker.messages import Planned, RevisionApplied, RevisionStarted
-from headstart.worker.process import TaskFailedError, WorkerLostError
+from headstart.worker.messages import Planned, RevisionApplied, RevisionStarted, TaskFailedError
+from headstart.worker.process import WorkerLostError
 from headstart.worker.tasks import Ledger, Migrate
 
 if TYPE_CHECKING:
@@ -250,7 +249,7 @@ class _Migration:
         """env.py has failed, and no revision was at work: what it means depends on what had been run."""
         applied = self._run.record.applied
         if not applied:
-            return failure(error)
+            return error.meaning
         return MigrationFailedError(
             f"{error.failed.message}; what had been run before that is committed, up to {applied[-1].revision}",
             hint="correct env.py: what it does after context.run_migrations() has failed",

@@ -22,7 +22,6 @@ from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close
 from headstart.postgres.sessions import gone
 from headstart.sql.script import ScriptError, is_single, split
-from headstart.steps.ask import failure
 from headstart.steps.committed import Committed, left_behind
 from headstart.steps.connect import access, find, set_timeouts
 from headstart.steps.context import environ_for
@@ -30,8 +29,8 @@ from headstart.steps.describe import describe
 from headstart.steps.explain import LostRaceError, explain, interrupted, too_late
 from headstart.steps.indexes import refuse_invalid
 from headstart.steps.verify import read, require_at
-from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted
-from headstart.worker.process import Process, TaskFailedError, WorkerLostError
+from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted, TaskFailedError
+from headstart.worker.process import Process, WorkerLostError
 from headstart.worker.tasks import Compare, Format, Migrate, More, Stamp
 
 if TYPE_CHECKING:
@@ -242,7 +241,7 @@ class Replay:
             return await answering
         except TaskFailedError as error:
             if error.failed.revision is None:
-                raise failure(error) from error
+                raise error.meaning from error
             raise await self._explained(error.failed, process) from error
         except WorkerLostError as error:
             if self._at_work is None:

@@ -15,15 +15,15 @@ from headstart.ledger.writer import complete
 from headstart.postgres import version_table
 from headstart.postgres.lock import WORK
 from headstart.steps import backup
-from headstart.steps.ask import ask, failure
+from headstart.steps.ask import ask
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate
 from headstart.steps.connect import access
 from headstart.steps.context import Context
 from headstart.steps.migrate import migrate
 from headstart.steps.stage import Stage
 from headstart.steps.verify import verify
-from headstart.worker.messages import Planned
-from headstart.worker.process import Process, TaskFailedError
+from headstart.worker.messages import Planned, TaskFailedError
+from headstart.worker.process import Process
 from headstart.worker.tasks import Access, Ledger, Place, Stamp
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Work:
             try:
                 recorded = tuple(await self._context.process.do(task, hear))
             except TaskFailedError as error:
-                raise failure(error) from error
+                raise error.meaning from error
             if book is not None:
                 await self._complete(book, expected=1)
         return UpToDate(recorded=recorded, place=found[-1].place if found else place)

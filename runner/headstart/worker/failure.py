@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
@@ -28,9 +27,6 @@ from headstart.postgres.script_run import failure_of
 from headstart.sql.constants import without_constants
 from headstart.sql.script import ScriptError, split
 
-if TYPE_CHECKING:
-    from headstart.worker.messages import Failed
-
 READ_ONLY = "25006"
 """read_only_sql_transaction: what a session is told that may not write."""
 
@@ -39,14 +35,6 @@ _MOST_CALLS = 10
 _MOST_ROWS = 1_000
 _LIBRARIES = frozenset({"alembic", "asyncpg", "greenlet", "headstart", "psycopg", "psycopg2", "pg8000", "sqlalchemy"})
 _PYTHON_S = (str(PurePath(os.__file__).parent), str(PurePath(__file__).parents[1]))
-
-
-class Reported(Exception):  # noqa: N818  (carries a message to the supervisor)
-    """A task has failed, and this is what is reported of it."""
-
-    def __init__(self, failed: Failed) -> None:
-        super().__init__(failed.message)
-        self.failed = failed
 
 
 def sqlstate_of(error: BaseException) -> str | None:

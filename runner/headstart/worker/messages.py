@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from headstart.errors import HeadstartError, named
 from headstart.log.printable import as_json
 from headstart.log.secret import Secret
 from headstart.worker.tasks import Line, More, Place, Step, Task
@@ -176,6 +177,19 @@ class Failed(Line, frozen=True, kw_only=True):
     lost: bool = False
     chosen: bool = False
     unheard: bool = False
+
+
+class TaskFailedError(Exception):
+    """A task has failed, and `failed` is what is reported of it: raised in the worker, and again in the supervisor."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+
+    @property
+    def meaning(self) -> HeadstartError:
+        """An error of ours, where no revision was at work."""
+        return named(self.failed.error)(self.failed.message, hint=self.failed.hint, **self.failed.context)
 
 
 class Finished(Line, frozen=True, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,7 @@ from headstart.errors import (
 from headstart.ledger.writer import Writer, source_of
 from headstart.worker import failure, loss, project, sessions
 from headstart.worker.environment import Environment
-from headstart.worker.failure import Reported
-from headstart.worker.messages import MOVED, Failed, Idle, Planned, RevisionApplied, RevisionStarted
+from headstart.worker.messages import MOVED, Failed, Idle, Planned, RevisionApplied, RevisionStarted, TaskFailedError
 from headstart.worker.recording import record, writer_of
 from headstart.worker.tasks import More
 
@@ -101,7 +99,6 @@ class _Work:
         project.read(directory)
         self.recorded = set(heads)
         steps = [project.step_of(directory, revision, up=task.up) for revision in task.steps]
-        gc.freeze()  # the history stays: the collector need not look at it again and again
         planned = self._environment.planned(heads, context, [])
         self._port.send(planned)
         self._writer = writer_of(task.ledger, planned.place)
@@ -132,7 +129,9 @@ class _Work:
     def _one(self, step: RevisionStep, context: MigrationContext) -> Iterator[RevisionStep]:
         revision = str(step.revision.revision)
         if self._port.closing():
-            raise Reported(Failed(error="InterruptedMigrationError", message=f"stopped before revision {revision}"))
+            raise TaskFailedError(
+                Failed(error="InterruptedMigrationError", message=f"stopped before revision {revision}")
+            )
         self.step, self._started = step, time.monotonic()
         self._port.send(RevisionStarted(revision=revision))
         path = str(getattr(step.revision, "path", ""))
@@ -228,13 +227,15 @@ def stamp(task: tasks.Stamp, port: Port) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _moved(why: str) -> Reported:
-    return Reported(Failed(error="MigrationFailedError", message=f"nothing was run: {why}", context={MOVED: True}))
+def _moved(why: str) -> TaskFailedError:
+    return TaskFailedError(
+        Failed(error="MigrationFailedError", message=f"nothing was run: {why}", context={MOVED: True})
+    )
 
 
-def _reported(error: BaseException, environment: Environment, work: _Work | None = None) -> Reported:
+def _reported(error: BaseException, environment: Environment, work: _Work | None = None) -> TaskFailedError:
     """What an exception out of env.py is reported as."""
-    if isinstance(error, Reported):
+    if isinstance(error, TaskFailedError):
         return error
     statements = environment.statements
     lost = loss.is_lost(error, statements.limit, statement_timeout=sessions.statement_timeout())
@@ -250,14 +251,14 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
             "chosen": loss.is_chosen(error),
             "unheard": statements.unheard,
         }
-        return Reported(Failed(error=kind, message=str(found.pop("cause")), context=found, **common))
+        return TaskFailedError(Failed(error=kind, message=str(found.pop("cause")), context=found, **common))
     if work is not None and work.uncommitted:
         found = failure.of_revision(error, path=environment.directory.dir, line=None)
         message = f"env.py failed after the revisions of its one transaction: {found.pop('cause')}"
-        return Reported(Failed(error="MigrationFailedError", message=message, context=found, **common))
+        return TaskFailedError(Failed(error="MigrationFailedError", message=message, context=found, **common))
     refused = failure.of_environment(error, environment.directory.dir)
     common |= {"hint": refused.hint, "context": dict(refused.context)}
-    return Reported(Failed(error=type(refused).__name__, message=refused.message, **common))
+    return TaskFailedError(Failed(error=type(refused).__name__, message=refused.message, **common))
 
 
 def _remedy(error: BaseException, environment: Environment) -> str | None:

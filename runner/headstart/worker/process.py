@@ -23,6 +23,7 @@ from headstart.worker.messages import (
     Logged,
     StatementEnded,
     StatementStarted,
+    TaskFailedError,
 )
 
 if TYPE_CHECKING:
@@ -41,14 +42,6 @@ CANCELLED = 1.0
 """Seconds that a cancelled statement, and the code above it, get to end by themselves."""
 TERMINATED = 0.3
 """Seconds that a process gets after SIGTERM."""
-
-
-class TaskFailedError(Exception):
-    """A task has failed, and the worker says why: `failed`."""
-
-    def __init__(self, failed: Failed) -> None:
-        super().__init__(failed.message)
-        self.failed = failed
 
 
 class WorkerLostError(HeadstartError):

@@ -11,7 +11,7 @@ from typing import Any
 
 from headstart.errors import HeadstartError
 from headstart.worker import sessions, tasks
-from headstart.worker.messages import Failed, Finished, Started
+from headstart.worker.messages import Failed, Finished, Started, TaskFailedError
 from headstart.worker.port import Port
 
 
@@ -33,8 +33,6 @@ def serve(channel: socket.socket) -> None:
 
 
 def _answer(task: Any, port: Port) -> Finished | Failed:  # noqa: ANN401  (any of the tasks)
-    from headstart.worker.failure import Reported
-
     for name, value in getattr(task, "environ", {}).items():
         if value is None:
             os.environ.pop(name, None)
@@ -43,7 +41,7 @@ def _answer(task: Any, port: Port) -> Finished | Failed:  # noqa: ANN401  (any o
     try:
         module, function = _DONE_BY[type(task)]
         value = getattr(import_module(f"headstart.worker.{module}"), function)(task, port)
-    except Reported as error:
+    except TaskFailedError as error:
         return error.failed
     except HeadstartError as error:
         return Failed(error=type(error).__name__, message=error.message, hint=error.hint, context=dict(error.context))
