@@ -23,12 +23,10 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 2.0
 """Seconds between two heartbeats of the supervisor's session."""
-ANSWER = 5.0
-"""Seconds that the server may take to answer one of these small questions."""
+ANSWER = 15.0
+"""Seconds that the server may take to answer one of these small questions before the session counts as lost."""
 LOST_ANSWER = 10.0
 """Seconds after which an answer of the server's that the worker does not have counts as lost on the way."""
-MISSED = 3
-"""Answers that may stay away in a row before the session counts as lost."""
 
 _IDLE_SINCE = """
 select extract(epoch from pg_catalog.clock_timestamp() - state_change)::pg_catalog.float8
@@ -63,7 +61,6 @@ class Watch:
         self._connection = connection
         self._interval = max(min(1.0, shortest / 4), 0.05) if shortest else 1.0
         self._log = log
-        self._missed = 0
         self._quiet_since = time.monotonic()
         self.revision: str | None = None
         self.blockers: list[Blocker] = []
@@ -122,12 +119,9 @@ class Watch:
                         await self._look(slow)
                     else:
                         await self._connection.fetchval("select 1")
-                self._missed = 0
             except TimeoutError:
-                self._missed += 1
-                if self._missed == MISSED:
-                    cause = "the server has stopped answering the session that holds the lock"
-                    raise InterruptedMigrationError(cause) from None
+                cause = "the server has stopped answering the session that holds the lock"
+                raise InterruptedMigrationError(cause) from None
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 if self._connection.is_closed():
                     cause = f"the session that holds the migration lock was lost: {error}"
