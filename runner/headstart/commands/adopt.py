@@ -63,7 +63,6 @@ async def adopt(
     async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
         state = await work.plan(strict=False)
         table = state.place
-        assert table is not None  # noqa: S101  (env.py has said so)
         if state.recorded:
             raise ConfigurationError(
                 f"the database is at {revision_field(state.recorded)} already: there is nothing to adopt",

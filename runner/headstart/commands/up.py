@@ -66,6 +66,6 @@ async def downgrade(run: Run) -> None:
         if isinstance(plan, Pending):
             await work.guard(plan)
             await work.back_up(plan)
-            plan = await work.migrate(plan, up=False)
+            plan = await work.migrate(plan)
         await work.verify(plan)
         await report_invalid(run, ready.connection)

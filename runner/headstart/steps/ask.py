@@ -26,8 +26,8 @@ from headstart.worker.process import WorkerLostError
 from headstart.worker.tasks import Plan
 
 if TYPE_CHECKING:
+    from headstart.postgres.version_table import Place
     from headstart.steps.context import Context
-    from headstart.worker.tasks import Place
 
 
 async def ask(context: Context, *, up: bool = True, strict: bool = True, place: Place | None = None) -> Comparison:
@@ -101,7 +101,7 @@ async def _compared(context: Context, planned: Planned, *, strict: bool, up: boo
         return UpToDate(recorded=recorded, beyond=True, place=place)
     if place.schema is not None and place.oid is not None:
         await version_table.find_version_table(ready.connection, place.table, place.schema)
-    run.record.pending = tuple(step.revision for step in planned.steps)
+    run.record.pending = tuple(step.id for step in planned.steps)
     if not planned.steps:
         if strict:
             run.log.info("nothing_pending", revision=revision_field(recorded), target=run.settings.target, beyond=False)
@@ -110,6 +110,7 @@ async def _compared(context: Context, planned: Planned, *, strict: bool, up: boo
         recorded=recorded,
         steps=planned.steps,
         place=place,
+        up=up,
         one_transaction=planned.one_transaction,
         heads=planned.heads,
     )

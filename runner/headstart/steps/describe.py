@@ -11,7 +11,7 @@ from headstart.history.graph import Revision, lineage
 from headstart.log.logger import quiet
 from headstart.worker.messages import TaskFailedError
 from headstart.worker.process import Process, WorkerLostError
-from headstart.worker.tasks import Describe, Name, Step
+from headstart.worker.tasks import Describe, Name
 
 if TYPE_CHECKING:
     import datetime
@@ -33,7 +33,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
     heads: tuple[str, ...]
     lineage: tuple[Revision, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Revision, ...]
 
     def below(self, revisions: Iterable[str]) -> list[Revision]:
         """Revisions and all that has to be applied before them, that first."""

@@ -25,11 +25,11 @@ from headstart.worker.process import WorkerLostError
 from headstart.worker.tasks import Ledger, Migrate
 
 if TYPE_CHECKING:
+    from headstart.history.graph import Revision
     from headstart.postgres.indexes import InvalidIndex
     from headstart.steps.compare import Pending
     from headstart.steps.context import Context
     from headstart.worker.messages import Message
-    from headstart.worker.tasks import Step
 
 LOOK_AGAIN = 20.0
 """Seconds that a server which went away gets to come back, so that the report can say where the database is."""
@@ -37,13 +37,12 @@ LAST_LOOK = 1.0
 """Seconds for the same after a signal or the deadline."""
 
 
-async def migrate(context: Context, plan: Pending, *, up: bool = True, book: Ledger | None = None) -> UpToDate:
+async def migrate(context: Context, plan: Pending, book: Ledger | None) -> UpToDate:
     """Run the plan; a revision that loses a race for its locks is tried again, with what follows it.
 
     Args:
         context: whose session holds the migration lock.
         plan: what is to be run.
-        up: whether it goes up.
         book: what the ledger's rows say; None for none.
 
     Returns:
@@ -55,7 +54,7 @@ async def migrate(context: Context, plan: Pending, *, up: bool = True, book: Led
         TableLocksNotObtainedError: it lost the race for its locks again and again (62).
         InterruptedMigrationError: the server, the connection or the worker failed (63).
     """
-    work = _Migration(context, plan, up=up, book=book)
+    work = _Migration(context, plan, book)
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(LostRaceError),
         stop=work.given_up,
@@ -63,7 +62,7 @@ async def migrate(context: Context, plan: Pending, *, up: bool = True, book: Led
         before_sleep=work.retried,
         reraise=True,
     )
-    with context.run.record.timed(Stage.UPGRADE if up else Stage.DOWNGRADE):
+    with context.run.record.timed(Stage.UPGRADE if plan.up else Stage.DOWNGRADE):
         await work.begin()
         try:
             recorded: tuple[str, ...] = await retrying(work.attempt)
@@ -82,15 +81,14 @@ class _Migration:
         watch: of the worker while it works.
     """
 
-    def __init__(self, context: Context, plan: Pending, *, up: bool, book: Ledger | None) -> None:
+    def __init__(self, context: Context, plan: Pending, book: Ledger | None) -> None:
         self._context = context
         self._run = context.run
         self._process = context.process
         self._connection = context.ready.connection
         self._schema = context.access.schema
         self._plan = plan
-        self._descriptions = {step.revision: step.description for step in plan.steps}
-        self._up = up
+        self._descriptions = {step.id: step.doc for step in plan.steps}
         self._book = book
         self._before = plan.recorded
         self._committed = Committed()
@@ -106,7 +104,7 @@ class _Migration:
         self.watch = Watch(self._process, self._connection, shortest=shortest, log=self._run.log)
 
     @property
-    def _left(self) -> tuple[Step, ...]:
+    def _left(self) -> tuple[Revision, ...]:
         return self._plan.steps[self.done :]
 
     async def begin(self) -> None:
@@ -132,8 +130,8 @@ class _Migration:
             target=self._run.settings.target,
             before=self._before,
             place=self._plan.place,
-            steps=tuple(step.revision for step in self._left),
-            up=self._up,
+            steps=tuple(step.id for step in self._left),
+            up=self._plan.up,
             one_transaction=bool(self._plan.one_transaction),
             ledger=self._book,
         )
@@ -198,21 +196,21 @@ class _Migration:
         """Let the account of what was applied agree with what is recorded."""
         self._run.record.after = recorded
         self._before = recorded
-        while (left := self._left) and self._plan.is_done(left[0], recorded, up=self._up):
-            took = round(time.monotonic() - self._began, 3) if left[0].revision == self._current else 0.0
-            self._applied(AppliedRevision(revision=left[0].revision, seconds=took))
+        while (left := self._left) and self._plan.is_done(left[0], recorded):
+            took = round(time.monotonic() - self._began, 3) if left[0].id == self._current else 0.0
+            self._applied(AppliedRevision(revision=left[0].id, seconds=took))
 
     async def _look(self, *, timeout: float = LOOK_AGAIN) -> None:
         """After a failure: note what is recorded, and which revision has failed."""
         run = self._run
-        run.record.failed = self._current or (self._left[0].revision if self._left else None)
+        run.record.failed = self._current or (self._left[0].id if self._left else None)
         run.record.after = None
         backends = list(self._process.backends)
         recorded = await aftermath.recorded(run, self._context.ready, self.place, backends, timeout=timeout)
         if recorded is None:
             return
         self._settle(recorded)
-        if run.record.failed not in {step.revision for step in self._left}:
+        if run.record.failed not in {step.id for step in self._left}:
             run.record.failed = None
 
     async def _leftovers(self) -> list[str]:
@@ -221,7 +219,7 @@ class _Migration:
         if run.record.after is None:  # the server does not answer
             return []
         committed = None if run.record.failed is None else self._committed
-        theirs = [step.path for step in self._left if step.revision == run.record.failed]
+        theirs = [step.path for step in self._left if step.id == run.record.failed]
         others = self._invalid - built_by(self._invalid, theirs)  # an earlier run may have left what is in its way now
         return await aftermath.leftovers(run, self._context.ready, committed, others, self._schema)
 

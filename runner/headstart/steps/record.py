@@ -70,8 +70,6 @@ class Record:
         started = time.monotonic()
         try:
             yield
-        except BaseException:
+        finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
-            raise  # the stage's name stays: it is where the run failed
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
-        self.stage = outer
+        self.stage = outer  # after a failure its name stays: it is where the run failed

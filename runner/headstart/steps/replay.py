@@ -42,12 +42,12 @@ if TYPE_CHECKING:
     from headstart.history.graph import Revision
     from headstart.postgres.connection import ScriptConnection
     from headstart.postgres.indexes import InvalidIndex
+    from headstart.postgres.version_table import Place
     from headstart.settings.dsn import Dsn
     from headstart.steps.describe import Description
     from headstart.steps.run import Run
     from headstart.worker.messages import Failed, Idle, Message
     from headstart.worker.supervise import Worker
-    from headstart.worker.tasks import Place
 
 
 class Replay:
@@ -97,12 +97,12 @@ class Replay:
     @property
     def revisions(self) -> tuple[str, ...]:
         """The ids of the whole history, in the order in which it is applied to an empty database."""
-        return tuple(step.revision for step in self._described.steps)
+        return tuple(each.id for each in self._described.steps)
 
     @property
     def files(self) -> Mapping[str, str]:
         """The absolute paths of the revisions' files, by id."""
-        return {step.revision: step.path for step in self._described.steps}
+        return {each.id: each.path for each in self._described.steps}
 
     @property
     def applied(self) -> list[Revision]:
@@ -150,7 +150,7 @@ class Replay:
         """
         applied = {each.id for each in self.applied}
         way = (await self._describe(target)).steps
-        await self._run([step.revision for step in way if step.revision not in applied])
+        await self._run([each.id for each in way if each.id not in applied])
 
     async def apply(self, revision: str) -> None:
         """Apply this one revision, whose parents are applied, wherever it is in a branched history."""

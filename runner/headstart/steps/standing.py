@@ -58,6 +58,4 @@ async def ledger_name(run: Run, ready: Ready, history: History, state: UpToDate 
     if project.conclusive:
         return ledger.key(project.version_table, project.version_schema)
     state = state or await looked(run, ready, history, strict=False)
-    place = state.place
-    assert place is not None  # noqa: S101  (env.py has said so)
-    return ledger.key(place.table, place.configured)
+    return ledger.key(state.place.table, state.place.configured)

@@ -24,11 +24,12 @@ from headstart.steps.stage import Stage
 from headstart.steps.verify import verify
 from headstart.worker.messages import Planned, TaskFailedError
 from headstart.worker.process import Process
-from headstart.worker.tasks import Access, Ledger, Place, Stamp
+from headstart.worker.tasks import Access, Ledger, Stamp
 
 if TYPE_CHECKING:
     from headstart.history import History
     from headstart.postgres.readiness import Ready
+    from headstart.postgres.version_table import Place
     from headstart.steps.run import Run
     from headstart.worker.messages import Message
     from headstart.worker.supervise import Worker
@@ -112,7 +113,6 @@ class Work:
             RefusedError: the role may not write the version table, or not create it (21).
         """
         place = plan.place
-        assert place is not None  # noqa: S101  (env.py has said so)
         await version_table.require_write_privilege(self._connection, place.user, place.table, place.schema)
 
     async def back_up(self, plan: Pending) -> None:
@@ -126,18 +126,18 @@ class Work:
         if not await backup.is_wanted(run, ready, plan.place.table):
             return
         last = plan.steps[-1]
-        reached = (last.revision,) if last.up else last.down
+        reached = (last.id,) if plan.up else last.down
         intended = plan.heads if run.settings.target in {"head", "heads"} else reached
         await backup.back_up(run, ready, before=plan.recorded, intended=intended)
 
-    async def migrate(self, plan: Pending, *, up: bool = True) -> UpToDate:
+    async def migrate(self, plan: Pending) -> UpToDate:
         """Run the plan, each revision in its own transaction unless env.py holds one around all of them.
 
         Raises:
             MigrationFailedError: what had been committed before is in the run's outcome (60, 61, 62, 63).
         """
         book = await self._book(plan.place)
-        done = await migrate(self._context, plan, up=up, book=book)
+        done = await migrate(self._context, plan, book)
         if book is not None and self._ledger is None:
             await self._complete(book, expected=len(plan.steps))
         return done
@@ -148,7 +148,6 @@ class Work:
         Raises:
             VerificationFailedError: the database is somewhere else (80).
         """
-        assert plan.place is not None  # noqa: S101  (env.py has said so)
         await verify(self._run, self._context.ready, plan.place, plan.recorded)
 
     async def stamp(

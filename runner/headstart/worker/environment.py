@@ -166,7 +166,7 @@ class Environment:
         return Planned(
             recorded=tuple(sorted(heads)),
             place=place,
-            steps=tuple(project.described(step) for step in steps),
+            steps=tuple(project.described(step.revision) for step in steps),
             heads=project.read(self.directory),
             one_transaction=self.one_transaction,
         )

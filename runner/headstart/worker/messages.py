@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from headstart.errors import HeadstartError, named
+from headstart.history.graph import Revision
 from headstart.log.printable import as_json
 from headstart.log.secret import Secret
-from headstart.worker.tasks import Line, More, Place, Step, Task
+from headstart.postgres.version_table import Place
+from headstart.worker.tasks import Line, More, Task
 
 DESCRIPTORS_CLOSED = 120
 """Exit status of a fork whose socket env.py has closed."""
@@ -48,7 +50,7 @@ class Planned(Line, frozen=True, kw_only=True):
 
     recorded: tuple[str, ...]
     place: Place
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Revision, ...] = ()
     heads: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     one_transaction: str = ""

@@ -21,7 +21,6 @@ from headstart.history.plan import decide
 from headstart.ledger.writer import source_of
 from headstart.worker.dialect import DRIVER, prefer
 from headstart.worker.failure import of_loading
-from headstart.worker.tasks import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -158,37 +157,23 @@ def step_of(directory: ScriptDirectory, revision: str, *, up: bool) -> RevisionS
     return make(directory.revision_map, script)
 
 
-def described(step: RevisionStep) -> Step:
-    """A step, as it is reported."""
-    script: Any = step.revision
-    return Step(
-        revision=script.revision,
+def described(script: Any) -> Revision:  # noqa: ANN401  (Alembic's Script)
+    """A revision, with what its file holds."""
+    path = str(getattr(script, "path", ""))
+    source = source_of(path)
+    return Revision(
+        id=script.revision,
         down=tuple(script._all_down_revisions),  # noqa: SLF001  (down_revision and depends_on, resolved)
-        description=script.doc or "",
-        path=str(getattr(script, "path", "")),
-        up=step.is_upgrade,
+        path=path,
+        doc=script.doc or "",
+        sha256="" if source is None else hashlib.sha256(source).hexdigest(),
     )
 
 
 def lineage(directory: ScriptDirectory, revisions: Sequence[str]) -> list[Revision]:
-    """Revisions and all that has to be applied before them, that first, each with what its file holds."""
+    """Revisions and all that has to be applied before them, that first."""
     found = directory.revision_map.iterate_revisions(tuple(revisions), "base", inclusive=True)
-    return [
-        Revision(
-            id=each.revision,
-            down=tuple(each._all_down_revisions),  # noqa: SLF001  (as above)
-            path=each.path,
-            doc=each.doc or "",
-            sha256=_sha256(each.path),
-        )
-        for each in found
-        if isinstance(each, Script)
-    ][::-1]
-
-
-def _sha256(path: str) -> str:
-    source = source_of(path)
-    return "" if source is None else hashlib.sha256(source).hexdigest()
+    return [described(each) for each in found if isinstance(each, Script)][::-1]
 
 
 def knows(directory: ScriptDirectory, revision: str) -> bool:
@@ -208,5 +193,5 @@ def describe(task: Describe, port: Port) -> dict[str, Any]:
     return {
         "heads": heads,
         "lineage": lineage(directory, directory.revision_map.heads),
-        "steps": [described(step) for step in steps],
+        "steps": [described(step.revision) for step in steps],
     }

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from headstart.history.project import Project
+from headstart.postgres.version_table import Place
 from headstart.settings.dsn import Dsn
 
 
@@ -59,46 +60,6 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     image: str | None = None
     backup: str | None = None
     there: bool = False
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A revision as Alembic would apply or revert it.
-
-    Args:
-        revision: its id.
-        down: what has to be applied before it: down_revision and depends_on.
-        description: the first line of its message.
-        path: its file.
-        up: whether it is applied.
-    """
-
-    revision: str
-    down: tuple[str, ...] = ()
-    description: str = ""
-    path: str = ""
-    up: bool = True
-
-
-class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where env.py's own session finds the version table, or would make it.
-
-    Args:
-        table: its name.
-        schema: its schema; None if the search path leads nowhere.
-        configured: the schema that env.py gives to Alembic, if it gives one.
-        oid: None while there is no such table.
-        user: the session's current role.
-    """
-
-    table: str
-    schema: str | None
-    configured: str | None = None
-    oid: int | None = None
-    user: str = ""
-
-    def is_like(self, other: Place) -> bool:
-        """Whether it is the same table, made or not."""
-        return (self.table, self.schema) == (other.table, other.schema)
 
 
 class _Task(Line, frozen=True, kw_only=True):
