@@ -63,6 +63,7 @@ class Replay:
     Attributes:
         connection: to the scratch database; free while nothing is being run.
         process: of the worker, for the revisions.
+        place: the version table, as env.py has it.
         recorded: what the version table holds now.
         statements: every statement that was executed, one by one, but those on the version table.
     """
@@ -79,20 +80,16 @@ class Replay:
         self._given = given
         self._describe = describe
         self._log = log
-        self._planned: Planned | None = None
+        self._single = False  # all that one run of env.py does shares one transaction
         self._waiting = False  # env.py is at run_migrations(), and takes the next revision
         self._at_work: str | None = None
         self._committed = Committed()
         self._invalid: frozenset[InvalidIndex] = frozenset()
         self.connection = connection
         self.process = Process(worker, log)
+        self.place: Place
         self.recorded: tuple[str, ...] = ()
         self.statements: list[Executed] = []
-
-    @property
-    def place(self) -> Place:
-        """The version table, as env.py has it."""
-        return self._where.place
 
     @property
     def revisions(self) -> tuple[str, ...]:
@@ -123,7 +120,6 @@ class Replay:
         except MigrationFailedError:
             if not self._single:  # if so, nothing was run, and each call is a run of its own
                 raise
-            self.recorded = self._where.recorded
 
     async def end(self) -> None:
         """Let env.py and its sessions end: the database can be copied afterwards, and env.py be run in another process.
@@ -163,7 +159,8 @@ class Replay:
     async def stamp(self, revisions: Sequence[str]) -> None:
         """Let the version table hold these revisions, running nothing."""
         if self._single:
-            self.recorded = tuple(await self._ask(Stamp(**self._given, revisions=tuple(revisions))))
+            stamped = await self._ask(Stamp(**self._given, revisions=tuple(revisions)))
+            self.recorded = msgspec.convert(stamped, Planned).recorded
         else:
             await self._feed(More(stamp=tuple(revisions)))
 
@@ -184,16 +181,6 @@ class Replay:
         """
         await self._ask(Format(**self._given, path=str(path)))
 
-    @property
-    def _where(self) -> Planned:
-        assert self._planned is not None  # noqa: S101  (`begin`)
-        return self._planned
-
-    @property
-    def _single(self) -> bool:
-        """Whether all that one run of env.py does shares one transaction."""
-        return self._planned is not None and bool(self._planned.one_transaction)
-
     async def _ask(self, task: Stamp | Compare | Format) -> Any:  # noqa: ANN401  (plain data)
         """Have a process of its own do something. The other one ends before: env.py may hold a lock of its own."""
         await self.end()
@@ -212,8 +199,7 @@ class Replay:
     async def _open(self) -> None:
         """Run env.py, if it does not wait already."""
         if not self._waiting:
-            before = None if self._planned is None else self.recorded
-            task = Migrate(**self._given, before=before, statements=True, interactive=True)
+            task = Migrate(**self._given, statements=True, interactive=True)
             await self._settle(self.process.do(task, self._hear))
 
     async def _feed(self, more: More) -> None:
@@ -228,7 +214,7 @@ class Replay:
     async def _at_once(self, revisions: Sequence[str], *, up: bool) -> None:
         """Run env.py for these revisions alone: it commits them together, or should."""
         more: dict[str, Any] = {"steps": tuple(revisions), "up": up, "one_transaction": True, "statements": True}
-        task = Migrate(**self._given, before=self.recorded, **more)
+        task = Migrate(**self._given, **more)
         async with Process(self._worker, self._log) as process:
             expected = await self._answer(process, process.do(task, self._hear))
         self.recorded = await read(self.connection, self.place)
@@ -264,7 +250,8 @@ class Replay:
         self._committed.hear(message)
         match message:
             case Planned():
-                self._planned = message
+                self.place, self.recorded = message.place, message.recorded
+                self._single = bool(message.one_transaction)
             case RevisionStarted():
                 self._at_work = message.revision
             case RevisionApplied():

@@ -18,6 +18,7 @@ from headstart.postgres.activity import SPEAK, Blocker, blockers, progress_of, r
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from headstart.worker.messages import StatementStarted
     from headstart.worker.process import Hear, Process
     from headstart.worker.tasks import Task
 
@@ -108,8 +109,8 @@ class Watch:
         while True:
             await asyncio.sleep(self._interval)
             now = time.monotonic()
-            statement, backend, since = self._process.statement, self._process.backend, self._process.since
-            slow = backend if statement is not None and now - since >= self._interval else None
+            statement, seconds = self._process.statement, now - self._process.since
+            slow = statement if seconds >= self._interval else None
             if slow is None and now - heartbeat < HEARTBEAT and now - self._quiet_since < SPEAK:
                 continue
             heartbeat = now
@@ -129,37 +130,36 @@ class Watch:
                 state = getattr(error, "sqlstate", None)
                 self._log.info("watch_unavailable", error=type(error).__name__, sqlstate=state)
             if now - self._quiet_since >= SPEAK:
-                await self._speak(statement, backend, now - since)
+                await self._speak(statement, seconds)
 
-    async def _look(self, backend: int) -> None:
-        found = await blockers(self._connection, backend)
+    async def _look(self, statement: StatementStarted) -> None:
+        found = await blockers(self._connection, statement.backend)
         new = {each.pid for each in found} - {each.pid for each in self.blockers}
         self.blockers = found or self.blockers
         if new:
             shown = [str(each) for each in found]
             self._log.warning("statement_blocked", revision=self.revision, blockers=shown, hint=remedy(found))
-        idle = await self._connection.fetchval(_IDLE_SINCE, backend)
-        waits = self._process.backend == backend and self._process.statement is not None
-        if idle is not None and idle >= LOST_ANSWER and waits:
+        idle = await self._connection.fetchval(_IDLE_SINCE, statement.backend)
+        if idle is not None and idle >= LOST_ANSWER and self._process.statement is statement:
             raise InterruptedMigrationError(
                 f"the server answered the worker {idle:.0f} s ago, and the answer has not arrived: the network lost it"
             )
 
-    async def _speak(self, statement: str | None, backend: int | None, seconds: float) -> None:
+    async def _speak(self, statement: StatementStarted | None, seconds: float) -> None:
         self.heard()
-        if statement is None or backend is None:
+        if statement is None:
             event = "env_running" if self.revision is None else "revision_running"
             self._log.info(event, revision=self.revision, running_seconds=seconds)
             return
         progress = None
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             async with asyncio.timeout(ANSWER):  # what is wrong, the next look says
-                progress = await progress_of(self._connection, backend)
-        hint = remedies.of_slowness(statement)
+                progress = await progress_of(self._connection, statement.backend)
+        hint = remedies.of_slowness(statement.statement)
         self._log.info(
             "statement_running",
             revision=self.revision,
-            statement=summary(statement),
+            statement=summary(statement.statement),
             running_seconds=seconds,
             blockers=[str(each) for each in self.blockers],
             progress=progress,

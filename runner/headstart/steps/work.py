@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Self
 
+import msgspec
 from msgspec.structs import replace
 
 from headstart import ledger
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from headstart.postgres.readiness import Ready
     from headstart.postgres.version_table import Place
     from headstart.steps.run import Run
-    from headstart.worker.messages import Message
     from headstart.worker.supervise import Worker
 
 
@@ -164,12 +164,6 @@ class Work:
         Raises:
             ConfigurationError: a revision is not in the history (10).
         """
-        found: list[Planned] = []
-
-        def hear(message: Message) -> None:
-            if isinstance(message, Planned):
-                found.append(message)
-
         with self._run.record.timed(Stage.STAMP):
             book = await self._book(place)
             task = Stamp(
@@ -181,12 +175,12 @@ class Work:
                 known={} if book is None else await ledger.applied(self._connection, book.history),
             )
             try:
-                recorded = tuple(await self._context.process.do(task, hear))
+                done = msgspec.convert(await self._context.process.do(task), Planned)
             except TaskFailedError as error:
                 raise error.meaning from error
             if book is not None:
                 await self._complete(book, expected=1)
-        return UpToDate(recorded=recorded, place=found[-1].place if found else place)
+        return UpToDate(recorded=done.recorded, place=done.place)
 
     async def _complete(self, book: Ledger, *, expected: int) -> None:
         """Warn of rows that have not arrived."""

@@ -179,21 +179,21 @@ class _Work:
         )
 
 
-def stamp(task: tasks.Stamp, port: Port) -> tuple[str, ...]:
-    """Write the version table as `alembic stamp` does, running nothing; give what it then holds."""
+def stamp(task: tasks.Stamp, port: Port) -> Planned | None:
+    """Write the version table as `alembic stamp` does, running nothing; give what it then holds, and where it is."""
     environment = Environment(
         task, port, work=True, verb="stamp", target=task.revisions[0] if task.revisions else "base"
     )
     found: set[str] = set()
     left = 0
     writer: Writer | None = None
+    planned: Planned | None = None
 
     def feed(heads: tuple[str, ...], context: MigrationContext) -> Iterator[StampStep]:
-        nonlocal found, left, writer
+        nonlocal found, left, writer, planned
         project.read(environment.directory)
         found = set(heads)
         planned = environment.planned(heads, context, [])
-        port.send(planned)
         writer = writer_of(task.ledger, planned.place)
         try:
             steps = environment.directory._stamp_revs(task.revisions, heads)  # noqa: SLF001  (what alembic.command calls)
@@ -224,7 +224,7 @@ def stamp(task: tasks.Stamp, port: Port) -> tuple[str, ...]:
         environment.run(feed, applied=applied, purge=task.purge)
     except BaseException as error:
         raise _reported(error, environment) from error
-    return tuple(sorted(found))
+    return planned and msgspec.structs.replace(planned, recorded=tuple(sorted(found)))
 
 
 def _moved(why: str) -> TaskFailedError:

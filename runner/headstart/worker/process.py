@@ -68,7 +68,6 @@ class Process(contextlib.AbstractAsyncContextManager["Process"]):
         fresh: the present task is the first of its fork.
         backends: the sessions that the present fork has opened in our database, by pid.
         statement: at work now; None between two.
-        backend: of that statement.
         since: when it began, or when the last one ended, by the monotonic clock.
     """
 
@@ -80,8 +79,7 @@ class Process(contextlib.AbstractAsyncContextManager["Process"]):
         self._reading: asyncio.Task[Any] | None = None
         self.fresh = True
         self.backends: dict[int, Connected] = {}
-        self.statement: str | None = None
-        self.backend: int | None = None
+        self.statement: StatementStarted | None = None
         self.since = time.monotonic()
 
     async def __aexit__(self, *_: object) -> None:
@@ -160,7 +158,7 @@ class Process(contextlib.AbstractAsyncContextManager["Process"]):
                     schema=message.schema,
                 )
             case StatementStarted():
-                self.statement, self.backend, self.since = message.statement, message.backend, time.monotonic()
+                self.statement, self.since = message, time.monotonic()
             case StatementEnded():
                 self.statement, self.since = None, time.monotonic()
             case _:
