@@ -40,7 +40,6 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     returncode: int
     stderr: str
-    seconds: float
     stdout: bytes = b""
 
     @property
@@ -91,7 +90,6 @@ async def run(
         OSError: the program is not there (FileNotFoundError) or cannot be run (PermissionError and others).
         asyncio.CancelledError: once the child and its whole group are gone.
     """
-    started = time.monotonic()
     tail = ""
     captured: list[bytes] = []
 
@@ -136,7 +134,6 @@ async def run(
         argv=tuple(argv),
         returncode=child.returncode,
         stderr=tail.removesuffix("\n"),
-        seconds=time.monotonic() - started,
         stdout=b"".join(captured),
     )
 

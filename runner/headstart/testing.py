@@ -151,21 +151,14 @@ class _Loop:
     @contextlib.contextmanager
     def entered(self, manager: AbstractAsyncContextManager[_T]) -> Iterator[_T]:
         """An asynchronous context, for code that is not."""
-
-        async def enter() -> _T:
-            return await manager.__aenter__()
-
-        async def leave() -> None:
-            await manager.__aexit__(None, None, None)
-
         try:
-            value = self.run(enter())
+            value = self.run(manager.__aenter__())
         except HeadstartError as error:
             raise _failure(error.message, error.hint) from None
         try:
             yield value
         finally:
-            self.run(leave())
+            self.run(manager.__aexit__(None, None, None))
 
     def stop(self) -> None:
         """End the thread."""

@@ -98,7 +98,7 @@ async def _compared(context: Context, planned: Planned, *, strict: bool, up: boo
                 hint="start the image that knows it; `headstart history --ledger` lists who applied what",
             )
         let_through(run, recorded)
-        return UpToDate(recorded=recorded, beyond=True, place=place)
+        return UpToDate(recorded=recorded, place=place, beyond=True)
     if place.schema is not None and place.oid is not None:
         await version_table.find_version_table(ready.connection, place.table, place.schema)
     run.record.pending = tuple(step.id for step in planned.steps)

@@ -31,8 +31,8 @@ class UpToDate(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         recorded: what the version table holds.
-        beyond: that is more than the target asks for.
         place: the version table.
+        beyond: that is more than the target asks for.
     """
 
     recorded: tuple[str, ...]
@@ -48,7 +48,6 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
         steps: what is to be run, in order.
         place: the version table.
         up: whether it is applied; otherwise reverted.
-        after: what the version table is to hold; None where only the end will tell.
         one_transaction: why all of it shares one transaction; "" if each revision has its own, or nobody knows yet.
         heads: of the history.
     """
@@ -57,7 +56,6 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Revision, ...]
     place: Place
     up: bool = True
-    after: tuple[str, ...] | None = None
     one_transaction: str = ""
     heads: tuple[str, ...] = ()
 
@@ -170,7 +168,6 @@ def pending(run: Run, found: History, plan: Plan) -> Pending:
         recorded=plan.before,
         steps=tuple(steps),
         place=_place(project),
-        after=plan.after,
         heads=graph.heads,
     )
 

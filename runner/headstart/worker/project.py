@@ -98,15 +98,15 @@ def read(directory: ScriptDirectory) -> tuple[str, ...]:
     try:
         heads = directory.revision_map.heads
         several = heads if len(heads) > 1 else ()
-        needed = {parent for head in several for parent in _lineage(directory, head) if parent != head}
+        needed = {
+            each.revision
+            for head in several
+            for each in directory.revision_map.iterate_revisions(head, "base", inclusive=True)
+            if isinstance(each, Script) and each.revision != head
+        }
     except (Exception, SystemExit) as error:  # whatever a revision file does when it is imported
         raise of_loading(error, directory.dir) from error
     return tuple(sorted(set(heads) - needed))
-
-
-def _lineage(directory: ScriptDirectory, revision: str) -> list[str]:
-    found = directory.revision_map.iterate_revisions(revision, "base", inclusive=True)
-    return [each.revision for each in found if isinstance(each, Script)]
 
 
 def steps_to(directory: ScriptDirectory, target: str, recorded: tuple[str, ...], *, up: bool) -> list[RevisionStep]:
