@@ -14,10 +14,10 @@ from headstart.postgres import catalog
 from headstart.postgres.lock import stop_if_lost
 from headstart.postgres.scratch import scratch_server
 from headstart.postgres.server import holds_user_tables
-from headstart.steps.begin import at_work
 from headstart.steps.connect import connected, find, locked
 from headstart.steps.replay import replay
 from headstart.steps.stage import Stage
+from headstart.steps.work import Work
 from headstart.worker.supervise import Worker
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def adopt(
         VerificationFailedError: there are differences (80).
     """
     found = find(run)
-    async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
+    async with connected(run) as ready, Work.opened(run, ready, found) as work, locked(run, ready):
         state = await work.plan(strict=False)
         table = state.place
         if state.recorded:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from headstart import ledger
 from headstart.postgres import version_table
-from headstart.steps.begin import at_work
 from headstart.steps.compare import Pending, Undetermined, UpToDate, by_name, compare
 
 if TYPE_CHECKING:
@@ -38,7 +37,9 @@ async def looked(
     run: Run, ready: Ready, history: History, *, strict: bool = True, worker: Worker | None = None
 ) -> UpToDate | Pending:
     """Let env.py say what is recorded; the target does not matter where it is not strict."""
-    async with at_work(run, ready, history, worker) as work:
+    from headstart.steps.work import Work  # the worker comes with it
+
+    async with Work.opened(run, ready, history, worker) as work:
         state = await work.look(strict=strict)
     return await by_name(run, ready, history, strict=strict) if isinstance(state, Undetermined) else state
 

@@ -18,7 +18,7 @@ from headstart.postgres.lock import WORK
 from headstart.steps import backup
 from headstart.steps.ask import ask
 from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate
-from headstart.steps.connect import access
+from headstart.steps.connect import access, working
 from headstart.steps.context import Context
 from headstart.steps.migrate import migrate
 from headstart.steps.stage import Stage
@@ -52,7 +52,7 @@ class Work:
         run: Run,
         ready: Ready,
         found: History,
-        worker: Worker,
+        worker: Worker | None = None,
         *,
         proof: Access | None = None,
         ledger: bool | None = None,
@@ -63,11 +63,11 @@ class Work:
             run: this run.
             ready: the supervisor's session.
             found: the project.
-            worker: that is at work.
+            worker: one that several runs share; one of its own when left out.
             proof: what the worker's sessions are proven by; this database as a whole when left out.
             ledger: whether there is one that can be written; asked, and seen to afterwards, when left out.
         """
-        async with Process(worker, run.log) as process:
+        async with working(run, worker) as started, Process(started, run.log) as process:
             proof = proof or await access(run, ready, work_key=WORK)
             yield cls(Context(run, ready, found, process, proof), ledger=ledger)
 

@@ -78,9 +78,7 @@ def command(task: Command, port: Port) -> None:
     """
     sessions.begin(task.access, port, work=False)
     data: Any = _Data(port)  # TextIO is no class that one could inherit
-    config = project.configure(
-        task.project, None if task.access is None else task.access.dsn, task.options, stdout=data
-    )
+    config = project.configure(task.project, task.dsn, task.options, stdout=data)
     config.output_buffer = data  # of `--sql`
     options = _options(task.verb, task.arguments)
     options.x, options.name = task.options.get("x"), task.project.section

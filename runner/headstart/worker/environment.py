@@ -59,8 +59,7 @@ class Environment:
         target: str = "head",
     ) -> None:
         sessions.begin(task.access, port, work=work)
-        dsn = None if task.access is None else task.access.dsn
-        self.config = project.configure(task.project, dsn, {**commanded(verb, target), **task.options})
+        self.config = project.configure(task.project, task.dsn, {**commanded(verb, target), **task.options})
         self.directory = project.load(self.config)
         self.statements = Statements(port, executed=getattr(task, "statements", False))
         self.ran = 0

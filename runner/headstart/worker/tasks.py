@@ -77,6 +77,11 @@ class _Task(Line, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     environ: dict[str, str | None] = {}
 
+    @property
+    def dsn(self) -> Dsn | None:
+        """The database, if one is to be reached."""
+        return None if self.access is None else self.access.dsn
+
 
 class Plan(_Task, frozen=True, kw_only=True):
     """Run env.py, find out what is recorded and where, and which revisions lead to the target. Nothing is changed.
