@@ -48,8 +48,7 @@ async def recorded(run: Run, ready: Ready, history: History) -> tuple[str, ...]:
     """What the database records, whatever the target is."""
     project = history.project
     if not project.conclusive:
-        await looked(run, ready, history, strict=False)
-        return run.record.after or ()
+        return (await looked(run, ready, history, strict=False)).recorded
     return await version_table.recorded_revisions(ready.connection, project.version_table, project.version_schema)
 
 

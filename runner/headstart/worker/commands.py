@@ -122,10 +122,6 @@ class _Data(io.TextIOBase):
     def __init__(self, port: Port) -> None:
         self._port = port
 
-    def writable(self) -> bool:
-        """It is."""
-        return True
-
     def write(self, text: str) -> int:
         """Send a text."""
         self._port.send(Data(text=text))

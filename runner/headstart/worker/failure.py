@@ -39,10 +39,15 @@ _PYTHON_S = (str(PurePath(os.__file__).parent), str(PurePath(__file__).parents[1
 
 def sqlstate_of(error: BaseException) -> str | None:
     """The server's code, if the error is the server's."""
-    database = find(error)
-    original = error if database is None else database.orig
+    original = _of_driver(error)
     state: str | None = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     return state
+
+
+def _of_driver(error: BaseException) -> BaseException | None:
+    """The driver's error below SQLAlchemy's; the error itself if it is not SQLAlchemy's."""
+    database = find(error)
+    return error if database is None else database.orig
 
 
 def find(error: BaseException) -> DBAPIError | None:
@@ -65,8 +70,7 @@ def field(error: BaseException, name: str, libpq_s: str) -> str | None:
         name: as asyncpg has it.
         libpq_s: as the drivers on libpq have it.
     """
-    database = find(error)
-    original = error if database is None else database.orig
+    original = _of_driver(error)
     server = getattr(original, "__cause__", None) or original
     found: str | None = getattr(server, name, None) or getattr(getattr(original, "diag", None), libpq_s, None)
     return found
@@ -215,8 +219,7 @@ def of_server(error: BaseException) -> dict[str, object]:
     Args:
         error: SQLAlchemy's, or a driver's own.
     """
-    database = find(error)
-    original = error if database is None else database.orig
+    database, original = find(error), _of_driver(error)
     position: str | int | None = field(error, "position", "statement_position")
     statement = database.statement if database is not None else None
     script = failure_of(getattr(original, "__cause__", None) or original)

@@ -6,6 +6,7 @@ import argparse
 import configparser
 import hashlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 from alembic.config import Config
@@ -44,13 +45,12 @@ def configure(project: Project, dsn: Dsn | None, options: Mapping[str, Any], *, 
         options: what Alembic's command line would leave in `cmd_opts`.
         stdout: where Alembic's commands print to.
     """
-    given: dict[str, Any] = {} if stdout is None else {"stdout": stdout}
     config = Config(
         file_=project.ini,
         toml_file=project.toml,
         ini_section=project.section,
         cmd_opts=argparse.Namespace(**{"x": None, **options}),
-        **given,
+        stdout=stdout or sys.stdout,
     )
     section = config.file_config.options(project.section) if config.file_config.has_section(project.section) else []
     placeholders = [name for name in section if config.file_config.get(project.section, name, raw=True) == _PLACEHOLDER]

@@ -171,7 +171,7 @@ class Describe(_Task, frozen=True, kw_only=True):
 
 
 class Format(_Task, frozen=True, kw_only=True):
-    """Let the project's post-write hooks at a file. With a database, env.py is run first: it may register hooks."""
+    """Let the project's post-write hooks at a file. env.py is run first: it may register hooks."""
 
     path: str
 
