@@ -76,9 +76,9 @@ async def _planned(context: Context, task: Plan) -> Planned:
         await context.process.stop(connection)
         raise
     except WorkerLostError as error:
-        raise _not_to_its_end(error) from error
+        raise not_to_its_end(error) from error
     if found is None:
-        raise _not_to_its_end(None)
+        raise not_to_its_end(None)
     planned = msgspec.convert(found, Planned)
     run.record.found(planned.recorded)
     return planned
@@ -116,7 +116,8 @@ async def _compared(context: Context, planned: Planned, *, strict: bool, up: boo
     )
 
 
-def _not_to_its_end(error: WorkerLostError | None) -> HeadstartError:
+def not_to_its_end(error: WorkerLostError | None) -> HeadstartError:
+    """The error of a run of env.py in which no revision was at work, and which did not come to its end."""
     cause = error.message if error is not None else "it never came to context.run_migrations()"
     message = f"env.py was not run to its end: {cause}"
     if error is None or error.by_itself:

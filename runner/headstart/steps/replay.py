@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headstart.errors import ConfigurationError, MigrationFailedError
+from headstart.errors import MigrationFailedError
 from headstart.log.logger import quiet
 from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close
 from headstart.postgres.sessions import gone
 from headstart.sql.script import ScriptError, is_single, split
+from headstart.steps.ask import not_to_its_end
 from headstart.steps.committed import Committed, left_behind
 from headstart.steps.connect import access, find, set_timeouts
 from headstart.steps.context import environ_for
@@ -231,9 +232,7 @@ class Replay:
             raise await self._explained(error.failed, process) from error
         except WorkerLostError as error:
             if self._at_work is None:
-                raise ConfigurationError(
-                    f"env.py was not run to its end: {error.message}", hint="see what env.py does"
-                ) from error
+                raise not_to_its_end(error) from error
             raise MigrationFailedError(
                 f"revision {self._at_work} failed: {error.message}", revision=self._at_work
             ) from error
