@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from acceptance.checks import Session, ended
+from acceptance.checks import Session, ended, running
 from support.postgres import psql, script
 from support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.process import Run
+    from support.process import Headstart, Run
     from support.project import Project
 
 PATIENT = {"HEADSTART_WAIT_TIMEOUT": "1s"}
@@ -112,6 +112,65 @@ def test_being_built(project: Project, headstart: Callable[..., Run], doubled: s
         assert (ended(run, 0)["applied"], run.events("invalid_indexes_found")) == (["b2"], [])
         blocker.execute("rollback")
         build.join()
+
+
+def test_being_dropped(project: Project, headstart: Callable[..., Run], doubled: str) -> None:
+    """One that somebody drops at this moment is not INVALID for good."""
+    project.revision("b2", body='op.execute("create table b (id int)")  # somebody drops a_id CONCURRENTLY')
+    script(doubled, "create index a_id on a (id)")
+    with Session(doubled) as reader, Session(doubled) as dropper:
+        reader.execute("begin; select * from a")
+        drop = threading.Thread(target=dropper.execute, args=("drop index concurrently a_id",))
+        drop.start()
+        dropping = "select 1 from pg_index where not indisvalid"
+        eventually(lambda: psql(doubled, dropping) == [(1,)], what="the drop")
+        run = headstart("up", url=doubled)
+        assert (ended(run, 0)["applied"], run.events("invalid_indexes_found")) == (["b2"], [])
+        reader.execute("rollback")
+        drop.join()
+
+
+@pytest.mark.parametrize("code", [0, 60])
+def test_of_another_beside_the_run(
+    code: int, project: Project, begin_headstart: Callable[..., Headstart], doubled: str
+) -> None:
+    """What somebody else's build leaves while a revision runs is theirs: it makes neither 80 of a 0 nor 61 of a 60."""
+    project.revision("b2", "select pg_advisory_xact_lock(7)", "select 1/0" if code else "select 1")
+    with Session(doubled) as gate:
+        gate.execute("begin; select pg_advisory_xact_lock(7)")
+        process = begin_headstart("up", url=doubled, env={"HEADSTART_TABLE_LOCK_TIMEOUT": "30s"})
+        eventually(lambda: running(doubled, "^select pg_advisory_xact_lock"), what="the revision is at work")
+        with pytest.raises(Exception, match="could not create unique index"):
+            script(doubled, "create unique index concurrently by_hand on a (id)")
+        gate.execute("commit")
+    assert ended(process.finish(), code).get("leftovers") is None
+
+
+@pytest.mark.parametrize(("schema", "code"), [("app", 0), ("public", 80)])
+def test_in_another_schema(
+    schema: str, code: int, project: Project, headstart: Callable[..., Run], doubled: str
+) -> None:
+    """One of the same name, in another schema than the revision names, is somebody else's."""
+    with pytest.raises(Exception, match="could not create unique index"):
+        script(doubled, "create unique index concurrently a_id on a (id)")
+    script(doubled, "create schema app; create table app.a (id int)")
+    build = f"'a_id', 'a', ['id'], schema='{schema}', postgresql_concurrently=True, if_not_exists=True"
+    project.revision("b2", body=f"with op.get_context().autocommit_block():\n    op.create_index({build})")
+    run = headstart("up", url=doubled)
+    assert ended(run, code)["applied"] == ["b2"]
+    assert [line["indexes"] for line in run.events("invalid_indexes_found")] == [["public.a_id"]]
+
+
+def test_in_a_module(project: Project, headstart: Callable[..., Run], doubled: str) -> None:
+    """The run that leaves it names it, even where no revision file does: by the statement that was executed."""
+    (project.folder / "helper.py").write_text(
+        "def build(op):\n    with op.get_context().autocommit_block():\n"
+        "        op.create_index('a_id', 'a', ['id'], unique=True, postgresql_concurrently=True)\n",
+        encoding="utf-8",
+    )
+    project.revision("b2", body="from helper import build\nbuild(op)")
+    last = ended(headstart("up", url=doubled), 61)
+    assert last["leftovers"] == ["INVALID index public.a_id: drop index concurrently public.a_id;"]
 
 
 def test_of_a_tenant(project: Project, headstart: Callable[..., Run], doubled: str) -> None:

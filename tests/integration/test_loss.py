@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from acceptance.test_exit_codes_backup import tmpfs
 from headstart.worker.failure import sqlstate_of
-from headstart.worker.loss import ended_by, is_chosen, is_lost, limit_in
+from headstart.worker.loss import is_chosen, is_lost
 from support.postgres import psql, script
 from support.waiting import eventually
 
@@ -48,21 +48,32 @@ OF_THE_STATEMENT = {
     "locks": ("do $$ begin for i in 1..20000 loop execute 'create temp table t' || i || ' ()'; end loop; end $$",),
     "a timeout": ("set statement_timeout = '50ms'", "select pg_sleep(20)"),
     "a timeout that is spoken of": ("set statement_timeout = '50ms'", "select pg_sleep(20), 'user request'"),
-    "its own session": ("select pg_terminate_backend(pg_backend_pid())",),
-    "its own statement": ("select pg_cancel_backend(pg_backend_pid()), pg_sleep(20)",),
+}
+ITSELF = {
+    "its session": ("select pg_terminate_backend(pg_backend_pid())",),
+    "in a function": (
+        "create function pg_temp.f() returns bool language sql as 'select pg_terminate_backend(pg_backend_pid())'",
+        "select pg_temp.f()",
+    ),
+    "its statement": ("select pg_cancel_backend(pg_backend_pid()), pg_sleep(20)",),
     "idle in a transaction": ("set local idle_in_transaction_session_timeout = '50ms'", None, "select 1"),
 }
 
 
 @pytest.mark.parametrize("name", OF_THE_STATEMENT)
 def test_of_the_statement(any_server: Postgres, driver: str, name: str) -> None:
-    """Whatever a revision can bring about by itself is its failure, whatever the class of the SQLSTATE."""
-    error, limit = raised(any_server.url(), driver, OF_THE_STATEMENT[name])
-    assert not is_lost(error, limit, statement_timeout=0), repr(error)
-    assert is_chosen(error) is (name.startswith("raise") or name == "its own statement")
-    ends = {"its own session": "pg_terminate_backend", "idle in a transaction": "idle_in_transaction_session_timeout"}
-    if name != "raise 25P03":
-        assert ended_by(error, limit) == ends.get(name)
+    """What a statement brings about in a session that lives on is its failure, whatever the class of the SQLSTATE."""
+    error = raised(any_server.url(), driver, OF_THE_STATEMENT[name])
+    assert not is_lost(error, statement_timeout=0), repr(error)
+    assert is_chosen(error) is name.startswith("raise")
+
+
+@pytest.mark.parametrize("name", ITSELF)
+def test_of_itself(any_server: Postgres, driver: str, name: str) -> None:
+    """Who ends a session or cancels a statement is not told by the server: it is the same as of an administrator."""
+    error = raised(any_server.url(), driver, ITSELF[name])
+    assert is_lost(error, statement_timeout=0), repr(error)
+    assert not is_chosen(error)
 
 
 @pytest.mark.parametrize("by", ["cancel", "terminate"])
@@ -77,18 +88,17 @@ def test_of_somebody_else(any_database: str, driver: str, by: str, timeout: floa
 
     somebody = threading.Thread(target=end)
     somebody.start()
-    limited = "set idle_in_transaction_session_timeout = '60s'" if by == "cancel" else "select 1"
-    error, limit = raised(any_database, driver, [limited, "select pg_sleep(60)"])
+    error = raised(any_database, driver, ["select pg_sleep(60)"])
     somebody.join()
-    assert is_lost(error, limit, statement_timeout=timeout)
+    assert is_lost(error, statement_timeout=timeout)
     assert not is_chosen(error)
 
 
 def test_of_a_server_that_is_stopped(start_server: StartServer, driver: str) -> None:
     """A session that ends between two statements has not been ended by the revision."""
     server = start_server()
-    error, limit = raised(server.url(), driver, ["select 1", None, "select 1"], meanwhile=server)
-    assert is_lost(error, limit, statement_timeout=0)
+    error = raised(server.url(), driver, ["select 1", None, "select 1"], meanwhile=server)
+    assert is_lost(error, statement_timeout=0)
 
 
 def test_of_a_full_disk(any_server: Postgres, driver: str) -> None:
@@ -99,33 +109,30 @@ def test_of_a_full_disk(any_server: Postgres, driver: str) -> None:
         script(any_server.url(), f"create tablespace small location '{disk}'")
         try:
             fills = "create table filling tablespace small as select repeat('x', 1000) from generate_series(1, 9999)"
-            error, limit = raised(any_server.url(), driver, [fills])
+            error = raised(any_server.url(), driver, [fills])
         finally:
             script(any_server.url(), "drop tablespace small")
     assert sqlstate_of(error) == "53100"
-    assert is_lost(error, limit, statement_timeout=0)
+    assert is_lost(error, statement_timeout=0)
     assert not is_chosen(error)
 
 
 def test_of_a_web_service(driver: str) -> None:
     """A connection that is not the database's may break: the revision that has asked there has failed."""
-    assert not is_lost(RemoteDisconnected("Remote end closed connection without response"), None, statement_timeout=0)
+    assert not is_lost(RemoteDisconnected("Remote end closed connection without response"), statement_timeout=0)
     assert driver
 
 
 def raised(
     url: str, driver: str, statements: Sequence[str | None], *, meanwhile: Postgres | None = None
-) -> tuple[BaseException, str | None]:
-    """What a driver raises of statements, and the limit that they set; None is a wait until the session has ended."""
+) -> BaseException:
+    """What a driver raises of statements; None is a wait until the session has ended."""
     address = url.replace("postgresql:", f"postgresql+{driver}:", 1)
-    limit: str | None = None
 
     def execute(connection: Connection) -> None:
-        nonlocal limit
         pid = connection.exec_driver_sql("select pg_backend_pid()").scalar()
         for each in statements:
             if each is not None:
-                limit = limit_in(each) or limit
                 connection.exec_driver_sql(each)
             elif meanwhile is not None:
                 meanwhile.shut_down()
@@ -144,4 +151,4 @@ def raised(
 
     with pytest.raises(DBAPIError) as caught:
         execute_here()
-    return caught.value, limit
+    return caught.value

@@ -17,7 +17,8 @@ REBUILD = "reindex index concurrently {index}; or, if its revision is still pend
 _COMMITTING = 0.2
 """Seconds that a commit may take."""
 
-# Of another role's build only the pid is shown, and that it has locked the table.
+# Of another role's build only the pid is shown, and that it has locked the table. What is being dropped is INVALID as
+# long as others still use it, and is locked itself, as only DDL does.
 # To plan the other one costs more than to run this one, which mostly suffices.
 _ANY_INVALID = "select exists (select from pg_catalog.pg_index where not indisvalid)"
 _INVALID = """
@@ -29,6 +30,8 @@ join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where not i.indisvalid and c.relkind = 'i'
   and not exists (select from pg_catalog.pg_stat_progress_create_index b where b.index_relid = i.indexrelid
       or b.index_relid is null and b.pid in (select l.pid from pg_catalog.pg_locks l where l.relation = i.indrelid))
+  and not exists (select from pg_catalog.pg_locks l where l.relation = i.indexrelid and l.granted
+      and l.mode in ('ShareUpdateExclusiveLock', 'AccessExclusiveLock'))
   and ($1::pg_catalog.text is null or n.nspname = $1)
 order by 1
 """
@@ -54,7 +57,7 @@ class InvalidIndex(NamedTuple):
 
 
 async def invalid_indexes(connection: asyncpg.Connection, schema: str | None = None) -> frozenset[InvalidIndex]:
-    """The INVALID indexes that nobody is building just now: what a failed concurrent build leaves.
+    """The INVALID indexes that nobody is building or dropping just now: what a failed concurrent build leaves.
 
     Args:
         connection: to the database.

@@ -32,7 +32,7 @@ select (current_user)::pg_catalog.text, pg_catalog.current_schema()::pg_catalog.
        pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.=) session_user
        or pg_catalog.pg_has_role(c.relowner, 'member'),
        c.relkind operator(pg_catalog.=) 'r' or c.relkind operator(pg_catalog.=) 'p', c.relhasrules,
-       {has_revisions}, {plain},
+       {has_revisions}, {plain}, c.relrowsecurity,
        pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.<>) all (array[session_user, current_user, (
            select pg_catalog.pg_get_userbyid(d.datdba) from pg_catalog.pg_database d
            where d.datname operator(pg_catalog.=) pg_catalog.current_database())])
@@ -45,9 +45,16 @@ _NAMED = """c.relname operator(pg_catalog.=) {name}::pg_catalog.name
     and n.nspname operator(pg_catalog.=) any ({schemas}::pg_catalog.name[])
     order by pg_catalog.array_position({schemas}::pg_catalog.name[], n.nspname)"""
 
-# What the owner of the table, or of a function that somebody has put on it, makes a read or a write execute: of the
-# table itself, and of the tables that inherit from it or are its partitions.
-_EXECUTES = """
+# What belongs to roles that we have no reason to trust: the table, its children, the code that a read or a write
+# executes, and the table's place.
+#
+# Code is functions, operators and types: whoever owns one may change what it does. `reached` is what the table and its
+# children depend on, by pg_depend, in any number of steps. A part depends on its whole as 'a' or 'i': constraints,
+# defaults, indexes, triggers and policies on their table, a CHECK on its domain, functions on their operator class.
+#
+# Another table can be put in the table's place by the owner of its schema, and by whoever may create a table in a
+# schema that comes before it in the search path, or such a schema.
+_JUDGE = """
 with recursive member (oid) as (
     select r.oid from pg_catalog.pg_roles r
     where r.rolname operator(pg_catalog.=) session_user or r.rolname operator(pg_catalog.=) current_user
@@ -65,44 +72,51 @@ with recursive member (oid) as (
     select '{oid}'::pg_catalog.oid
     union
     select i.inhrelid from pg_catalog.pg_inherits i join tree on i.inhparent operator(pg_catalog.=) tree.oid
-), part (oid, owner, theirs, is_child, has_policies) as (
-    select c.oid, c.relowner, not exists (select from trusted t where t.oid operator(pg_catalog.=) c.relowner),
-           c.oid operator(pg_catalog.<>) '{oid}'::pg_catalog.oid, c.relrowsecurity
+), reached (class, oid) as (
+    select 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, tree.oid from tree
+    union
+    select next.class, next.oid from reached cross join lateral (
+        select d.refclassid, d.refobjid from pg_catalog.pg_depend d
+        where d.classid operator(pg_catalog.=) reached.class and d.objid operator(pg_catalog.=) reached.oid
+        union all
+        select d.classid, d.objid from pg_catalog.pg_depend d
+        where d.refclassid operator(pg_catalog.=) reached.class and d.refobjid operator(pg_catalog.=) reached.oid
+        and d.deptype operator(pg_catalog.=) any ('{{a,i}}'::pg_catalog."char"[])
+        and d.refclassid operator(pg_catalog.=) any (
+            '{{pg_catalog.pg_class,pg_catalog.pg_type,pg_catalog.pg_opclass}}'::pg_catalog.regclass[])
+        and d.classid operator(pg_catalog.<>) 'pg_catalog.pg_type'::pg_catalog.regclass
+    ) next (class, oid)
+), path (owner, acl) as (
+    select d.datdba, d.datacl from pg_catalog.pg_database d
+    where d.datname operator(pg_catalog.=) pg_catalog.current_database()
+    union all
+    select n.nspowner, case when n.nspname operator(pg_catalog.<>) {schema} then n.nspacl end
+    from pg_catalog.pg_namespace n, pg_catalog.current_schemas(true) schemas (names)
+    where n.nspname operator(pg_catalog.=) {schema} or pg_catalog.array_position(names, n.nspname)
+        operator(pg_catalog.<) pg_catalog.array_position(names, {schema})
+), found (kind, what, owner) as (
+    select case when c.oid operator(pg_catalog.=) '{oid}'::pg_catalog.oid then 'owner' else 'child' end, '', c.relowner
     from tree join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) tree.oid
-), expression (class, oid, theirs, what) as (
-    select k.tableoid, k.oid, part.theirs, pg_catalog.concat('constraint ', k.conname)
-    from pg_catalog.pg_constraint k join part on part.oid operator(pg_catalog.=) k.conrelid
-    where k.contype operator(pg_catalog.<>) all (array['p', 'u', 'n']::pg_catalog."char"[])
     union all
-    select d.tableoid, d.oid, part.theirs, 'expression of a column'
-    from pg_catalog.pg_attrdef d join part on part.oid operator(pg_catalog.=) d.adrelid
+    select 'code', pg_catalog.pg_describe_object(reached.class, reached.oid, 0), code.owner
+    from reached cross join lateral (
+        select p.proowner from pg_catalog.pg_proc p
+        where p.tableoid operator(pg_catalog.=) reached.class and p.oid operator(pg_catalog.=) reached.oid
+        union all
+        select o.oprowner from pg_catalog.pg_operator o
+        where o.tableoid operator(pg_catalog.=) reached.class and o.oid operator(pg_catalog.=) reached.oid
+        union all
+        select t.typowner from pg_catalog.pg_type t
+        where t.tableoid operator(pg_catalog.=) reached.class and t.oid operator(pg_catalog.=) reached.oid
+    ) code (owner)
     union all
-    select 'pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid, part.theirs, 'expression of an index'
-    from pg_catalog.pg_index i join part on part.oid operator(pg_catalog.=) i.indrelid
-    where i.indexprs is not null or i.indpred is not null
+    select 'place', '', path.owner from path
+    union all
+    select 'place', '', may.grantee from path, pg_catalog.aclexplode(path.acl) may
+    where may.privilege_type operator(pg_catalog.=) 'CREATE'
 )
-select 'owner', '' from part where part.theirs and not part.is_child
-union
-select 'read', 'row security policies' from part where part.theirs and part.has_policies and not part.is_child
-union
-select 'read', pg_catalog.concat('inheritance children that ', pg_catalog.pg_get_userbyid(part.owner), ' owns')
-from part where part.is_child and (part.theirs or exists (select from part p where p.theirs and not p.is_child))
-union
-select 'write', pg_catalog.concat('trigger ', t.tgname)
-from part join pg_catalog.pg_trigger t on t.tgrelid operator(pg_catalog.=) part.oid
-join pg_catalog.pg_proc p on p.oid operator(pg_catalog.=) t.tgfoid
-where not t.tgisinternal and not exists (select from trusted where trusted.oid operator(pg_catalog.=) p.proowner)
-union
-select 'write', e.what from expression e where e.theirs or exists (
-    select from pg_catalog.pg_depend d join pg_catalog.pg_proc p on p.oid operator(pg_catalog.=) d.refobjid
-    where d.classid operator(pg_catalog.=) e.class and d.objid operator(pg_catalog.=) e.oid
-    and d.refclassid operator(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
-    and not exists (select from trusted where trusted.oid operator(pg_catalog.=) p.proowner))
-union
-select 'write', pg_catalog.concat('type of the column ', a.attname)
-from part join pg_catalog.pg_attribute a on a.attrelid operator(pg_catalog.=) part.oid
-join pg_catalog.pg_type t on t.oid operator(pg_catalog.=) a.atttypid
-where not exists (select from trusted where trusted.oid operator(pg_catalog.=) t.typowner)
+select distinct found.kind, pg_catalog.concat(found.what, ' of ', pg_catalog.pg_get_userbyid(found.owner))
+from found where not exists (select from trusted where trusted.oid operator(pg_catalog.=) found.owner)
 order by 1, 2
 """
 
@@ -116,8 +130,9 @@ class VersionTable(msgspec.Struct, frozen=True):
     owner: str
     trusted: bool
     """Whether we, or roles that we may act as, own it; or else, if it was looked at for a write, somebody we trust."""
-    foreign: bool = False
-    """Whether its owner is neither we nor the database's: who may exchange it for a view between a look and a read."""
+    exposed: bool = False
+    """Whether somebody else may put another in its place between a look and a read, or a write. For a read that is the
+    owner, unless we or the database's owner are it; for a write it is whom we have no reason to trust."""
 
     def __str__(self) -> str:
         return f"{quote(self.schema)}.{quote(self.name)}"
@@ -163,7 +178,7 @@ def look(which: str, *, writing: bool) -> Generator[str, Sequence[Sequence[Any]]
     ((user, default, oid, *found),) = yield _LOOK.format(has_revisions=HAS_REVISIONS, plain=PLAIN, which=which)
     if oid is None:
         return Looked(user, default, None)
-    schema, name, owner, ours, is_table, has_rules, has_revisions, plain, foreign = found
+    schema, name, owner, ours, is_table, has_rules, has_revisions, plain, has_policies, foreign = found
     table = VersionTable(oid, schema, name, owner, ours, foreign)
     if not is_table or has_rules:
         raise refused(table, "has rules" if is_table else "is not an ordinary table")
@@ -174,20 +189,22 @@ def look(which: str, *, writing: bool) -> Generator[str, Sequence[Sequence[Any]]
         )
     if plain and not writing:
         return Looked(user, default, table)
-    rows = yield _EXECUTES.format(oid=oid)
-    reads = [what for kind, what in rows if kind == "read"]
-    if reads:
-        raise refused(table, f"has {' and '.join(reads)}")
-    writes = [what for kind, what in rows if kind == "write"]
-    if writes and writing:
+    of_others: dict[str, list[str]] = {}
+    for kind, what in (yield _JUDGE.format(oid=oid, schema=f"{literal(schema)}::pg_catalog.name")):
+        of_others.setdefault(kind, []).append(what)
+    if "child" in of_others:
+        raise refused(table, f"has inheritance children{', '.join(of_others['child'])}")
+    if "code" in of_others and (writing or has_policies):
         raise RefusedError(
-            f"a write to the version table {table} (owner {owner}) would execute code of another role:"
-            f" {', '.join(writes)}",
+            f"a {'write to' if writing else 'read of'} the version table {table}, whose owner is {owner}, would execute"
+            f" code of another role: {', '.join(of_others['code'])}",
             hint=f"see who made it, and drop it or the table: \\d {table} in psql shows it",
             owner=owner,
         )
-    trusted = ours or "owner" not in {kind for kind, _ in rows}
-    return Looked(user, default, msgspec.structs.replace(table, trusted=trusted))
+    if writing:
+        trusted = ours or "owner" not in of_others
+        table = msgspec.structs.replace(table, trusted=trusted, exposed=not {"owner", "place"}.isdisjoint(of_others))
+    return Looked(user, default, table)
 
 
 def refused(table: VersionTable, cause: str) -> RefusedError:
@@ -200,6 +217,11 @@ def refused(table: VersionTable, cause: str) -> RefusedError:
     )
 
 
-def lock_of(table: VersionTable) -> str:
-    """SQL that keeps a table what it is to the transaction's end, and keeps nobody from reading or writing it."""
-    return f"lock table {table} in access share mode"
+def lock_of(table: VersionTable, *, writing: bool) -> str:
+    """SQL that keeps a table what it is to the transaction's end, and keeps nobody from reading or writing it.
+
+    Args:
+        table: that was looked at.
+        writing: whether triggers are to be kept away, too; it needs the privilege to write.
+    """
+    return f"lock table {table} in {'row exclusive' if writing else 'access share'} mode"

@@ -136,9 +136,9 @@ async def _read(connection: ScriptConnection, table: VersionTable) -> tuple[str,
     name = str(table)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            if table.foreign:
+            if table.exposed:
                 await stack.enter_async_context(connection.transaction())
-                await connection.execute(lock_of(table), timeout=LOCKED)
+                await connection.execute(lock_of(table, writing=False), timeout=LOCKED)
                 await find_version_table(connection, table.name, table.schema)
             rows = await connection.fetch(f"select version_num from {name} order by 1", timeout=LOCKED)  # noqa: S608  (quoted)
     except (TimeoutError, asyncpg.LockNotAvailableError) as error:

@@ -16,11 +16,9 @@ from headstart.errors import HeadstartError, InterruptedMigrationError
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close
 from headstart.postgres.sessions import gone
-from headstart.steps.committed import left_behind
 from headstart.steps.verify import read
 
 if TYPE_CHECKING:
-    from headstart.postgres.indexes import InvalidIndex
     from headstart.postgres.readiness import Ready
     from headstart.postgres.version_table import Place
     from headstart.steps.committed import Committed
@@ -55,21 +53,18 @@ async def recorded(
         return None
 
 
-async def leftovers(
-    run: Run, ready: Ready, committed: Committed | None, invalid: frozenset[InvalidIndex], schema: str | None
-) -> list[str]:
+async def leftovers(run: Run, ready: Ready, committed: Committed, path: str) -> list[str]:
     """What the failed revision has committed all the same; nothing, and a warning, where the server does not say.
 
     Args:
         run: this run.
         ready: the supervisor's session.
-        committed: what the revision may have committed; None if none has failed.
-        invalid: the INVALID indexes that were there before.
-        schema: the tenant's, if it is one.
+        committed: what the revision may have committed.
+        path: its file.
     """
     try:
         async with _session(run, ready, ALIVE) as connection:
-            return await left_behind(connection, committed, invalid, schema)
+            return await committed.leftovers(connection, path, run.schema)
     except _NO_ANSWER as unknown:
         hint = "see what the failed revision has committed by itself"
         run.log.warning("leftovers_unknown", cause=str(unknown), hint=hint)

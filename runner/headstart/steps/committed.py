@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from headstart.postgres.activity import cut, summary
 from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.server import literal
+from headstart.steps.indexes import named_in, source_of
 from headstart.worker.messages import Committing, RevisionApplied, StatementEnded, StatementStarted
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from headstart.postgres.indexes import InvalidIndex
     from headstart.worker.messages import Message
 
 SHOWN = 300
@@ -52,6 +52,7 @@ class _Alone:
     certain: bool
     since: int
     until: int | None = None
+    rolled_back: bool = False
 
 
 @dataclass
@@ -78,54 +79,41 @@ class Committed:
                 self._at_work = _Alone(message.statement, message.certain, message.alone)
                 self._alone.append(self._at_work)
             case StatementEnded() if self._at_work is not None:
-                self._at_work.until = message.until
-                if message.rolled_back:
-                    self._alone.remove(self._at_work)
+                self._at_work.until, self._at_work.rolled_back = message.until, message.rolled_back
                 self._at_work = None
             case _:
                 pass
 
-    async def leftovers(self, connection: asyncpg.Connection[Any]) -> list[str]:
-        """The statements that were committed.
+    async def leftovers(self, connection: asyncpg.Connection[Any], path: str, schema: str | None = None) -> list[str]:
+        """What a revision that failed has left: statements, prepared transactions, and indexes that stayed INVALID.
+
+        Each begins with what it is, up to a colon. After it comes what was executed, or what to type.
 
         Args:
             connection: to the same database, when the sessions of the revision have ended.
+            path: the revision's file.
+            schema: where to look for indexes; everywhere when left out.
 
         Raises:
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: the server does not answer.
         """
+        found = await self._committed(connection)
+        gids = [literal(row[0]) for row in await connection.fetch(_PREPARED)]
+        found += [f"prepared transaction {gid}: rollback prepared {gid}" for gid in gids]
+        invalid = await invalid_indexes(connection, schema)
+        executed = [each.statement for each in self._alone]  # also by what the revision imports
+        left = named_in([*executed, source_of(path)], invalid) if invalid else ()
+        return found + [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(left)]
+
+    async def _committed(self, connection: asyncpg.Connection[Any]) -> list[str]:
+        """The statements that were committed."""
         found: list[str] = []
         for xid, statements in self._transactions.items():
             if await connection.fetchval(_COMMITTED, xid):
                 found += [f"{COMMITTED}: {each}" for each in statements]
-        for each in self._alone:
+        for each in (each for each in self._alone if not each.rolled_back):
             [(committed, ids)] = await connection.fetch(_COMMITTED_BETWEEN, each.since, each.until)
             if committed:
                 certain = ids == 1 or (each.certain and each.until is not None)
                 found.append(f"{'' if certain else 'perhaps '}{COMMITTED}: {summary(each.statement)}")
         return found
-
-
-async def left_behind(
-    connection: asyncpg.Connection[Any],
-    committed: Committed | None,
-    invalid: frozenset[InvalidIndex],
-    schema: str | None = None,
-) -> list[str]:
-    """What a revision that failed has left: statements, prepared transactions, and indexes that stayed INVALID.
-
-    Each begins with what it is, up to a colon. After it comes what was executed, or what to type.
-
-    Args:
-        connection: as for `Committed.leftovers`.
-        committed: what the revision may have committed; None if none has failed.
-        invalid: the INVALID indexes that were there before.
-        schema: where to look for others; everywhere when left out.
-    """
-    found: list[str] = []
-    if committed is not None:
-        found += await committed.leftovers(connection)
-        gids = [literal(row[0]) for row in await connection.fetch(_PREPARED)]
-        found += [f"prepared transaction {gid}: rollback prepared {gid}" for gid in gids]
-    new = await invalid_indexes(connection, schema) - invalid
-    return found + [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(new)]

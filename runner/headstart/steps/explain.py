@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import (
+    HeadstartError,
     InterruptedMigrationError,
     MigrationFailedError,
     PartlyCommittedError,
+    RefusedError,
     TableLocksNotObtainedError,
     named,
     remedies,
@@ -37,7 +39,8 @@ def explain(
     blockers: Sequence[Blocker] = (),
     statement_timeout: float = 0,
     unversioned: bool = False,
-) -> MigrationFailedError:
+    untouched: bool = False,
+) -> HeadstartError:
     """The error that names revision, statement, SQLSTATE and position, and what was committed.
 
     Args:
@@ -46,9 +49,11 @@ def explain(
         blockers: who was in its way last.
         statement_timeout: seconds; 0 is none.
         unversioned: nothing was recorded before this run.
+        untouched: nothing was committed in this run.
 
     Returns:
-        LostRaceError where it may succeed if it is tried again.
+        LostRaceError where it may succeed if it is tried again; RefusedError where Alembic was not let write the
+        version table, and the database is untouched; else a MigrationFailedError.
     """
     context: dict[str, Any] = {**failed.context, "revision": failed.revision}
     state = f" [{failed.sqlstate}]" if failed.sqlstate else ""
@@ -59,7 +64,7 @@ def explain(
     if failed.sqlstate in RETRIED and not failed.chosen:
         return LostRaceError(message, cause=failed.message, **{"sqlstate": failed.sqlstate, **context})
     kind = named(failed.error)
-    if not issubclass(kind, MigrationFailedError):
+    if not issubclass(kind, MigrationFailedError) and not (untouched and kind is RefusedError):
         kind = MigrationFailedError
     if failed.sqlstate == CANCELED and statement_timeout and not failed.chosen:
         named_blockers = {"blockers": [str(each) for each in blockers]} if blockers else {}

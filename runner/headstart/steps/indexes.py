@@ -16,7 +16,7 @@ from headstart.postgres.indexes import REBUILD, invalid_indexes
 from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from headstart.history import History
     from headstart.postgres.connection import ScriptConnection
@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 _WORD: Final = re.compile(r"[\w$]+")
 _COPY: Final = re.compile(r"_cc(?:new|old)\d*$")
 _SQL_FILE: Final = re.compile(r"[\w.-]+\.sql\b")
+# Where a text says which schema an index or a table is in: by the arguments of a call, in CREATE INDEX, by a name with
+# two parts. Literals of Python may end and begin anywhere between two words.
+_IN_CALL: Final = r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))*?"
+_CALL: Final = rf"""\({_IN_CALL}\bschema\s*=\s*["']([^"']+)["']{_IN_CALL}\)"""
+_QUOTES: Final = r"""[\\"']*"""
+_PARTS: Final = rf"(?<![\w$])([\w$]+){_QUOTES}\.{_QUOTES}"
+_BUILD: Final = rf"concurrently@(?:if@not@exists@)?(?:[\w$]+@)?on@(?:only@)?{_PARTS}[\w$]+".replace(
+    "@", r"""[\s\\"']+"""
+)
+_NAME: Final = rf"{_PARTS}(?:%s)(?![\w$])"
 
 
 async def left_invalid(run: Run, connection: ScriptConnection, history: History) -> tuple[InvalidIndex, ...]:
@@ -37,38 +47,42 @@ async def left_invalid(run: Run, connection: ScriptConnection, history: History)
         history: the project.
     """
     found = await invalid_indexes(connection, run.schema)
-    return tuple(sorted(built_by(found, revision_files(history.project)))) if found else ()
+    return tuple(sorted(_left_by(found, history)))
 
 
-def built_by(indexes: Collection[InvalidIndex], files: Iterable[str]) -> set[InvalidIndex]:
-    """Those of the indexes that a revision file may have left: it does something CONCURRENTLY, and names them.
+def _left_by(found: frozenset[InvalidIndex], history: History) -> set[InvalidIndex]:
+    return named_in(map(source_of, revision_files(history.project)), found) if found else set()
+
+
+def named_in(texts: Iterable[str], indexes: Collection[InvalidIndex]) -> set[InvalidIndex]:
+    """Those of the indexes that a text may have left: it does something CONCURRENTLY, and names them.
 
     Or it names their table: a loop may put the index's name together, and a naming convention or the server choose it.
+    What the text says to be in another schema is not they.
 
     Args:
+        texts: of revisions, or of statements.
         indexes: some.
-        files: paths.
     """
-    found: set[InvalidIndex] = set()
-    for path in files:
-        text = "\n".join(_source(Path(path))).lower()
-        if "concurrently" in text:
-            words = set(_WORD.findall(text))
-            found |= {each for each in indexes if any(_is_in(name.lower(), text, words) for name in each[2:])}
-    return found
+    building = [text for text in map(str.lower, texts) if "concurrently" in text]
+    return {each for each in indexes if any(_names(text, each) for text in building)}
 
 
-def _is_in(name: str, text: str, words: set[str]) -> bool:
-    return name in words if _WORD.fullmatch(name) else name in text  # one that SQL has to quote
+def _names(text: str, index: InvalidIndex) -> bool:
+    names = [index.name.lower(), index.table.lower()]
+    any_of = "|".join(map(re.escape, names))
+    placed = re.compile("|".join((_CALL, _BUILD, _NAME % any_of)))
+    text = placed.sub(lambda said: said[0] if index.schema.lower() in said.groups() else "", text)
+    words = set(_WORD.findall(text))
+    return any(name in words if _WORD.fullmatch(name) else name in text for name in names)  # SQL has to quote some
 
 
-def _source(path: Path) -> Iterator[str]:
+def source_of(path: str) -> str:
     """The text of a revision file, and of the SQL files beside it whose names are in it."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    yield text
-    for name in set(_SQL_FILE.findall(text)):
-        for each in filter(Path.is_file, path.parent.parent.rglob(name)):
-            yield each.read_text(encoding="utf-8", errors="replace")
+    file = Path(path)
+    text = file.read_text(encoding="utf-8", errors="replace")
+    beside = (each for name in set(_SQL_FILE.findall(text)) for each in file.parent.parent.rglob(name))
+    return "\n".join([text, *(each.read_text(encoding="utf-8", errors="replace") for each in beside if each.is_file())])
 
 
 async def report_invalid(run: Run, connection: ScriptConnection) -> frozenset[InvalidIndex]:
@@ -89,7 +103,7 @@ async def require_valid(run: Run, connection: ScriptConnection, history: History
     found = await report_invalid(run, connection)
     if found:
         with run.record.timed(Stage.VERIFY):
-            refuse_invalid(sorted(built_by(found, revision_files(history.project))))
+            refuse_invalid(sorted(_left_by(found, history)))
 
 
 def refuse_invalid(found: Sequence[InvalidIndex]) -> None:

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError
-from headstart.postgres.indexes import invalid_indexes
 from headstart.steps import aftermath
 from headstart.steps.committed import Committed
 from headstart.steps.compare import UpToDate
 from headstart.steps.explain import LostRaceError, explain, partly, too_late
-from headstart.steps.indexes import built_by, refuse_invalid
 from headstart.steps.record import AppliedRevision
 from headstart.steps.stage import Stage
 from headstart.steps.verify import read
@@ -26,7 +24,6 @@ from headstart.worker.tasks import Ledger, Migrate
 
 if TYPE_CHECKING:
     from headstart.history.graph import Revision
-    from headstart.postgres.indexes import InvalidIndex
     from headstart.steps.compare import Pending
     from headstart.steps.context import Context
     from headstart.worker.messages import Message
@@ -63,12 +60,11 @@ async def migrate(context: Context, plan: Pending, book: Ledger | None) -> UpToD
         reraise=True,
     )
     with context.run.record.timed(Stage.UPGRADE if plan.up else Stage.DOWNGRADE):
-        await work.begin()
+        work.begin()
         try:
             recorded: tuple[str, ...] = await retrying(work.attempt)
         except LostRaceError as error:
             raise too_late(error, work.watch.blockers) from error
-        await work.end()
     return UpToDate(recorded=recorded, place=work.place)
 
 
@@ -86,13 +82,11 @@ class _Migration:
         self._run = context.run
         self._process = context.process
         self._connection = context.ready.connection
-        self._schema = context.access.schema
         self._plan = plan
         self._descriptions = {step.id: step.doc for step in plan.steps}
         self._book = book
         self._before = plan.recorded
         self._committed = Committed()
-        self._invalid: frozenset[InvalidIndex] = frozenset()
         self._begun = False  # a revision, in the present attempt
         self._current: str | None = None
         self._began = 0.0
@@ -107,21 +101,11 @@ class _Migration:
     def _left(self) -> tuple[Revision, ...]:
         return self._plan.steps[self.done :]
 
-    async def begin(self) -> None:
-        """Note what is wrong already, and say how transactions will be."""
-        self._invalid = await invalid_indexes(self._connection, self._schema)
+    def begin(self) -> None:
+        """Say how transactions will be."""
         self._run.record.pending = self._plan.revisions
         if reason := self._plan.one_transaction:
             self._run.log.info("one_transaction", reason=reason, hint="all revisions are applied, or none of them")
-
-    async def end(self) -> None:
-        """An INVALID index answers no query, whatever the statement that left it has said.
-
-        Raises:
-            VerificationFailedError: this run has left one (80).
-        """
-        now = await invalid_indexes(self._connection, self._schema)
-        refuse_invalid(sorted(now - self._invalid))
 
     async def attempt(self) -> tuple[str, ...]:
         """Run what is left, once."""
@@ -215,13 +199,10 @@ class _Migration:
 
     async def _leftovers(self) -> list[str]:
         """What the failed revision has committed all the same: statements, and indexes that stayed INVALID."""
-        run = self._run
-        if run.record.after is None:  # the server does not answer
+        failed = [step for step in self._left if step.id == self._run.record.failed]
+        if self._run.record.after is None or not failed:  # the server does not answer, or none has failed
             return []
-        committed = None if run.record.failed is None else self._committed
-        theirs = [step.path for step in self._left if step.id == run.record.failed]
-        others = self._invalid - built_by(self._invalid, theirs)  # an earlier run may have left what is in its way now
-        return await aftermath.leftovers(run, self._context.ready, committed, others, self._schema)
+        return await aftermath.leftovers(self._run, self._context.ready, self._committed, failed[0].path)
 
     async def _failed(self, error: TaskFailedError) -> HeadstartError:
         """The error that names revision, statement, SQLSTATE and position, and what was committed."""
@@ -236,6 +217,7 @@ class _Migration:
             blockers=self.watch.blockers,
             statement_timeout=self._run.settings.statement_timeout,
             unversioned=not self._plan.recorded,
+            untouched=not self._run.record.applied,
         )
         if isinstance(found, LostRaceError):
             if failed.unheard:  # to run again what may be committed is no remedy
@@ -299,5 +281,5 @@ class _Migration:
 
 
 _RAISE = "let the revision raise an exception instead of ending its process"
-_AGAIN = "the revision is not at fault: run again"
+_AGAIN = "run again; if it ends here again, look at what the revision executes"
 _UNKNOWN = "see `headstart status` once the server answers; then run again"

@@ -15,20 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headstart.errors import MigrationFailedError
+from headstart.errors import HeadstartError, MigrationFailedError
 from headstart.log.logger import quiet
-from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close
 from headstart.postgres.sessions import gone
 from headstart.sql.script import ScriptError, is_single, split
 from headstart.steps.ask import not_to_its_end
-from headstart.steps.committed import Committed, left_behind
+from headstart.steps.committed import Committed
 from headstart.steps.connect import access, find, set_timeouts
 from headstart.steps.context import environ_for
 from headstart.steps.describe import describe
 from headstart.steps.explain import LostRaceError, explain, interrupted, too_late
-from headstart.steps.indexes import refuse_invalid
 from headstart.steps.verify import read, require_at
 from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted, TaskFailedError
 from headstart.worker.process import Process, WorkerLostError
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from headstart.history import Project
     from headstart.history.graph import Revision
     from headstart.postgres.connection import ScriptConnection
-    from headstart.postgres.indexes import InvalidIndex
     from headstart.postgres.version_table import Place
     from headstart.settings.dsn import Dsn
     from headstart.steps.describe import Description
@@ -85,7 +82,6 @@ class Replay:
         self._waiting = False  # env.py is at run_migrations(), and takes the next revision
         self._at_work: str | None = None
         self._committed = Committed()
-        self._invalid: frozenset[InvalidIndex] = frozenset()
         self.connection = connection
         self.process = Process(worker, log)
         self.place: Place
@@ -115,7 +111,6 @@ class Replay:
             ConfigurationError: it fails, or reaches another database (10).
         """
         self._described = await self._describe("heads")
-        self._invalid = await invalid_indexes(self.connection)
         try:
             await self._open()
         except MigrationFailedError:
@@ -194,8 +189,6 @@ class Replay:
         else:
             for revision in revisions:
                 await self._feed(More(revision=revision, up=up))
-        before, self._invalid = self._invalid, await invalid_indexes(self.connection)
-        refuse_invalid(sorted(self._invalid - before))
 
     async def _open(self) -> None:
         """Run env.py, if it does not wait already."""
@@ -237,12 +230,12 @@ class Replay:
                 f"revision {self._at_work} failed: {error.message}", revision=self._at_work
             ) from error
 
-    async def _explained(self, failed: Failed, process: Process) -> MigrationFailedError:
+    async def _explained(self, failed: Failed, process: Process) -> HeadstartError:
         if failed.lost:
             return interrupted(failed)
         await gone(self.connection, list(process.backends))  # what it had locked is free then
-        found = explain(failed, await left_behind(self.connection, self._committed, self._invalid))
-        self._invalid = await invalid_indexes(self.connection)
+        path = self.files[failed.revision or ""]
+        found = explain(failed, await self._committed.leftovers(self.connection, path))
         return too_late(found, []) if isinstance(found, LostRaceError) else found
 
     def _hear(self, message: Message) -> None:

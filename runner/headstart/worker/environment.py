@@ -170,6 +170,10 @@ class Environment:
             one_transaction=self.one_transaction,
         )
 
+    def watch_step(self, step: RevisionStep, context: MigrationContext) -> None:
+        """Have the version table looked at once more before Alembic writes what a step has led to, where need be."""
+        self._guard.watch_step(step, context)
+
     @property
     def one_transaction(self) -> str:
         """Why all revisions share one transaction; "" if each may have its own."""

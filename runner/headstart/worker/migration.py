@@ -137,6 +137,7 @@ class _Work:
         path = str(getattr(step.revision, "path", ""))
         self._source = source_of(path)
         self._statements.begin(revision, path, self._source or b"", up=step.is_upgrade, connection=context.connection)
+        self._environment.watch_step(step, context)
         yield step
         self._statements.end()
         connection = context.connection
@@ -238,7 +239,7 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
     if isinstance(error, TaskFailedError):
         return error
     statements = environment.statements
-    lost = loss.is_lost(error, statements.limit, statement_timeout=sessions.statement_timeout())
+    lost = loss.is_lost(error, statement_timeout=sessions.statement_timeout())
     common: dict[str, Any] = {"sqlstate": failure.sqlstate_of(error), "lost": lost}
     if work is not None and work.step is not None:
         found = failure.of_revision(error, path=statements.path, line=statements.line)
@@ -267,7 +268,7 @@ def _remedy(error: BaseException, environment: Environment) -> str | None:
             "an autocommit_block cannot leave env.py's own transaction: let env.py open its connection by connect()"
             " instead of begin()"
         )
-    found = loss.remedy(error, environment.statements.limit)
+    found = loss.remedy(error)
     if found is None and environment.statements.unheard:
         found = "correct the revision; it works on the driver's own connection: see what it has committed there"
     return found

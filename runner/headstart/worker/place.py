@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import TYPE_CHECKING, Any, Self
 
 from headstart.errors import HeadstartError
 from headstart.postgres.table_trust import array, by_name, lock_of, look
 from headstart.postgres.version_table import Place
+from headstart.worker import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from types import TracebackType
 
-    from alembic.runtime.migration import MigrationContext
+    import sqlalchemy
+    from alembic.runtime.migration import MigrationContext, RevisionStep
 
     from headstart.postgres.table_trust import Looked
 
 
 class Guard:
-    """Looks at the version table each time before Alembic reads it. Entered around a run of env.py.
+    """Looks at the version table before Alembic reads it, or writes what a revision has led to.
+
+    Entered around a run of env.py.
 
     Args:
         writing: whether Alembic is to write it, too.
@@ -31,6 +36,7 @@ class Guard:
     def __init__(self, *, writing: bool) -> None:
         self._writing = writing
         self._refused: HeadstartError | None = None
+        self._exposed = False  # as the last look has found it
         self.place: Place | None = None
 
     def __enter__(self) -> Self:
@@ -60,42 +66,65 @@ class Guard:
         # An attribute of the instance: whatever Alembic does with the table, it begins with this.
         context.get_current_heads = get_current_heads  # type: ignore[method-assign]
 
+    def watch_step(self, step: RevisionStep, context: MigrationContext) -> None:
+        """Look between what the revision executes and Alembic's write, if the table may be exchanged meanwhile.
+
+        Args:
+            step: before it is given to Alembic.
+            context: of Alembic.
+        """
+        if not self._exposed:
+            return
+        migrate = step.migration_fn
+
+        @functools.wraps(migrate)  # Alembic's log has its name
+        def migration_fn(**given: Any) -> None:  # noqa: ANN401  (run_migrations' own)
+            migrate(**given)
+            self.look(context)
+
+        step.migration_fn = migration_fn
+
     def look(self, context: MigrationContext) -> Place:
-        """Where the version table is, or would be made.
+        """Where the version table is, or would be made. It stays what it is to the end of the transaction.
 
         Raises:
             RefusedError: Alembic would execute code of a role that we have no reason to trust (21).
             ConfigurationError: it is not Alembic's (10).
         """
         self._refused = None
+        connection = context.connection
+        assert connection is not None  # noqa: S101  (online)
+        table, configured = context.version_table, context.version_table_schema
+        translated = connection.get_execution_options().get("schema_translate_map") or {}
+        schema = translated.get(configured, configured)
+        schemas = "pg_catalog.current_schemas(true)" if schema is None else array((schema,))
         try:
-            self.place = _place(context, writing=self._writing)
+            found = self._look(connection, by_name(table, schemas))
         except HeadstartError as error:
             self._refused = error
             raise
+        self._exposed = found.table is not None and found.table.exposed
+        self.place = Place(
+            table=table,
+            schema=(schema or found.schema) if found.table is None else found.table.schema,
+            configured=configured,
+            oid=None if found.table is None else found.table.oid,
+            user=found.user,
+        )
         return self.place
 
-
-def _place(context: MigrationContext, *, writing: bool) -> Place:
-    connection = context.connection
-    assert connection is not None  # noqa: S101  (online)
-    table, configured = context.version_table, context.version_table_schema
-    translated = connection.get_execution_options().get("schema_translate_map") or {}
-    schema = translated.get(configured, configured)
-    schemas = "pg_catalog.current_schemas(true)" if schema is None else array((schema,))
-    dbapi: Any = connection.connection.dbapi_connection
-    with contextlib.closing(dbapi.cursor()) as cursor:
-        found = _answered(look(by_name(table, schemas), writing=writing), cursor)
-        if found.table is not None and found.table.foreign and not getattr(dbapi, "autocommit", False):
-            cursor.execute(lock_of(found.table))  # it might be a view by now
-            found = _answered(look(by_name(table, schemas), writing=writing), cursor)
-    return Place(
-        table=table,
-        schema=(schema or found.schema) if found.table is None else found.table.schema,
-        configured=configured,
-        oid=None if found.table is None else found.table.oid,
-        user=found.user,
-    )
+    def _look(self, connection: sqlalchemy.Connection, which: str) -> Looked:
+        """What is there; if somebody may exchange it, it is locked, and judged again: it might be another by now."""
+        dbapi: Any = connection.connection.dbapi_connection
+        locked: int | None = None
+        with contextlib.closing(dbapi.cursor()) as cursor:
+            while True:
+                found = _answered(look(which, writing=self._writing), cursor)
+                table = found.table
+                if table is None or not table.exposed or table.oid == locked or not sessions.in_transaction(connection):
+                    return found
+                cursor.execute(lock_of(table, writing=self._writing))
+                locked = table.oid
 
 
 def _answered(asking: Generator[str, Sequence[Sequence[Any]], Looked], cursor: Any) -> Looked:  # noqa: ANN401  (of any driver)

@@ -23,7 +23,6 @@ from sqlalchemy.pool import Pool
 
 from headstart.sql.script import builds_concurrently
 from headstart.worker import effects, sessions
-from headstart.worker.loss import limit_in
 from headstart.worker.messages import Committing, Executed, StatementEnded, StatementStarted
 
 if TYPE_CHECKING:
@@ -76,7 +75,6 @@ class Statements:
         line: of the revision's file that executed the last statement that has failed.
         unheard: the revision, or what it imports, works on the driver's own connection, and may commit there.
         error: the last that a statement raised, and who swallows it has to answer for it.
-        limit: of the session's time, that a statement has set.
     """
 
     def __init__(self, port: Port, *, executed: bool) -> None:
@@ -96,7 +94,6 @@ class Statements:
         self.unheard = False
         self.line: int | None = None
         self.error: BaseException | None = None
-        self.limit: str | None = None
         _PRESENT[:] = [self]
 
     def begin(
@@ -147,7 +144,6 @@ class Statements:
         if backend is None:
             return
         bare = effects.without_comments(statement)
-        self.limit = limit_in(bare) or self.limit
         since = self._placed(connection, backend, bare) if self._at_work else None
         self._alone = since is not None
         if builds_concurrently(bare):
