@@ -32,7 +32,6 @@ from headstart.log import logger as logs
 from headstart.log.secret import Redactor
 from headstart.postgres.scratch import Scratch, scratch_server
 from headstart.steps.attempt import conduct
-from headstart.steps.context import url_of
 from headstart.steps.outcome import Outcome
 from headstart.steps.replay import replay
 from headstart.steps.run import Run
@@ -200,7 +199,7 @@ def _settings(config: pytest.Config, url: str | None = None) -> tuple[Settings, 
 def _url(dsn: Dsn) -> str:
     """The libpq URL, with the password, and without a parameter that is every client's default."""
     query = urlencode({name: value for name, value in dsn.params.items() if (name, value) != ("sslmode", "prefer")})
-    url = url_of(dsn)
+    url = dsn.url()
     return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 
 

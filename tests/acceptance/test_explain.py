@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         ("62", ["table_locks_not_obtained", "rolled back", "docs/stories.md#62-table-locks-not-obtained"]),
         ("broken_history", ["exit code 70"]),
         ("lock_waiting", ["<holder>", "holder_pid left_seconds"]),
-        (next(iter(RULES)), ["headstart check", "found in:", "instead:"]),
+        (next(iter(RULES)), ["headstart check", "Bad", "Good:"]),
         ("HEADSTART_LEDGER", ["auto by default"]),
         ("--help", ["usage: headstart explain"]),
     ],

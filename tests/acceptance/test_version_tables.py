@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from conftest import RunHeadstart
 
 CONFIGURED = """
-with engine_from_config(section, **ENGINE).connect() as connection:
+with engine_from_config(section, poolclass=pool.NullPool).connect() as connection:
     {before}
     context.configure(connection=connection, {arguments})
     with context.begin_transaction():

@@ -194,6 +194,7 @@ async def test_commit_by_itself_goes_to_the_server(engine: AsyncEngine, ours: Sc
     [
         ("COPY t FROM stdin", "without its data"),
         ("SELECT 1;\nCOPY t FROM stdin;\n", "line 2 of the script FROM stdin comes without its data"),
+        ("COPY t FROM stdin (ENCODING 'LATIN1');\n1\n\\.\n", "names an encoding"),
         ("COPY t TO stdout", "nowhere"),
         ("COPY (SELECT 1) TO stdout;", "nowhere"),
         ("SELECT 1;\n\\connect x\n", "connect in line 2"),

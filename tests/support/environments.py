@@ -28,7 +28,6 @@ from sqlalchemy.ext.asyncio import async_engine_from_config, create_async_engine
 config = context.config
 URL = os.environ.get("DATABASE_URL", "")
 section = config.get_section(config.config_ini_section, {})
-ENGINE = {"prefix": "sqlalchemy.", "poolclass": pool.NullPool}
 """
 
 MIGRATE = """
@@ -42,7 +41,7 @@ def migrate(connection):
 
 
 SYNC = """
-with engine_from_config(section, **ENGINE).connect() as connection:
+with engine_from_config(section, poolclass=pool.NullPool).connect() as connection:
     migrate(connection)
 """
 
@@ -74,12 +73,12 @@ WAYS: Mapping[str, str] = {
         """
     ),
     "a transaction around all": (
-        "with engine_from_config(section, **ENGINE).begin() as connection:\n    migrate(connection)\n"
+        "with engine_from_config(section, poolclass=pool.NullPool).begin() as connection:\n    migrate(connection)\n"
     ),
     "an asynchronous transaction around all": (
         """
         async def main():
-            async with async_engine_from_config(section, **ENGINE).begin() as connection:
+            async with async_engine_from_config(section, poolclass=pool.NullPool).begin() as connection:
                 await connection.run_sync(migrate)
 
         asyncio.run(main())
@@ -88,7 +87,7 @@ WAYS: Mapping[str, str] = {
     "a new loop's run_until_complete": (
         """
         async def main():
-            engine = async_engine_from_config(section, **ENGINE)
+            engine = async_engine_from_config(section, poolclass=pool.NullPool)
             async with engine.connect() as connection:
                 await connection.run_sync(migrate)
             await engine.dispose()
@@ -101,7 +100,7 @@ WAYS: Mapping[str, str] = {
     "the current loop's run_until_complete": (
         """
         async def main():
-            async with async_engine_from_config(section, **ENGINE).connect() as connection:
+            async with async_engine_from_config(section, poolclass=pool.NullPool).connect() as connection:
                 await connection.run_sync(migrate)
 
         asyncio.get_event_loop().run_until_complete(main())
@@ -110,7 +109,7 @@ WAYS: Mapping[str, str] = {
     "a Runner": (
         """
         async def main():
-            async with async_engine_from_config(section, **ENGINE).connect() as connection:
+            async with async_engine_from_config(section, poolclass=pool.NullPool).connect() as connection:
                 await connection.run_sync(migrate)
 
         with asyncio.Runner() as runner:
@@ -122,7 +121,7 @@ WAYS: Mapping[str, str] = {
     ),
     "two engines one after the other": (
         """
-        first = engine_from_config(section, **ENGINE)
+        first = engine_from_config(section, poolclass=pool.NullPool)
         with first.connect() as connection:
             assert connection.scalar(text("select 1")) == 1
         first.dispose()
@@ -131,9 +130,9 @@ WAYS: Mapping[str, str] = {
     ),
     "two engines side by side": (
         """
-        with engine_from_config(section, **ENGINE).connect() as other:
+        with engine_from_config(section, poolclass=pool.NullPool).connect() as other:
             assert other.scalar(text("select count(*) from pg_class")) > 0
-            with engine_from_config(section, **ENGINE).connect() as connection:
+            with engine_from_config(section, poolclass=pool.NullPool).connect() as connection:
                 migrate(connection)
             assert other.scalar(text("select 1")) == 1
         """
@@ -148,7 +147,7 @@ WAYS: Mapping[str, str] = {
     ),
     "all schemas": (
         """
-        with engine_from_config(section, **ENGINE).connect() as connection:
+        with engine_from_config(section, poolclass=pool.NullPool).connect() as connection:
             context.configure(
                 connection=connection,
                 include_schemas=True,
@@ -162,7 +161,7 @@ WAYS: Mapping[str, str] = {
     ),
     "a schema made first": (
         """
-        with engine_from_config(section, **ENGINE).connect() as connection:
+        with engine_from_config(section, poolclass=pool.NullPool).connect() as connection:
             connection.execute(text("create schema if not exists app"))
             connection.commit()
             migrate(connection)
@@ -170,7 +169,7 @@ WAYS: Mapping[str, str] = {
     ),
     "a transaction per migration": (
         """
-        with engine_from_config(section, **ENGINE).connect() as connection:
+        with engine_from_config(section, poolclass=pool.NullPool).connect() as connection:
             context.configure(connection=connection, transaction_per_migration=True, transactional_ddl=True)
             with context.begin_transaction():
                 context.run_migrations()
@@ -178,7 +177,7 @@ WAYS: Mapping[str, str] = {
     ),
     "no transaction of its own": (
         """
-        with engine_from_config(section, **ENGINE).connect() as connection:
+        with engine_from_config(section, poolclass=pool.NullPool).connect() as connection:
             context.configure(connection=connection)
             context.run_migrations()
             connection.commit()
@@ -186,13 +185,13 @@ WAYS: Mapping[str, str] = {
     ),
     "autocommit": (
         """
-        with engine_from_config(section, **ENGINE).connect() as connection:
+        with engine_from_config(section, poolclass=pool.NullPool).connect() as connection:
             migrate(connection.execution_options(isolation_level="AUTOCOMMIT"))
         """
     ),
     "settings of the session": (
         """
-        with engine_from_config(section, **ENGINE).connect() as connection:
+        with engine_from_config(section, poolclass=pool.NullPool).connect() as connection:
             connection.execute(text("set lock_timeout = '4s'"))
             connection.execute(text("set search_path to public"))
             connection.commit()

@@ -227,7 +227,7 @@ class TestProblems:
             ("postgresql://u%FF@h/d", "its user is not percent-encoded UTF-8"),
             ("postgresql://u@h/d?sslmode", "part 1 of its query has no '='"),
             ("postgresql://u@h/d?a=%FF", "part 1 of its query is not percent-encoded"),
-            ("postgresql://u@h/d?sslmod=require", "did you mean 'sslmode'?"),
+            ("postgresql://u@h/d?sslmod=require", "did you mean sslmode?"),
             ("postgresql://u@h/d?sslmode=requre", "'requre' is not one of disable, allow, prefer, require"),
             ("postgresql://u@h/d?wibble=1", "the parameter 'wibble' is not known"),
             ("postgresql://u@h/d?connect_timeout=5s", "'5s' is not a whole number: write connect_timeout=10"),

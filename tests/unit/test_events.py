@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import headstart
-from headstart.log.events import AROUND, EVENTS, Event, named
+from headstart.log.events import EVENTS, Event, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE = Path(headstart.__file__).parent
 LOGS = {"info", "warning", "error", "_log", "report", "progress", "Logged"}
+AROUND = ("timestamp", "level", "event", "run_id", "tenant")  # fields that any event may have
 NO_FIELDS = {*AROUND, "exc_info", "log", "watch", "interval", "fields"}  # arguments of the calls themselves
 
 

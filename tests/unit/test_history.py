@@ -16,7 +16,6 @@ from headstart.errors import BrokenHistoryError, ConfigurationError
 from headstart.history import Project, check_sources, read_graph
 from headstart.history.files import revision_files
 from headstart.history.plan import decide
-from headstart.history.source import broken_source
 from support.revisions import no_tree, project, revision_text, temporary_folder, write
 
 if TYPE_CHECKING:
@@ -150,12 +149,6 @@ def test_checking_is_silent_about_warnings(tmp_path: Path) -> None:
     check_sources(project(tmp_path))
 
 
-def test_an_error_of_importing_becomes_the_same_refusal() -> None:
-    """The bridge can hand over the SyntaxError that Alembic met."""
-    error = broken_source("/x.py", SyntaxError("no", ("/x.py", 3, 1, "text")))
-    assert error.message == "/x.py, line 3 is not valid Python: no"
-
-
 def test_a_broken_link_is_named(tmp_path: Path) -> None:
     """A link that leads nowhere is refused by its own name."""
     (tmp_path / "x.py").symlink_to(tmp_path / "gone.py")
@@ -204,7 +197,7 @@ def test_reading_imports_nothing_heavy() -> None:
     """Neither Alembic nor SQLAlchemy is imported for the graph, nor is a TOML parser."""
     code = (
         "import sys, headstart.history, headstart.history.plan;"
-        "print({'alembic', 'sqlalchemy', 'tomllib', 'configparser', 'asyncio'} & sys.modules.keys())"
+        "print({'alembic', 'sqlalchemy', 'tomllib', 'asyncio'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("set()\n", "")

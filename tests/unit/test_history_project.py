@@ -48,12 +48,9 @@ def _agree(monkeypatch: pytest.MonkeyPatch) -> Agree:
         toml, ini = line._inis_from_config(line.parser.parse_args(["heads"]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the separators of old
-            before = len(sys.path)
             script = ScriptDirectory.from_config(Config(ini, toml_file=toml, ini_section=section))
-            added = sys.path[: len(sys.path) - before]
         assert found.script_location == str(Path(script.dir).absolute())
         assert found.version_locations == tuple(str(p) for p in script._version_locations if p.exists())
-        assert found.sys_path == tuple(str(Path(p).absolute()) for p in added)
         assert (found.recursive, found.sourceless) == (script.recursive_version_locations, script.sourceless)
         graph = read_graph(found)
         if graph is not None:
@@ -262,7 +259,7 @@ def test_what_env_py_says_for_certain_is_the_projects(tmp_path: Path) -> None:
 def test_a_doubt_about_env_py_makes_the_project_inconclusive(tmp_path: Path) -> None:
     """Whatever only running env.py can tell is the reason why the project is inconclusive; its files are read."""
     found = located(tmp_path, ENV + "context.execute('set search_path to app')\n")
-    assert (found.conclusive, found.why) == (False, "env.py sets a search path")
+    assert (found.conclusive, found.why) == (False, "env.py has 'search_path' in it")
     assert read_graph(found) is not None
 
 
@@ -325,7 +322,7 @@ def test_a_configuration_that_was_asked_for_has_to_be_there(tmp_path: Path, conf
 def test_a_pyproject_without_the_table_is_told(tmp_path: Path) -> None:
     """A pyproject.toml that was asked for needs [tool.alembic]."""
     write(tmp_path, "pyproject.toml", "[project]\n")
-    assert "has no [tool.alembic] table" in refused(tmp_path, "pyproject.toml", explicit=True).message
+    assert "no [tool.alembic] in" in refused(tmp_path, "pyproject.toml", explicit=True).message
 
 
 @pytest.mark.parametrize(

@@ -55,35 +55,36 @@ PLAIN = {
     "dependencies": revision_text("a1", "b2", depends_on=("c3", "d4")),
     "merge": revision_text("a1", ("b2", "c3")),
     "black, long merge": '"""x"""\nrevision = "a1"\ndown_revision: str | None = (\n    "b2",\n    "c3",\n)\n',
-    "list": 'revision = "a1"\ndown_revision = ["b2", "c3"]\n',
-    "brackets that make no tuple": "revision = 'a1'\ndown_revision = ('b2')\n",
-    "empty": "revision = 'a1'\ndown_revision = ()\n",
-    "short annotations": 'from typing import Final\nrevision: str = "a1"\n'
+    "list": '"""x"""\nrevision = "a1"\ndown_revision = ["b2", "c3"]\n',
+    "brackets that make no tuple": '"""x"""\nrevision = \'a1\'\ndown_revision = (\'b2\')\n',
+    "empty": '"""x"""\nrevision = \'a1\'\ndown_revision = ()\n',
+    "short annotations": '"""x"""\nfrom typing import Final\nrevision: str = "a1"\n'
     'down_revision: str | None = "b2"\ndepends_on: Final = None\n',
-    "future import": "from __future__ import annotations\nimport sqlalchemy as sa\n"
+    "future import": '"""x"""\nfrom __future__ import annotations\nimport sqlalchemy as sa\n'
     'revision = "a1"\ndown_revision = "b2"\n',
-    "long import": 'from alembic import (\n    op,\n    context,\n)\nrevision = "a1"\ndown_revision = "b2"\n',
-    "unicode literals of Python 2": "revision = u'a1'\ndown_revision = u'b2'\n",
-    "begins with u": "revision = 'u1u'\ndown_revision = 'u2u'\n",
+    "long import": '"""x"""\nfrom alembic import (\n    op,\n    context,\n)\nrevision = "a1"\ndown_revision = "b2"\n',
+    "unicode literals of Python 2": '"""x"""\nrevision = u\'a1\'\ndown_revision = u\'b2\'\n',
+    "begins with u": '"""x"""\nrevision = \'u1u\'\ndown_revision = \'u2u\'\n',
     "coding and comments": "#!/usr/bin/env python\n# -*- coding: utf-8 -*-\n# flake8: noqa\n"
     "'''x\ny'''\nrevision = 'a1'  # why\ndown_revision = 'b2'\n",
-    "no spaces": "revision='a1'\ndown_revision='b2'\n",
-    "no last newline": "revision = 'a1'\ndown_revision = 'b2'",
+    "no spaces": '"""x"""\nrevision=\'a1\'\ndown_revision=\'b2\'\n',
+    "no last newline": '"""x"""\nrevision = \'a1\'\ndown_revision = \'b2\'',
     "carriage returns": revision_text("a1", "b2").replace("\n", "\r\n"),
-    "other constants": "revision = 'a1'\ndown_revision = 'b2'\nairflow_version = '2.1'\nbig = True\nn = 3\n",
-    "any order": "down_revision = 'b2'\ndepends_on = None\nrevision = 'a1'\n",
-    "twice": "revision = 'a0'\nrevision = 'a1'\ndown_revision = 'b2'\n",
+    "other constants": '"""x"""\nrevision = \'a1\'\ndown_revision = \'b2\'\nairflow_version = 1\nbig = True\nn = 3\n',
+    "any order": '"""x"""\ndown_revision = \'b2\'\ndepends_on = None\nrevision = \'a1\'\n',
     "quotes in the docstring": '"""say "hello" and \'bye\'"""\nrevision = "a1"\ndown_revision = None\n',
     "docstring like a statement": '"""\nrevision = "no"\ndown_revision = "no"\n"""\n'
     'revision = "a1"\ndown_revision = "b2"\n',
-    "one-quoted docstring": "'x'\nrevision = 'a1'\ndown_revision = None\n",
-    "mentioned below": revision_text("a1", "b2") + "\n# see revision b2, and depends_on\n",
     "not ASCII": revision_text("a1", "b2", doc="Größe und Länge"),
-    "many words": revision_text("revision_one", "down_revision_two"),
 }
 
 # Forms that leave a doubt: the syntax tree answers as Alembic does, or nobody.
 ODD: dict[str, str | bytes] = {
+    "no docstring": "revision = 'a1'\ndown_revision = 'b2'\n",
+    "twice": "revision = 'a0'\nrevision = 'a1'\ndown_revision = 'b2'\n",
+    "one-quoted docstring": "'x'\nrevision = 'a1'\ndown_revision = None\n",
+    "mentioned below": revision_text("a1", "b2") + "\n# see revision b2, and depends_on\n",
+    "many words": revision_text("revision_one", "down_revision_two"),
     "escaped docstring": '"""a \\"""\nrevision = "no"\n\\""" b"""\nrevision = "a1"\ndown_revision = "b2"\n',
     "concatenation": "revision = 'a' '1'\ndown_revision = None\n",
     "after code": "import os\nX = os.getcwd()\nrevision = 'a1'\ndown_revision = 'b2'\n",
@@ -195,7 +196,7 @@ LINES = st.sampled_from(
 @given(st.lists(LINES, max_size=8), st.sampled_from(["\n", "\r\n"]))
 def test_any_mixture_of_lines_means_what_python_makes_of_it(lines: list[str], newline: str) -> None:
     """However statements and lookalikes are mixed, an answer is what running the file gives."""
-    text = "\n".join(["from __future__ import annotations", *lines, ""]).replace("\n", newline)
+    text = "\n".join(['"""x"""', "from __future__ import annotations", *lines, ""]).replace("\n", newline)
     with temporary_folder() as folder:
         path = write(folder, "zz.py", text)
         try:

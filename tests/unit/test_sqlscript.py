@@ -6,7 +6,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headstart.sql.copy import Copy, read_copy
 from headstart.sql.script import (
     ScriptError,
     builds_concurrently,
@@ -181,7 +180,7 @@ def test_copy_data_is_taken_up_to_its_end() -> None:
     """The rows of a COPY are data, even where they look like SQL, and what follows them is SQL again."""
     script = 'SELECT 1;\nCOPY "A b"."T" (id, "x""y", Z) FROM stdin;\n1\t\\N\tCOPY q FROM stdin;\n\\.x\n\\.\nSELECT 2;'
     first, copy, last = split(script)
-    assert copy.copy == Copy(direction="in", schema="A b", table="T", columns=("id", 'x"y', "z"))
+    assert (copy.kind, copy.text) == ("copy_in", 'COPY "A b"."T" (id, "x""y", Z) FROM stdin')
     assert copy.data == "1\t\\N\tCOPY q FROM stdin;\n\\.x\n"
     assert (first.text, last.text) == ("SELECT 1", "SELECT 2")
     assert script[last.start :] == "SELECT 2;"
@@ -208,49 +207,6 @@ def test_copy_without_its_end_has_no_data(script: str, data: str | None) -> None
         assert "\\." in error.message  # noqa: PT017
         return
     assert found.data == data
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ("", {}),
-        (
-            "WITH (FORMAT csv, HEADER, NULL '', DELIMITER E'\\t')",
-            {"format": "csv", "header": True, "null": "", "delimiter": "\t"},
-        ),
-        ("(format CSV, header match, freeze off)", {"format": "csv", "header": "match", "freeze": False}),
-        (
-            "(FORCE_NOT_NULL (a, \"B\"), QUOTE '''', ESCAPE '\"')",
-            {"force_not_null": ("a", "B"), "quote": "'", "escape": '"'},
-        ),
-        ("(ENCODING 'LATIN1')", {}),
-        ("WITH CSV HEADER DELIMITER AS '|' NULL 'x'", {"format": "csv", "header": True, "delimiter": "|", "null": "x"}),
-        ("CSV FORCE NOT NULL a, b", {"format": "csv", "force_not_null": ("a", "b")}),
-        ("USING DELIMITERS '|'", {"delimiter": "|"}),
-        ("(FORMAT csv) WHERE a > 1 AND b = 'x'", {"format": "csv", "where": "a > 1 AND b = 'x'"}),
-    ],
-)
-def test_copy_options(options: str, expected: dict[str, object]) -> None:
-    """Both syntaxes of COPY's options are read, as far as asyncpg can pass them on."""
-    copy = read_copy(f"COPY t FROM stdin {options}")
-    assert copy is not None
-    assert copy.options == expected
-
-
-@pytest.mark.parametrize(
-    "copy",
-    [
-        "BINARY t FROM stdin",
-        "t FROM stdin (FORMAT binary)",
-        "t FROM stdin (ON_ERROR ignore)",
-        "t FROM stdin (",
-        "t FROM stdin x y",
-    ],
-)
-def test_copy_that_cannot_be_passed_on_is_refused(copy: str) -> None:
-    """A COPY with an option that asyncpg does not know is refused by its name and line, before anything runs."""
-    with pytest.raises(ScriptError, match="line 2"):
-        split(f"SELECT 1;\nCOPY {copy};\n\\.\n")
 
 
 def test_pg_dump_restrict_lines_are_skipped() -> None:

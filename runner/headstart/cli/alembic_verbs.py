@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import asyncpg
 from msgspec.structs import replace
+from structlog.typing import FilteringBoundLogger
 
 from headstart.cli import output
+from headstart.cli.arguments import CommandLine
 from headstart.errors import ConfigurationError, DatabaseUnknownError, EnvironmentWritesError, UsageError
 from headstart.postgres.lock import WORK
 from headstart.steps.connect import access, connected, find, locked, working
 from headstart.steps.context import environ_of
+from headstart.steps.run import Run
 from headstart.steps.standing import standing
-from headstart.worker.messages import Data, TaskFailedError
+from headstart.worker.messages import Data, Message, TaskFailedError
 from headstart.worker.process import Process, WorkerLostError
+from headstart.worker.supervise import Worker
 from headstart.worker.tasks import Command, Parse
-
-if TYPE_CHECKING:
-    import asyncpg
-    from structlog.typing import FilteringBoundLogger
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.steps.run import Run
-    from headstart.worker.messages import Message
-    from headstart.worker.supervise import Worker
 
 _RUN_ENVIRONMENT = frozenset({"revision", "merge", "history"})
 """Verbs that run env.py if the project has `revision_environment = true`."""
@@ -81,11 +77,6 @@ def needs_database(asked: CommandLine) -> bool:
         case "show":
             return alembic.get("rev") == "current"
     return True
-
-
-async def job(run: Run, asked: CommandLine) -> None:
-    """Run one of Alembic's reading verbs."""
-    await run_alembic(run, asked.verb.name, asked.arguments, database=needs_database(asked))
 
 
 async def run_alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bool) -> None:

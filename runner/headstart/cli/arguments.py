@@ -6,17 +6,15 @@ Alembic's verbs take its words and options: what is not ours, Alembic's own pars
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
 from headstart.cli import output
 from headstart.errors import UsageError
-from headstart.log.printable import one_line
+from headstart.log.printable import nearest, one_line
 from headstart.settings.conninfo import is_text
 from headstart.settings.table import SETTINGS
 from headstart.settings.version import __version__
@@ -65,9 +63,9 @@ VERBS = {
         Verb("backup", "take a backup now"),
         Verb("backups", "list, verify or prune the backups", changes=False, usage="[list|verify|prune] [NAME ...]"),
         Verb("restore", "restore a backup beside this database, or with --swap in its place", usage="BACKUP|latest"),
-        _alembic("upgrade", "upgrade to a revision, with the lock, backup and log of `up`", module="upgrade"),
-        _alembic("downgrade", "revert to a revision, with the same care", module="downgrade"),
-        _alembic("stamp", "record a revision without running anything", module="stamp"),
+        _alembic("upgrade", "upgrade to a revision, with the lock, backup and log of `up`"),
+        _alembic("downgrade", "revert to a revision, with the same care"),
+        _alembic("stamp", "record a revision without running anything"),
         _alembic("current", "show the recorded revision", changes=False),
         _alembic("history", "list the revisions", changes=False, module="history"),
         _alembic("heads", "show the head revisions", changes=False),
@@ -133,7 +131,8 @@ def read(argv: Sequence[str]) -> CommandLine:
     Raises:
         UsageError: there is no such verb, or none at all, or an argument is not UTF-8.
     """
-    words, command = _split(argv)
+    end = argv.index("--") if "--" in argv else len(argv)
+    words, command = list(argv[:end]), tuple(argv[end + 1 :])
     for word in words:
         if not is_text(word):
             raise UsageError(
@@ -150,13 +149,7 @@ def read(argv: Sequence[str]) -> CommandLine:
         raise SystemExit(0)
     name, *rest = words
     if name not in VERBS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, VERBS, 1)
-        raise UsageError(
-            f"there is no verb {name!r}" + (f": did you mean {near[0]}?" if near else ""),
-            hint="`headstart --help` lists the verbs",
-        )
+        raise UsageError(f"there is no verb {name!r}{nearest(name, VERBS)}", hint="`headstart --help` lists the verbs")
     if name == "explain":  # whatever the settings are: they may be what is to be explained
         output.print_lines(VERBS[name].load().explained(rest))
         raise SystemExit(0)
@@ -165,23 +158,13 @@ def read(argv: Sequence[str]) -> CommandLine:
     return _read_verb(VERBS[name], rest, command)
 
 
-def _split(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Split the words at the first `--`."""
-    words = list(argv)
-    if "--" not in words:
-        return words, ()
-    at = words.index("--")
-    return words[:at], tuple(words[at + 1 :])
-
-
 def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> CommandLine:
     parser = _parser(verb)
     arguments: list[str] = []
-    with _as_usage_error(verb):
-        if verb.alembic:
-            own, arguments = parser.parse_known_args(rest)
-        else:
-            own = parser.parse_args(rest)
+    if verb.alembic:
+        own, arguments = parser.parse_known_args(rest)
+    else:
+        own = parser.parse_args(rest)
     if verb.alembic and {"-h", "--help"} & set(arguments):
         parser.print_help()
         output.write("\nAlembic's own options:\n\n")
@@ -190,24 +173,14 @@ def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Command
     return CommandLine(verb=verb, flags=flags, options=options, own=own, arguments=tuple(arguments), command=command)
 
 
-@contextlib.contextmanager
-def _as_usage_error(verb: Verb) -> Iterator[None]:
-    """Turn an error of argparse, which would not reach the log, into one of ours; `--help` stays."""
-    output = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(output):
-            yield
-    except SystemExit as leaving:
-        if not leaving.code:
-            raise
-        cause = output.getvalue().strip().rpartition("error: ")[2]
-        raise UsageError(cause, hint=f"`headstart {verb.name} --help` lists what there is") from None
-
-
 def _parser(verb: Verb) -> argparse.ArgumentParser:
     import argparse
 
-    parser = argparse.ArgumentParser(
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(message, hint=f"`headstart {verb.name} --help` lists what there is")
+
+    parser = Parser(
         prog=f"headstart {verb.name}",
         usage=f"headstart {verb.name} [options] {verb.usage}".rstrip(),
         description=f"{verb.summary[0].upper()}{verb.summary[1:]}.",

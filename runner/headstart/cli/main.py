@@ -22,7 +22,6 @@ from headstart.errors.exits import Exit
 from headstart.log import logger as log
 from headstart.log.printable import as_json
 from headstart.log.secret import Redactor
-from headstart.settings.settings import Settings
 from headstart.settings.version import __version__
 from headstart.steps.attempt import conduct, too_small
 from headstart.steps.outcome import Outcome, finish
@@ -51,21 +50,19 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     """
     stderr = log.stderr()
     run_id = os.urandom(4).hex()
-    redact = Redactor(())  # which secrets there are is not known yet
-    logger = log.build(
-        stderr, json=log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr), run_id=run_id, redact=redact
-    )
+    build = partial(log.build, stderr, run_id=run_id)
+    json = log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr)
+    logger = build(json=json, redact=Redactor(()))  # which secrets there are is not known yet
     try:
         with output.delivered():
             asked, cwd, worker = _read(argv, environ, logger)
-        settings = _settings(asked, environ)
+        settings = settings_from(environ, asked.flags, require_database=asked.needs_database)
     except (UsageError, ConfigurationError) as error:
         return _refused(error, logger)
+    settings = settings if asked.target is None else replace(settings, target=asked.target)
     redact = Redactor(settings.secrets())
-    json = log.wants_json(settings.log, stderr)
-    logger = log.build(
-        stderr, json=json, run_id=run_id, redact=redact, colors=stderr.isatty() and "NO_COLOR" not in environ
-    )
+    colors = stderr.isatty() and "NO_COLOR" not in environ
+    logger = build(json=log.wants_json(settings.log, stderr), redact=redact, colors=colors)
     run = Run(
         settings,
         logger,
@@ -80,9 +77,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     if settings.dsn.ignored:
         logger.warning("parameters_ignored", source=settings.dsn_source, parameters=list(settings.dsn.ignored))
     if asked.verb.changes:
-        database = (
-            settings.dsn.display() if settings.dsn_source and asked.touches_database else None
-        )  # one that is not touched is not named
+        touched = settings.dsn_source and asked.touches_database  # another is not named
+        database = settings.dsn.display() if touched else None
         logger.info("run_started", verb=asked.verb.name, database=database, version=__version__)
     try:
         outcome = asyncio.run(_interruptible(asked, run, interrupt))
@@ -115,11 +111,6 @@ def _read(
     return alembic_verbs.read(asked, worker, logger), cwd, worker
 
 
-def _settings(asked: CommandLine, environ: Mapping[str, str]) -> Settings:
-    settings = settings_from(environ, asked.flags, require_database=asked.needs_database)
-    return settings if asked.target is None else replace(settings, target=asked.target)
-
-
 def _working_directory() -> str:
     try:
         return os.getcwd()  # noqa: PTH109  (pathlib is not on the no-op path)
@@ -130,8 +121,7 @@ def _working_directory() -> str:
 
 async def _interruptible(asked: CommandLine, run: Run, interrupt: Interrupt) -> Outcome:
     """Run the verb in a task that a signal can cancel."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # noqa: S101  (a coroutine runs in a task)
 
     def report_end(signum: int) -> None:
@@ -145,10 +135,7 @@ async def _interruptible(asked: CommandLine, run: Run, interrupt: Interrupt) -> 
         run.log.warning("signal_received", signal=signal.Signals(interrupt.signum or 0).name, stage=run.record.stage)
         task.cancel()
 
-    def cancel() -> None:
-        loop.call_soon_threadsafe(end)
-
-    interrupt.bind(cancel, report_end)
+    interrupt.bind(lambda: loop.call_soon_threadsafe(end), report_end)
     return await conduct(run, partial(_deliver, asked), quiet=not asked.verb.changes)
 
 

@@ -27,7 +27,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._cancel: Callable[[], None] | None = None
+        self._cancel: Callable[[], object] | None = None
         self._report_end: Callable[[int], None] | None = None
         self._finished = threading.Event()
         self._woken = -1
@@ -43,7 +43,7 @@ class Interrupt:
                 self._ignored.add(each)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
-    def bind(self, cancel: Callable[[], None], report_end: Callable[[int], None]) -> None:
+    def bind(self, cancel: Callable[[], object], report_end: Callable[[int], None]) -> None:
         """Set how the run is cancelled, and what is reported if it does not end by itself.
 
         Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,19 +10,16 @@ from headstart import ledger
 from headstart.errors import ConfigurationError, VerificationFailedError
 from headstart.history.graph import revision_field
 from headstart.postgres import catalog
+from headstart.postgres.catalog import Catalog, Difference
 from headstart.postgres.lock import stop_if_lost
 from headstart.postgres.scratch import scratch_server
 from headstart.postgres.server import holds_user_tables
 from headstart.steps.connect import connected, find, locked
-from headstart.steps.replay import replay
+from headstart.steps.replay import Replay, replay
+from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 from headstart.steps.work import Work
 from headstart.worker.supervise import Worker
-
-if TYPE_CHECKING:
-    from headstart.postgres.catalog import Catalog, Difference
-    from headstart.steps.replay import Replay
-    from headstart.steps.run import Run
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headstart.errors import BackupFailedError, BrokenHistoryError, ConfigurationError
 from headstart.postgres import version_table
+from headstart.postgres.readiness import Ready
 from headstart.steps.backup import shown
 from headstart.steps.connect import connected, find, locked
+from headstart.steps.run import Run
 from headstart.steps.standing import recorded
-
-if TYPE_CHECKING:
-    from headstart.postgres.readiness import Ready
-    from headstart.steps.run import Run
 
 
 async def back_up(run: Run) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 import asyncpg
 import msgspec
@@ -18,15 +17,13 @@ from headstart.errors.exits import Exit
 from headstart.history.graph import revision_field
 from headstart.postgres import lock, version_table
 from headstart.postgres.indexes import invalid_indexes
+from headstart.postgres.readiness import Ready
 from headstart.postgres.server import refuse_transaction_pooler
 from headstart.steps.compare import Pending
 from headstart.steps.connect import connected, find
 from headstart.steps.indexes import left_invalid, refuse_invalid
 from headstart.steps.run import Run
 from headstart.steps.standing import standing
-
-if TYPE_CHECKING:
-    from headstart.postgres.readiness import Ready
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

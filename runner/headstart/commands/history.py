@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from headstart import ledger
 from headstart.errors import ConfigurationError
+from headstart.history import History
+from headstart.postgres.readiness import Ready
 from headstart.steps.connect import connected, find
+from headstart.steps.run import Run
 from headstart.steps.standing import ledger_name, recorded
-
-if TYPE_CHECKING:
-    from headstart.history import History
-    from headstart.postgres.readiness import Ready
-    from headstart.steps.run import Run
 
 
 async def current(run: Run) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
+from structlog.typing import FilteringBoundLogger
 
 from headstart.commands.up import downgrade as take_down
 from headstart.commands.up import up as bring_up
@@ -18,9 +18,6 @@ from headstart.settings.settings import Settings, load
 from headstart.steps.attempt import conduct
 from headstart.steps.outcome import Outcome
 from headstart.steps.run import Run
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
 
 
 def settings_from(

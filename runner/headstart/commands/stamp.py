@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from headstart.steps.connect import connected, find, locked
+from headstart.steps.run import Run
 from headstart.steps.work import Work
-
-if TYPE_CHECKING:
-    from headstart.steps.run import Run
 
 
 async def stamp(run: Run, revisions: Sequence[str], *, purge: bool) -> None:

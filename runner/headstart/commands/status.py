@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 
@@ -16,15 +16,13 @@ from headstart.errors import (
 )
 from headstart.history.graph import revision_field
 from headstart.postgres import lock
+from headstart.postgres.readiness import Ready
 from headstart.steps.backup import backups, shown
 from headstart.steps.compare import Pending, UpToDate
 from headstart.steps.connect import connected, find
 from headstart.steps.indexes import invalid, left_invalid
+from headstart.steps.run import Run
 from headstart.steps.standing import ledger_name, standing
-
-if TYPE_CHECKING:
-    from headstart.postgres.readiness import Ready
-    from headstart.steps.run import Run
 
 
 async def status(run: Run) -> tuple[dict[str, Any], HeadstartError | None]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
 
 import asyncpg
 
 from headstart.errors import NotReadyError
+from headstart.history import History
 from headstart.history.graph import revision_field
 from headstart.log.printable import counted
 from headstart.postgres.indexes import REBUILD
+from headstart.postgres.readiness import Ready
 from headstart.postgres.server import close
 from headstart.steps.compare import UpToDate
 from headstart.steps.connect import connected, find, reach
@@ -20,10 +21,6 @@ from headstart.steps.indexes import left_invalid
 from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 from headstart.steps.standing import standing
-
-if TYPE_CHECKING:
-    from headstart.history import History
-    from headstart.postgres.connection import ScriptConnection
 
 PAUSE = 1.0
 """Seconds between two looks at the recorded revision while waiting for it."""
@@ -46,58 +43,53 @@ async def wait_for_head(run: Run) -> None:
     found = find(run)
     deadline = time.monotonic() + run.settings.wait_timeout
     reported = float("-inf")
-    async with connected(run) as ready, contextlib.AsyncExitStack() as reopened:
-        connection = ready.connection
+    async with connected(run) as opened, contextlib.AsyncExitStack() as reopened:
+        ready = opened
         with run.record.timed(Stage.WAIT):
             while True:
                 try:
-                    plan = await standing(run, ready._replace(connection=connection), found)
+                    missing = await _missing(run, ready, found)
                 except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                     run.log.info("server_lost", error=type(error).__name__)
-                    left = max(deadline - time.monotonic(), 0.1)
-                    connection = (await reach(run, timeout=left)).connection
-                    reopened.push_async_callback(close, connection)
+                    again = await reach(run, timeout=max(deadline - time.monotonic(), 0.1))
+                    reopened.push_async_callback(close, again.connection)
+                    ready = ready._replace(connection=again.connection)
                     continue
-                if isinstance(plan, UpToDate):
+                if missing is None:
                     break
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise NotReadyError(
-                        f"the database is at {revision_field(plan.recorded)}, not at {run.settings.target}:"
-                        f" {counted(len(plan.steps), 'revision')} pending",
-                        hint="see whether the migration runs or has failed, or raise HEADSTART_WAIT_TIMEOUT",
-                        pending=list(plan.revisions),
-                    )
+                    raise missing
                 if time.monotonic() - reported >= REPORT:
                     reported = time.monotonic()
-                    run.log.info(
-                        "revision_waiting",
-                        revision=revision_field(plan.recorded),
-                        pending=list(plan.revisions),
-                        left_seconds=left,
-                    )
+                    _report(run, missing, left)
                 await asyncio.sleep(min(PAUSE, left))
-            await _until_valid(run, connection, found, deadline)
     run.log.info("at_target", revision=revision_field(run.record.after))
 
 
-async def _until_valid(run: Run, connection: ScriptConnection, found: History, deadline: float) -> None:
-    """Wait until nothing is INVALID that one of the revisions has left.
+async def _missing(run: Run, ready: Ready, found: History) -> NotReadyError | None:
+    """What is not as the app needs it: a pending revision, or an index that one of the revisions has left INVALID."""
+    plan = await standing(run, ready, found)
+    if not isinstance(plan, UpToDate):
+        return NotReadyError(
+            f"the database is at {revision_field(plan.recorded)}, not at {run.settings.target}:"
+            f" {counted(len(plan.steps), 'revision')} pending",
+            hint="see whether the migration runs or has failed, or raise HEADSTART_WAIT_TIMEOUT",
+            pending=list(plan.revisions),
+        )
+    names = [str(each) for each in await left_invalid(run, ready.connection, found)]
+    if not names:
+        return None
+    return NotReadyError(
+        f"a revision has left what is of no use to any query: INVALID index {', '.join(names)}",
+        hint=REBUILD.format(index=names[0]),
+        invalid_indexes=names,
+    )
 
-    Raises:
-        NotReadyError: something is, to the end (20).
-    """
-    reported = float("-inf")
-    while invalid := await left_invalid(run, connection, found):
-        names = [str(each) for each in invalid]
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise NotReadyError(
-                f"a revision has left what is of no use to any query: INVALID index {', '.join(names)}",
-                hint=REBUILD.format(index=names[0]),
-                invalid_indexes=names,
-            )
-        if time.monotonic() - reported >= REPORT:
-            reported = time.monotonic()
-            run.log.warning("invalid_indexes_found", indexes=names, hint=REBUILD.format(index="..."))
-        await asyncio.sleep(min(PAUSE, left))
+
+def _report(run: Run, missing: NotReadyError, left: float) -> None:
+    if "pending" in missing.context:
+        revision = revision_field(run.record.after)
+        run.log.info("revision_waiting", revision=revision, pending=missing.context["pending"], left_seconds=left)
+    else:
+        run.log.warning("invalid_indexes_found", indexes=missing.context["invalid_indexes"], hint=missing.hint)

@@ -32,11 +32,7 @@ class Exit(IntEnum):
         "untouched",
         "the server was not ready in time, or (`wait --for head`) revisions are pending: look there, then run again",
     )
-    REFUSED = (
-        21,
-        "untouched",
-        "correct credentials, database name, pg_hba or privilege: waiting would not help",
-    )
+    REFUSED = (21, "untouched", "correct credentials, database name, pg_hba or privilege: waiting would not help")
     UNSUITABLE_SERVER = (
         22,
         "untouched",
@@ -50,11 +46,7 @@ class Exit(IntEnum):
     BACKUP_FAILED = 40, "untouched", "correct disk, privilege or version as the message says, then run again"
     RESTORE_FAILED = 41, "untouched: it restores beside", "correct what the message says, then restore again"
     REHEARSAL_FAILED = 50, "untouched", "reserved: correct the revision, which would have failed"
-    MIGRATION_FAILED = (
-        60,
-        "rolled back to the revision named",
-        "correct the revision and run again",
-    )
+    MIGRATION_FAILED = (60, "rolled back to the revision named", "correct the revision and run again")
     PARTLY_COMMITTED = (
         61,
         "at the revision named, plus the leftovers listed",

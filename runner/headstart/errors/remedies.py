@@ -1,8 +1,6 @@
-"""What to do about a revision that fails, or takes long, for one of the usual reasons."""
+"""What to do about a revision that fails for one of the usual reasons."""
 
 from __future__ import annotations
-
-import re
 
 THERE_ALREADY = frozenset({"42P07", "42701", "42710", "42P06", "42723"})
 """duplicate_table (an index or a view too), _column, _object, _schema, _function: PostgreSQL manual, 'Error Codes'."""
@@ -11,8 +9,6 @@ ADOPT = (
     "if it was there before any revision was recorded: `headstart adopt` compares the database with the history, and"
     " records where it is"
 )
-
-_REFRESH = re.compile(r"\brefresh\s+materialized\s+view\b(?!\s+concurrently\b)", re.IGNORECASE)
 
 _OF_THE_SERVER = {
     "53200": "raise the setting that `server_hint` names, or split the revision: each has its own transaction",
@@ -41,15 +37,5 @@ def of_failure(error: BaseException, sqlstate: str | None) -> str | None:
         return (
             f"put {error.filename} back and ship it with the revisions (a relative path starts from the working"
             " directory), or write its SQL into the revision"
-        )
-    return None
-
-
-def of_slowness(statement: str) -> str | None:
-    """Say what to do about a statement that takes long, where its text tells."""
-    if _REFRESH.search(statement):
-        return (
-            "nobody can read the view meanwhile: REFRESH MATERIALIZED VIEW CONCURRENTLY lets them, if it has a unique"
-            " index on plain columns"
         )
     return None

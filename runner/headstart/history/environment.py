@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
-from headstart.errors import ConfigurationError
+from headstart.errors import BrokenHistoryError, ConfigurationError
+from headstart.history.source import compiled
 from headstart.history.syntax import Source
 
 _DEFAULT: Final = "alembic_version"
@@ -27,57 +27,36 @@ _NO_CALL: Final = "env.py does not call context.configure with its connection it
 _COMPUTED: Final = "env.py computes what it gives to context.configure, so its version table is not known"
 _ENGINE: Final = "env.py does not make its engine itself"
 _ELSEWHERE: Final = "env.py gives its engine or connection to code that is not in it"
-_SEARCH_PATH: Final = "env.py sets a search path"
-_EXECUTES: Final = "env.py executes SQL of its own"
-_SESSION: Final = "env.py opens a session of its own"
-_DRIVER: Final = "env.py uses the driver's own connection"
 _OPTIONS: Final = "env.py gives options of its own to its engine or connection"
-_EVENTS: Final = "env.py listens for events"
-_FILES: Final = "env.py may change where the revision files are"
-_TASK: Final = "env.py may change what Alembic does"
-_EXEC: Final = "env.py runs code that is not in it"
 
-# Found within a name or a string, docstrings apart, in lower case.
-_MENTIONED: Final = {
-    "search_path": _SEARCH_PATH,
-    "default_schema_name": _SEARCH_PATH,
-    "schema_translate_map": "env.py translates schemas",
-    "connect_args": _OPTIONS,
-    "server_settings": _OPTIONS,
-    "pgoptions": _OPTIONS,
-    "version_locations": _FILES,
-    "script_location": _FILES,
-}
+# Within a name or a string, docstrings apart, in lower case.
+_MENTIONED: Final = (
+    "search_path", "default_schema_name", "schema_translate_map", "connect_args", "server_settings", "pgoptions",
+    "version_locations", "script_location",
+)  # fmt: skip
 # The same, as regular expressions: the fewer, the faster is a no-op. `%3d` is how a URL spells an equals sign.
-_MATCHED: Final = {
-    r"\bset[\s_]+(local\s+|session\s+)?(role\b|session\s+authorization)": "env.py sets a role",
-    r"\boptions(=|%3d)|-c\s*[\w.]+\s*(=|%3d)": _OPTIONS,
-}
-# Names and attributes, called or handed on.
-_USED: Final = {
-    **dict.fromkeys(("execute", "executemany", "executescript", "exec_driver_sql", "scalar", "scalars"), _EXECUTES),
-    **dict.fromkeys(("stream", "stream_scalars", "fetch", "fetchrow", "fetchval", "cursor"), _EXECUTES),
-    **dict.fromkeys(("create_all", "drop_all"), _EXECUTES),
-    **dict.fromkeys(("Session", "AsyncSession", "sessionmaker", "async_sessionmaker"), _SESSION),
-    **dict.fromkeys(("raw_connection", "get_raw_connection", "dbapi_connection", "driver_connection"), _DRIVER),
-    "execution_options": _OPTIONS,
-    **dict.fromkeys(("listen", "listens_for"), _EVENTS),
-    **dict.fromkeys(("exec", "eval"), _EXEC),
-}
-# Keyword arguments, and keys of a dictionary, which may be some.
-_PASSED: Final = {
-    **dict.fromkeys(("creator", "async_creator", "options", "execution_options", "isolation_level"), _OPTIONS),
-    **dict.fromkeys(("fn", "starting_rev", "destination_rev", "dont_mutate", "purge", "as_sql"), _TASK),
-}
+_MATCHED: Final = (
+    r"\bset[\s_]+(local\s+|session\s+)?(role\b|session\s+authorization)",
+    r"\boptions(=|%3d)|-c\s*[\w.]+\s*(=|%3d)",
+)
+# Names and attributes, called or handed on: SQL, sessions, the driver's own connection, options, events, code.
+_USED: Final = frozenset({
+    "execute", "executemany", "executescript", "exec_driver_sql", "scalar", "scalars", "stream", "stream_scalars",
+    "fetch", "fetchrow", "fetchval", "cursor", "create_all", "drop_all",
+    "Session", "AsyncSession", "sessionmaker", "async_sessionmaker",
+    "raw_connection", "get_raw_connection", "dbapi_connection", "driver_connection",
+    "execution_options", "listen", "listens_for", "exec", "eval",
+})  # fmt: skip
+# Keyword arguments, and keys of a dictionary, which may be some: of an engine, and of Alembic's task.
+_PASSED: Final = frozenset({
+    "creator", "async_creator", "options", "execution_options", "isolation_level",
+    "fn", "starting_rev", "destination_rev", "dont_mutate", "purge", "as_sql",
+})  # fmt: skip
 # Names and attributes too, but by their full name, however they are imported.
-_IMPORTED: Final = {
-    "sqlalchemy.text": _EXECUTES,
-    "sqlalchemy.sql.text": _EXECUTES,
-    "sqlmodel.text": _EXECUTES,
-    "sqlalchemy.event": _EVENTS,
-    "alembic.command": _TASK,
-    "alembic.context.script": _FILES,
-}
+_IMPORTED: Final = frozenset({
+    "sqlalchemy.text", "sqlalchemy.sql.text", "sqlmodel.text", "sqlalchemy.event", "alembic.command",
+    "alembic.context.script",
+})  # fmt: skip
 
 
 class Environment(NamedTuple):
@@ -102,7 +81,7 @@ def read_environment(path: str) -> Environment:
     """
     source = Source(_parsed(path))
     calls = [call for call in source.calls if _is_configure(call.func, source)]
-    tables = {_version_table(call, source) for call in calls if _is_online(call)}
+    tables = {_version_table(call) for call in calls if _is_online(call)}
     if not tables or _is_handed_on(calls, source):
         return Environment(doubt=_NO_CALL)
     table = tables.pop()
@@ -119,14 +98,9 @@ def _parsed(path: str) -> ast.Module:
             f"{path} cannot be read: {error.strerror}", hint="correct the file's permissions"
         ) from None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(data, path)
-    except (SyntaxError, ValueError) as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        raise ConfigurationError(
-            f"{path}{line} is not valid Python: {getattr(error, 'msg', error)}", hint="correct env.py"
-        ) from None
+        return cast("ast.Module", compiled(path, data, ast.PyCF_ONLY_AST))
+    except BrokenHistoryError as error:
+        raise ConfigurationError(error.message, hint="correct env.py") from None
 
 
 def _is_configure(node: ast.expr, source: Source) -> bool:
@@ -144,16 +118,16 @@ def _is_handed_on(calls: list[ast.Call], source: Source) -> bool:
     return any(id(name) not in called and _is_configure(name, source) for name in source.names)
 
 
-def _version_table(call: ast.Call, source: Source) -> tuple[str | None, str | None] | None:
+def _version_table(call: ast.Call) -> tuple[str | None, str | None] | None:
     """version_table and version_table_schema of a call, or None if they are computed."""
     values: dict[str, str | None] = {"version_table": None, "version_table_schema": None}
     if len(call.args) > 1 or any(isinstance(argument, ast.Starred) for argument in call.args):
         return None
     for keyword in call.keywords:
-        if keyword.arg is None and not source.is_empty(keyword.value):
+        if keyword.arg is None:  # **options
             return None
         if keyword.arg in values:
-            match source.literal(keyword.value):
+            match keyword.value:
                 case ast.Constant(value=str() | None as value):
                     values[keyword.arg] = value
                 case _:
@@ -168,10 +142,10 @@ def _doubts(source: Source) -> Iterator[str]:
     used.update(name.rpartition(".")[2] for name in full_names)
     passed = set(_passed(source))
     mentioned = "\n".join([*used, *passed, *source.functions, *source.strings]).lower()
-    yield from (doubt for word, doubt in _MENTIONED.items() if word in mentioned)
-    yield from (doubt for pattern, doubt in _MATCHED.items() if re.search(pattern, mentioned))
-    for table, found in ((_USED, used), (_PASSED, passed), (_IMPORTED, full_names)):
-        yield from (doubt for name, doubt in table.items() if name in found)
+    found = [word for word in _MENTIONED if word in mentioned]
+    found += [match[0] for pattern in _MATCHED if (match := re.search(pattern, mentioned))]
+    found += sorted((used & _USED) | (passed & _PASSED) | (full_names & _IMPORTED))
+    yield from (f"env.py has {word!r} in it" for word in found)
     yield from _engine_doubts(source, full_names)
 
 
@@ -192,10 +166,10 @@ def _engine_doubts(source: Source, full_names: set[str]) -> Iterator[str]:
     made_here = engines or "headstart.environment.configure" in full_names
     if not made_here or any(source.is_elsewhere(call.func) for call in opened):
         yield _ENGINE
-    if not all(source.is_written_out(k.value) for call in engines for k in call.keywords if k.arg is None):
-        yield _OPTIONS
     configured = [call for call in engines if source.full_name(call.func).endswith("engine_from_config")]
     if any(source.is_elsewhere(argument) for call in configured for argument in call.args):
+        yield _OPTIONS
+    if any(keyword.arg is None for call in engines for keyword in call.keywords):  # **options
         yield _OPTIONS
     held = _names_of_connections(source, {*engines, *opened})
     if any(_hands_on(call, source, held) for call in source.calls):

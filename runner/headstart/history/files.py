@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 
 import msgspec
 
@@ -99,20 +100,10 @@ def _revision(path: str) -> Revision:
 
 def _bytes(path: str) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            data = os.read(fd, 65536)
-            if len(data) == 65536:  # noqa: PLR2004  (there is more)
-                parts = [data]
-                while part := os.read(fd, 1 << 20):
-                    parts.append(part)
-                data = b"".join(parts)
-        finally:
-            os.close(fd)
+        return Path(path).read_bytes()
     except OSError as error:
         raise BrokenHistoryError(
             f"the revision file {path} cannot be read: {error.strerror}",
             hint="correct its permissions for the user that headstart runs as",
             files=[path],
         ) from None
-    return data

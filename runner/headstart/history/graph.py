@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -87,12 +88,9 @@ def build_graph(revisions: Iterable[Revision]) -> Graph:
                 raise _missing(revision, parent, "follows", known)
         followed.update(down)
         parents[revision.id] = down if not revision.depends_on else down + _dependencies(revision, known, labels)
-    _refuse_cycles(known, parents)
+    _refuse_cycle(known, parents)
     return Graph(
-        revisions=known,
-        heads=tuple(i for i in known if i not in followed),
-        bases=tuple(bases),
-        parents=parents,
+        revisions=known, heads=tuple(i for i in known if i not in followed), bases=tuple(bases), parents=parents
     )
 
 
@@ -155,50 +153,18 @@ def _dependencies(revision: Revision, known: Mapping[str, Revision], labels: Map
     return tuple(found)
 
 
-def _refuse_cycles(known: Mapping[str, Revision], parents: Mapping[str, tuple[str, ...]]) -> None:
-    """Take away revisions whose parents are all gone, until none is left; what stays is on a cycle or above one."""
-    waiting = {i: len(down) for i, down in parents.items()}
-    children: dict[str, list[str]] = {i: [] for i in known}
-    for i, down in parents.items():
-        for parent in down:
-            children[parent].append(i)
-    free = [i for i, count in waiting.items() if not count]
-    for i in free:  # grows while it is read
-        for child in children[i]:
-            waiting[child] -= 1
-            if not waiting[child]:
-                free.append(child)
-    left = set(known).difference(free)
-    if not left:
-        return
-    rings = []
-    while left:
-        ring = _ring(next(i for i in known if i in left), parents, left)
-        left.difference_update(ring)
-        # What was above this ring is free now, unless another ring is below it too.
-        while above := {i for i in left if not left.intersection(parents[i])}:
-            left -= above
-        rings.append(ring)
-    members = [i for ring in rings for i in ring]
-    circles = "; ".join(
-        f"{' -> '.join([*ring, ring[0]])} in {', '.join(known[i].path for i in ring)}" for ring in rings
-    )
-    raise BrokenHistoryError(
-        f"revisions follow each other in a circle: {circles}",
-        hint="correct down_revision (or depends_on) in one of these files, so that one of them is first again",
-        revisions=members,
-        files=[known[i].path for i in members],
-    )
-
-
-def _ring(start: str, parents: Mapping[str, tuple[str, ...]], left: set[str]) -> list[str]:
-    path: dict[str, None] = {}
-    i = start
-    while i not in path:
-        path[i] = None
-        i = next(parent for parent in parents[i] if parent in left)
-    walked = list(path)
-    return walked[walked.index(i) :]
+def _refuse_cycle(known: Mapping[str, Revision], parents: Mapping[str, tuple[str, ...]]) -> None:
+    try:
+        graphlib.TopologicalSorter(parents).prepare()
+    except graphlib.CycleError as error:
+        ring = error.args[1][::-1]  # what follows first
+        files = [known[i].path for i in ring[1:]]
+        raise BrokenHistoryError(
+            f"revisions follow each other in a circle: {' -> '.join(ring)} in {', '.join(files)}",
+            hint="correct down_revision (or depends_on) in one of these files, so that one of them is first again",
+            revisions=ring[1:],
+            files=files,
+        ) from None
 
 
 def _duplicate(first: Revision, second: Revision) -> BrokenHistoryError:

@@ -6,20 +6,15 @@ the .ini File" and "Using pyproject.toml for configuration"): the ini file goes 
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from headstart.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from configparser import ConfigParser
-
 _SEPARATORS = {"space": " ", "newline": "\n", "os": os.pathsep, ":": ":", ";": ";"}
-# All ways in which TOML can write a key of [tool.alembic]; without any of them the file need not be parsed.
-_TOML_TOOL = re.compile(rb"tool[\"']?\s*(?:\.\s*[\"']?alembic|\]|=)")
 _TOML = "pyproject.toml"
 
 
@@ -32,14 +27,17 @@ class Options:
         toml = absolute(config if by_toml else _TOML, cwd)
         self.section = section
         self._parser = _read_ini(ini)
-        table = _read_toml(toml, needed=self._parser is None)
+        table = _read_toml(toml)
         self.ini = ini if self._parser is not None else None
         self.toml = toml if table else None
         self._table: Mapping[str, object] = table or {}
         self._toml_here = Path(toml).parent.as_posix()
-        asked, found = (toml, table is not None) if by_toml else (ini, self._parser is not None)
-        if (explicit and not found) or (self.ini is None and self.toml is None):
-            raise _no_configuration(asked, explicit=explicit, found=found, by_toml=by_toml, toml=toml)
+        asked = toml if by_toml else ini
+        hint = "run from the project's folder, or set ALEMBIC_CONFIG to your alembic.ini or pyproject.toml"
+        if explicit and not Path(asked).exists():
+            raise ConfigurationError(f"ALEMBIC_CONFIG: there is no file {asked}", hint=hint)
+        if self.ini is None and self.toml is None:
+            raise ConfigurationError(f"there is no {ini}, and no [tool.alembic] in {toml}", hint=hint)
         places = [f"[{section}] of {self.ini}"] if self.ini else []
         places += [f"[tool.alembic] of {toml}"] if self.toml else []
         self.searched = " or ".join(places)
@@ -50,11 +48,9 @@ class Options:
         """An option of the ini file alone."""
         if self._parser is None or not self._parser.has_option(self.section, name):
             return None
-        from configparser import Error
-
         try:
             return self._parser.get(self.section, name)
-        except Error as error:
+        except configparser.Error as error:
             raise ConfigurationError(
                 f"{name} in [{self.section}] of {self.ini} cannot be interpolated",
                 hint="write %(here)s for the file's folder, and %% for a percent sign",
@@ -131,20 +127,7 @@ def absolute(path: str, cwd: str) -> str:
     return str(Path(cwd, path))
 
 
-def _no_configuration(asked: str, *, explicit: bool, found: bool, by_toml: bool, toml: str) -> ConfigurationError:
-    if explicit and not found:
-        return ConfigurationError(
-            f"ALEMBIC_CONFIG: there is no file {asked}", hint="set ALEMBIC_CONFIG to your alembic.ini or pyproject.toml"
-        )
-    hint = "run from the project's folder, or set ALEMBIC_CONFIG to your alembic.ini or pyproject.toml"
-    if by_toml:
-        return ConfigurationError(f"{asked} has no [tool.alembic] table", hint=hint)
-    return ConfigurationError(f"there is no {asked}, and no [tool.alembic] in {toml}", hint=hint)
-
-
-def _read_ini(path: str) -> ConfigParser | None:
-    import configparser
-
+def _read_ini(path: str) -> configparser.ConfigParser | None:
     parser = configparser.ConfigParser({"here": Path(path).parent.as_posix()})
     try:
         with Path(path).open(encoding="locale") as file:  # the encoding that Alembic reads it with
@@ -163,16 +146,14 @@ def _read_ini(path: str) -> ConfigParser | None:
     return parser
 
 
-def _read_toml(path: str, *, needed: bool) -> Mapping[str, object] | None:
+def _read_toml(path: str) -> Mapping[str, object] | None:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        if not needed:
-            return None
         raise _unreadable(path, error) from None
-    if _TOML_TOOL.search(data) is None or b"alembic" not in data:
+    if b"alembic" not in data:
         return {}
     import tomllib
 

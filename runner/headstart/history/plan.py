@@ -1,8 +1,7 @@
 """What is to be done: recorded revisions, the history's graph and the target in, a `Plan` or a refusal out.
 
-Nothing here touches a file or a database. The order of pending revisions is Alembic's own, so that a plan made without
-importing Alembic is the plan that Alembic carries out; where that is not certain, `decide` answers None, and the
-worker asks Alembic.
+Nothing here touches a file or a database. A plan made without importing Alembic is the plan that Alembic carries out;
+where that is not certain, `decide` answers None, and the worker asks Alembic.
 """
 
 from __future__ import annotations
@@ -73,15 +72,13 @@ def decide(
     Args:
         recorded: the rows of the version table; none for an empty database.
         graph: the history.
-        target: "head", "heads", "base", an id or an unambiguous beginning of one, or "+N" (Alembic's "Relative
-            Migration Identifiers", forward only).
+        target: "head", "heads", "base", an id or an unambiguous beginning of one.
         ledger: what is known of applied revisions: it distinguishes a newer one from an unknown one.
         allow_ahead: a database that is newer than this history is fine.
 
     Returns:
-        The plan, or None where only Alembic knows: branch labels and other relative targets, recorded revisions that
-        contain one another, pending revisions in a history with `depends_on`, whose order Alembic leaves open, and
-        merges of a revision with its own ancestor.
+        The plan, or None where only Alembic knows: branch labels and relative targets, recorded revisions that contain
+        one another, and pending revisions that do not follow one another in a line.
 
     Raises:
         BrokenHistoryError: "head" is asked for and there are several.
@@ -97,42 +94,23 @@ def decide(
         if not allow_ahead or not isinstance(ahead, DatabaseAheadError):
             raise ahead
         return Plan(before=recorded, target=target, after=recorded, beyond=True)
-    goals = _resolve(recorded, graph, target)
-    if goals is None or len(set(recorded)) < len(recorded):
+    goals = _resolve(graph, target)
+    if goals is None or _overlapping(graph, recorded):
         return None
     held = lineage(graph.parents, recorded)
-    if len(recorded) > 1 and not held.isdisjoint(recorded) and _overlapping(graph, recorded):
-        return None
     wanted = lineage(graph.parents, goals)
     needed = wanted - held
     if not needed:
         return Plan(before=recorded, target=target, after=recorded, beyond=not held <= wanted)
-    if any(revision.depends_on for revision in graph.revisions.values()):
+    pending = _path(graph, recorded, needed, goals)
+    if pending is None:
         return None
-    pending = tuple(_order(graph, goals, needed))
-    after = _recorded_after(graph, recorded, pending)
-    return None if after is None else Plan(before=recorded, target=target, after=after, pending=pending)
+    heads = {*recorded, pending[-1]}.difference(graph.parents[pending[0]])  # it takes the place of what it follows
+    after = tuple(i for i in graph.revisions if i in heads)
+    return Plan(before=recorded, target=target, after=after, pending=tuple(pending))
 
 
-def _recorded_after(graph: Graph, recorded: tuple[str, ...], pending: tuple[str, ...]) -> tuple[str, ...] | None:
-    """What the version table holds once `pending` is applied, as Alembic keeps it; None where Alembic may fail.
-
-    A revision takes the place of those of its parents that are recorded, or is added if none is. Of a merge's parents
-    all have to be recorded, but for those that another recorded revision contains: a merge of a revision and its own
-    ancestor, written by hand, is where Alembic may fail.
-    """
-    heads = set(recorded)
-    for i in pending:
-        down = set(graph.parents[i])
-        replaced = heads & down
-        if len(replaced) > 1 and len(replaced) < len(down) and not down - heads <= lineage(graph.parents, heads - down):
-            return None
-        heads -= replaced
-        heads.add(i)
-    return tuple(i for i in graph.revisions if i in heads)
-
-
-def _resolve(recorded: tuple[str, ...], graph: Graph, target: str) -> tuple[str, ...] | None:
+def _resolve(graph: Graph, target: str) -> tuple[str, ...] | None:
     """The revisions that `target` means, or None where only Alembic knows."""
     if target in ("head", "heads"):
         # "heads" leaves out those that another one depends on: they are never recorded beside it.
@@ -142,8 +120,6 @@ def _resolve(recorded: tuple[str, ...], graph: Graph, target: str) -> tuple[str,
         return ()
     if target in graph.revisions:
         return (target,)
-    if target[:1] == "+" and target[1:].isascii() and target[1:].isdigit() and int(target) > 0:
-        return _steps_up(recorded, graph, target)
     labels = {label for revision in graph.revisions.values() for label in revision.branch_labels}
     if not target or not RESERVED.isdisjoint(target) or any(label.startswith(target) for label in labels):
         return None
@@ -159,93 +135,24 @@ def _resolve(recorded: tuple[str, ...], graph: Graph, target: str) -> tuple[str,
     )
 
 
-def _steps_up(recorded: tuple[str, ...], graph: Graph, target: str) -> tuple[str, ...] | None:
-    """Walk "+N" steps up from the one recorded revision, or from the base."""
-    if len(recorded) > 1:
-        return None
-    children: dict[str, list[str]] = {}
-    for revision in graph.revisions.values():
-        for parent in dict.fromkeys(revision.down):
-            children.setdefault(parent, []).append(revision.id)
-    here = start = recorded[0] if recorded else ""
-    for step in range(int(target)):
-        above = children.get(here, []) if here else list(graph.bases)
-        below = here or "the base"
-        if not above:
-            raise _bad_target(
-                target,
-                f"goes past the head: after {start or 'the base'} there is only {counted(step, 'revision')}",
-                "ask for head, or for fewer steps",
-            )
-        if len(above) > 1:
-            raise _bad_target(
-                target,
-                f"is ambiguous: {below} is followed by {listed(graph, above)}",
-                "ask for one of them by its id",
-            )
-        here = above[0]
-    return (here,)
-
-
 def _overlapping(graph: Graph, recorded: tuple[str, ...]) -> bool:
-    """Whether one recorded revision already contains another: no run of Alembic leaves that behind."""
+    """Whether one recorded revision is or contains another: no run of Alembic leaves that behind."""
     below = lineage(graph.parents, (parent for i in recorded for parent in graph.parents[i]))
-    return not below.isdisjoint(recorded)
+    return len(set(recorded)) < len(recorded) or not below.isdisjoint(recorded)
 
 
-def _order(graph: Graph, goals: Sequence[str], needed: set[str]) -> list[str]:
-    """Sort what is needed as Alembic does: parents first, one branch after the other.
-
-    Alembic walks from the targets down and reverses the result. It keeps a list of fronts, at first the targets in the
-    order of their files. It follows one front down until that is an ancestor of another front, which then has its turn;
-    a front that ends hands over to the one before it; at a merge the first parent takes the front's place and the
-    others are put last.
-    """
-    place = {i: n for n, i in enumerate(graph.revisions)}
-    fronts = sorted(needed.intersection(goals), key=place.__getitem__)
-    remaining = set(needed)
-    above: dict[str, int] | None = None
-    order: list[str] = []
-    turn = 0
-    while fronts:
-        i = fronts[turn]
-        if len(fronts) > 1:
-            above = above or _ancestry(graph, needed, place)
-            bit = 1 << place[i]
-            later = next((n for n, other in enumerate(fronts) if n != turn and above[other] & bit), None)
-            if later is not None:
-                turn = later
-                continue
-        order.append(i)
-        remaining.discard(i)
-        down = [parent for parent in dict.fromkeys(graph.parents[i]) if parent in remaining and parent not in fronts]
-        if down:
-            fronts[turn] = down[0]
-            fronts.extend(down[1:])
-        else:
-            del fronts[turn]
-            turn = max(turn - 1, 0)
-    order.reverse()
-    return order
-
-
-def _ancestry(graph: Graph, needed: set[str], place: Mapping[str, int]) -> dict[str, int]:
-    """Each needed revision's lineage as a set of bits: one test answers whether one is an ancestor of another."""
-    lineage: dict[str, int] = {}
-    for start in needed:
-        stack = [start]
-        while stack:
-            i = stack[-1]
-            missing = [parent for parent in graph.parents[i] if parent in needed and parent not in lineage]
-            if missing:
-                stack.extend(missing)
-                continue
-            stack.pop()
-            bits = 1 << place[i]
-            for parent in graph.parents[i]:
-                bits |= lineage.get(parent, 0)
-            lineage[i] = bits
-    return lineage
+def _path(graph: Graph, recorded: Sequence[str], needed: set[str], goals: Sequence[str]) -> list[str] | None:
+    """What is needed, first to last, where one follows the other; None where the order is Alembic's to choose."""
+    tops = [i for i in goals if i in needed]
+    if len(tops) > 1 or any(revision.depends_on for revision in graph.revisions.values()):
+        return None
+    path = tops
+    while not needed.isdisjoint(below := graph.parents[path[-1]]):
+        if len(below) > 1:
+            return None
+        path.append(below[0])
+    # Of a merge's parents, one that another recorded revision contains is not recorded: Alembic may fail there.
+    return path[::-1] if len(below) <= 1 or set(below) <= set(recorded) else None
 
 
 def _bad_target(target: str, cause: str, remedy: str) -> ConfigurationError:

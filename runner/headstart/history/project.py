@@ -32,7 +32,6 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         version_schema: its schema, None for the search path's first.
         conclusive: False where only Alembic knows version table or revision files.
         why: what made it inconclusive, as a sentence for the log.
-        sys_path: folders that go in front of `sys.path`, in this order.
         recursive: whether version folders are read with their subfolders.
         sourceless: whether compiled files without a source count as revisions.
         revision_environment: env.py is run whenever a revision file is written.
@@ -49,7 +48,6 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     version_schema: str | None = None
     conclusive: bool = True
     why: str = ""
-    sys_path: tuple[str, ...] = ()
     recursive: bool = False
     sourceless: bool = False
     revision_environment: bool = False
@@ -103,7 +101,6 @@ def locate(config: str, *, cwd: str, explicit: bool = False, section: str = "ale
         version_schema=environment.version_schema,
         conclusive=not doubt,
         why=doubt,
-        sys_path=sys_path,
         recursive=options.flag("recursive_version_locations"),
         sourceless=sourceless,
         revision_environment=options.switch("revision_environment"),
@@ -142,19 +139,10 @@ def _package(name: str, search: Iterable[str]) -> list[str] | None:
     from importlib.machinery import PathFinder
     from importlib.util import find_spec
 
-    places: list[str] = list(search)
-    full_name = ""
-    for part in name.split("."):
-        full_name = f"{full_name}.{part}" if full_name else part
-        try:
-            # An import hook (an editable install) knows packages that no folder of sys.path holds.
-            spec = PathFinder.find_spec(full_name, places) or (find_spec(full_name) if full_name == part else None)
-        except (ImportError, ValueError):
-            spec = None
-        if spec is None:
-            return None
-        places = list(spec.submodule_search_locations or ())
-    return places
+    top, *inner = name.split(".")
+    # An import hook (an editable install) knows packages that no folder of sys.path holds.
+    spec = PathFinder.find_spec(top, list(search)) or (find_spec(top) if top else None)
+    return None if spec is None else [str(Path(place, *inner)) for place in spec.submodule_search_locations or ()]
 
 
 def _environment(script: str, location: str, options: Options) -> str:

@@ -1,66 +1,32 @@
 """One revision file -> one `Revision`: by regular expression where its form leaves no doubt, by syntax tree otherwise.
 
 Importing a file costs a millisecond, parsing it a fifth of that, matching it a fiftieth. So a file is matched as long
-as its head has the plain form that Alembic's templates have written over the years; anything else is parsed; what
-parsing cannot find out (a computed id) is left to Alembic.
+as it has the plain form that Alembic's templates give it: a docstring, then each name once. Anything else is parsed;
+what parsing cannot find out (a computed id) is left to Alembic.
 """
 
 from __future__ import annotations
 
+import ast
 import re
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from headstart.errors import BrokenHistoryError
 from headstart.history.graph import Revision
 
-if TYPE_CHECKING:
-    import ast
-
 _NAMES = ("revision", "down_revision", "branch_labels", "depends_on")
 
-_STRING = r"""u?(?:"[^"\\\n]*"|'[^'\\\n]*')"""
-_VALUE = rf"(?:None|{_STRING}|[(\[][^()\[\]\\\#]*[)\]])"
-_END = r"[ \t]*(?:\#[^\n]*)?(?:\n|\Z)"
-_IS = r"""[ \t]*(?::[^=\n\#;()"'\\]*)?=[ \t]*"""
-
-# The head of a file: comments, docstring, then only what leaves no doubt that a line `revision = ...` is a statement of
-# the module. A group inside the repetition keeps its last match, as a name keeps its last value. A docstring with a
-# backslash is not taken, since it may hold escaped quotes. Written to be fast: a character class never has to back up.
-_HEAD = re.compile(
-    rf"""
-    (?:[ \t]*(?:\#[^\n]*)?\n)*
-    (?:
-        [rRuU]?
-        (?:
-            "{{3}} ( [^"\\]* (?: "(?!"") [^"\\]* )* ) "{{3}}
-          | '{{3}} ( [^'\\]* (?: '(?!'') [^'\\]* )* ) '{{3}}
-          | "([^"\\\n]+)"
-          | '([^'\\\n]+)'
-        ){_END}
-    )?
-    ()
-    (?:
-        [ \t]*(?:\#[^\n]*)?\n
-      | (?:import|from)\b [^\n()\\"'\#;*]+ (?: \( [^()\\"'\#]* \) )? {_END}
-      | revision{_IS}({_STRING}){_END}
-      | down_revision{_IS}({_VALUE}){_END}
-      | branch_labels{_IS}({_VALUE}){_END}
-      | depends_on{_IS}({_VALUE}){_END}
-      | (?!(?:down_)?revision\b|branch_labels\b|depends_on\b|try\b) [A-Za-z_]\w*{_IS}(?:{_STRING}|\w+){_END}
-    )*""",
-    re.VERBOSE,
+_DOCSTRING = re.compile(r"""(?:[ \t]*(?:\#[^\n]*)?\n)*[rRuU]?("{3}|'{3})([^\\]*?)\1[ \t]*\n""")
+_STRING = r"""u?(?:"[^"\\\n]+"|'[^'\\\n]+')"""
+_DECLARED = re.compile(
+    rf"""^({"|".join(_NAMES)})[ \t]*(?::[^=\n\#;()"'\\]*)?=[ \t]*"""
+    rf"""(None|{_STRING}|[(\[][^()\[\]\\\#]*[)\]])[ \t]*(?:\#[^\n]*)?$""",
+    re.MULTILINE,
 )
 _COMMENT = "# revision identifiers"
-_ANY = "(?:(?:down_)?revision|branch_labels|depends_on)"
-# An import that binds one of the names, or looks as if it did.
-_IMPORTED = rf"(?m)^(?:import|from)\b[^\n(]*(?:\([^)]*)?\b{_ANY}\b"
-# Other ways to bind one of them further down, as code or as something that only looks like it.
-_REBOUND = (
-    rf"\b{_ANY}\s*(?:(?::[^\n=]*|[-+*/|&^%@]+)?=(?!=)|[,\])][^\n]*=)|\b(?:exec|globals|locals|vars|setattr)\("
-    rf"|\b(?:import|as|for|def|class|global|del|case)\b[^\n]*\b{_ANY}\b"
-)
 # Calls at module level that can bind a name out of sight.
 _DYNAMIC = frozenset({"exec", "eval", "globals", "locals", "vars", "setattr"})
+_HIDING = ("import *", "\r", *(f"{name}(" for name in _DYNAMIC))
 _LEGACY_NAME = r"([a-f0-9]+)\.py$"
 
 
@@ -88,54 +54,30 @@ def read_revision(path: str, data: bytes) -> Revision:
     return _match(path, text) or _parse(path, data)
 
 
-def broken_source(path: str, error: SyntaxError | ValueError) -> BrokenHistoryError:
-    """The refusal for a revision file that is not Python: file, line and reason.
-
-    Args:
-        path: the file.
-        error: what compiling or importing it raised; a ValueError is about null bytes.
-    """
-    line = error.lineno if isinstance(error, SyntaxError) else None
-    reason = error.msg if isinstance(error, SyntaxError) else str(error)
-    return BrokenHistoryError(
-        f"{path}{f', line {line}' if line else ''} is not valid Python: {reason}",
-        hint="correct the file; was it written with another encoding, for a newer Python, or left half merged?",
-        files=[path],
-        line=line,
-    )
-
-
 def _match(path: str, text: str) -> Revision | None:
     """The revision, or None if the file's form leaves any doubt."""
-    head = _HEAD.match(text)
-    if head is None:
+    docstring = _DOCSTRING.match(text)
+    if docstring is None:
         return None
-    double, single, line, other, _, revision, down, labels, depends = head.groups()
-    if not revision or not down or "import *" in text or "\r" in text:
+    text = text[docstring.end() :]
+    declared = list(_DECLARED.finditer(text))
+    values = {each[1]: each[2] for each in declared}
+    # The names stand once each, beside the templates' comment, and nothing else binds them or hides a line from Python.
+    mentions = sum(map(text.count, ("revision", "branch_labels", "depends_on"))) - text.count(_COMMENT)
+    if not len(values) == len(declared) == mentions or not {"revision", "down_revision"} <= values.keys():
         return None
-    body = head.end(5)
-    # The names stand once each, beside the templates' comment. Where they stand again, what for has to be looked at.
-    mentions = text.count("revision", body) - text.count(_COMMENT, body)
-    if (
-        (
-            mentions != 2  # noqa: PLR2004  (revision, down_revision)
-            or text.count("branch_labels", body) != (labels is not None)
-            or text.count("depends_on", body) != (depends is not None)
-        )
-        and (re.search(_IMPORTED, text[body : head.end()]) or re.search(_REBOUND, text[head.end() :]))
-    ):
+    above = text[: declared[-1].start()]
+    if any(sign in above for sign in ('"""', "'''", "\\")) or any(sign in text for sign in _HIDING):
         return None
     try:
-        (ident,) = _strings(revision)
-        if not ident:
-            return None
+        (ident,) = _strings(values["revision"])
         return Revision(
             id=ident,
-            down=_strings(down),
-            depends_on=_strings(depends),
-            branch_labels=_strings(labels),
+            down=_strings(values["down_revision"]),
+            depends_on=_strings(values.get("depends_on")),
+            branch_labels=_strings(values.get("branch_labels")),
             path=path,
-            doc=(double or single or line or other or "").strip().partition("\n")[0],
+            doc=docstring[2].strip().partition("\n")[0],
         )
     except (OnlyAlembicKnowsError, SyntaxError, ValueError):
         return None  # _parse finds out which it is, and reports it
@@ -169,8 +111,14 @@ def compiled(path: str, data: bytes, flags: int = 0) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes: it is not for us to write about them to stderr
             return compile(data, path, "exec", flags, dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
-        raise broken_source(path, error) from None
+    except (SyntaxError, ValueError) as error:  # a ValueError is about null bytes
+        line = getattr(error, "lineno", None)
+        raise BrokenHistoryError(
+            f"{path}{f', line {line}' if line else ''} is not valid Python: {getattr(error, 'msg', error)}",
+            hint="correct the file; was it written with another encoding, for a newer Python, or left half merged?",
+            files=[path],
+            line=line,
+        ) from None
 
 
 def _parse(path: str, data: bytes) -> Revision:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from headstart.errors import BrokenHistoryError, DatabaseUnknownError
 from headstart.history.baseline import read_baseline
-from headstart.history.graph import named
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from headstart.history.graph import Graph
-    from headstart.history.project import Project
+from headstart.history.graph import Graph, named
+from headstart.history.project import Project
 
 JOURNAL: Final = ".headstart-squash.json"
 """Lies in a version folder as long as `squash` exchanges its files: whoever finds it there finishes that first."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # sqlmodel passes SQLAlchemy's own functions on.
 _LIBRARIES: Final = frozenset({*sys.stdlib_module_names, "alembic", "headstart", "sqlalchemy", "sqlmodel"})
@@ -26,7 +24,9 @@ class Source:
         self.calls: Final = [node for node in self.nodes if isinstance(node, ast.Call)]
         self.strings: Final = list(self._strings())
         """Every string that is a value: docstrings, and others that stand for themselves, are none."""
-        self.functions: Final = {node.name: node for node in self.nodes if isinstance(node, Function)}
+        self.functions: Final = [
+            node.name for node in self.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
         self.names: Final = [node for node in self.nodes if isinstance(node, ast.Name | ast.Attribute)]
         self.imports: Final = dict(self._imports())
         """Name in this file -> the name of what it was imported from, dots in front of a relative one."""
@@ -35,7 +35,6 @@ class Source:
         for target, value in self._assignments():
             if isinstance(target, ast.Name):
                 self.values[target.id].append(value)
-        self._bindings = Counter(self._bound())
 
     def full_name(self, node: ast.expr) -> str:
         """The dotted name of an imported object, "" of anything else."""
@@ -67,50 +66,6 @@ class Source:
                 return self.is_elsewhere(one, depth) or self.is_elsewhere(other, depth)
         return False
 
-    def literal(self, node: ast.expr) -> ast.expr:
-        """What a name stands for that gets a value once; any other expression as it is."""
-        if isinstance(node, ast.Name) and self._bindings[node.id] == 1 and len(self.values[node.id]) == 1:
-            return self.values[node.id][0]
-        return node
-
-    def is_written_out(self, options: ast.expr) -> bool:
-        """Whether all the keys of `**options` can be read here, and nothing like `update` is called on them."""
-        owners = [node.value for node in self.names if isinstance(node, ast.Attribute)]
-        if isinstance(options, ast.Name) and any(isinstance(o, ast.Name) and o.id == options.id for o in owners):
-            return False
-        match self.literal(options):
-            case ast.Dict(keys=keys):
-                return all(isinstance(key, ast.Constant) for key in keys)
-            case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
-                return all(keyword.arg for keyword in keywords)
-        return self.is_empty(options)
-
-    def is_empty(self, options: ast.expr) -> bool:
-        """Whether `**options` are those of a function here that is nowhere called with any, and only passed on."""
-        if not isinstance(options, ast.Name):
-            return False
-        takers = [
-            function
-            for function in self.functions.values()
-            if function.args.kwarg and function.args.kwarg.arg == options.id and options in ast.walk(function)
-        ]
-        return (
-            len(takers) == 1 and self._mentions(options.id, takers[0]) == 1 and self._takes_no_keywords(takers[0].name)
-        )
-
-    def _mentions(self, name: str, function: Function) -> int:
-        return sum(isinstance(node, ast.Name) and node.id == name for node in ast.walk(function))
-
-    def _takes_no_keywords(self, function: str) -> bool:
-        """Whether every use of a function is a call without keywords, by itself or by `run_sync`."""
-        plain = [call for call in self.calls if not call.keywords]
-        called = {call.func for call in plain}
-        for call in plain:
-            if isinstance(call.func, ast.Attribute) and call.func.attr == "run_sync":
-                called.update(call.args)
-        uses = {name for name in self.names if function == (name.id if isinstance(name, ast.Name) else name.attr)}
-        return self._bindings[function] == 1 and uses <= called
-
     def _strings(self) -> Iterator[str]:
         remarks = {node.value for node in self.nodes if isinstance(node, ast.Expr)}
         for node in self.nodes:
@@ -138,15 +93,3 @@ class Source:
                     yield target, value
                 case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
                     yield target, value
-
-    def _bound(self) -> Iterator[str]:
-        """Every name that gets a value, once for each place."""
-        yield from self.imports
-        for node in self.nodes:
-            match node:
-                case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.arg(arg=name):
-                    yield name
-                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                    yield name
-                case ast.ExceptHandler(name=str() as name) | ast.MatchAs(name=str() as name):
-                    yield name

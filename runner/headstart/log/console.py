@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from headstart.log.events import AROUND, EVENTS, NEXT, Fields, named
+from headstart.log.events import EVENTS, NEXT, Fields, named
 from headstart.log.printable import counted, one_line
 
 _COLOURS = {"good": "\033[32m", "bad": "\033[31m", "wait": "\033[33m", "dim": "\033[2m"}
@@ -36,15 +36,10 @@ def renderer(*, colors: bool) -> Callable[[Any, str, MutableMapping[str, Any]], 
         if event["event"] in {"run_finished", "tenant_finished"}:
             return f"{clock}  {of}" + NEXT.join(_end(event, paint))
         known = EVENTS.get(event["event"])
-        tone, text = (known.tone, known(event)) if known else ("", _as_it_is(event))
+        tone, text = (known.tone, known(event)) if known else ("", event["event"])
         return f"{clock}  {paint(tone, of + text.rstrip())}"
 
     return process
-
-
-def _as_it_is(event: Fields) -> str:
-    """An event without a sentence."""
-    return " ".join([event["event"], *(f"{key}={value}" for key, value in event.items() if key not in AROUND)])
 
 
 def _end(event: Fields, paint: Callable[[str, str], str]) -> list[str]:

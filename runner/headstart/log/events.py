@@ -16,8 +16,6 @@ Fields = Mapping[str, Any]
 
 NEXT: Final = "\n" + " " * 10
 """A further line of a sentence, below the first one's text."""
-AROUND: Final = ("timestamp", "level", "event", "run_id", "tenant")
-"""Fields that any event may have."""
 _MANY: Final = 4
 """Revisions that are named one by one; of more, the first and the last."""
 _SHOWN: Final = re.compile(r"\{(\w+)(?::([^} ]*) ?([^}]*))?\}")
@@ -149,7 +147,7 @@ EVENTS: Final[dict[str, Event]] = {
     "revision_running": Event("wait", "{revision}: its Python is still running after {running_seconds:.0f} s"),
     "statement_running": Event(
         "wait",
-        "{revision}: still running after {running_seconds:.0f} s: {statement}{blockers:lines blocked by}{hint:->}",
+        "{revision}: still running after {running_seconds:.0f} s: {statement}{blockers:lines blocked by}",
         "progress",
     ),
     "statement_blocked": Event("wait", "{revision} waits for a lock{blockers:lines blocked by}{hint:->}"),
@@ -214,9 +212,7 @@ EVENTS: Final[dict[str, Event]] = {
         "database",
     ),
     "restore_progress": Event(
-        "wait",
-        "{stage}: {restored_bytes:MiB}{read_bytes:MiB} after {elapsed_seconds:.0f} s",
-        "expected_bytes",
+        "wait", "{stage}: {restored_bytes:MiB}{read_bytes:MiB} after {elapsed_seconds:.0f} s", "expected_bytes"
     ),
     "restore_done": Event(
         "", "restored and compared: database {database}, at {revision:names}", "backup tables not_restored"
@@ -250,13 +246,11 @@ EVENTS: Final[dict[str, Event]] = {
     "tenant_finished": Event(
         "",
         "done, at {revision_after:names}; or failed (exit {exit_code}, {outcome}): {error}{hint:->}",
-        "revision_before applied backup failed total_seconds",
+        "revision_before applied backup stage failed pending leftovers total_seconds",
     ),
     "tenants_found": Event("", "{tenants:n tenant} listed, {share} in this share"),
     "autogenerate_found_nothing": Event(
-        "wait",
-        "autogenerate found nothing (the database is at {revision:names}):{causes:lines -}{hint:->}",
-        "models",
+        "wait", "autogenerate found nothing (the database is at {revision:names}):{causes:lines -}{hint:->}", "models"
     ),
     "schemas_compared": Event("dim", "compared as well: schema {schemas:list}, since {reason}"),
     "models_missing": Event("wait", "{hint}"),

@@ -15,13 +15,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
+from structlog.typing import FilteringBoundLogger
 
 _FIRST = ("timestamp", "level", "event", "run_id")
 _ROOM_TIMEOUT = 2.0  # seconds that the reader of a pipe gets to make room for a line
@@ -48,7 +46,12 @@ def build(
     lines = _Lines(stream)
     bound = structlog.wrap_logger(
         structlog.WriteLogger(cast("TextIO", lines)),
-        processors=[structlog.processors.add_log_level, _stamp, _redacting(redact), shown],
+        processors=[
+            structlog.processors.add_log_level,
+            _stamp,
+            lambda _logger, _method, event: clean(event, redact),
+            shown,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
@@ -59,7 +62,12 @@ def build(
 
 def quiet(log: FilteringBoundLogger) -> FilteringBoundLogger:
     """The same logger from warnings on: for what a use case does on the side."""
-    return cast("FilteringBoundLogger", _Quiet(log))
+    silent: FilteringBoundLogger = structlog.wrap_logger(
+        log,
+        processors=[lambda _logger, _method, event: ((event.pop("event"),), event)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+    return silent
 
 
 class Timed:
@@ -87,23 +95,6 @@ class Timed:
     def bind(self, **fields: Any) -> Timed:  # noqa: ANN401  (structlog's own)
         """The logger with more fields."""
         return Timed(self._log.bind(**fields), self._root)
-
-
-class _Quiet:
-    def __init__(self, log: FilteringBoundLogger) -> None:
-        self._log = log
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a logger has)
-        return getattr(self._log, name)
-
-    def bind(self, **fields: Any) -> _Quiet:  # noqa: ANN401  (structlog's own)
-        return _Quiet(self._log.bind(**fields))
-
-    def debug(self, event: str, **fields: object) -> None:
-        """Nothing."""
-
-    def info(self, event: str, **fields: object) -> None:
-        """Nothing."""
 
 
 def timestamp(moment: datetime.datetime) -> str:
@@ -161,13 +152,6 @@ def clean(value: Any, redact: Callable[[str], str]) -> Any:  # noqa: ANN401  (wh
     if isinstance(value, float):
         return round(value, 3)
     return clean(str(value), redact)
-
-
-def _redacting(redact: Callable[[str], str]) -> Callable[..., MutableMapping[str, Any]]:
-    def process(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return dict(clean(event, redact))
-
-    return process
 
 
 def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,10 +18,7 @@ def as_json(data: Any, *, enc_hook: Callable[[Any], str] = str) -> bytes:  # noq
         data: what.
         enc_hook: makes a text of what JSON has no form for.
     """
-    try:
-        return msgspec.json.encode(data, enc_hook=enc_hook)
-    except UnicodeEncodeError:
-        return msgspec.json.encode(encodable(msgspec.to_builtins(data, enc_hook=enc_hook)))
+    return msgspec.json.encode(encodable(msgspec.to_builtins(data, enc_hook=enc_hook)))
 
 
 def encodable(data: Any) -> Any:  # noqa: ANN401  (plain data)
@@ -45,6 +42,14 @@ def one_line(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """A number and its noun: `1 revision`, `2 revisions`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """What a message about an unknown word ends with: `: did you mean up?`, if a known one is near it."""
+    from difflib import get_close_matches  # off the no-op path
+
+    near = get_close_matches(word, list(known), 1, cutoff)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def first_and_last(names: Sequence[str]) -> str:

@@ -9,11 +9,9 @@ servers it knows where they stand: in a URL's userinfo, and after `password=`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Final, NoReturn
 
 STARS: Final = "***"
 _SHORT: Final = 3  # a secret shorter than this is hidden only where it stands alone: "a" is in every word
@@ -46,12 +44,6 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash((Secret, self._value))
-
-    def __copy__(self) -> Secret:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Secret:
-        return self
 
     def __reduce__(self) -> NoReturn:
         message = "a Secret is not pickled: it would be written out in the clear"

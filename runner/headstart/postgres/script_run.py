@@ -10,7 +10,7 @@ import bisect
 import contextlib
 import re
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import asyncpg
 import msgspec
@@ -31,6 +31,7 @@ ONE_BY_ONE = 200
 _PORTION_STATEMENTS = 5_000
 _PORTION_CHARACTERS = 1_000_000
 _COPY_PIECE = 262_144
+_ENCODING = re.compile(r"\bstdin\b.*\bencoding\b", re.IGNORECASE | re.DOTALL)
 _SAVEPOINT = "headstart_script"
 _BETWEEN = "\n;\n"  # on a line of its own: the statement before may end in a comment
 
@@ -208,20 +209,11 @@ class _Run:
         return True
 
     async def copy(self, statement: Statement) -> str:
-        """Sends the rows of a COPY. They are text already, so they go as UTF-8, not in the script's encoding."""
-        copy, data = statement.copy, statement.data
-        if copy is None or data is None:
-            raise AssertionError(statement.text)  # refused before
-        options: dict[str, Any] = {**copy.options, "encoding": "UTF8"}
-        return str(
-            await self.connection.copy_to_table(
-                copy.table,
-                source=_in_pieces(data),
-                schema_name=copy.schema,
-                columns=copy.columns,
-                **options,
-            )
-        )
+        """Sends a COPY as it is, and its rows: in UTF-8, as asyncpg's sessions have it."""
+        assert statement.data is not None  # noqa: S101  (refused before)
+        # What asyncpg's `copy_to_table` calls with the COPY that it makes of its arguments.
+        rows = _in_pieces(statement.data)
+        return str(await self.connection._copy_in(statement.text, rows, None))  # type: ignore[attr-defined]  # noqa: SLF001
 
     def record_failure(
         self, one: Statement, error: Exception, *, position: int | None = None, last: Statement | None = None
@@ -248,6 +240,9 @@ def _refuse_impossible(source: str, statements: list[Statement], *, inside: bool
             )
         elif one.kind == "copy_out":
             cause, hint = "TO stdout has nowhere to send its rows", "COPY to a file on the server, or leave it out"
+        elif one.kind == "copy_in" and _ENCODING.search(one.text):
+            cause = "FROM stdin names an encoding, but the rows of a script are sent in UTF-8"
+            hint = "leave ENCODING out"
         elif one.kind == "copy_in" and one.data is None:
             cause = "FROM stdin comes without its data"
             hint = "its rows begin on the line after it, and end with a line that holds \\. alone"

@@ -16,6 +16,8 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from headstart.log.printable import nearest
+
 EXAMPLE: Final = "postgresql://user:password@host:5432/database"
 ENCODING_HELP: Final = (
     "a special character in user, password, database or a value has to be percent-encoded "
@@ -24,41 +26,16 @@ ENCODING_HELP: Final = (
 
 # libpq's parameters and the variable that may give each; those without one can be given in a URL only.
 VARIABLES: Final[Mapping[str, str]] = {
-    "service": "PGSERVICE",
-    "host": "PGHOST",
-    "hostaddr": "PGHOSTADDR",
-    "port": "PGPORT",
-    "user": "PGUSER",
-    "password": "PGPASSWORD",
-    "passfile": "PGPASSFILE",
-    "dbname": "PGDATABASE",
-    "options": "PGOPTIONS",
-    "application_name": "PGAPPNAME",
-    "connect_timeout": "PGCONNECT_TIMEOUT",
-    "target_session_attrs": "PGTARGETSESSIONATTRS",
-    "load_balance_hosts": "PGLOADBALANCEHOSTS",
-    "sslmode": "PGSSLMODE",
-    "sslnegotiation": "PGSSLNEGOTIATION",
-    "sslcompression": "PGSSLCOMPRESSION",
-    "sslrootcert": "PGSSLROOTCERT",
-    "sslcert": "PGSSLCERT",
-    "sslkey": "PGSSLKEY",
-    "sslcertmode": "PGSSLCERTMODE",
-    "sslcrl": "PGSSLCRL",
-    "sslcrldir": "PGSSLCRLDIR",
-    "sslsni": "PGSSLSNI",
-    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
-    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
-    "min_protocol_version": "PGMINPROTOCOLVERSION",
-    "max_protocol_version": "PGMAXPROTOCOLVERSION",
-    "requirepeer": "PGREQUIREPEER",
-    "require_auth": "PGREQUIREAUTH",
-    "channel_binding": "PGCHANNELBINDING",
-    "gssencmode": "PGGSSENCMODE",
-    "gssdelegation": "PGGSSDELEGATION",
-    "gsslib": "PGGSSLIB",
-    "krbsrvname": "PGKRBSRVNAME",
-}
+    name: f"PG{name.replace('_', '').upper()}"
+    for name in (
+        "service", "host", "hostaddr", "port", "user", "password", "passfile", "options",
+        "target_session_attrs", "load_balance_hosts",
+        "sslmode", "sslnegotiation", "sslcompression", "sslrootcert", "sslcert", "sslkey", "sslcertmode", "sslcrl",
+        "sslcrldir", "sslsni", "ssl_min_protocol_version", "ssl_max_protocol_version",
+        "min_protocol_version", "max_protocol_version",
+        "requirepeer", "require_auth", "channel_binding", "gssencmode", "gssdelegation", "gsslib", "krbsrvname",
+    )
+} | {"dbname": "PGDATABASE", "application_name": "PGAPPNAME", "connect_timeout": "PGCONNECT_TIMEOUT"}  # fmt: skip
 WITHOUT_VARIABLE: Final = frozenset({
     "sslpassword", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
 })  # fmt: skip
@@ -265,7 +242,7 @@ def _read_pairs(text: str, spelling: Spelling) -> None:
         if match is None:
             spelling.add_problem(
                 f"pair {nth} cannot be read: write key=value pairs with blanks between them, a value that has blanks "
-                r"in quotes ('two words'), with \' and \\ inside",
+                r"in quotes ('two words'), with \' and \\ inside"
             )
             return
         value = match[2] if match[2] is not None else match[3]
@@ -330,10 +307,8 @@ def _in_libpq_words(key: str, value: str) -> str:
 
 
 def _unknown(key: str, nth: int, *, quotable: bool) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(key, [*VARIABLES, *WITHOUT_VARIABLE, *_SYNONYMS], 1, 0.75)
+    near = nearest(key, [*VARIABLES, *WITHOUT_VARIABLE, *_SYNONYMS], 0.75)
     if near:
-        return f"the parameter {key!r} is not known: did you mean {near[0]!r}?"
+        return f"the parameter {key!r} is not known{near}"
     name = repr(key) if quotable and re.fullmatch(r"[A-Za-z_][\w.-]{0,40}", key) else f"number {nth}"
     return f"the parameter {name} is not known: leave it out; a server setting is written options=-c%20name%3Dvalue"

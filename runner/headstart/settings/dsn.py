@@ -36,7 +36,6 @@ class Dsn(msgspec.Struct, frozen=True, kw_only=True):
         password: None if none was given or found in a passfile.
         database: its name.
         params: libpq's other parameters by libpq's names, `sslmode` always among them; paths are absolute or as given.
-        sslpassword: of the client's key.
         ignored: names of parameters that were given and have no effect on the connection that migrates.
     """
 
@@ -45,7 +44,6 @@ class Dsn(msgspec.Struct, frozen=True, kw_only=True):
     password: Secret | None = None
     database: str
     params: Mapping[str, str] = {}
-    sslpassword: Secret | None = None
     ignored: tuple[str, ...] = ()
 
     @property
@@ -88,34 +86,35 @@ class Dsn(msgspec.Struct, frozen=True, kw_only=True):
         if self.over_tcp and sslmode in VERIFYING:
             from headstart.settings.tls import context
 
-            arguments["ssl"] = context(self.params, self.sslpassword)
+            arguments["ssl"] = context(self.params)
             arguments["direct_tls"] = self.params.get("sslnegotiation") == "direct"
         elif self.over_tcp and sslmode != "disable":
             # Only asyncpg itself can fall back between TLS and none; it takes a client's certificate in a DSN only.
             arguments["ssl"] = sslmode
             names = ("sslcert", "sslkey", "ssl_min_protocol_version", "ssl_max_protocol_version")
             files = {name: self.params[name] for name in names if name in self.params}
-            if self.sslpassword is not None:
-                files["sslpassword"] = self.sslpassword.reveal()
             if files:
                 arguments["dsn"] = f"postgresql://?{urlencode(files)}"
         return arguments
 
-    def sqlalchemy_url(self) -> str:
-        """Give the URL for `sqlalchemy.url`, without a password: the connection itself comes from `asyncpg()`.
+    def url(self, scheme: str = "postgresql") -> str:
+        """Give the URL, password and all, that SQLAlchemy and libpq read as this very server.
 
-        Whoever writes it into a configparser doubles its `%`.
+        Args:
+            scheme: with the driver that is to take it, if one is: `postgresql+asyncpg`.
         """
         user, database = quote(self.user, safe=""), quote(self.database, safe="")
+        if self.password is not None:
+            user += f":{quote(self.password.reveal(), safe='')}"
         if len(self.hosts) == 1 and not self.hosts[0][0].startswith("/"):
-            return f"postgresql+asyncpg://{user}@{_place(*self.hosts[0])}/{database}"
+            return f"{scheme}://{user}@{_place(*self.hosts[0])}/{database}"
         query = urlencode({"host": ",".join(host for host, _ in self.hosts), "port": ",".join(self._ports())})
-        return f"postgresql+asyncpg://{user}@/{database}?{query}"
+        return f"{scheme}://{user}@/{database}?{query}"
 
     def libpq_env(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """Give the environment in which libpq's programs reach this very server.
 
-        `sslpassword` and TCP keepalives have no variable and are missing from it.
+        TCP keepalives have no variable and are missing from it.
 
         Args:
             base: the child's other variables; whatever libpq would read of them is dropped.
@@ -153,7 +152,7 @@ class Dsn(msgspec.Struct, frozen=True, kw_only=True):
 
     def secrets(self) -> tuple[str, ...]:
         """Give the values that must not be shown, for a `Redactor`."""
-        return tuple(secret.reveal() for secret in (self.password, self.sslpassword) if secret is not None)
+        return () if self.password is None else (self.password.reveal(),)
 
     def _ports(self) -> list[str]:
         return [str(port) for _, port in self.hosts]

@@ -83,14 +83,12 @@ class Reading:
             secrets = (self.values.get(key, "") for key in ("password", "sslpassword"))
             hide = Redactor(secret for secret in secrets if secret not in conninfo.EXAMPLE)
             raise DsnError(*map(hide, dict.fromkeys(self.problems)))
-        sslpassword = self.values.get("sslpassword")
         return Dsn(
             hosts=hosts,
             user=user,
             password=None if password is None else Secret(password),
             database=database,
             params={key: value for key, value in self.values.items() if key not in _NOT_KEPT},
-            sslpassword=None if sslpassword is None else Secret(sslpassword),
             ignored=tuple(dict.fromkeys(self.ignored)),
         )
 
@@ -205,6 +203,8 @@ class Reading:
             self.wrong(
                 "hostaddr", "asyncpg cannot check a certificate for another name than it connects to: leave it out"
             )
+        if "sslpassword" in self.values:
+            self.wrong("sslpassword", "pg_dump takes no key's password: write an sslkey that is not encrypted")
         unsupported = {"channel_binding": "require", "require_auth": None, "requirepeer": None}
         self.ignored += [
             key for key, word in unsupported.items() if key in self.values and word in {None, self.values[key]}

@@ -14,6 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from headstart.errors import ConfigurationError
+from headstart.log.printable import nearest
 from headstart.log.secret import Secret
 from headstart.settings.conninfo import EXAMPLE, is_text, read
 from headstart.settings.dsn import Dsn, DsnError, names_a_server, without_libpq_variables
@@ -150,16 +151,14 @@ def load(
             problems.append(f"{name}: {error}")
     problems += _unknown(environ)
     values["scratch"] = addresses.scratch()
-    if dsn is not None and dsn.sslpassword is not None and values.get("backup") != "off":
-        problems.append(
-            f"{source}: sslpassword: pg_dump takes no key's password from its environment: "
-            "give an sslkey that is not encrypted, or set HEADSTART_BACKUP=off",
-        )
     if problems or dsn is None:
         raise ConfigurationError(*problems)
     values |= {"dsn": dsn, "dsn_source": source, "config_explicit": "config" in values, "other_secrets": secrets}
     # Not convert(): each parser has given its field's very type, and convert would ask for a decoder of Secret.
     return Settings(**values)  # type: ignore[arg-type]
+
+
+_MOUNTED: Final = "/run/secrets/database_url"
 
 
 class _Addresses:
@@ -214,19 +213,17 @@ class _Addresses:
         if value is not None and path is not None:
             self.problems.append(f"{name}: {name}_FILE is set too: leave one of the two out")
             return None
-        if path is not None:
-            return self._file_text(f"{name}_FILE", path)
-        if value is not None and not value.strip():
-            self.problems.append(f"{name}: it is set but empty: write for example {name}={EXAMPLE}, or leave it out")
+        given, origin, example = (value, name, EXAMPLE) if path is None else (path, f"{name}_FILE", _MOUNTED)
+        if given is None:
             return None
-        return None if value is None else (value, name)
-
-    def _file_text(self, name: str, path: str) -> tuple[str, str] | None:
-        if not path.strip():
+        if not given.strip():
             self.problems.append(
-                f"{name}: it is set but empty: write for example {name}=/run/secrets/database_url, or leave it out"
+                f"{origin}: it is set but empty: write for example {origin}={example}, or leave it out"
             )
             return None
+        return (given, origin) if path is None else self._file_text(origin, path)
+
+    def _file_text(self, name: str, path: str) -> tuple[str, str] | None:
         try:
             text = self._read_file(path)
         except UnicodeError:
@@ -252,12 +249,6 @@ def _unknown(environ: Mapping[str, str]) -> list[str]:
     for name in sorted(unknown):
         if _SERVICE_LINK.fullmatch(name):
             continue
-        from difflib import get_close_matches
-
-        ours = [each.removeprefix("HEADSTART_") for each in known if each.startswith("HEADSTART_")]
-        near = get_close_matches(name.removeprefix("HEADSTART_"), sorted(ours), 1, 0.6)
-        advice = (
-            f"did you mean HEADSTART_{near[0]}?" if near else "leave it out; `headstart --help` lists what there is"
-        )
-        problems.append(f"{name} is not known: {advice}")
+        near = nearest(name, [each for each in known if each.startswith("HEADSTART_")], 0.8)
+        problems.append(f"{name} is not known{near or ': leave it out; `headstart --help` lists what there is'}")
     return problems

@@ -85,7 +85,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 def _target(text: str) -> str:
     word = text.strip()
-    if re.search(r"[\s\0]", word):
+    if re.search(r"\s", word):
         raise ValueError(f"{quoted(text)} has a blank inside: write head, heads, +1 or a revision such as 1a2b3c4d")
     if word.startswith("-"):
         raise ValueError(
@@ -107,7 +107,7 @@ def _share(text: str) -> tuple[int | None, int]:
 
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
-    if "" in names or "\0" in text:
+    if "" in names:
         raise ValueError(f"{quoted(text)} is no list of names with commas between them: write for example public")
     return names
 
@@ -116,23 +116,11 @@ def _folder(text: str) -> Path:
     scheme = re.match(r"([a-z0-9+.-]+)://", text, re.IGNORECASE)
     if scheme is not None:  # the rest may hold an access key: not quoted
         raise ValueError(f"a {scheme[1]} URL is not supported: write the path of a folder, for example /backups")
-    if "\0" in text:
-        raise ValueError("a path has no NUL: write the path of a folder, for example /backups")
     return Path(text)
 
 
-def _path(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("a path has no NUL: write for example alembic.ini")
-    return text
-
-
 def _headstart(
-    field: str,
-    meaning: str,
-    kind: tuple[str, Callable[[str], object]],
-    default: str,
-    example: str | None = None,
+    field: str, meaning: str, kind: tuple[str, Callable[[str], object]], default: str, example: str | None = None
 ) -> Setting:
     """A setting of ours: its variable and its flag are named after the field; its default is the usual example."""
     word, parse = kind
@@ -159,7 +147,10 @@ def _choice(field: str, meaning: str, *choices: str) -> Setting:
 
 _DURATION = ("DURATION", parse_duration)
 _POSTGRES_DURATION = ("DURATION", _postgres_duration)
-_FILE = ("FILE", _path)
+_FILE = ("FILE", str)
+_UP_TO_64 = ("NUMBER", _whole_number(1, 64, 4))
+_KEPT = ("NUMBER", _whole_number(1, 100_000, 7))
+_FOLDER = ("FOLDER", _folder)
 
 SETTINGS: Final[tuple[Setting, ...]] = (
     _address(
@@ -183,32 +174,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _headstart("target", "the revision to reach", ("REVISION", _target), "head"),
     _choice("ahead", "allow lets an older image start on a newer database", "fail", "allow"),
     _choice(
-        "backup",
-        "auto takes one when something is pending and the database holds user tables",
-        "auto",
-        "always",
-        "off",
+        "backup", "auto takes one when something is pending and the database holds user tables", "auto", "always", "off"
     ),
     _headstart(
-        "backup_dir",
-        "where the backups are kept",
-        ("FOLDER", _folder),
-        "/backups in the image, ./backups outside",
-        "/backups",
+        "backup_dir", "where the backups are kept", _FOLDER, "/backups in the image, ./backups outside", "/backups"
     ),
-    _headstart(
-        "backup_keep",
-        "how many to keep for each database; the last good one is never deleted",
-        ("NUMBER", _whole_number(1, 100_000, 7)),
-        "7",
-    ),
-    _headstart(
-        "backup_jobs",
-        "how many tables are dumped at once",
-        ("NUMBER", _whole_number(1, 64, 4)),
-        "cores, at most 4",
-        "4",
-    ),
+    _headstart("backup_keep", "how many to keep for each database; the last good one is never deleted", _KEPT, "7"),
+    _headstart("backup_jobs", "how many tables are dumped at once", _UP_TO_64, "cores, at most 4", "4"),
     _address(
         "HEADSTART_SCRATCH_URL",
         "scratch",
@@ -232,12 +204,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "none",
         "public",
     ),
-    _headstart(
-        "tenants_parallel",
-        "`tenants`: how many are worked on at once",
-        ("NUMBER", _whole_number(1, 64, 4)),
-        "4",
-    ),
+    _headstart("tenants_parallel", "`tenants`: how many are worked on at once", _UP_TO_64, "4"),
     _headstart(
         "tenants_canary",
         "`tenants`: how many go first, one by one, or which one; if one fails, no other is begun",
@@ -260,14 +227,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "none: the revisions are run one by one",
         "migrations/sql_current/schema_head.sql",
     ),
-    Setting(
-        name="HEADSTART_LEDGER",
-        field="ledger",
-        default="auto",
-        example="off",
-        kind="auto|off",
-        meaning="off keeps none; auto keeps none where a publication FOR ALL TABLES would replicate it",
-        parse=_one_of("auto", "off"),
+    msgspec.structs.replace(
+        _choice(
+            "ledger",
+            "off keeps none; auto keeps none where a publication FOR ALL TABLES would replicate it",
+            "auto",
+            "off",
+        ),
+        flag=None,
     ),
     _headstart("image", "what the ledger calls this image: its name and tag", ("NAME", str.strip), "none", "app:v2"),
     _choice("log", "the log's form; auto is console on a terminal and json otherwise", "auto", "json", "console"),
@@ -278,7 +245,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         example="alembic.ini",
         kind="FILE",
         meaning="Alembic's configuration file",
-        parse=_path,
+        parse=str,
         flag="--config",
     ),
 )

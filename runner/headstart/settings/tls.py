@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from headstart.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from headstart.log.secret import Secret
 
-
-def context(params: Mapping[str, str], sslpassword: Secret | None) -> ssl.SSLContext:
+def context(params: Mapping[str, str]) -> ssl.SSLContext:
     """Make the context that these parameters ask for.
 
     Args:
         params: libpq's parameters with every path resolved.
-        sslpassword: of the client's key.
 
     Raises:
         ConfigurationError: a file cannot be read, or is not what it should be.
@@ -49,9 +44,8 @@ def context(params: Mapping[str, str], sslpassword: Secret | None) -> ssl.SSLCon
             made.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
         reading = "sslcert"
         if "sslcert" in params and params.get("sslcertmode") != "disable":
-            # Always with a password: OpenSSL would ask for a missing one on the terminal.
-            word = "" if sslpassword is None else sslpassword.reveal()
-            made.load_cert_chain(params["sslcert"], params.get("sslkey"), password=lambda: word)
+            # With a password, though an empty one: OpenSSL would ask for it on the terminal.
+            made.load_cert_chain(params["sslcert"], params.get("sslkey"), password="")
     except (OSError, ValueError) as error:
         paths = ", ".join(params[key] for key in (reading, "sslkey")[: 1 + (reading == "sslcert")] if key in params)
         why = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__

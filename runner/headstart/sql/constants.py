@@ -6,12 +6,9 @@ PostgreSQL manual, 'SQL Syntax: Constants', 'PostgreSQL Error Codes'.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 from headstart.sql.tokens import tokens
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 _LOOKED_AT = 20_000  # characters of a statement, which may have millions
 _SHORT = 4  # characters: a shorter constant is replaced only where the server has put it between marks

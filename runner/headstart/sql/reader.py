@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Container, Sequence
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
-
-    from headstart.sql.tokens import Token
+from headstart.sql.tokens import Token
 
 _OPENING = frozenset("([")
 _CLOSING = frozenset(")]")

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from headstart.errors import MigrationFailedError
-from headstart.sql.copy import Copy, CopySyntaxError, read_copy
+from headstart.sql.reader import Reader
 from headstart.sql.tokens import after_special, skip_blank, skip_plain, tokens
 
 Kind = Literal["plain", "copy_in", "copy_out", "transaction_control", "savepoint"]
@@ -62,7 +62,6 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         keyword: its first word in capitals, "" if it begins otherwise.
         kind: `plain`; `copy_in` and `copy_out` for COPY from and to the client; `transaction_control` for what begins
             or ends a transaction; `savepoint` for SAVEPOINT, RELEASE and ROLLBACK TO, which do not.
-        copy: what a `copy_in` says; None for every other kind.
         data: the rows of a `copy_in`, None if the text has none.
     """
 
@@ -70,7 +69,6 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     start: int
     keyword: str
     kind: Kind = "plain"
-    copy: Copy | None = None
     data: str | None = None
 
 
@@ -84,7 +82,7 @@ def split(text: str, *, standard_conforming: bool = True) -> list[Statement]:
         standard_conforming: `standard_conforming_strings` where the script begins; a SET in the script is followed.
 
     Raises:
-        ScriptError: a psql command such as `\connect`, or a COPY that cannot be read.
+        ScriptError: a psql command such as `\connect`.
     """
     statements: list[Statement] = []
     append = statements.append
@@ -132,16 +130,9 @@ def builds_concurrently(text: str) -> bool:
     return ";" not in words and "CONCURRENTLY" in words and words[0] in _BUILDING
 
 
-def has_parameters(text: str, *, standard_conforming: bool = True) -> bool:
-    """Whether a `$1` stands outside of quotes and comments.
-
-    Args:
-        text: one statement or more.
-        standard_conforming: the server's `standard_conforming_strings`.
-    """
-    return "$" in text and any(
-        token.kind == "parameter" for token in tokens(text, standard_conforming=standard_conforming)
-    )
+def has_parameters(text: str) -> bool:
+    """Whether a `$1` stands outside of quotes and comments of one statement or more."""
+    return "$" in text and any(token.kind == "parameter" for token in tokens(text))
 
 
 def returns_rows(text: str) -> bool:
@@ -247,19 +238,15 @@ def _transaction_kind(body: str, keyword: str) -> Kind:
 
 def _copy(text: str, start: int, body: str, position: int) -> tuple[Statement, int]:
     """Reads a COPY and, if it takes data from the client, the lines up to the one with a backslash and a dot."""
-    try:
-        copy = read_copy(body)
-    except CopySyntaxError as error:
-        cause = f"COPY in line {line_of(text, start)} of the script cannot be run: {error}"
-        raise ScriptError(cause, hint="write it with the options that COPY .. FROM stdin has in the manual") from None
-    if copy is None or copy.direction == "out":
-        kind: Kind = "plain" if copy is None else "copy_out"
+    words = Reader(list(tokens(body)))
+    if not words.has("FROM", "STDIN"):
+        kind: Kind = "copy_out" if words.has("TO", "STDOUT") else "plain"
         return Statement(text=body, start=start, keyword="COPY", kind=kind), position
     data = None
     if (first := _COPY_DATA.match(text, position)) and (last := _COPY_END.search(text, first.end())):
         data = text[first.end() : last.start()]
         position = last.end()
-    return Statement(text=body, start=start, keyword="COPY", kind="copy_in", copy=copy, data=data), position
+    return Statement(text=body, start=start, keyword="COPY", kind="copy_in", data=data), position
 
 
 def _psql_command(text: str, position: int) -> ScriptError:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import msgspec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Postgres takes every byte above 127 for a letter, whatever kind of character it is to Unicode.
 # Everything beyond ASCII is a letter. Written as what is left out: a class with a range of a million characters takes

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from headstart.steps.run import Run
 
 
+async def wanted(run: Run, ready: Ready, version_table: str) -> bool:
+    """Whether HEADSTART_BACKUP asks for a backup before a migration; the log says why if it does not."""
+    reason = None
+    if run.settings.backup == "off":
+        reason = "HEADSTART_BACKUP=off"
+    elif run.settings.backup == "auto" and not await holds_user_tables(ready.connection, version_table):
+        reason = "the database holds no tables yet"
+    if reason is not None:
+        run.log.info("backup_skipped", reason=reason)
+    return reason is None
+
+
 async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: tuple[str, ...]) -> None:
     """Take a backup while the lock's connection lives, and note where it is.
 
@@ -54,24 +66,6 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
             )
             taken = await backup.take(request)
     run.record.backup = str(taken.path)
-
-
-async def is_wanted(run: Run, ready: Ready, version_table: str) -> bool:
-    """Whether HEADSTART_BACKUP asks for a backup before something pending is run; otherwise the log says why not.
-
-    Args:
-        run: this run.
-        ready: the supervisor's session.
-        version_table: its name: it is no table of the user's.
-    """
-    settings, reason = run.settings, None
-    if settings.backup == "off":
-        reason = "HEADSTART_BACKUP=off"
-    elif settings.backup == "auto" and not await holds_user_tables(ready.connection, version_table):
-        reason = "the database holds no tables yet"
-    if reason is not None:
-        run.log.info("backup_skipped", reason=reason)
-    return reason is None
 
 
 def backups(run: Run, database: str | None) -> tuple[backup.Backup, ...]:

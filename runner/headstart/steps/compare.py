@@ -141,7 +141,7 @@ async def _against(run: Run, ready: Ready, found: History, recorded: tuple[str, 
     name = ledger.key(project.version_table, project.version_schema)
     plan = await decided(run, ready, recorded, graph, name)
     if plan is None:
-        return _undetermined(run, f"the target {run.settings.target!r} is Alembic's to resolve")
+        return _undetermined(run, f"the way to {run.settings.target!r} is Alembic's to find")
     if not graph.revisions.keys() >= set(recorded):
         let_through(run, recorded)
         return UpToDate(recorded=recorded, place=_place(project), beyond=True)

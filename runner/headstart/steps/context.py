@@ -6,7 +6,6 @@ The variables are those by which an env.py may look for the database's address.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -63,14 +62,7 @@ def environ_for(dsn: Dsn, environ: Mapping[str, str]) -> dict[str, str | None]:
     """What is to change in an environment, so that it speaks of another database. None takes a variable away."""
     scheme, found, _ = environ.get("DATABASE_URL", "").partition("://")
     after = dsn.libpq_env(without_libpq_variables(environ))
-    after["DATABASE_URL"] = url_of(dsn, scheme if found else "postgresql")
+    after["DATABASE_URL"] = dsn.url(scheme if found else "postgresql")
     for name in _OTHER_URLS:
         after.pop(name, None)
     return {name: after.get(name) for name in environ.keys() | after.keys() if environ.get(name) != after.get(name)}
-
-
-def url_of(dsn: Dsn, scheme: str = "postgresql") -> str:
-    """A database's URL with its password, and without its parameters."""
-    user, _, place = dsn.sqlalchemy_url().partition("://")[2].partition("@")
-    password = "" if dsn.password is None else f":{quote(dsn.password.reveal(), safe='')}"
-    return f"{scheme}://{user}{password}@{place}"

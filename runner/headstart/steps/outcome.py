@@ -39,23 +39,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the database is where it should be."""
         return self.exit is Exit.DONE
 
-    @property
-    def fields(self) -> dict[str, Any]:
-        """What the log's last line says of every run."""
-        return {
-            "outcome": self.exit.outcome,
-            "exit_code": int(self.exit),
-            "revision_before": revision_field(self.revision_before),
-            "revision_after": revision_field(self.revision_after),
-            "applied": [each.revision for each in self.applied],
-            "backup": self.backup,
-        }
-
-    @property
-    def timings(self) -> dict[str, float]:
-        """The seconds of each stage, as the log has them."""
-        return {f"{stage}_seconds": value for stage, value in self.seconds.items()}
-
 
 def outcome_of(run: Run, error: HeadstartError | None) -> Outcome:
     """A run as it stands, as a value. `error` is what ended it."""
@@ -78,16 +61,29 @@ def outcome_of(run: Run, error: HeadstartError | None) -> Outcome:
     )
 
 
-def finish(run: Run, error: HeadstartError | None, *, quiet: bool = False) -> Outcome:
+def fields_of(outcome: Outcome) -> dict[str, Any]:
+    """What is logged of every outcome, and printed of a tenant's."""
+    return {
+        "outcome": outcome.exit.outcome,
+        "exit_code": int(outcome.exit),
+        "revision_before": revision_field(outcome.revision_before),
+        "revision_after": revision_field(outcome.revision_after),
+        "applied": [each.revision for each in outcome.applied],
+        "backup": outcome.backup,
+    }
+
+
+def finish(run: Run, error: HeadstartError | None, *, quiet: bool = False, event: str = "run_finished") -> Outcome:
     """Log `run_finished`, the last line of every run, and return the same as a value.
 
     Args:
         run: this run.
         error: what ended it; None if it did what it was to do.
         quiet: say nothing after a success: for verbs that only read.
+        event: its name where the run is one of several.
     """
     outcome = outcome_of(run, error)
-    fields = outcome.fields
+    fields = fields_of(outcome)
     fields |= {"restored": outcome.restored} if outcome.restored is not None else {}
     if error is not None:
         fields |= {"error": outcome.error, "hint": outcome.hint, "stage": run.record.stage}
@@ -95,10 +91,11 @@ def finish(run: Run, error: HeadstartError | None, *, quiet: bool = False) -> Ou
         fields |= {"pending": list(outcome.pending)} if outcome.pending else {}
         fields |= {"leftovers": run.record.leftovers} if run.record.leftovers else {}
         fields |= outcome.context
-    fields |= {**run.record.counts, **outcome.timings}
+    fields |= run.record.counts
+    fields |= {f"{stage}_seconds": value for stage, value in outcome.seconds.items()}
     run.record.last_line = fields
     if error is not None:
-        run.log.error("run_finished", **fields)
-    elif not quiet or outcome.exit is not Exit.DONE:
-        run.log.info("run_finished", **fields)
+        run.log.error(event, **fields)
+    elif not quiet:
+        run.log.info(event, **fields)
     return outcome

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from headstart.errors import InterruptedMigrationError, remedies
+from headstart.errors import InterruptedMigrationError
 from headstart.postgres.activity import SPEAK, Blocker, blockers, progress_of, remedy, summary
 
 if TYPE_CHECKING:
@@ -155,7 +155,6 @@ class Watch:
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             async with asyncio.timeout(ANSWER):  # what is wrong, the next look says
                 progress = await progress_of(self._connection, statement.backend)
-        hint = remedies.of_slowness(statement.statement)
         self._log.info(
             "statement_running",
             revision=self.revision,
@@ -163,5 +162,4 @@ class Watch:
             running_seconds=seconds,
             blockers=[str(each) for each in self.blockers],
             progress=progress,
-            **({"hint": hint} if hint else {}),
         )

@@ -123,12 +123,11 @@ class Work:
             UnsuitableServerError: there is no pg_dump for the server's version (22).
         """
         run, ready = self._run, self._context.ready
-        if not await backup.is_wanted(run, ready, plan.place.table):
-            return
-        last = plan.steps[-1]
-        reached = (last.id,) if plan.up else last.down
-        intended = plan.heads if run.settings.target in {"head", "heads"} else reached
-        await backup.back_up(run, ready, before=plan.recorded, intended=intended)
+        if await backup.wanted(run, ready, plan.place.table):
+            last = plan.steps[-1]
+            reached = (last.id,) if plan.up else last.down
+            intended = plan.heads if run.settings.target in {"head", "heads"} else reached
+            await backup.back_up(run, ready, before=plan.recorded, intended=intended)
 
     async def migrate(self, plan: Pending) -> UpToDate:
         """Run the plan, each revision in its own transaction unless env.py holds one around all of them.

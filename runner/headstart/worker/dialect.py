@@ -74,12 +74,10 @@ def lead(dialect: Any, args: Any, params: dict[str, Any], dsn: Dsn) -> None:  # 
         params.update({**ours, "server_settings": settings, "prepared_statement_cache_size": 0})
         return
     args.clear()
-    secrets = {"password": dsn.password, "sslpassword": dsn.sslpassword}
-    passwords = {name: secret.reveal() for name, secret in secrets.items() if secret is not None}
+    passwords = {} if dsn.password is None else {"password": dsn.password.reveal()}
     if dialect.driver not in _LIBPQ:
         host, port = dsn.hosts[0]
-        params.update({"host": host, "port": port, "user": dsn.user, "database": dsn.database})
-        params.update({name: value for name, value in passwords.items() if name == "password"})
+        params.update({"host": host, "port": port, "user": dsn.user, "database": dsn.database, **passwords})
         return
     ours = {
         **dsn.params,

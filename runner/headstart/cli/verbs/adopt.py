@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
+from headstart.cli.arguments import CommandLine
 from headstart.cli.output import print_line
 from headstart.errors import UsageError
-
-if TYPE_CHECKING:
-    import argparse
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.steps.run import Run
+from headstart.steps.run import Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import argparse
+from typing import Any
 
+from headstart.cli.arguments import CommandLine
 from headstart.cli.output import backup_line, print_json, print_lines
 from headstart.commands.backups import verify_backups
 from headstart.errors import UsageError
 from headstart.steps.backup import backups as listed
 from headstart.steps.backup import shown
-
-if TYPE_CHECKING:
-    import argparse
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.steps.run import Run
+from headstart.steps.run import Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:

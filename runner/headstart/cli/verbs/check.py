@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import argparse
+from typing import Any
 
+from headstart.cli.arguments import CommandLine
 from headstart.cli.output import print_json, print_lines, write
+from headstart.commands.check.finding import Options
 from headstart.errors import UsageError, VerificationFailedError
-
-if TYPE_CHECKING:
-    import argparse
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.commands.check.finding import Options
-    from headstart.steps.run import Run
+from headstart.steps.run import Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 import msgspec
 
+from headstart.cli.arguments import CommandLine
 from headstart.cli.output import print_json, print_lines
 from headstart.commands.doctor import examine
-
-if TYPE_CHECKING:
-    import argparse
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.steps.run import Run
+from headstart.steps.run import Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,9 @@ from headstart.commands.check.finding import CHECKS
 from headstart.errors import UsageError
 from headstart.errors.exits import Exit
 from headstart.log.events import EVENTS, Event
+from headstart.log.printable import nearest
 from headstart.settings.table import SETTINGS, Setting
-from headstart.sql.rules import RULES, Rule
+from headstart.sql.rules import RULES, Rule, section
 
 USAGE = "headstart explain CODE|OUTCOME|EVENT|CHECK|RULE|SETTING"
 
@@ -26,26 +27,18 @@ def explained(words: Sequence[str]) -> list[str]:
         raise UsageError("`explain` takes one word", hint=USAGE)
     known = _known()
     if words[0] not in known:
-        from difflib import get_close_matches
-
-        near = get_close_matches(words[0], known, 1)
         raise UsageError(
-            f"nothing is called {words[0]!r}" + (f": did you mean {near[0]}?" if near else ""),
+            f"nothing is called {words[0]!r}{nearest(words[0], known)}",
             hint=f"{USAGE}; docs/exit-codes.md, docs/events.md, docs/rules.md and docs/configuration.md list all",
         )
     match known[words[0]]:
         case Exit() as code:
             return _exit(code)
         case Event() as event:
-            return [
-                f"{words[0]}: an event of the log",
-                "",
-                f"  {event.plain}",
-                "",
-                f"fields: {' '.join(event.fields)}",
-            ]
+            return [f"{words[0]}: an event of the log", "", f"  {event.plain}", "", f"fields: {' '.join(event.fields)}"]
         case Rule() as rule:
-            return _rule(rule)
+            why = f"to allow it in a revision, say why in a comment of its file:  # headstart: allow {rule.id}: WHY"
+            return [f"{rule.id}: a rule of `headstart check`", "", *section(rule).splitlines(), "", why]
         case str() as text:
             return [f"{words[0]}: a check of `headstart check`", "", f"  {text}"]
         case Setting() as setting:
@@ -83,26 +76,4 @@ def _exit(code: Exit) -> list[str]:
         "",
         "`error` and `hint` in the last line of the log say which of it happened, and what to type.",
         *([f"A run that ended so: docs/stories.md#{shown}"] if shown else []),
-    ]
-
-
-def _rule(rule: Rule) -> list[str]:
-    def indented(text: str) -> list[str]:
-        return [f"  {line}".rstrip() for line in text.strip().splitlines()]
-
-    return [
-        f"{rule.id}: a rule of `headstart check` ({rule.severity})",
-        "",
-        *indented(rule.condition),
-        *indented(rule.effect),
-        "",
-        *indented(rule.remedy),
-        "",
-        "found in:",
-        *indented(rule.bad),
-        "",
-        "instead:",
-        *indented(rule.good),
-        "",
-        f"to allow it in a revision, say why in a comment of its file:  # headstart: allow {rule.id}: WHY",
     ]

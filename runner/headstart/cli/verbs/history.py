@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
-from headstart.cli import alembic_verbs
+from headstart.cli.arguments import CommandLine
 from headstart.cli.output import print_lines, write_bytes
+from headstart.cli.verbs import alembic
 from headstart.commands import history
-
-if TYPE_CHECKING:
-    import argparse
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.ledger import Row
-    from headstart.steps.run import Run
+from headstart.ledger import Row
+from headstart.steps.run import Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def needs_database(asked: CommandLine) -> bool:
     """The ledger is in the database; Alembic's list is not."""
-    return asked.own.ledger or asked.own.source is not None or alembic_verbs.needs_database(asked)
+    return asked.own.ledger or asked.own.source is not None or alembic.needs_database(asked)
 
 
 async def job(run: Run, asked: CommandLine) -> None:
@@ -34,7 +30,7 @@ async def job(run: Run, asked: CommandLine) -> None:
     elif asked.own.ledger:
         print_lines(map(_ledger_line, await history.applied(run)))
     else:
-        await alembic_verbs.job(run, asked)
+        await alembic.job(run, asked)
 
 
 def _ledger_line(row: Row) -> str:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
+from headstart.cli.arguments import CommandLine
 from headstart.cli.output import print_lines
 from headstart.commands.restore import restore
 from headstart.errors import UsageError
-
-if TYPE_CHECKING:
-    import argparse
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.steps.run import Run
+from headstart.steps.run import Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own options."""
     parser.add_argument("backup", help="a backup's name, a path, or `latest`: the newest intact one")
     parser.add_argument(
-        "--swap",
-        action="store_true",
-        help="let it take the live database's name; the old one is kept under another",
+        "--swap", action="store_true", help="let it take the live database's name; the old one is kept under another"
     )
     parser.add_argument(
         "--end-sessions", action="store_true", help="with --swap: end the sessions of others instead of refusing"

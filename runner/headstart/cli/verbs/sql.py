@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
 
 from headstart.cli.alembic_verbs import run_alembic
-
-if TYPE_CHECKING:
-    import argparse
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.steps.run import Run
+from headstart.cli.arguments import CommandLine
+from headstart.steps.run import Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import argparse
+from typing import Any
 
+from headstart.cli.arguments import CommandLine
 from headstart.cli.output import backup_line, print_json, print_lines
 from headstart.commands.status import status
 from headstart.errors import PendingError
 from headstart.log.printable import counted, first_and_last
 from headstart.postgres.indexes import REBUILD
-
-if TYPE_CHECKING:
-    import argparse
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.steps.run import Run
+from headstart.steps.run import Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from headstart.cli.arguments import CommandLine
 from headstart.cli.output import print_json, print_lines
-from headstart.commands.tenants.work import find, work
+from headstart.commands.tenants.work import Tenant, find, work
 from headstart.errors import PendingError, TenantsFailedError
 from headstart.errors.exits import Exit
-from headstart.history.graph import revision_field
 from headstart.log.logger import clean
-from headstart.log.printable import counted
-
-if TYPE_CHECKING:
-    import argparse
-
-    from headstart.cli.arguments import CommandLine
-    from headstart.commands.tenants.work import Tenant
-    from headstart.steps.run import Run
-
-_NAMED = 10
-"""Failed tenants that the last line names."""
+from headstart.log.printable import counted, first_and_last
+from headstart.steps.outcome import fields_of
+from headstart.steps.run import Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -78,11 +71,10 @@ def _judge(run: Run, own: Any, made: Sequence[Tenant]) -> None:  # noqa: ANN401 
             where = f"{run.record.counts['pending']} of {counted(len(made), 'tenant')}"
             raise PendingError(f"revisions are pending in {where}", hint="run `headstart tenants up`")
         return
-    named = ", ".join(f"{name} ({int(outcome.exit)})" for name, outcome in failed[:_NAMED])
-    more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+    named = first_and_last([f"{name} ({int(outcome.exit)})" for name, outcome in failed])
     first = failed[0][1]
     raise TenantsFailedError(
-        f"{len(failed)} of {len(made)} tenants failed: {named}{more}; the first: {first.error}",
+        f"{len(failed)} of {len(made)} tenants failed: {named}; the first: {first.error}",
         exit=first.exit,
         hint=first.hint or first.exit.advice,
     )
@@ -130,20 +122,10 @@ def _row(tenant: Tenant) -> dict[str, Any]:
     row: dict[str, Any] = {"tenant": tenant.target.name, "outcome": "not_begun", "exit_code": None}
     row |= {"revision_before": None, "revision_after": None, "applied": [], "pending": [], "failed": None}
     row |= {"backup": None, "seconds": 0.0, "error": None, "hint": None}
-    if outcome is None:
-        return row
-    pending = outcome.ok and outcome.pending
-    return {
-        **row,
-        "outcome": Exit.PENDING.outcome if pending else outcome.exit.outcome,
-        "exit_code": int(outcome.exit),
-        "revision_before": revision_field(outcome.revision_before),
-        "revision_after": revision_field(outcome.revision_after),
-        "applied": [each.revision for each in outcome.applied],
-        "pending": list(outcome.pending),
-        "failed": outcome.failed,
-        "backup": outcome.backup,
-        "seconds": outcome.seconds.get("total", 0.0),
-        "error": outcome.error,
-        "hint": outcome.hint,
-    }
+    if outcome is not None:
+        pending = outcome.ok and outcome.pending
+        row |= fields_of(outcome)
+        row["outcome"] = Exit.PENDING.outcome if pending else outcome.exit.outcome
+        row |= {"pending": list(outcome.pending), "failed": outcome.failed, "error": outcome.error}
+        row |= {"hint": outcome.hint, "seconds": outcome.seconds.get("total", 0.0)}
+    return row

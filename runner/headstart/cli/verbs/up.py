@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from headstart.cli.arguments import CommandLine
 from headstart.commands.up import up
-
-if TYPE_CHECKING:
-    from headstart.cli.arguments import CommandLine
-    from headstart.steps.run import Run
+from headstart.steps.run import Run
 
 
 async def job(run: Run, _asked: CommandLine) -> None:

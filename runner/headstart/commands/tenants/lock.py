@@ -12,16 +12,14 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 import asyncpg
+from structlog.typing import FilteringBoundLogger
 
+from headstart.postgres.connection import ScriptConnection
 from headstart.postgres.lock import ALONE, GATE, UNLOCK, WORK, poll
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
-    from headstart.postgres.connection import ScriptConnection
+from headstart.steps.run import Run
+from headstart.steps.stage import Stage
 
 _SHARED = "select pg_catalog.pg_try_advisory_lock_shared($1::pg_catalog.int8)"
 _FREE = (
@@ -61,26 +59,26 @@ async def share(connection: ScriptConnection, *, timeout: float, log: FilteringB
 
 
 @contextlib.asynccontextmanager
-async def held(
-    connection: ScriptConnection, schema: str, *, timeout: float, log: FilteringBoundLogger
-) -> AsyncIterator[None]:
+async def held(run: Run, connection: ScriptConnection, schema: str) -> AsyncIterator[None]:
     """Hold a tenant's lock.
 
     Args:
+        run: the tenant's; its log receives who else holds the lock, at once and then every ten seconds.
         connection: that shares the database's gate, outside a transaction.
         schema: the tenant's.
-        timeout: seconds that another may still hold it.
-        log: receives who holds it, at once and then every ten seconds.
 
     Raises:
         LockNotObtainedError: the time ran out (30).
         NotReadyError: the connection was lost meanwhile (20).
     """
     started = time.monotonic()
-    await poll(connection, ALONE, gate_of(schema), started + timeout, log)
+    deadline = started + run.settings.lock_timeout
+    with run.record.timed(Stage.LOCK):
+        await poll(connection, ALONE, gate_of(schema), deadline, run.log)
     try:
-        await poll(connection, _FREE, work_of(schema), started + timeout, log)
-        log.info("lock_obtained", waited_seconds=time.monotonic() - started)
+        with run.record.timed(Stage.LOCK):
+            await poll(connection, _FREE, work_of(schema), deadline, run.log)
+            run.log.info("lock_obtained", waited_seconds=time.monotonic() - started)
         yield
     finally:
         # A session that cannot be asked any more takes the lock with it when it ends.

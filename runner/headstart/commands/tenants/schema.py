@@ -7,42 +7,25 @@ schema and nowhere else, the lock is the tenant's own, and the backup, of the wh
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
-
 import msgspec
 
-from headstart import ledger
 from headstart.commands.tenants import lock
+from headstart.commands.tenants.session import Session
+from headstart.commands.tenants.survey import Standing
+from headstart.commands.tenants.targets import Target
 from headstart.errors import ConfigurationError, MigrationFailedError
 from headstart.history import History
 from headstart.history.graph import revision_field
+from headstart.postgres.readiness import Ready
 from headstart.postgres.server import quote
 from headstart.postgres.version_table import recorded_revisions
-from headstart.steps.compare import Pending, Undetermined, UpToDate, compare, pending
+from headstart.steps.compare import Comparison, Pending, Undetermined, UpToDate, compare, pending
 from headstart.steps.indexes import require_valid
+from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 from headstart.steps.work import Work
 from headstart.worker.messages import MOVED
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from structlog.typing import FilteringBoundLogger
-
-    from headstart.commands.tenants.session import Session
-    from headstart.commands.tenants.survey import Standing
-    from headstart.commands.tenants.targets import Target
-    from headstart.postgres.readiness import Ready
-    from headstart.steps.compare import Comparison
-    from headstart.steps.outcome import Outcome
-    from headstart.steps.run import Run
-    from headstart.worker.supervise import Worker
-
-_ROWS = (
-    "select run_id, count(*) as rows from headstart.ledger where run_id = any($1::pg_catalog.text[]) group by run_id"
-)
+from headstart.worker.supervise import Worker
 
 
 class Schemas:
@@ -75,7 +58,7 @@ class Schemas:
         ready, proof = await self._session.for_tenant(run, target)
         found = self._history_of(target)
         async with (
-            _locked(run, ready, target),
+            lock.held(run, ready.connection, target.name),
             Work.opened(run, ready, found, self._worker, proof=proof, ledger=self.ledger) as work,
         ):
             at_once = standing is not None and standing.writable and not self._plan_first
@@ -117,47 +100,9 @@ class Schemas:
         if isinstance(state, UpToDate):
             await require_valid(run, ready.connection, found)
 
-    async def report_missing_rows(self, outcomes: Mapping[str, Outcome | None], log: FilteringBoundLogger) -> None:
-        """Check by one query for all tenants that every row of the ledger has arrived, and warn of each that has not.
-
-        Args:
-            outcomes: of all tenants, by their names.
-            log: receives `ledger_incomplete`.
-        """
-        changed = {name: outcome for name, outcome in outcomes.items() if outcome is not None and outcome.applied}
-        if not self.ledger or not changed:
-            return
-        connection = await self._session.connection()
-        try:
-            rows = await ledger.fetch(connection, _ROWS, [outcome.run_id for outcome in changed.values()])
-        except ledger.LedgerLockedError as error:
-            log.warning("ledger_not_read", cause=str(error))
-            return
-        there: dict[str, int] = {row["run_id"]: row["rows"] for row in rows}
-        for name, outcome in changed.items():
-            found, expected = there.get(outcome.run_id, 0), len(outcome.applied)
-            if found < expected:
-                log.warning(
-                    "ledger_incomplete",
-                    tenant=name,
-                    cause="a revision's own role or session could not write to headstart.ledger",
-                    hint="`headstart stamp` the recorded revision adds the rows that are missing",
-                    expected=expected,
-                    found=found,
-                )
-
     def _history_of(self, target: Target) -> History:
         project, graph = self._history
         return History(msgspec.structs.replace(project, version_schema=target.schema), graph)
-
-
-@contextlib.asynccontextmanager
-async def _locked(run: Run, ready: Ready, target: Target) -> AsyncIterator[None]:
-    async with contextlib.AsyncExitStack() as stack:
-        with run.record.timed(Stage.LOCK):
-            held = lock.held(ready.connection, target.name, timeout=run.settings.lock_timeout, log=run.log)
-            await stack.enter_async_context(held)
-        yield
 
 
 async def _compare_again(run: Run, ready: Ready, found: History, standing: Standing | None) -> Comparison:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import msgspec
 
 from headstart.commands.tenants.lock import share, work_of
+from headstart.commands.tenants.targets import Target
+from headstart.postgres.connection import ScriptConnection
+from headstart.postgres.readiness import Ready
 from headstart.postgres.server import close
 from headstart.steps.connect import access, prepare, reach
+from headstart.steps.run import Run
 from headstart.steps.stage import Stage
-
-if TYPE_CHECKING:
-    from headstart.commands.tenants.targets import Target
-    from headstart.postgres.connection import ScriptConnection
-    from headstart.postgres.readiness import Ready
-    from headstart.steps.run import Run
-    from headstart.worker.tasks import Access
+from headstart.worker.tasks import Access
 
 
 class Session:
@@ -47,11 +45,6 @@ class Session:
         async with self._reconnecting:
             self._locks = True
             await self._lock(await self._alive())
-
-    async def connection(self) -> ScriptConnection:
-        """The connection, opened again if it was lost."""
-        async with self._reconnecting:
-            return (await self._alive()).connection
 
     async def for_tenant(self, own: Run, target: Target) -> tuple[Ready, Access]:
         """The session as one tenant's run is to use it, and how the worker's sessions are verified.

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
 from headstart import ledger
+from headstart.commands.tenants.targets import Target
 from headstart.errors import ConfigurationError, HeadstartError
+from headstart.history import History
+from headstart.history.graph import Graph
 from headstart.history.plan import Plan, decide
+from headstart.postgres.connection import ScriptConnection
 from headstart.postgres.indexes import invalid_indexes
 from headstart.postgres.server import quote
 from headstart.postgres.table_trust import HAS_REVISIONS, PLAIN
-
-if TYPE_CHECKING:
-    from headstart.commands.tenants.targets import Target
-    from headstart.history import History
-    from headstart.history.graph import Graph
-    from headstart.postgres.connection import ScriptConnection
 
 # What is not legible is asked about alone, and refused by name there.
 _TABLES = f"""

@@ -9,23 +9,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote as percent
+from typing import NamedTuple
 
 import asyncpg
 import msgspec
 
 from headstart.errors import ConfigurationError
 from headstart.ledger import SCHEMA
+from headstart.postgres.connection import ScriptConnection
 from headstart.postgres.server import first_line, quote
-from headstart.settings.dsn import Dsn, DsnError, without_libpq_variables
+from headstart.settings.dsn import Dsn
 from headstart.settings.resolve import parse_dsn
-
-if TYPE_CHECKING:
-    from headstart.postgres.connection import ScriptConnection
-    from headstart.steps.run import Run
-
-_OTHER_URLS = ("DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
+from headstart.steps.context import environ_for
+from headstart.steps.run import Run
 
 FILE, QUERY = "HEADSTART_TENANTS_FILE", "HEADSTART_TENANTS_QUERY"
 
@@ -87,14 +83,18 @@ async def find(run: Run, entries: Sequence[Entry] | None, connection: ScriptConn
     if entries is None:
         assert connection is not None  # noqa: S101  (`needs_connection`)
         entries = await _query(run, connection)
-    problems = [problem for entry in entries if (problem := _problem(entry, run.settings.tenants_kind))]
+    problems: list[str] = []
     targets: dict[str, Target] = {}
     origins: dict[str, str] = {}
     for entry in entries:
-        target = _target(entry, run, problems)
-        if target is not None and target.name in origins:
+        try:
+            target = _target(entry, run)
+        except ConfigurationError as error:
+            problems += error.problems
+            continue
+        if target.name in targets:
             problems.append(f"{entry.label}: {origins[target.name]} has the same name")
-        elif target is not None:
+        else:
             targets[target.name], origins[target.name] = target, entry.origin
     if connection is not None:
         names = [entry.name for entry in entries if entry.name and entry.url is None]
@@ -158,37 +158,26 @@ async def _query(run: Run, connection: ScriptConnection) -> list[Entry]:
     return [Entry(f"{QUERY} row {at}", "" if row[0] is None else str(row[0])) for at, row in enumerate(rows, 1)]
 
 
-def _problem(entry: Entry, kind: str) -> str | None:
-    """What is wrong with an entry by itself."""
+def _target(entry: Entry, run: Run) -> Target:
+    settings, kind = run.settings, run.settings.tenants_kind
     if not entry.name and entry.url is None:
-        return f"{entry.origin}: the name is empty"
-    if entry.url is not None and kind == "schema":
-        return f"{entry.origin}: a URL is a database: set HEADSTART_TENANTS_KIND=database"
-    if kind == "schema" and (entry.name.startswith("pg_") or entry.name in {"information_schema", SCHEMA}):
-        return f"{entry.label}: that schema is no tenant's"
-    return None
-
-
-def _target(entry: Entry, run: Run, problems: list[str]) -> Target | None:
-    settings = run.settings
-    if not entry.name and entry.url is None:
-        return None
-    if settings.tenants_kind == "schema":
+        raise ConfigurationError(f"{entry.origin}: the name is empty")
+    if kind == "schema":
+        if entry.url is not None:
+            raise ConfigurationError(f"{entry.origin}: a URL is a database: set HEADSTART_TENANTS_KIND=database")
+        if entry.name.startswith("pg_") or entry.name in {"information_schema", SCHEMA}:
+            raise ConfigurationError(f"{entry.label}: that schema is no tenant's")
         dsn = with_search_path(settings.dsn, (entry.name, *(settings.tenants_search_path or ())))
         return Target(name=entry.name, dsn=dsn, schema=entry.name)
     if entry.url is None:
         return Target(name=entry.name, dsn=settings.dsn.with_database(entry.name))
-    try:
-        dsn = parse_dsn(
-            entry.url,
-            run.environ,
-            read_file=lambda path: Path(path).read_text(encoding="utf-8"),
-            default_user=run.environ.get("USER") or settings.dsn.user,
-            source=entry.origin,
-        )
-    except DsnError as error:
-        problems.extend(error.problems)
-        return None
+    dsn = parse_dsn(
+        entry.url,
+        run.environ,
+        read_file=lambda path: Path(path).read_text(encoding="utf-8"),
+        default_user=run.environ.get("USER") or settings.dsn.user,
+        source=entry.origin,
+    )
     return Target(name=entry.name or dsn.database, dsn=dsn)
 
 
@@ -213,21 +202,9 @@ def variables_of(target: Target, environ: Mapping[str, str]) -> dict[str, str | 
     Returns:
         What is different for the tenant; None for a variable that is taken away.
     """
-    dsn = target.dsn
     if target.schema is not None:
-        return {"PGOPTIONS": dsn.params["options"]}
-    others = without_libpq_variables(environ)
-    removed = {name: None for name in environ if name not in others or name in _OTHER_URLS}
-    return {**removed, **dsn.libpq_env(), "DATABASE_URL": _url(dsn)}
-
-
-def _url(dsn: Dsn) -> str:
-    host, port = dsn.hosts[0]
-    user = percent(dsn.user, safe="") + (f":{percent(dsn.password.reveal(), safe='')}" if dsn.password else "")
-    database = percent(dsn.database, safe="")
-    if host.startswith("/"):
-        return f"postgresql://{user}@/{database}?host={percent(host)}&port={port}"
-    return f"postgresql://{user}@{f'[{host}]' if ':' in host else host}:{port}/{database}"
+        return {"PGOPTIONS": target.dsn.params["options"]}
+    return environ_for(target.dsn, environ)
 
 
 def split_canary(targets: Sequence[Target], canary: str | None) -> tuple[list[Target], list[Target]]:

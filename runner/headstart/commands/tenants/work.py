@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,29 +20,26 @@ from msgspec.structs import replace
 from headstart.commands.tenants import targets as lists
 from headstart.commands.tenants.schema import Schemas
 from headstart.commands.tenants.session import Session
-from headstart.commands.tenants.survey import survey
+from headstart.commands.tenants.survey import Standing, survey
+from headstart.commands.tenants.targets import Target
 from headstart.commands.up import up
 from headstart.errors import HeadstartError, InterruptedMigrationError
 from headstart.errors.exits import Exit
+from headstart.history import History
 from headstart.ledger.state import prepare
 from headstart.ledger.table import create
+from headstart.postgres.readiness import Ready
 from headstart.steps.attempt import attempt, out_of_time
-from headstart.steps.backup import back_up, is_wanted
+from headstart.steps.backup import back_up, wanted
 from headstart.steps.compare import UpToDate
 from headstart.steps.connect import connected, locked
 from headstart.steps.connect import find as find_history
 from headstart.steps.indexes import require_valid
-from headstart.steps.outcome import Outcome, outcome_of
+from headstart.steps.outcome import Outcome, finish, outcome_of
 from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 from headstart.steps.standing import standing
 from headstart.worker.supervise import Worker
-
-if TYPE_CHECKING:
-    from headstart.commands.tenants.survey import Standing
-    from headstart.commands.tenants.targets import Target
-    from headstart.history import History
-    from headstart.postgres.readiness import Ready
 
 Action = Literal["up", "status"]
 
@@ -100,8 +97,6 @@ async def work(run: Run, action: Action, tenants: list[Tenant]) -> None:
             await task.begin(ready, Session(run, ready, stack), tenants)
         with run.record.timed(Stage.UPGRADE if action == "up" else Stage.COMPARE):
             await task.all(tenants[:canaries], tenants[canaries:])
-        if task.schemas is not None:
-            await task.schemas.report_missing_rows({each.target.name: each.outcome for each in tenants}, run.log)
 
 
 @contextlib.asynccontextmanager
@@ -113,16 +108,11 @@ async def _listed(run: Run) -> AsyncIterator[tuple[Ready | None, int, int, list[
         if lists.needs_connection(run, entries):
             ready = await stack.enter_async_context(connected(run))
         found = await lists.find(run, entries, ready.connection if ready else None)
-        _hide_secrets(run, found)
+        run.redact.learn(secret for target in found for secret in target.dsn.secrets())  # of URLs of their own
         first, rest = lists.split_canary(found, run.settings.tenants_canary)
         # The canaries are in every share: the second run finds them done, or fails with them too.
         mine = [*first, *lists.share_of(rest, run.settings.tenants_share, run.environ)]
         yield ready, len(found), len(first), mine
-
-
-def _hide_secrets(run: Run, targets: Sequence[Target]) -> None:
-    """Take the passwords of the tenants' URLs out of every further log line."""
-    run.redact.learn(secret for target in targets for secret in target.dsn.secrets())
 
 
 class _Work:
@@ -179,11 +169,10 @@ class _Work:
 
         async def one(tenant: Tenant) -> None:
             own = self._run_of(tenant)
-            outcome = outcome_of(own, await self._attempted(own, self._job(tenant, "status")))
-            if not outcome.context.get("unaskable") and not (outcome.ok and outcome.pending):
-                tenant.outcome = outcome
-                if not outcome.ok:
-                    _log_outcome(own.log, outcome)
+            error = await self._attempted(own, self._job(tenant, "status"))
+            to_do = own.record.pending if error is None else error.context.get("unaskable")
+            if not to_do:
+                tenant.outcome = finish(own, error, quiet=True, event="tenant_finished")
             _stop_if_cancelled()
 
         with self._run.record.timed(Stage.COMPARE):
@@ -192,7 +181,7 @@ class _Work:
     async def _prepare(self, ready: Ready, session: Session, tenants: Sequence[Tenant]) -> None:
         """What schemas of one database have in common: a backup before the first of them, and the ledger's table."""
         run, table = self._run, self._history.project.version_table
-        if await is_wanted(run, ready, table):
+        if await wanted(run, ready, table):
             async with locked(run, ready):
                 await self._survey(ready, tenants)  # again: another runner may have been quicker
                 if all(tenant.outcome is not None for tenant in tenants):
@@ -241,9 +230,8 @@ class _Work:
             return
         own = self._run_of(tenant)
         error = await self._attempted(own, self._job(tenant, self._action))
-        tenant.outcome = outcome_of(own, error)
-        if error is not None or "lock" in own.record.seconds:
-            _log_outcome(own.log, tenant.outcome)
+        quiet = "lock" not in own.record.seconds
+        tenant.outcome = finish(own, error, quiet=quiet, event="tenant_finished")
         _stop_if_cancelled()
 
     async def _attempted(self, own: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartError | None:
@@ -306,11 +294,3 @@ def _stop_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def _log_outcome(log: Any, outcome: Outcome) -> None:  # noqa: ANN401  (a structlog logger)
-    """A tenant's last line: `run_finished`, by another name."""
-    fields = outcome.fields
-    if not outcome.ok:
-        fields |= {"error": outcome.error, "hint": outcome.hint, "failed": outcome.failed, **outcome.context}
-    (log.info if outcome.ok else log.error)("tenant_finished", **fields, **outcome.timings)

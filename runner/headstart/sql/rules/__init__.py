@@ -8,7 +8,7 @@ Begin with `judge`.
 """
 
 from headstart.sql.rules.allow import Allowance, allowed
-from headstart.sql.rules.catalogue import RULES, as_markdown
+from headstart.sql.rules.catalogue import RULES, as_markdown, section
 from headstart.sql.rules.judge import judge, problems_of
 from headstart.sql.rules.model import Finding, Rule
 
@@ -21,4 +21,5 @@ __all__ = [
     "as_markdown",
     "judge",
     "problems_of",
+    "section",
 ]

@@ -62,11 +62,12 @@ def as_markdown() -> str:
     lines = [_HEAD]
     for title, group in _GROUPS:
         lines.append(f"## {title}\n")
-        lines += [_section(rule) for rule in group]
+        lines += [section(rule) for rule in group]
     return "\n".join(lines)
 
 
-def _section(rule: Rule) -> str:
+def section(rule: Rule) -> str:
+    """What the page says of one rule."""
     ends = f", which fails with SQLSTATE {rule.fails}" if rule.fails else ""
     given = f"\nGiven:\n\n{_sql(rule.given)}" if rule.given else ""
     return f"""\
