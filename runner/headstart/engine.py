@@ -7,7 +7,7 @@ SQLAlchemy's own URL knows no TLS files, no passfile and no `postgres://`, and t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -52,7 +52,7 @@ def engine_from(environ: Mapping[str, str], **options: Any) -> AsyncEngine:  # n
         name: value for name, value in environ.items() if not name.startswith(("HEADSTART_", "ALEMBIC_", *others))
     }
     dsn = settings_from(address, {"HEADSTART_BACKUP": "off"}).dsn  # a backup cannot use a key's password; we can
-    connect_args = {**options.pop("connect_args", {}), "async_creator_fn": _Connect(dsn)}
+    connect_args = {**options.pop("connect_args", {}), "async_creator_fn": _connecting(dsn)}
     return create_async_engine(_shown(dsn), **{**POOL, **options}, connect_args=connect_args)
 
 
@@ -66,26 +66,24 @@ def session_factory(engine: AsyncEngine, **options: Any) -> async_sessionmaker[A
     return async_sessionmaker(engine, **{"expire_on_commit": False, **options})
 
 
-class _Connect:
-    """Opens the engine's connections.
+def _connecting(dsn: Dsn) -> Callable[..., Awaitable[asyncpg.Connection[Any]]]:
+    """What opens the engine's connections.
 
     It goes in as an argument of the connection rather than as `async_creator`, so that an env.py which makes its engine
-    here gets Headstart's own connection like any other: the worker knows this class by its module.
+    here gets Headstart's own connection like any other: the worker knows this function by its module.
     """
 
-    def __init__(self, dsn: Dsn) -> None:
-        self._dsn = dsn
-
-    async def __call__(self, **given: Any) -> asyncpg.Connection[Any]:  # noqa: ANN401  (asyncpg's own)
+    async def connect(**given: Any) -> asyncpg.Connection[Any]:  # noqa: ANN401  (asyncpg's own)
         # Read anew for each connection: certificates are renewed while a service runs.
-        arguments: dict[str, Any] = {"timeout": CONNECT_TIMEOUT, **self._dsn.asyncpg()}
-        if len(self._dsn.hosts) > 1 and "target_session_attrs" not in self._dsn.params:
+        arguments: dict[str, Any] = {"timeout": CONNECT_TIMEOUT, **dsn.asyncpg()}
+        if len(dsn.hosts) > 1 and "target_session_attrs" not in dsn.params:
             arguments["target_session_attrs"] = "read-write"
-        ours = arguments.pop("server_settings", {})
-        settings = {**ours, **given.pop("server_settings", {})}
+        settings = {**arguments.pop("server_settings", {}), **given.pop("server_settings", {})}
         extra = {name: value for name, value in given.items() if name not in _ADDRESS}
         connection: asyncpg.Connection[Any] = await asyncpg.connect(**{**arguments, **extra}, server_settings=settings)
         return connection
+
+    return connect
 
 
 def _shown(dsn: Dsn) -> URL:

@@ -13,28 +13,25 @@ with Alembic', 'Sharing a Connection across one or more programmatic migration c
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.util
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import msgspec
 import sqlalchemy as sa
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from headstart.commands.program import settings_from
+from headstart.engine import engine_from
 from headstart.errors import ConfigurationError
 from headstart.ledger import SCHEMA
-from headstart.postgres.server import open_connection
+from headstart.postgres.connection import ScriptConnection
 
-if TYPE_CHECKING:
-    from headstart.postgres.connection import ScriptConnection
-
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds to connect in, where the URL has no `connect_timeout`."""
+_USUAL: Final = ("DATABASE_URL", "DATABASE_URL_FILE")
+_DIRECT: Final = ("DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
 
 # It compares CHECK constraints, which Alembic otherwise leaves out. Older versions do not have it.
 _CHECKS: Final = "alembic.ext.checkconstraint_byname"
@@ -103,18 +100,16 @@ def _engine() -> AsyncEngine:
     url = context.config.get_main_option("sqlalchemy.url", "")
     if url.startswith("postgresql+headstart:"):
         return create_async_engine(url, poolclass=NullPool)
+    left_out = _USUAL if any(name in os.environ for name in _DIRECT) else ()  # the direct address goes first
+    environ = {name: value for name, value in os.environ.items() if name not in left_out}
     # A statement that is cached over an ALTER TABLE has the wrong columns: nothing is cached.
-    arguments = {"async_creator_fn": _connect, "prepared_statement_cache_size": 0}
-    return create_async_engine("postgresql+asyncpg://", poolclass=NullPool, connect_args=arguments)
-
-
-async def _connect(**_: object) -> ScriptConnection:
-    """Open a connection as `headstart.engine_from` does, to one that migrates: the direct address goes first."""
-    address = {name: value for name, value in os.environ.items() if not name.startswith(("HEADSTART_", "ALEMBIC_"))}
-    dsn = settings_from(address, {"HEADSTART_BACKUP": "off"}).dsn
-    if len(dsn.hosts) > 1:
-        dsn = msgspec.structs.replace(dsn, params={"target_session_attrs": "read-write", **dsn.params})
-    return await open_connection(dsn, timeout=CONNECT_TIMEOUT, application_name="alembic")
+    arguments = {
+        "connection_class": ScriptConnection,
+        "prepared_statement_cache_size": 0,
+        "statement_cache_size": 0,
+        "server_settings": {"application_name": "alembic"},
+    }
+    return engine_from(environ, poolclass=NullPool, connect_args=arguments)
 
 
 async def _connected(engine: AsyncEngine, metadata: sa.MetaData, options: Mapping[str, Any]) -> None:
@@ -134,7 +129,7 @@ def _online(connection: sa.Connection, metadata: sa.MetaData, options: Mapping[s
     }
     if all(importlib.util.find_spec(name) for name in (_CHECKS.rpartition(".")[0], _CHECKS)):
         ours["autogenerate_plugins"] = ["alembic.autogenerate.*", _CHECKS]
-    include = _Include(connection, metadata, options.get("include_name"))
+    include = _including(connection, metadata, options.get("include_name"))
     _migrate({**ours, **options, "include_name": include})
 
 
@@ -144,23 +139,22 @@ def _migrate(options: Mapping[str, Any]) -> None:
         context.run_migrations()
 
 
-class _Include:
+def _including(
+    connection: sa.Connection, metadata: sa.MetaData, theirs: Callable[..., bool] | None
+) -> Callable[[str | None, str, Mapping[str, Any]], bool]:
     """Alembic's `include_name`: which schemas and tables are compared at all. The project's own may leave out more."""
+    schemas = {table.schema for table in metadata.tables.values()} - {SCHEMA}
+    default = connection.dialect.default_schema_name or "public"
 
-    def __init__(self, connection: sa.Connection, metadata: sa.MetaData, theirs: Callable[..., bool] | None) -> None:
-        self._connection = connection
-        self._schemas = {table.schema for table in metadata.tables.values()} - {SCHEMA}
-        self._theirs = theirs
-        self._not_ours: set[tuple[str, str]] | None = None
+    @functools.cache
+    def not_ours() -> set[tuple[str, str]]:
+        return {(row[0], row[1]) for row in connection.execute(_NOT_OURS)}
 
-    def __call__(self, name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
-        if kind == "schema" and name not in self._schemas:
+    def include(name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
+        if kind == "schema" and name not in schemas:
             return False
-        if kind == "table" and self._belongs_elsewhere(str(name), parents.get("schema_name")):
+        if kind == "table" and (parents.get("schema_name") or default, str(name)) in not_ours():
             return False
-        return self._theirs is None or bool(self._theirs(name, kind, parents))
+        return theirs is None or bool(theirs(name, kind, parents))
 
-    def _belongs_elsewhere(self, name: str, schema: str | None) -> bool:
-        if self._not_ours is None:
-            self._not_ours = {(row[0], row[1]) for row in self._connection.execute(_NOT_OURS)}
-        return (schema or self._connection.dialect.default_schema_name or "public", name) in self._not_ours
+    return include

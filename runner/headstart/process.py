@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import time
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -25,10 +25,12 @@ TAIL = 8 * 1024
 LONGEST_LINE = 1024 * 1024
 #: The process groups of the children that are running, for `kill_remaining`.
 _GROUPS: set[int] = set()
-#: How often we look whether a process group that was sent a signal has ended, in seconds.
+#: How often we look whether a child, or a process group that was sent a signal, has ended, in seconds.
 POLL = 0.01
 #: How long the killed may take to disappear, in seconds: one that waits for a disk cannot go before the disk answers.
 LAST_WAIT = 1.0
+
+_PIECE = 64 * 1024  # bytes that are read at once
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +39,6 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     returncode: int
     stderr: str
-    seconds: float
     stdout: bytes = b""
 
     @property
@@ -47,13 +48,18 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def how(self) -> str:
-        """The exit status in words: `exit status 1`, `ended by SIGKILL`."""
-        if self.returncode >= 0:
-            return f"exit status {self.returncode}"
-        try:
-            return f"ended by {signal.Signals(-self.returncode).name}"
-        except ValueError:
-            return f"ended by signal {-self.returncode}"
+        """The exit status in words."""
+        return how_it_ended(self.returncode)
+
+
+def how_it_ended(returncode: int) -> str:
+    """An exit status in words: `exit status 1`, `ended by SIGKILL`. It is -N where signal N has ended the process."""
+    if returncode >= 0:
+        return f"exit status {returncode}"
+    try:
+        return f"ended by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"ended by signal {-returncode}"
 
 
 async def run(
@@ -79,53 +85,48 @@ async def run(
         OSError: the program is not there (FileNotFoundError) or cannot be run (PermissionError and others).
         asyncio.CancelledError: once the child and its whole group are gone.
     """
-    started = time.monotonic()
-    tail = _Tail(redact, on_line)
-    transport, child, cancelled = await _start(argv, env, tail, capture=capture)
-    _GROUPS.add(transport.get_pid())
-    try:
-        if cancelled:
-            raise asyncio.CancelledError
-        await child.exited.wait()
-        # A grandchild may have inherited the pipe and live on: we do not wait for its output beyond the grace.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await child.closed.wait()
-    except BaseException:
-        await _end(child, transport.get_pid(), grace if cancelled < 2 else 0)  # noqa: PLR2004  (twice)
-        raise
-    finally:
-        _GROUPS.discard(transport.get_pid())
-        transport.close()
-    tail.close()
-    returncode = transport.get_returncode()
-    return Finished(
-        argv=tuple(argv),
-        returncode=returncode if returncode is not None else -1,
-        stderr=tail.text,
-        seconds=time.monotonic() - started,
-        stdout=b"".join(child.stdout),
-    )
+    tail = ""
+    captured: list[bytes] = []
 
+    def keep(line: bytes) -> None:
+        nonlocal tail
+        text = redact(line.decode("utf-8", "replace").rstrip("\r\n"))
+        tail = f"{tail}{text}\n"[-TAIL:]
+        if on_line is not None:
+            on_line(text)
 
-async def _start(
-    argv: Sequence[str], env: Mapping[str, str], tail: _Tail, *, capture: bool
-) -> tuple[asyncio.SubprocessTransport, _Child, int]:
-    """Start a child, and give how often this task was cancelled meanwhile."""
-    starting = asyncio.ensure_future(
-        asyncio.get_running_loop().subprocess_exec(
-            lambda: _Child(tail),
-            *argv,
-            env=dict(env),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE if capture else asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+    with contextlib.ExitStack() as stack:
+        # Started at a stroke: there is no moment at which a cancellation would leave a child behind that nobody knows.
+        child = subprocess.Popen(  # noqa: ASYNC220
+            argv,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if capture else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        _GROUPS.add(child.pid)
+        stack.callback(_GROUPS.discard, child.pid)
+        heard = [_hear(pipe, hear) for pipe, hear in ((child.stderr, keep), (child.stdout, captured.append)) if pipe]
+        try:
+            await _exited(child)
+            # A grandchild may have inherited the pipe and live on: we do not wait for its output beyond the grace.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    for each in heard:
+                        await each.ended.wait()
+        except BaseException:
+            await _end(child, grace)
+            raise
+        finally:
+            for each in heard:
+                each.close()
+    return Finished(
+        argv=tuple(argv),
+        returncode=child.returncode,
+        stderr=tail.removesuffix("\n"),
+        stdout=b"".join(captured),
     )
-    # A cancellation in the middle of this would leave a child behind that nobody knows.
-    cancelled = await _wait_for(starting)
-    return *starting.result(), cancelled
 
 
 def kill_remaining() -> None:
@@ -134,101 +135,106 @@ def kill_remaining() -> None:
         _signal_group(group, signal.SIGKILL)
 
 
-class _Child(asyncio.SubprocessProtocol):
-    """What happens to a child. `asyncio.subprocess.Process.wait` would also wait for whoever inherited its pipes."""
+class Lines:
+    """Hears what is written into a pipe, line by line.
 
-    def __init__(self, tail: _Tail) -> None:
-        self._tail = tail
-        self.stdout: list[bytes] = []
-        self.exited = asyncio.Event()
-        self.closed = asyncio.Event()
+    Args:
+        pipe: its reading end; it is closed with this.
+        on_line: called with each line and its end.
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        if fd == 1:
-            self.stdout.append(data)
-        else:
-            self._tail.feed(data)
+    Attributes:
+        ended: nobody has the other end any more, or this was closed.
+    """
 
-    def process_exited(self) -> None:
-        self.exited.set()
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self.closed.set()
-
-
-class _Tail:
-    """Takes bytes, passes on redacted lines, and keeps the last of them."""
-
-    def __init__(self, redact: Callable[[str], str], on_line: Callable[[str], None] | None) -> None:
-        self._redact = redact
+    def __init__(self, pipe: int, on_line: Callable[[bytes], None]) -> None:
+        self._pipe = pipe
         self._on_line = on_line
         self._rest = b""
-        self._lines: deque[str] = deque()
-        self._size = 0
+        self._loop = asyncio.get_running_loop()
+        self.ended = asyncio.Event()
+        os.set_blocking(pipe, False)
+        self._loop.add_reader(pipe, self._read)
 
-    def feed(self, piece: bytes) -> None:
-        # Only complete lines are redacted: a secret may lie across two pieces.
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        for line in lines:
-            self._line(line)
-        if len(self._rest) > LONGEST_LINE:
-            self.close()
+    def drain(self) -> None:
+        """Hear what has been written so far."""
+        while not self.ended.is_set() and self._read():
+            pass
 
     def close(self) -> None:
-        if self._rest:
-            self._line(self._rest)
-            self._rest = b""
+        """Hear the last of it."""
+        self.drain()
+        self._end()
 
-    def _line(self, raw: bytes) -> None:
-        line = self._redact(raw.decode("utf-8", "replace").rstrip("\r"))
-        self._lines.append(line)
-        self._size += len(line) + 1
-        while self._size > TAIL and len(self._lines) > 1:
-            self._size -= len(self._lines.popleft()) + 1
-        if self._on_line is not None:
-            self._on_line(line)
+    def _read(self) -> int:
+        """How many bytes there were."""
+        try:
+            data = os.read(self._pipe, _PIECE)
+        except BlockingIOError:
+            return 0
+        if not data:
+            self._end()
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._on_line(line + b"\n")
+        if len(self._rest) > LONGEST_LINE:
+            self._flush()
+        return len(data)
 
-    @property
-    def text(self) -> str:
-        return "\n".join(self._lines)[-TAIL:]
+    def _flush(self) -> None:
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._on_line(rest)
+
+    def _end(self) -> None:
+        if not self.ended.is_set():
+            self._flush()
+            self._loop.remove_reader(self._pipe)
+            os.close(self._pipe)
+            self.ended.set()
 
 
-async def _end(child: _Child, group: int, grace: float) -> None:
+def _hear(pipe: IO[bytes], on_line: Callable[[bytes], None]) -> Lines:
+    with pipe:
+        return Lines(os.dup(pipe.fileno()), on_line)
+
+
+async def _exited(child: subprocess.Popen[bytes]) -> None:
+    """Wait until a child has ended. asyncio's own would wait for whoever has inherited its pipes, too."""
+    while child.poll() is None:  # noqa: ASYNC110  (the kernel sends a notice to the main thread alone)
+        await asyncio.sleep(POLL)
+
+
+async def _end(child: subprocess.Popen[bytes], grace: float) -> None:
     """End the child's whole group: TERM, and KILL for what is left after `grace` seconds.
 
     A second cancellation (the operator is impatient, or the orchestrator is) goes to KILL at once.
     """
     try:
-        if _signal_group(group, signal.SIGTERM):
-            async with asyncio.timeout(grace):
-                await child.exited.wait()
-                await _gone(group)
+        _signal_group(child.pid, signal.SIGTERM)
+        async with asyncio.timeout(grace):
+            await _exited(child)
+            while _is_there(child.pid):  # noqa: ASYNC110  (the kernel sends no notice)
+                await asyncio.sleep(POLL)
     except (TimeoutError, asyncio.CancelledError):
         pass
     finally:
-        _signal_group(group, signal.SIGKILL)
-        # Nothing survives KILL, so these waits are short; without them a zombie, or a file being written, would stay.
-        await _wait_for(asyncio.ensure_future(child.exited.wait()))
-        last = asyncio.ensure_future(_gone(group))
-        asyncio.get_running_loop().call_later(LAST_WAIT, last.cancel)
-        await _wait_for(last)
+        _kill(child)
 
 
-async def _gone(group: int) -> None:
-    """Wait until nobody is left in a process group."""
-    while _reap_orphans(group) or _alive(group):  # noqa: ASYNC110  (the kernel sends no notice)
-        await asyncio.sleep(POLL)
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """Kill the child's whole group, and see it gone, so that no zombie stays, and no file that is being written.
+
+    Nothing survives that, so the wait is short, and nothing may interrupt it.
+    """
+    _signal_group(child.pid, signal.SIGKILL)
+    deadline = time.monotonic() + LAST_WAIT
+    while (child.poll() is None or _is_there(child.pid)) and time.monotonic() < deadline:
+        time.sleep(POLL / 10)
 
 
-async def _wait_for(future: asyncio.Future[Any]) -> int:
-    """Wait until a future is done; give how often this task was cancelled meanwhile."""
-    cancelled = 0
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError:
-            cancelled += 1
-    return cancelled
+def _is_there(group: int) -> bool:
+    """Whether anybody is left in the process group of a child that has ended."""
+    return _reap_orphans(group) or _alive(group)
 
 
 def _reap_orphans(group: int) -> bool:

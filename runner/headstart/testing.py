@@ -21,15 +21,13 @@ from collections.abc import Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import pytest
 
-from headstart import history
 from headstart.commands.program import settings_from
 from headstart.engine import engine_from
 from headstart.errors import HeadstartError
-from headstart.history.plan import decide
 from headstart.log import logger as logs
 from headstart.log.secret import Redactor
 from headstart.postgres.scratch import Scratch, scratch_server
@@ -152,21 +150,14 @@ class _Loop:
     @contextlib.contextmanager
     def entered(self, manager: AbstractAsyncContextManager[_T]) -> Iterator[_T]:
         """An asynchronous context, for code that is not."""
-
-        async def enter() -> _T:
-            return await manager.__aenter__()
-
-        async def leave() -> None:
-            await manager.__aexit__(None, None, None)
-
         try:
-            value = self.run(enter())
+            value = self.run(manager.__aenter__())
         except HeadstartError as error:
             raise _failure(error.message, error.hint) from None
         try:
             yield value
         finally:
-            self.run(leave())
+            self.run(manager.__aexit__(None, None, None))
 
     def stop(self) -> None:
         """End the thread."""
@@ -181,9 +172,6 @@ async def _migrated(settings: Settings, folder: Path, output: io.StringIO) -> Ou
     log = logs.build(output, json=False, run_id="testing", redact=redact)
 
     async def bring(run: Run) -> None:
-        graph = history.read(settings.config, cwd=run.cwd, explicit=settings.config_explicit).graph
-        if graph is not None:
-            decide((), graph, settings.target)  # its error for several heads is better than Alembic's
         async with (
             Worker(cwd=run.cwd, environ=run.environ) as worker,
             replay(run, settings.dsn, worker) as revisions,
@@ -210,10 +198,8 @@ def _settings(config: pytest.Config, url: str | None = None) -> tuple[Settings, 
 
 def _url(dsn: Dsn) -> str:
     """The libpq URL, with the password, and without a parameter that is every client's default."""
-    password = "" if dsn.password is None else f":{quote(dsn.password.reveal(), safe='')}"
     query = urlencode({name: value for name, value in dsn.params.items() if (name, value) != ("sslmode", "prefer")})
-    user, _, place = dsn.display().partition("@")
-    url = f"{user}{password}@{place}"
+    url = dsn.url()
     return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 
 

@@ -40,7 +40,6 @@ NO_OP_ROOMS = {
     *{"settings.resolve", "settings.settings", "settings.table", "settings.tls", "settings.version", "steps"},
     *{
         "steps.attempt",
-        "steps.begin",
         "steps.compare",
         "steps.connect",
         "steps.indexes",

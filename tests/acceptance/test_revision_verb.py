@@ -201,9 +201,9 @@ def test_nothing_found(project: Project, headstart: Callable[..., Run], at_head:
     causes = found_nothing(run, project, files(project))
     [line] = run.events("autogenerate_found_nothing")
     assert (line["revision"], line["models"]) == ("aaaa1111", 1)
-    [cause] = causes
-    assert "(a)" in cause
-    assert "does not import" in cause
+    assert len(causes) == 2, causes
+    assert "(a)" in causes[0]
+    assert "does not import" in causes[0]
 
 
 def test_nothing_found_for_want_of_models(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
@@ -226,24 +226,14 @@ def test_models_missing_beside_tables(project: Project, headstart: Callable[...,
 
 
 def test_nothing_found_of_what_is_not_compared(project: Project, headstart: Callable[..., Run], at_head: str) -> None:
-    """What autogenerate does not look at is named as far as this database has it, and nothing else."""
-    script(
-        at_head,
-        "create view v as select 1 as x; create materialized view m as select 1 as x;"
-        "create type mood as enum ('fine'); alter table a add constraint positive check (id > 0);"
-        "create function f() returns trigger language plpgsql as 'begin return new; end';"
-        "create trigger t before insert on a for each row execute function f();"
-        "create schema other; create table other.t (id int)",
-    )
+    """A schema with tables that was not compared is named, and so is what Alembic never compares."""
+    script(at_head, "create view v as select 1 as x; create schema other; create table other.t (id int)")
     models(project, "a")
     causes = found_nothing(headstart("revision", "--autogenerate", "-m", "x", url=at_head), project, files(project))
     assert len(causes) == 3, causes
     assert "schema other" in causes[0]
-    for kind in ("views (1)", "materialised views (1)", "enum types (1)", "CHECK constraints (1)", "functions (1)"):
-        assert kind in causes[1]
-    assert "triggers (1)" in causes[1]
-    assert "partitions" not in causes[1]
-    assert "policies" not in causes[1]
+    for kind in ("views", "enum types", "CHECK constraints", "functions", "triggers", "policies"):
+        assert kind in causes[2]
 
 
 def test_nothing_found_because_env_py_says_so(project: Project, headstart: Callable[..., Run], at_head: str) -> None:
@@ -256,7 +246,7 @@ def test_nothing_found_because_env_py_says_so(project: Project, headstart: Calla
         more="sa.Table('b', target_metadata, sa.Column('n', sa.Integer, server_default='2'))\n",
     )
     causes = found_nothing(headstart("revision", "--autogenerate", "-m", "x", url=at_head), project, files(project))
-    assert any("table skipped" in each and "include_object" in each for each in causes), causes
+    assert any("leaves out" in each and "include_object" in each for each in causes), causes
     assert any("compare_type=False" in each for each in causes), causes
     assert any("compare_server_default" in each for each in causes), causes
 

@@ -288,7 +288,6 @@ async def test_a_cancelled_script_stops_in_the_server(
 
     task = asyncio.create_task(work())
     await under_way(database, "SELECT pg_sleep(60)")
-    assert ours.progress == (2, 2)
     async with asyncio.timeout(10):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -25,7 +25,6 @@ from headstart.postgres.server import (
     prepare_session,
     read_schemas,
 )
-from headstart.worker import autogenerate
 from headstart.worker.place import Guard
 from support.postgres import script
 from support.project import Project
@@ -138,20 +137,6 @@ async def test_a_path_that_is_given(any_database: str) -> None:
         (["pg_catalog", "app", "later", "public"], SEARCH_PATH),
         (["pg_catalog", "app", "none", "later", "public"], SEARCH_PATH),
     ]
-
-
-def test_autogenerate_uses_none(database: str) -> None:
-    """What autogenerate asks for when it has found nothing is asked in env.py's session, and by Postgres' own names."""
-    script(database, "create schema app; create table app.t (id int); create type mood as enum ('fine')")
-    shadow(database)
-    engine = sa.create_engine(database.replace("postgresql:", "postgresql+psycopg2:"), poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        before = used(database)
-        schemas = autogenerate.asked(connection, autogenerate.SCHEMAS)
-        unseen = dict(autogenerate.asked(connection, autogenerate.UNSEEN))
-    assert used(database) == before
-    assert ("app",) in schemas
-    assert unseen["enum types"] == 1
 
 
 @pytest.mark.parametrize("named", [None, "public"])

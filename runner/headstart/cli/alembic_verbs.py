@@ -14,13 +14,12 @@ from headstart.cli import output
 from headstart.cli.arguments import CommandLine
 from headstart.errors import ConfigurationError, DatabaseUnknownError, EnvironmentWritesError, UsageError
 from headstart.postgres.lock import WORK
-from headstart.steps.ask import failure
 from headstart.steps.connect import access, connected, find, locked, working
-from headstart.steps.environ import environ_of
+from headstart.steps.context import environ_of
 from headstart.steps.run import Run
 from headstart.steps.standing import standing
-from headstart.worker.messages import Data, Message
-from headstart.worker.process import Process, TaskFailedError, WorkerLostError
+from headstart.worker.messages import Data, Message, TaskFailedError
+from headstart.worker.process import Process, WorkerLostError
 from headstart.worker.supervise import Worker
 from headstart.worker.tasks import Command, Parse
 
@@ -132,7 +131,7 @@ async def _run(process: Process, task: Command, connection: asyncpg.Connection[A
         await process.stop(connection)
         raise
     except TaskFailedError as error:
-        found = failure(error)
+        found = error.meaning
         if not isinstance(found, EnvironmentWritesError):
             output.write("".join(data))
         raise found from error

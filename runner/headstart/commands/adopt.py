@@ -14,11 +14,11 @@ from headstart.postgres.catalog import Catalog, Difference
 from headstart.postgres.lock import stop_if_lost
 from headstart.postgres.scratch import scratch_server
 from headstart.postgres.server import holds_user_tables
-from headstart.steps.begin import at_work
 from headstart.steps.connect import connected, find, locked
 from headstart.steps.replay import Replay, replay
 from headstart.steps.run import Run
 from headstart.steps.stage import Stage
+from headstart.steps.work import Work
 from headstart.worker.supervise import Worker
 
 
@@ -56,10 +56,9 @@ async def adopt(
         VerificationFailedError: there are differences (80).
     """
     found = find(run)
-    async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
-        state = await work.plan(strict=False, target="")
+    async with connected(run) as ready, Work.opened(run, ready, found) as work, locked(run, ready):
+        state = await work.plan(strict=False)
         table = state.place
-        assert table is not None  # noqa: S101  (env.py has said so)
         if state.recorded:
             raise ConfigurationError(
                 f"the database is at {revision_field(state.recorded)} already: there is nothing to adopt",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from headstart.steps.begin import at_work
 from headstart.steps.compare import Pending, Undetermined, UpToDate, compare
 from headstart.steps.connect import connected, find, locked
 from headstart.steps.indexes import report_invalid, require_valid
@@ -38,7 +37,9 @@ async def _to_target(run: Run, ready: Ready, found: History, worker: Worker | No
         state = await compare(run, ready, found)
         if isinstance(state, UpToDate):
             return
-        work = await stack.enter_async_context(at_work(run, ready, found, worker))
+        from headstart.steps.work import Work  # off the no-op path
+
+        work = await stack.enter_async_context(Work.opened(run, ready, found, worker))
         if isinstance(state, Undetermined) and isinstance(await work.look(), UpToDate):
             return
         async with locked(run, ready):
@@ -60,12 +61,14 @@ async def _to_target(run: Run, ready: Ready, found: History, worker: Worker | No
 
 async def downgrade(run: Run) -> None:
     """Take the database down to the target, with the same lock and backup."""
+    from headstart.steps.work import Work  # as above
+
     found = find(run)
-    async with connected(run) as ready, at_work(run, ready, found) as work, locked(run, ready):
+    async with connected(run) as ready, Work.opened(run, ready, found) as work, locked(run, ready):
         plan = await work.plan(up=False)
         if isinstance(plan, Pending):
             await work.guard(plan)
             await work.back_up(plan)
-            plan = await work.migrate(plan, up=False)
+            plan = await work.migrate(plan)
         await work.verify(plan)
         await report_invalid(run, ready.connection)

@@ -235,11 +235,7 @@ EVENTS: Final[dict[str, Event]] = {
     "schema_split": Event("", "wrote {files:n file} to {directory}: the schema at {revision:names}"),
     "schema_file_fresh": Event("good", "{file} is the schema at head"),
     "schema_file_not_used": Event("wait", "{file} is not used: {reason}{hint:->}"),
-    "schema_loading": Event(
-        "wait",
-        "loading the schema{file:+ of}{revision:+ at}{statement:+ , statement}{statements:+ of}",
-        "elapsed_seconds",
-    ),
+    "schema_loading": Event("wait", "loading the schema of {file} at {revision:names}"),
     "schema_loaded": Event("", "loaded {file}: at {revision:names}, {revisions:n revision} recorded"),
     "squashed": Event("", "{baseline} replaces {files:n file} up to {revision:names}; they are in {archive}"),
     "schema_matches": Event("good", "the schema is that of {revision:names} (of {of:n revision})"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,9 +11,14 @@ _MANY: Final = 10
 """Names that a message lists one by one."""
 
 
-def as_json(data: Any) -> bytes:  # noqa: ANN401  (whatever JSON can hold)
-    """Data as JSON. Bytes that are not UTF-8, which Python turns into lone surrogates, are shown as escapes."""
-    return msgspec.json.encode(encodable(msgspec.to_builtins(data, enc_hook=str)))
+def as_json(data: Any, *, enc_hook: Callable[[Any], str] = str) -> bytes:  # noqa: ANN401  (whatever JSON can hold)
+    """Data as JSON. Bytes that are not UTF-8, which Python turns into lone surrogates, are shown as escapes.
+
+    Args:
+        data: what.
+        enc_hook: makes a text of what JSON has no form for.
+    """
+    return msgspec.json.encode(encodable(msgspec.to_builtins(data, enc_hook=enc_hook)))
 
 
 def encodable(data: Any) -> Any:  # noqa: ANN401  (plain data)

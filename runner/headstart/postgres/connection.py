@@ -62,8 +62,7 @@ class ScriptStatement:
             raise asyncpg.InterfaceError(message)
         from headstart.postgres import script_run
 
-        set_progress = functools.partial(setattr, self._connection, "progress")
-        self._status = await script_run.run(self._connection, self._query, self._statements, set_progress)
+        self._status = await script_run.run(self._connection, self._query, self._statements)
         return []
 
 
@@ -71,13 +70,11 @@ class ScriptConnection(asyncpg.Connection):
     """What to give to `asyncpg.connect(connection_class=...)`.
 
     Attributes:
-        progress: (number of the statement that runs, how many there are) while a script runs; else None.
         schemas: the session's own search path, as the role, the database or the URL give it, where ours is another.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.progress: tuple[int, int] | None = None
         self.schemas: tuple[str, ...] = ()
 
     execute = _reporting_loss(asyncpg.Connection.execute)

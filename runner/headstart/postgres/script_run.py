@@ -16,12 +16,11 @@ import asyncpg
 from headstart.sql.script import ScriptError, builds_concurrently, line_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from headstart.sql.script import Statement
 
     Connection = asyncpg.Connection[asyncpg.Record]
-    Progress = Callable[[tuple[int, int] | None], None]
 
 # Up to here each statement is sent by itself.
 ONE_BY_ONE = 200
@@ -83,14 +82,13 @@ async def _without_lock_timeout(connection: Connection, statement: str) -> Async
             await connection.execute(f"set lock_timeout = {_quoted(before)}")
 
 
-async def run(connection: Connection, source: str, statements: list[Statement], progress: Progress) -> str:
+async def run(connection: Connection, source: str, statements: list[Statement]) -> str:
     """Runs a script.
 
     Args:
         connection: where; inside of a transaction or not.
         source: the text.
         statements: what `split` made of it.
-        progress: gets (number of the statement now at work, how many there are), and None at the end.
 
     Returns:
         the command tag of its last statement, "" if several were sent together last.
@@ -102,7 +100,7 @@ async def run(connection: Connection, source: str, statements: list[Statement], 
     inside = connection.is_in_transaction()
     _refuse_impossible(source, statements, inside=inside)
     wanted = [one for one in statements if not _is_skipped(one, connection)]
-    work = _Run(connection, statements, progress)
+    work = _Run(connection, statements)
     before = await _session(connection) if any(map(_touches_search_path, wanted)) else {}
     try:
         status = await (work.in_portions(wanted) if inside else work.one_by_one(wanted))
@@ -116,16 +114,13 @@ async def run(connection: Connection, source: str, statements: list[Statement], 
                 await connection.execute("ROLLBACK")
             await _restore(connection, before)
         raise
-    finally:
-        progress(None)
     await _restore(connection, before)
     return status
 
 
 class _Run:
-    def __init__(self, connection: Connection, statements: list[Statement], progress: Progress) -> None:
+    def __init__(self, connection: Connection, statements: list[Statement]) -> None:
         self.connection = connection
-        self.progress = progress
         self.numbers = {one.start: number for number, one in enumerate(statements, 1)}
 
     async def in_portions(self, statements: list[Statement]) -> str:
@@ -144,7 +139,6 @@ class _Run:
     async def one_by_one(self, statements: list[Statement]) -> str:
         status = ""
         for one in statements:
-            self.progress((self.numbers[one.start], len(self.numbers)))
             try:
                 if one.kind == "copy_in":
                     status = await self.copy(one)
@@ -160,7 +154,6 @@ class _Run:
 
     async def portion(self, statements: list[Statement]) -> None:
         """Many at once. If they fail, again from the savepoint, to see which one it is."""
-        self.progress((self.numbers[statements[0].start], len(self.numbers)))
         await self.connection.execute(f"SAVEPOINT {_SAVEPOINT}")
         try:
             await self.connection.execute(_BETWEEN.join(one.text for one in statements))

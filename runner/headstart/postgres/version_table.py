@@ -14,6 +14,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import asyncpg
+import msgspec
 
 from headstart.errors import NotReadyError, RefusedError
 from headstart.postgres.server import quote, read_schemas, who_locks
@@ -24,6 +25,28 @@ if TYPE_CHECKING:
 
 LOCKED = 9.0
 """Seconds that a read may take: it is small, and takes longer only where another session has locked the table."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where env.py's own session finds the version table, or would make it.
+
+    Args:
+        table: its name.
+        schema: its schema; None if the search path leads nowhere.
+        configured: the schema that env.py gives to Alembic, if it gives one.
+        oid: None while there is no such table.
+        user: the session's current role.
+    """
+
+    table: str
+    schema: str | None
+    configured: str | None = None
+    oid: int | None = None
+    user: str = ""
+
+    def is_like(self, other: Place) -> bool:
+        """Whether it is the same table, made or not."""
+        return (self.table, self.schema) == (other.table, other.schema)
 
 
 async def _looked(connection: ScriptConnection, which: str, *, writing: bool = False) -> VersionTable | None:

@@ -20,9 +20,9 @@ from headstart.steps.verify import read
 
 if TYPE_CHECKING:
     from headstart.postgres.readiness import Ready
+    from headstart.postgres.version_table import Place
     from headstart.steps.committed import Committed
     from headstart.steps.run import Run
-    from headstart.worker.tasks import Place
 
 ALIVE = 2.0
 """Seconds that the supervisor's own session gets to answer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,15 +13,15 @@ from headstart.errors import ConfigurationError
 from headstart.history.graph import lineage, revision_field
 from headstart.history.plan import Plan, decide
 from headstart.postgres import version_table
+from headstart.postgres.version_table import Place
 from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
-    from headstart.history import History
-    from headstart.history.graph import Graph
+    from headstart.history import History, Project
+    from headstart.history.graph import Graph, Revision
     from headstart.history.plan import Entry
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
-    from headstart.worker.tasks import Place, Step
 
 _EMPTY = "write the first by `headstart revision -m TEXT`; or see version_locations, and what was copied into the image"
 
@@ -29,13 +31,13 @@ class UpToDate(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         recorded: what the version table holds.
+        place: the version table.
         beyond: that is more than the target asks for.
-        place: the version table, where env.py has said so.
     """
 
     recorded: tuple[str, ...]
+    place: Place
     beyond: bool = False
-    place: Place | None = None
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,26 +47,26 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
         recorded: what the version table holds.
         steps: what is to be run, in order.
         place: the version table.
-        after: what the version table is to hold; None where only the end will tell.
+        up: whether it is applied; otherwise reverted.
         one_transaction: why all of it shares one transaction; "" if each revision has its own, or nobody knows yet.
         heads: of the history.
     """
 
     recorded: tuple[str, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Revision, ...]
     place: Place
-    after: tuple[str, ...] | None = None
+    up: bool = True
     one_transaction: str = ""
     heads: tuple[str, ...] = ()
 
     @property
     def revisions(self) -> tuple[str, ...]:
         """The ids of the steps."""
-        return tuple(step.revision for step in self.steps)
+        return tuple(step.id for step in self.steps)
 
-    def is_done(self, step: Step, recorded: tuple[str, ...], *, up: bool) -> bool:
+    def is_done(self, step: Revision, recorded: tuple[str, ...]) -> bool:
         """Whether a step has been taken, by what is recorded: it is held if it is recorded, or below what is."""
-        return (step.revision in lineage({each.revision: each.down for each in self.steps}, recorded)) is up
+        return (step.id in lineage({each.id: each.down for each in self.steps}, recorded)) is self.up
 
 
 class Undetermined(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,12 +128,9 @@ async def by_name(run: Run, ready: Ready, found: History, *, strict: bool) -> Up
         state = await _against(run, ready, found, recorded)
         if isinstance(state, Undetermined):
             raise ConfigurationError(f"{unasked}, and {state.reason}", hint="name the revision, head or heads")
-    else:
-        run.record.found(recorded)
-        state = UpToDate(recorded=recorded)
-    from headstart.worker.tasks import Place
-
-    return msgspec.structs.replace(state, place=Place(table=table, schema=schema, configured=schema))
+        return state
+    run.record.found(recorded)
+    return UpToDate(recorded=recorded, place=_place(project))
 
 
 async def _against(run: Run, ready: Ready, found: History, recorded: tuple[str, ...]) -> Comparison:
@@ -145,12 +144,12 @@ async def _against(run: Run, ready: Ready, found: History, recorded: tuple[str, 
         return _undetermined(run, f"the way to {run.settings.target!r} is Alembic's to find")
     if not graph.revisions.keys() >= set(recorded):
         let_through(run, recorded)
-        return UpToDate(recorded=recorded, beyond=True)
+        return UpToDate(recorded=recorded, place=_place(project), beyond=True)
     if plan.nothing_pending:
         run.log.info(
             "nothing_pending", revision=revision_field(recorded), target=run.settings.target, beyond=plan.beyond
         )
-        return UpToDate(recorded=recorded, beyond=plan.beyond)
+        return UpToDate(recorded=recorded, place=_place(project), beyond=plan.beyond)
     return pending(run, found, plan)
 
 
@@ -163,16 +162,18 @@ def pending(run: Run, found: History, plan: Plan) -> Pending:
     """A plan by the files, of which something is to be done."""
     project, graph = found
     assert graph is not None  # noqa: S101  (there is no plan without it)
-    from headstart.worker.tasks import Place  # a no-op needs nothing of the worker's
-
     run.record.pending = plan.pending
+    steps = (msgspec.structs.replace(graph.revisions[each], down=graph.parents[each]) for each in plan.pending)
     return Pending(
         recorded=plan.before,
-        steps=tuple(_step(graph, revision) for revision in plan.pending),
-        place=Place(table=project.version_table, schema=project.version_schema, configured=project.version_schema),
-        after=plan.after,
+        steps=tuple(steps),
+        place=_place(project),
         heads=graph.heads,
     )
+
+
+def _place(project: Project) -> Place:
+    return Place(table=project.version_table, schema=project.version_schema, configured=project.version_schema)
 
 
 def _undetermined(run: Run, reason: str) -> Undetermined:
@@ -182,43 +183,28 @@ def _undetermined(run: Run, reason: str) -> Undetermined:
 
 async def decided(run: Run, ready: Ready, recorded: tuple[str, ...], graph: Graph, name: str) -> Plan | None:
     """The plan by the files and the ledger; refuses a database that this history does not fit."""
-    entries = {}
+    entries: dict[str, Entry] = {}
     kept = run.settings.ledger != "off"  # one that is kept no longer knows nothing of what was applied since
     if not graph.revisions.keys() >= set(recorded):
         from headstart.history.squashed import refuse_midway
 
         refuse_midway(recorded, graph)
-        entries = await _entries(run, ready, name) if kept else {}
+        if kept:
+            with _ledger_locked(run):
+                entries = await ledger.entries(ready.connection, name)
     allow_ahead = run.settings.ahead == "allow"
     plan = decide(recorded, graph, run.settings.target, ledger=entries, allow_ahead=allow_ahead)
     if kept:
-        try:
+        with _ledger_locked(run):
             await ledger.refuse_edited(ready.connection, name, recorded, graph)
-        except ledger.LedgerLockedError as error:
-            _not_read(run, error)
     return plan
 
 
-async def _entries(run: Run, ready: Ready, name: str) -> dict[str, Entry]:
+@contextlib.contextmanager
+def _ledger_locked(run: Run) -> Iterator[None]:
+    """Go on without the ledger where somebody holds it locked, and say so."""
     try:
-        return await ledger.entries(ready.connection, name)
+        yield
     except ledger.LedgerLockedError as error:
-        _not_read(run, error)
-        return {}
-
-
-def _not_read(run: Run, error: ledger.LedgerLockedError) -> None:
-    run.log.warning("ledger_not_read", cause=str(error), hint="whether a file was edited (73) is not looked at")
-
-
-def _step(graph: Graph, revision: str) -> Step:
-    from headstart.worker.tasks import Step
-
-    found = graph.revisions[revision]
-    return Step(
-        revision=revision,
-        down=tuple(graph.parents[revision]),
-        description=found.doc,
-        path=found.path,
-        sha256=found.sha256,
-    )
+        hint = "whether a file was edited (73) is not looked at"
+        run.log.warning("ledger_not_read", cause=str(error), hint=hint)

@@ -14,6 +14,7 @@ from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
     from headstart.history import History
+    from headstart.postgres.connection import ScriptConnection
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
     from headstart.worker.supervise import Worker
@@ -71,19 +72,22 @@ async def locked(run: Run, ready: Ready) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         with run.record.timed(Stage.LOCK):
             await prepare(run, ready)
-            await stack.enter_async_context(
-                migration_lock(ready.connection, timeout=run.settings.lock_timeout, log=run.log)
-            )
+            lock = migration_lock(ready.connection, timeout=run.settings.lock_timeout, log=run.log)
+            await stack.enter_async_context(lock)
         yield
 
 
 async def prepare(run: Run, ready: Ready) -> None:
     """Make the session fit to hold a lock, or refuse what cannot be."""
     await refuse_transaction_pooler(ready.connection, ready.server, ready.dsn, application_name=run.application_name)
+    await set_timeouts(run, ready.connection)
+
+
+async def set_timeouts(run: Run, connection: ScriptConnection) -> None:
+    """Give a session the run's timeouts."""
+    settings = run.settings
     await prepare_session(
-        ready.connection,
-        lock_timeout=run.settings.table_lock_timeout,
-        statement_timeout=run.settings.statement_timeout,
+        connection, lock_timeout=settings.table_lock_timeout, statement_timeout=settings.statement_timeout
     )
 
 

@@ -9,9 +9,9 @@ import msgspec
 from headstart.errors import BrokenHistoryError
 from headstart.history.graph import Revision, lineage
 from headstart.log.logger import quiet
-from headstart.steps.ask import failure
-from headstart.worker.process import Process, TaskFailedError, WorkerLostError
-from headstart.worker.tasks import Describe, Name, Step
+from headstart.worker.messages import TaskFailedError
+from headstart.worker.process import Process, WorkerLostError
+from headstart.worker.tasks import Describe, Name
 
 if TYPE_CHECKING:
     import datetime
@@ -32,26 +32,21 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     heads: tuple[str, ...]
-    lineage: tuple[Step, ...]
-    steps: tuple[Step, ...]
+    lineage: tuple[Revision, ...]
+    steps: tuple[Revision, ...]
 
     def below(self, revisions: Iterable[str]) -> list[Revision]:
         """Revisions and all that has to be applied before them, that first."""
-        down = {step.revision: step.down for step in self.lineage}
-        held = lineage(down, revisions)
-        return [_revision(step) for step in self.lineage if step.revision in held]
-
-
-def _revision(step: Step) -> Revision:
-    return Revision(id=step.revision, down=step.down, path=step.path, doc=step.description, sha256=step.sha256)
+        held = lineage({each.id: each.down for each in self.lineage}, revisions)
+        return [each for each in self.lineage if each.id in held]
 
 
 async def describe(
     run: Run,
     worker: Worker,
     project: Project,
-    *,
     target: str | None = None,
+    *,
     environ: Mapping[str, str | None] | None = None,
 ) -> Description:
     """Have Alembic read the revision files; env.py is not run.
@@ -93,7 +88,7 @@ async def _asked(run: Run, worker: Worker, task: Describe | Name) -> Any:  # noq
         try:
             return await process.do(task)
         except TaskFailedError as error:
-            raise failure(error) from error
+            raise error.meaning from error
         except WorkerLostError as error:  # a revision file ends the process
             raise BrokenHistoryError(
                 f"the revision files cannot be loaded: {error.message}", hint="see what they do when they are imported"

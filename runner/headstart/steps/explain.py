@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from headstart.postgres.activity import Blocker
     from headstart.worker.messages import Failed
 
-RETRIED = {"55P03": "lock_not_available", "40P01": "deadlock_detected", "40001": "serialization_failure"}
-"""SQLSTATEs that mean a lost race, after which the same revision may succeed."""
+RETRIED = frozenset({"55P03", "40P01", "40001"})
+"""SQLSTATEs that mean a lost race, after which the same revision may succeed: lock_not_available and the like."""
 CANCELED = "57014"
 """The SQLSTATE of a statement that has run into `statement_timeout`."""
 
@@ -67,7 +67,8 @@ def explain(
     if not issubclass(kind, MigrationFailedError) and not (untouched and kind is RefusedError):
         kind = MigrationFailedError
     if failed.sqlstate == CANCELED and statement_timeout and not failed.chosen:
-        return kind(message, hint=_of_timeout(blockers, statement_timeout), **_in_the_way(blockers), **context)
+        named_blockers = {"blockers": [str(each) for each in blockers]} if blockers else {}
+        return kind(message, hint=_of_timeout(blockers, statement_timeout), **named_blockers, **context)
     if unversioned and failed.sqlstate in remedies.THERE_ALREADY:
         return kind(message, hint=f"{remedies.ADOPT}; or else {failed.hint}", **context)
     return kind(message, hint=failed.hint, **context)
@@ -87,25 +88,18 @@ def _of_timeout(blockers: Sequence[Blocker], statement_timeout: float) -> str:
     return f"another session was in its way: {remedy(blockers)}; or {hint}" if blockers else hint
 
 
-def _in_the_way(blockers: Sequence[Blocker]) -> dict[str, Any]:
-    return {"blockers": [str(each) for each in blockers]} if blockers else {}
-
-
 def too_late(error: LostRaceError, blockers: Sequence[Blocker]) -> TableLocksNotObtainedError:
     """What a lost race becomes when nobody tries again."""
     way = remedy(blockers) if blockers else "the blockers have left again, unseen"
     hint = f"{way}; then run again, or raise HEADSTART_TABLE_LOCK_RETRY"
     context = {name: value for name, value in error.context.items() if name != "cause"}
-    return TableLocksNotObtainedError(error.message, hint=hint, **{"blockers": [], **_in_the_way(blockers)}, **context)
+    return TableLocksNotObtainedError(error.message, hint=hint, blockers=[str(each) for each in blockers], **context)
 
 
 def partly(message: str, leftovers: list[str], context: dict[str, Any]) -> PartlyCommittedError:
     """The error of a revision that failed after something of it had been committed."""
     committed = sum(COMMITTED in each.partition(":")[0] for each in leftovers)
     ways = ["undo what the leftovers list as committed"] if committed else []
-    ways += (
-        ["run the command that stands after each INVALID index or prepared transaction"]
-        if committed < len(leftovers)
-        else []
-    )
+    if committed < len(leftovers):
+        ways.append("run the command that stands after each INVALID index or prepared transaction")
     return PartlyCommittedError(message, hint=", ".join([*ways, "then run again"]), leftovers=leftovers, **context)

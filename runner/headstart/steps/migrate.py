@@ -9,30 +9,24 @@ from typing import TYPE_CHECKING
 
 import tenacity
 
-from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, named
+from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError
 from headstart.steps import aftermath
 from headstart.steps.committed import Committed
 from headstart.steps.compare import UpToDate
-from headstart.steps.environ import environ_of
 from headstart.steps.explain import LostRaceError, explain, partly, too_late
 from headstart.steps.record import AppliedRevision
 from headstart.steps.stage import Stage
 from headstart.steps.verify import read
 from headstart.steps.watch import Watch
-from headstart.worker.messages import Planned, RevisionApplied, RevisionStarted
-from headstart.worker.process import TaskFailedError, WorkerLostError
-from headstart.worker.tasks import Ledger, Migrate, Wanted
+from headstart.worker.messages import Planned, RevisionApplied, RevisionStarted, TaskFailedError
+from headstart.worker.process import WorkerLostError
+from headstart.worker.tasks import Ledger, Migrate
 
 if TYPE_CHECKING:
-    from headstart.errors import TableLocksNotObtainedError
-    from headstart.history import History
-    from headstart.postgres.activity import Blocker
-    from headstart.postgres.readiness import Ready
+    from headstart.history.graph import Revision
     from headstart.steps.compare import Pending
-    from headstart.steps.run import Run
+    from headstart.steps.context import Context
     from headstart.worker.messages import Message
-    from headstart.worker.process import Process
-    from headstart.worker.tasks import Access, Step
 
 LOOK_AGAIN = 20.0
 """Seconds that a server which went away gets to come back, so that the report can say where the database is."""
@@ -40,27 +34,12 @@ LAST_LOOK = 1.0
 """Seconds for the same after a signal or the deadline."""
 
 
-async def migrate(
-    run: Run,
-    ready: Ready,
-    found: History,
-    process: Process,
-    access: Access,
-    plan: Pending,
-    *,
-    up: bool = True,
-    book: Ledger | None = None,
-) -> UpToDate:
+async def migrate(context: Context, plan: Pending, book: Ledger | None) -> UpToDate:
     """Run the plan; a revision that loses a race for its locks is tried again, with what follows it.
 
     Args:
-        run: this run: gets what was applied, what failed, what is pending.
-        ready: the supervisor's session, which holds the migration lock.
-        found: the project.
-        process: of the worker.
-        access: what its sessions are proven by.
+        context: whose session holds the migration lock.
         plan: what is to be run.
-        up: whether it goes up.
         book: what the ledger's rows say; None for none.
 
     Returns:
@@ -72,7 +51,7 @@ async def migrate(
         TableLocksNotObtainedError: it lost the race for its locks again and again (62).
         InterruptedMigrationError: the server, the connection or the worker failed (63).
     """
-    work = _Migration(run, ready, found, process, access, plan, up=up, book=book)
+    work = _Migration(context, plan, book)
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(LostRaceError),
         stop=work.given_up,
@@ -80,12 +59,12 @@ async def migrate(
         before_sleep=work.retried,
         reraise=True,
     )
-    with run.record.timed(Stage.UPGRADE if up else Stage.DOWNGRADE):
+    with context.run.record.timed(Stage.UPGRADE if plan.up else Stage.DOWNGRADE):
         work.begin()
         try:
             recorded: tuple[str, ...] = await retrying(work.attempt)
         except LostRaceError as error:
-            raise work.locks_not_obtained(error) from error
+            raise too_late(error, work.watch.blockers) from error
     return UpToDate(recorded=recorded, place=work.place)
 
 
@@ -95,42 +74,31 @@ class _Migration:
     Attributes:
         done: how many steps have been committed.
         place: the version table, as env.py's own session has seen it last.
+        watch: of the worker while it works.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        ready: Ready,
-        found: History,
-        process: Process,
-        access: Access,
-        plan: Pending,
-        *,
-        up: bool,
-        book: Ledger | None,
-    ) -> None:
-        self._run = run
-        self._ready = ready
-        self._found = found
-        self._process = process
-        self._access = access
+    def __init__(self, context: Context, plan: Pending, book: Ledger | None) -> None:
+        self._context = context
+        self._run = context.run
+        self._process = context.process
+        self._connection = context.ready.connection
         self._plan = plan
-        self._revisions = plan.revisions
-        self._descriptions = {step.revision: step.description for step in plan.steps}
-        self._up = up
+        self._descriptions = {step.id: step.doc for step in plan.steps}
         self._book = book
         self._before = plan.recorded
         self._committed = Committed()
         self._begun = False  # a revision, in the present attempt
         self._current: str | None = None
         self._began = 0.0
-        self._watch: Watch | None = None
-        self._first_loss = (0, 0.0)  # how many revisions were done then, and when it was
+        self._losing_since: float | None = None  # the present revision, the race for its locks
         self.done = 0
         self.place = plan.place
+        settings = self._run.settings
+        shortest = min(filter(None, (settings.table_lock_timeout, settings.statement_timeout)), default=0)
+        self.watch = Watch(self._process, self._connection, shortest=shortest, log=self._run.log)
 
     @property
-    def _left(self) -> tuple[Step, ...]:
+    def _left(self) -> tuple[Revision, ...]:
         return self._plan.steps[self.done :]
 
     def begin(self) -> None:
@@ -142,43 +110,37 @@ class _Migration:
     async def attempt(self) -> tuple[str, ...]:
         """Run what is left, once."""
         task = Migrate(
-            project=self._found.project,
-            access=self._access,
-            options=self._run.options,
-            environ=environ_of(self._run),
+            **self._context.given,
             target=self._run.settings.target,
             before=self._before,
             place=self._plan.place,
-            steps=tuple(Wanted(revision=step.revision, up=self._up) for step in self._left),
+            steps=tuple(step.id for step in self._left),
+            up=self._plan.up,
             one_transaction=bool(self._plan.one_transaction),
             ledger=self._book,
         )
         self._current, self._committed, self._begun = None, Committed(), False
         try:
-            watch = self._watch = self._watching()
-            recorded = await watch.over(task, self._hear)
+            recorded = await self.watch.over(task, self._hear)
         except TaskFailedError as error:
             if not (self._process.fresh or self._begun):  # env.py may not bear to be run twice in one process
                 return await self.attempt()
             await self._look()
             raise await self._failed(error) from error
         except (WorkerLostError, InterruptedMigrationError) as error:
-            await self._process.stop(self._ready.connection)
+            await self._process.stop(self._connection)
             await self._look()
             raise await self._lost(error) from error
         except asyncio.CancelledError:
-            await self._process.stop(self._ready.connection)
+            await self._process.stop(self._connection)
             with contextlib.suppress(HeadstartError):
                 await self._look(timeout=LAST_LOOK)
-            await self._note_leftovers()
+            if leftovers := await self._leftovers():
+                self._run.record.leftovers = leftovers
+                self._run.log.warning("leftovers_found", leftovers=leftovers)
             raise
-        self._settle(await read(self._ready.connection, self.place))
+        self._settle(await read(self._connection, self.place))
         return tuple(sorted(recorded))
-
-    def _watching(self) -> Watch:
-        settings = self._run.settings
-        shortest = min(filter(None, (settings.table_lock_timeout, settings.statement_timeout)), default=0)
-        return Watch(self._process, self._ready.connection, shortest=shortest, log=self._run.log)
 
     def _hear(self, message: Message) -> None:
         run = self._run
@@ -189,13 +151,11 @@ class _Migration:
             case RevisionStarted():
                 self._begun = True
                 self._current, self._began = message.revision, time.monotonic()
-                if self._watch is not None:
-                    self._watch.at(message.revision)
+                self.watch.at(message.revision)
             case RevisionApplied():
                 self._current = None
-                if self._watch is not None:
-                    self._watch.at(None)
-                    self._watch.heard()
+                self.watch.at(None)
+                self.watch.heard()
                 if message.committed:
                     self._applied(AppliedRevision(revision=message.revision, seconds=message.seconds))
                 event = "revision_applied" if message.up else "revision_reverted"
@@ -212,41 +172,37 @@ class _Migration:
 
     def _applied(self, applied: AppliedRevision) -> None:
         self.done += 1
+        self._losing_since = None
         self._run.record.applied.append(applied)
-        self._run.record.pending = self._revisions[self.done :]
+        self._run.record.pending = self._plan.revisions[self.done :]
 
     def _settle(self, recorded: tuple[str, ...]) -> None:
         """Let the account of what was applied agree with what is recorded."""
         self._run.record.after = recorded
         self._before = recorded
-        while (left := self._left) and self._plan.is_done(left[0], recorded, up=self._up):
-            took = round(time.monotonic() - self._began, 3) if left[0].revision == self._current else 0.0
-            self._applied(AppliedRevision(revision=left[0].revision, seconds=took))
+        while (left := self._left) and self._plan.is_done(left[0], recorded):
+            took = round(time.monotonic() - self._began, 3) if left[0].id == self._current else 0.0
+            self._applied(AppliedRevision(revision=left[0].id, seconds=took))
 
     async def _look(self, *, timeout: float = LOOK_AGAIN) -> None:
         """After a failure: note what is recorded, and which revision has failed."""
         run = self._run
-        run.record.failed = self._current or (self._left[0].revision if self._left else None)
+        run.record.failed = self._current or (self._left[0].id if self._left else None)
         run.record.after = None
-        recorded = await aftermath.recorded(run, self._ready, self.place, list(self._process.backends), timeout=timeout)
+        backends = list(self._process.backends)
+        recorded = await aftermath.recorded(run, self._context.ready, self.place, backends, timeout=timeout)
         if recorded is None:
             return
         self._settle(recorded)
-        if run.record.failed not in {step.revision for step in self._left}:
+        if run.record.failed not in {step.id for step in self._left}:
             run.record.failed = None
 
     async def _leftovers(self) -> list[str]:
         """What the failed revision has committed all the same: statements, and indexes that stayed INVALID."""
-        failed = [step for step in self._left if step.revision == self._run.record.failed]
+        failed = [step for step in self._left if step.id == self._run.record.failed]
         if self._run.record.after is None or not failed:  # the server does not answer, or none has failed
             return []
-        return await aftermath.leftovers(self._run, self._ready, self._committed, failed[0].path)
-
-    async def _note_leftovers(self) -> None:
-        leftovers = await self._leftovers()
-        if leftovers:
-            self._run.record.leftovers = leftovers
-            self._run.log.warning("leftovers_found", leftovers=leftovers)
+        return await aftermath.leftovers(self._run, self._context.ready, self._committed, failed[0].path)
 
     async def _failed(self, error: TaskFailedError) -> HeadstartError:
         """The error that names revision, statement, SQLSTATE and position, and what was committed."""
@@ -258,24 +214,24 @@ class _Migration:
         found = explain(
             failed,
             await self._leftovers(),
-            blockers=self._blockers,
+            blockers=self.watch.blockers,
             statement_timeout=self._run.settings.statement_timeout,
             unversioned=not self._plan.recorded,
             untouched=not self._run.record.applied,
         )
-        if isinstance(found, LostRaceError) and failed.unheard:  # to run again what may be committed is no remedy
-            return self.locks_not_obtained(found)
-        if isinstance(found, LostRaceError) and (self._first_loss[0] != self.done or not self._first_loss[1]):
-            self._first_loss = (self.done, time.monotonic())
+        if isinstance(found, LostRaceError):
+            if failed.unheard:  # to run again what may be committed is no remedy
+                return too_late(found, self.watch.blockers)
+            self._losing_since = self._losing_since or time.monotonic()
         return found
 
     def _of_environment(self, error: TaskFailedError) -> HeadstartError:
         """env.py has failed, and no revision was at work: what it means depends on what had been run."""
-        failed, applied = error.failed, self._run.record.applied
+        applied = self._run.record.applied
         if not applied:
-            return named(failed.error)(failed.message, hint=failed.hint, **failed.context)
+            return error.meaning
         return MigrationFailedError(
-            f"{failed.message}; what had been run before that is committed, up to {applied[-1].revision}",
+            f"{error.failed.message}; what had been run before that is committed, up to {applied[-1].revision}",
             hint="correct env.py: what it does after context.run_migrations() has failed",
         )
 
@@ -297,20 +253,20 @@ class _Migration:
             message, hint=_AGAIN if self._run.record.after is not None else _UNKNOWN, **context
         )
 
-    def locks_not_obtained(self, error: LostRaceError) -> TableLocksNotObtainedError:
-        """The revision has lost the race for its locks for too long."""
-        return too_late(error, self._blockers)
+    @property
+    def _retry_left(self) -> float:
+        """Seconds in which the present revision may still be tried again."""
+        since = self._losing_since or time.monotonic()
+        return since + self._run.settings.table_lock_retry - time.monotonic()
 
     def given_up(self, state: tenacity.RetryCallState) -> bool:
         """Whether the present revision has lost for too long."""
-        left = self._first_loss[1] + self._run.settings.table_lock_retry - time.monotonic()
-        return state.upcoming_sleep >= left
+        return state.upcoming_sleep >= self._retry_left
 
     async def retried(self, state: tenacity.RetryCallState) -> None:
         """Say that a revision is tried again, and why."""
         error = state.outcome.exception() if state.outcome is not None else None
         assert isinstance(error, LostRaceError)  # noqa: S101  (nothing else is tried again)
-        left = self._first_loss[1] + self._run.settings.table_lock_retry - time.monotonic()
         self._run.record.failed = None
         self._run.log.warning(
             "revision_retried",
@@ -319,13 +275,9 @@ class _Migration:
             cause=error.context["cause"],
             attempt=state.attempt_number,
             pause_seconds=state.upcoming_sleep,
-            left_seconds=left,
-            blockers=[str(each) for each in self._blockers],
+            left_seconds=self._retry_left,
+            blockers=[str(each) for each in self.watch.blockers],
         )
-
-    @property
-    def _blockers(self) -> list[Blocker]:
-        return [] if self._watch is None else self._watch.blockers
 
 
 _RAISE = "let the revision raise an exception instead of ending its process"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -42,7 +43,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 def outcome_of(run: Run, error: HeadstartError | None) -> Outcome:
     """A run as it stands, as a value. `error` is what ended it."""
     record = run.record
-    seconds = {**record.seconds, "total": record.total_seconds}
+    seconds = {**record.seconds, "total": time.monotonic() - record.started}
     return Outcome(
         exit=error.exit if error else Exit.DONE,
         run_id=run.run_id,

@@ -35,6 +35,7 @@ class Record:
         leftovers: what a failed revision has committed all the same.
         seconds: of each stage.
         last_line: the fields of `run_finished`.
+        started: when the run began, by the monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -50,12 +51,7 @@ class Record:
         self.leftovers: list[str] = []
         self.seconds: dict[str, float] = {}
         self.last_line: dict[str, Any] = {}
-        self._started = time.monotonic()
-
-    @property
-    def total_seconds(self) -> float:
-        """Seconds since the run began."""
-        return time.monotonic() - self._started
+        self.started = time.monotonic()
 
     def found(self, revisions: tuple[str, ...]) -> None:
         """Note what the database records: what it was before, if this is the first look, and what it is now."""
@@ -70,8 +66,6 @@ class Record:
         started = time.monotonic()
         try:
             yield
-        except BaseException:
+        finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
-            raise  # the stage's name stays: it is where the run failed
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
-        self.stage = outer
+        self.stage = outer  # after a failure its name stays: it is where the run failed

@@ -9,28 +9,28 @@ env.py is run once and fed the revisions, or run for each call if it wants one t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headstart import history
-from headstart.errors import ConfigurationError, HeadstartError, MigrationFailedError
+from headstart.errors import HeadstartError, MigrationFailedError
 from headstart.log.logger import quiet
 from headstart.postgres.readiness import wait_until_ready
-from headstart.postgres.server import close, prepare_session
+from headstart.postgres.server import close
 from headstart.postgres.sessions import gone
-from headstart.steps.ask import failure
+from headstart.sql.script import ScriptError, is_single, split
+from headstart.steps.ask import not_to_its_end
 from headstart.steps.committed import Committed
-from headstart.steps.connect import access
+from headstart.steps.connect import access, find, set_timeouts
+from headstart.steps.context import environ_for
 from headstart.steps.describe import describe
-from headstart.steps.environ import environ_for
 from headstart.steps.explain import LostRaceError, explain, interrupted, too_late
-from headstart.steps.statement import Statement, statements_of
 from headstart.steps.verify import read, require_at
-from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted
-from headstart.worker.process import Process, TaskFailedError, WorkerLostError
-from headstart.worker.tasks import Compare, Format, Migrate, More, Plan, Stamp, Wanted
+from headstart.worker.messages import Executed, Planned, RevisionApplied, RevisionStarted, TaskFailedError
+from headstart.worker.process import Process, WorkerLostError
+from headstart.worker.tasks import Compare, Format, Migrate, More, Stamp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,13 +40,12 @@ if TYPE_CHECKING:
     from headstart.history import Project
     from headstart.history.graph import Revision
     from headstart.postgres.connection import ScriptConnection
+    from headstart.postgres.version_table import Place
     from headstart.settings.dsn import Dsn
     from headstart.steps.describe import Description
     from headstart.steps.run import Run
     from headstart.worker.messages import Failed, Idle, Message
-    from headstart.worker.process import Hear
     from headstart.worker.supervise import Worker
-    from headstart.worker.tasks import Place
 
 
 class Replay:
@@ -55,53 +54,49 @@ class Replay:
     Args:
         connection: to the scratch database.
         worker: runs env.py.
-        process: of the worker, for the revisions.
         given: what each task is given: project, access, options, environ.
-        described: the history.
+        describe: says what the history holds, and which revisions lead to a target.
         log: for warnings.
 
     Attributes:
         connection: to the scratch database; free while nothing is being run.
+        process: of the worker, for the revisions.
+        place: the version table, as env.py has it.
         recorded: what the version table holds now.
-        statements: every statement that was executed, but those on the version table.
+        statements: every statement that was executed, one by one, but those on the version table.
     """
 
     def __init__(
         self,
         connection: ScriptConnection,
         worker: Worker,
-        process: Process,
         given: Mapping[str, Any],
-        described: Description,
+        describe: Callable[[str], Awaitable[Description]],
         log: FilteringBoundLogger,
     ) -> None:
         self._worker = worker
-        self._process = process
         self._given = given
-        self._described = described
+        self._describe = describe
         self._log = log
-        self._planned: Planned | None = None
+        self._single = False  # all that one run of env.py does shares one transaction
         self._waiting = False  # env.py is at run_migrations(), and takes the next revision
         self._at_work: str | None = None
         self._committed = Committed()
         self.connection = connection
+        self.process = Process(worker, log)
+        self.place: Place
         self.recorded: tuple[str, ...] = ()
-        self.statements: list[Statement] = []
-
-    @property
-    def place(self) -> Place:
-        """The version table, as env.py has it."""
-        return self._where.place
+        self.statements: list[Executed] = []
 
     @property
     def revisions(self) -> tuple[str, ...]:
         """The ids of the whole history, in the order in which it is applied to an empty database."""
-        return tuple(step.revision for step in self._described.steps)
+        return tuple(each.id for each in self._described.steps)
 
     @property
     def files(self) -> Mapping[str, str]:
         """The absolute paths of the revisions' files, by id."""
-        return {step.revision: step.path for step in self._described.steps}
+        return {each.id: each.path for each in self._described.steps}
 
     @property
     def applied(self) -> list[Revision]:
@@ -112,14 +107,15 @@ class Replay:
         """Run env.py up to where it waits for the first revision.
 
         Raises:
+            BrokenHistoryError: the files are no history (70).
             ConfigurationError: it fails, or reaches another database (10).
         """
+        self._described = await self._describe("heads")
         try:
             await self._open()
         except MigrationFailedError:
             if not self._single:  # if so, nothing was run, and each call is a run of its own
                 raise
-            self.recorded = self._where.recorded
 
     async def end(self) -> None:
         """Let env.py and its sessions end: the database can be copied afterwards, and env.py be run in another process.
@@ -129,43 +125,38 @@ class Replay:
         """
         if self._waiting:
             self._waiting = False
-            await self._answer(self._process, self._process.more(More()))
-            await gone(self.connection, list(self._process.backends))
+            await self._answer(self.process, self.process.more(More()))
+            await gone(self.connection, list(self.process.backends))
 
-    async def up(self, target: str = "head") -> tuple[str, ...]:
-        """Upgrade as `alembic upgrade` does; give the ids of what was applied.
+    async def up(self, target: str = "head") -> None:
+        """Upgrade as `alembic upgrade` does.
+
+        Args:
+            target: in Alembic's words; a relative one is counted from the empty database.
 
         Raises:
             MigrationFailedError: a revision failed (60); those before it are applied, unless env.py has one transaction
                 for all.
+            BrokenHistoryError: there are several heads (70).
             ConfigurationError: there is no way to `target` (10).
         """
-        heads = self._described.heads
-        if target == "heads" or (target == "head" and len(heads) == 1):
-            wanted = heads
-        elif target in self.files:
-            wanted = (target,)
-        else:
-            return await self._run(await self._way(target, up=True))
-        missing = {each.id for each in self._described.below(wanted)} - {each.id for each in self.applied}
-        return await self._run([Wanted(revision=each) for each in self.revisions if each in missing])
-
-    async def down(self, target: str) -> tuple[str, ...]:
-        """Downgrade as `alembic downgrade` does; give the ids of what was reverted. Errors as for `up`."""
-        return await self._run(await self._way(target, up=False))
+        applied = {each.id for each in self.applied}
+        way = (await self._describe(target)).steps
+        await self._run([each.id for each in way if each.id not in applied])
 
     async def apply(self, revision: str) -> None:
         """Apply this one revision, whose parents are applied, wherever it is in a branched history."""
-        await self._run([Wanted(revision=revision)])
+        await self._run([revision])
 
     async def revert(self, revision: str) -> None:
         """Revert this one revision, which no applied one follows."""
-        await self._run([Wanted(revision=revision, up=False)])
+        await self._run([revision], up=False)
 
     async def stamp(self, revisions: Sequence[str]) -> None:
         """Let the version table hold these revisions, running nothing."""
         if self._single:
-            self.recorded = tuple(await self._ask(Stamp(**self._given, revisions=tuple(revisions))))
+            stamped = await self._ask(Stamp(**self._given, revisions=tuple(revisions)))
+            self.recorded = msgspec.convert(stamped, Planned).recorded
         else:
             await self._feed(More(stamp=tuple(revisions)))
 
@@ -186,62 +177,38 @@ class Replay:
         """
         await self._ask(Format(**self._given, path=str(path)))
 
-    @property
-    def _where(self) -> Planned:
-        assert self._planned is not None  # noqa: S101  (`begin`)
-        return self._planned
-
-    @property
-    def _single(self) -> bool:
-        """Whether all that one run of env.py does shares one transaction."""
-        return self._planned is not None and bool(self._planned.one_transaction)
-
-    async def _way(self, target: str, *, up: bool) -> list[Wanted]:
-        """What leads to a target, by Alembic's own word."""
-        found: list[Wanted] = []
-
-        def hear(message: Message) -> None:
-            if isinstance(message, Planned):
-                found.extend(Wanted(revision=step.revision, up=up) for step in message.steps)
-
-        await self._ask(Plan(**self._given, target=target, up=up), hear)
-        return found
-
-    async def _ask(self, task: Plan | Stamp | Compare | Format, hear: Hear | None = None) -> Any:  # noqa: ANN401  (plain data)
+    async def _ask(self, task: Stamp | Compare | Format) -> Any:  # noqa: ANN401  (plain data)
         """Have a process of its own do something. The other one ends before: env.py may hold a lock of its own."""
         await self.end()
         async with Process(self._worker, self._log) as process:
-            return await self._answer(process, process.do(task, hear))
+            return await self._answer(process, process.do(task))
 
-    async def _run(self, steps: Sequence[Wanted]) -> tuple[str, ...]:
-        if not steps:
-            return ()
+    async def _run(self, revisions: Sequence[str], *, up: bool = True) -> None:
         if self._single:
-            await self._at_once(steps)
+            await self._at_once(revisions, up=up)
         else:
-            for step in steps:
-                await self._feed(More(steps=(step,)))
-        return tuple(step.revision for step in steps)
+            for revision in revisions:
+                await self._feed(More(revision=revision, up=up))
 
     async def _open(self) -> None:
         """Run env.py, if it does not wait already."""
         if not self._waiting:
-            before = None if self._planned is None else self.recorded
-            task = Migrate(**self._given, before=before, statements=True, interactive=True)
-            await self._settle(self._process.do(task, self._hear))
+            task = Migrate(**self._given, statements=True, interactive=True)
+            await self._settle(self.process.do(task, self._hear))
 
     async def _feed(self, more: More) -> None:
         await self._open()
         self._waiting = False
-        await self._settle(self._process.more(more, self._hear))
+        await self._settle(self.process.more(more, self._hear))
 
     async def _settle(self, answering: Awaitable[Idle]) -> None:
-        self.recorded = (await self._answer(self._process, answering)).recorded
+        self.recorded = (await self._answer(self.process, answering)).recorded
         self._waiting = True
 
-    async def _at_once(self, steps: Sequence[Wanted]) -> None:
-        """Run env.py for these steps alone: it commits them together, or should."""
-        task = Migrate(**self._given, before=self.recorded, steps=tuple(steps), one_transaction=True, statements=True)
+    async def _at_once(self, revisions: Sequence[str], *, up: bool) -> None:
+        """Run env.py for these revisions alone: it commits them together, or should."""
+        more: dict[str, Any] = {"steps": tuple(revisions), "up": up, "one_transaction": True, "statements": True}
+        task = Migrate(**self._given, **more)
         async with Process(self._worker, self._log) as process:
             expected = await self._answer(process, process.do(task, self._hear))
         self.recorded = await read(self.connection, self.place)
@@ -254,13 +221,11 @@ class Replay:
             return await answering
         except TaskFailedError as error:
             if error.failed.revision is None:
-                raise failure(error) from error
+                raise error.meaning from error
             raise await self._explained(error.failed, process) from error
         except WorkerLostError as error:
             if self._at_work is None:
-                raise ConfigurationError(
-                    f"env.py was not run to its end: {error.message}", hint="see what env.py does"
-                ) from error
+                raise not_to_its_end(error) from error
             raise MigrationFailedError(
                 f"revision {self._at_work} failed: {error.message}", revision=self._at_work
             ) from error
@@ -277,7 +242,8 @@ class Replay:
         self._committed.hear(message)
         match message:
             case Planned():
-                self._planned = message
+                self.place, self.recorded = message.place, message.recorded
+                self._single = bool(message.one_transaction)
             case RevisionStarted():
                 self._at_work = message.revision
             case RevisionApplied():
@@ -287,10 +253,14 @@ class Replay:
             case _:
                 pass
 
-    def _executed(self, one: Executed) -> None:
-        if one.line is None and self.place.table in one.text:
+    def _executed(self, script: Executed) -> None:
+        if script.line is None and self.place.table in script.text:
             return  # Alembic's own
-        self.statements += statements_of(one)
+        texts = [script.text]
+        if not is_single(script.text):
+            with contextlib.suppress(ScriptError):
+                texts = [each.text for each in split(script.text)]
+        self.statements += [msgspec.structs.replace(script, text=each) for each in texts]
 
 
 @contextlib.asynccontextmanager
@@ -309,17 +279,11 @@ async def replay(run: Run, dsn: Dsn, worker: Worker, *, project: Project | None 
     """
     settings = run.settings
     worker.start()
-    if project is None:
-        explicit = settings.config_explicit
-        project = history.read(settings.config, cwd=run.cwd, explicit=explicit, section=run.section).project
+    project = project or find(run).project
     log = quiet(run.log)
     ready = await wait_until_ready(dsn, timeout=settings.wait_timeout, application_name=run.application_name, log=log)
     try:
-        await prepare_session(
-            ready.connection,
-            lock_timeout=settings.table_lock_timeout,
-            statement_timeout=settings.statement_timeout,
-        )
+        await set_timeouts(run, ready.connection)
         proof = await access(run, ready, work_key=None)
         environ = environ_for(ready.dsn, run.environ)
         given = {
@@ -328,14 +292,13 @@ async def replay(run: Run, dsn: Dsn, worker: Worker, *, project: Project | None 
             "options": run.options,
             "environ": environ,
         }
-        described = await describe(run, worker, project, target="heads", environ=environ)
-        async with Process(worker, log) as process:
-            made = Replay(ready.connection, worker, process, given, described, log)
+        made = Replay(ready.connection, worker, given, partial(describe, run, worker, project, environ=environ), log)
+        async with made.process:
             try:
                 await made.begin()
                 yield made
                 await made.end()
             finally:
-                await process.stop(ready.connection)
+                await made.process.stop(ready.connection)
     finally:
         await close(ready.connection)

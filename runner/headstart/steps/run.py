@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from headstart.worker.supervise import Worker
 
 
-def _nobody() -> None:
-    return None
-
-
 class Run(msgspec.Struct, frozen=True):
     """What every step of a run is given.
 
@@ -47,7 +43,7 @@ class Run(msgspec.Struct, frozen=True):
     environ: Mapping[str, str]
     cwd: str
     redact: Redactor
-    interrupted: Callable[[], int | None] = _nobody
+    interrupted: Callable[[], int | None] = lambda: None
     options: dict[str, Any] = {}
     worker: Worker | None = None
     variables: Mapping[str, str | None] = {}

@@ -112,11 +112,9 @@ class SchemaFile(msgspec.Struct, frozen=True, kw_only=True):
                 meaning=fields["meaning"],
                 body=body,
             )
-            written, form = fields["body"], fields["format"]
+            written = fields["body"]
         except KeyError:
             raise SchemaFileError(f"{path} is no schema file of Headstart's", hint=hint) from None
-        if form != _FORMAT:
-            raise SchemaFileError(f"the schema file {path} has format {form}, this is for {_FORMAT}", hint=hint)
         if written != _sha256(body):
             cause = "is not as it was written: it was edited, merged, or got other line ends"
             raise SchemaFileError(f"the schema file {path} {cause}", hint=hint)

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 
-from headstart.backup.progress import progress
 from headstart.errors import ConfigurationError, MigrationFailedError, VerificationFailedError
 from headstart.history.graph import Revision, revision_field
 from headstart.ledger.state import prepare
 from headstart.ledger.writer import Writer, complete
+from headstart.log.printable import first_and_last
 from headstart.postgres import catalog
 from headstart.postgres.activity import summary
 from headstart.postgres.lock import WORK, stop_if_lost
 from headstart.postgres.script_run import failure_of
-from headstart.postgres.server import close, connect, first_line, literal, prepare_session
+from headstart.postgres.server import close, connect, first_line, literal
 from headstart.postgres.version_table import find_version_table, recorded_revisions, require_write_privilege
 from headstart.steps import backup
 from headstart.steps.compare import Undetermined
+from headstart.steps.connect import set_timeouts
 from headstart.steps.run import Run
 from headstart.steps.schema_file import AtHand, SchemaFile, at_hand
 from headstart.steps.stage import Stage
@@ -91,13 +91,7 @@ async def require_empty(connection: ScriptConnection, version_table: str) -> Non
     taken = [what for what in found if what.startswith(_IN_THE_WAY)]
     if taken:
         hint = "`headstart up` migrates it; `headstart adopt` takes over a database that others have made"
-        raise ConfigurationError(f"the database is not empty: it holds {_listed(taken)}", hint=hint)
-
-
-def _listed(names: list[str]) -> str:
-    shown = 5
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+        raise ConfigurationError(f"the database is not empty: it holds {first_and_last(taken)}", hint=hint)
 
 
 async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], *, path: Path) -> None:
@@ -124,7 +118,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
         if await prepare(connection, mode=run.settings.ledger, log=run.log, version_table=file.version_table):
             writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.record.backup)
         run.log.info("schema_loading", file=str(path), revision=revision_field(file.revisions))
-        async with _session(run, ready) as session, progress("schema_loading", partial(_at, session), log=run.log):
+        async with _session(run, ready) as session:
             try:
                 async with session.transaction():
                     await _fill(session, file, files, writer)
@@ -182,19 +176,9 @@ async def _session(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
     """
     session = await connect(ready.dsn, timeout=10, application_name=run.application_name)
     try:
-        await prepare_session(
-            session,
-            lock_timeout=run.settings.table_lock_timeout,
-            statement_timeout=run.settings.statement_timeout,
-        )
+        await set_timeouts(run, session)
         await session.fetchval("select pg_catalog.pg_try_advisory_lock_shared($1)", WORK)
         async with stop_if_lost(ready.connection):
             yield session
     finally:
         await close(session)
-
-
-def _at(session: ScriptConnection) -> dict[str, object]:
-    """Which statement of the file is at work."""
-    at, of = session.progress or (0, 0)
-    return {"statement": at, "statements": of}

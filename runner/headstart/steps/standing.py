@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from headstart import ledger
 from headstart.postgres import version_table
 from headstart.steps.compare import Pending, Undetermined, UpToDate, by_name, compare
-from headstart.steps.connect import working
 
 if TYPE_CHECKING:
     from headstart.history import History
@@ -40,8 +39,8 @@ async def looked(
     """Let env.py say what is recorded; the target does not matter where it is not strict."""
     from headstart.steps.work import Work  # the worker comes with it
 
-    async with working(run, worker) as started, Work.opened(run, ready, history, started) as work:
-        state = await work.look(strict=strict, target=None if strict else "")
+    async with Work.opened(run, ready, history, worker) as work:
+        state = await work.look(strict=strict)
     return await by_name(run, ready, history, strict=strict) if isinstance(state, Undetermined) else state
 
 
@@ -49,8 +48,7 @@ async def recorded(run: Run, ready: Ready, history: History) -> tuple[str, ...]:
     """What the database records, whatever the target is."""
     project = history.project
     if not project.conclusive:
-        await looked(run, ready, history, strict=False)
-        return run.record.after or ()
+        return (await looked(run, ready, history, strict=False)).recorded
     return await version_table.recorded_revisions(ready.connection, project.version_table, project.version_schema)
 
 
@@ -60,6 +58,4 @@ async def ledger_name(run: Run, ready: Ready, history: History, state: UpToDate 
     if project.conclusive:
         return ledger.key(project.version_table, project.version_schema)
     state = state or await looked(run, ready, history, strict=False)
-    place = state.place
-    assert place is not None  # noqa: S101  (env.py has said so)
-    return ledger.key(place.table, place.configured)
+    return ledger.key(state.place.table, state.place.configured)

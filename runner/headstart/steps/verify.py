@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headstart.postgres.readiness import Ready
+    from headstart.postgres.version_table import Place
     from headstart.steps.run import Run
-    from headstart.worker.tasks import Place
 
 
 async def read(connection: Any, place: Place) -> tuple[str, ...]:  # noqa: ANN401  (a ScriptConnection)

@@ -6,6 +6,7 @@ PostgreSQL manual: 'pg_blocking_pids', 'Progress Reporting', 'pg_stat_activity'.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,27 +18,22 @@ from headstart.postgres.activity import SPEAK, Blocker, blockers, progress_of, r
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from headstart.worker.messages import StatementStarted
     from headstart.worker.process import Hear, Process
     from headstart.worker.tasks import Task
 
 HEARTBEAT = 2.0
 """Seconds between two heartbeats of the supervisor's session."""
-ANSWER = 5.0
-"""Seconds that the server may take to answer one of these small questions."""
+ANSWER = 15.0
+"""Seconds that the server may take to answer one of these small questions before the session counts as lost."""
 LOST_ANSWER = 10.0
 """Seconds after which an answer of the server's that the worker does not have counts as lost on the way."""
-MISSED = 3
-"""Answers that may stay away in a row before the session counts as lost."""
 
 _IDLE_SINCE = """
 select extract(epoch from pg_catalog.clock_timestamp() - state_change)::pg_catalog.float8
 from pg_catalog.pg_stat_activity where pid = $1::pg_catalog.int4
   and state <> 'active' and state <> 'fastpath function call'
 """
-
-
-class SessionLostError(InterruptedMigrationError):
-    """The session that holds the migration lock was lost."""
 
 
 class Watch:
@@ -66,7 +62,6 @@ class Watch:
         self._connection = connection
         self._interval = max(min(1.0, shortest / 4), 0.05) if shortest else 1.0
         self._log = log
-        self._missed = 0
         self._quiet_since = time.monotonic()
         self.revision: str | None = None
         self.blockers: list[Blocker] = []
@@ -79,7 +74,7 @@ class Watch:
         """Take note of the revision that is at work from now on."""
         self.revision, self.blockers = revision, []
 
-    async def over(self, task: Task, hear: Hear) -> Any:  # noqa: ANN401  (what the task gives)
+    async def over(self, task: Task, hear: Hear | None = None) -> Any:  # noqa: ANN401  (what the task gives)
         """Have the process do a task, and watch it meanwhile. If this is cancelled, or raises, `Process.stop` follows.
 
         Args:
@@ -107,72 +102,63 @@ class Watch:
         """Watch until this is cancelled.
 
         Raises:
-            SessionLostError: the supervisor's session is gone, and with it the lock (63).
-            InterruptedMigrationError: the worker waits for an answer that the server has given already (63).
+            InterruptedMigrationError: the supervisor's session is gone, and with it the lock (63); or the worker waits
+                for an answer that the server has given already.
         """
         heartbeat = time.monotonic()
         while True:
             await asyncio.sleep(self._interval)
             now = time.monotonic()
-            statement, backend, since = self._process.statement, self._process.backend, self._process.since
-            slow = statement is not None and backend is not None and now - since >= self._interval
-            if not slow and now - heartbeat < HEARTBEAT and now - self._quiet_since < SPEAK:
+            statement, seconds = self._process.statement, now - self._process.since
+            slow = statement if seconds >= self._interval else None
+            if slow is None and now - heartbeat < HEARTBEAT and now - self._quiet_since < SPEAK:
                 continue
             heartbeat = now
             try:
                 async with asyncio.timeout(ANSWER):
-                    if slow and backend is not None:
-                        await self._look(backend)
+                    if slow is not None:
+                        await self._look(slow)
                     else:
                         await self._connection.fetchval("select 1")
-                self._missed = 0
             except TimeoutError:
-                self._missed += 1
-                if self._missed == MISSED:
-                    raise SessionLostError("the server has stopped answering the session that holds the lock") from None
+                cause = "the server has stopped answering the session that holds the lock"
+                raise InterruptedMigrationError(cause) from None
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 if self._connection.is_closed():
-                    raise SessionLostError(f"the session that holds the migration lock was lost: {error}") from error
-                self._log.info(
-                    "watch_unavailable", error=type(error).__name__, sqlstate=getattr(error, "sqlstate", None)
-                )
+                    cause = f"the session that holds the migration lock was lost: {error}"
+                    raise InterruptedMigrationError(cause) from error
+                state = getattr(error, "sqlstate", None)
+                self._log.info("watch_unavailable", error=type(error).__name__, sqlstate=state)
             if now - self._quiet_since >= SPEAK:
-                await self._speak(statement, backend, now - since)
+                await self._speak(statement, seconds)
 
-    async def _look(self, backend: int) -> None:
-        found = await blockers(self._connection, backend)
+    async def _look(self, statement: StatementStarted) -> None:
+        found = await blockers(self._connection, statement.backend)
         new = {each.pid for each in found} - {each.pid for each in self.blockers}
         self.blockers = found or self.blockers
         if new:
             shown = [str(each) for each in found]
             self._log.warning("statement_blocked", revision=self.revision, blockers=shown, hint=remedy(found))
-        idle = await self._connection.fetchval(_IDLE_SINCE, backend)
-        if (
-            idle is not None
-            and idle >= LOST_ANSWER
-            and self._process.backend == backend
-            and self._process.statement is not None
-        ):
+        idle = await self._connection.fetchval(_IDLE_SINCE, statement.backend)
+        if idle is not None and idle >= LOST_ANSWER and self._process.statement is statement:
             raise InterruptedMigrationError(
                 f"the server answered the worker {idle:.0f} s ago, and the answer has not arrived: the network lost it"
             )
 
-    async def _speak(self, statement: str | None, backend: int | None, seconds: float) -> None:
+    async def _speak(self, statement: StatementStarted | None, seconds: float) -> None:
         self.heard()
-        if statement is None or backend is None:
+        if statement is None:
             event = "env_running" if self.revision is None else "revision_running"
             self._log.info(event, revision=self.revision, running_seconds=seconds)
             return
         progress = None
-        try:
-            async with asyncio.timeout(ANSWER):
-                progress = await progress_of(self._connection, backend)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            pass  # the next look says what is wrong
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            async with asyncio.timeout(ANSWER):  # what is wrong, the next look says
+                progress = await progress_of(self._connection, statement.backend)
         self._log.info(
             "statement_running",
             revision=self.revision,
-            statement=summary(statement),
+            statement=summary(statement.statement),
             running_seconds=seconds,
             blockers=[str(each) for each in self.blockers],
             progress=progress,

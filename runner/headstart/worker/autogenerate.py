@@ -2,73 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, inspect
 
 from headstart.errors import ConfigurationError, VerificationFailedError
 from headstart.history.graph import revision_field
 from headstart.ledger import SCHEMA
+from headstart.log.printable import first_and_last
 from headstart.worker.messages import Logged
 
 if TYPE_CHECKING:
     from alembic.operations.ops import MigrationScript
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Table
 
     from headstart.worker.port import Port
 
-LISTED = 10
-"""Names in one cause: the rest is counted."""
-
-# Run by env.py's own session, in whose search path nothing of ours may be looked up: `==` stands for the qualified `=`.
-SCHEMAS = """
-select distinct n.nspname::pg_catalog.text
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid == c.relnamespace
-where c.relkind == any (array['r', 'p']::pg_catalog."char"[]) and not c.relispartition and {ours} and {no_extension}
-order by 1
-"""
-UNSEEN = """
-with found (kind, tableoid, namespace, oid) as (
-    select case when c.relkind == 'v' then 'views' when c.relkind == 'm' then 'materialised views'
-                else 'partitions' end, c.tableoid, c.relnamespace, c.oid
-    from pg_catalog.pg_class c
-    where c.relkind == any (array['v', 'm']::pg_catalog."char"[])
-       or c.relispartition and c.relkind == any (array['r', 'p']::pg_catalog."char"[])
-    union all
-    select 'functions', p.tableoid, p.pronamespace, p.oid from pg_catalog.pg_proc p
-    union all
-    select 'triggers', t.tableoid, c.relnamespace, t.oid
-    from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid == t.tgrelid where not t.tgisinternal
-    union all
-    select 'enum types', t.tableoid, t.typnamespace, t.oid
-    from pg_catalog.pg_type t where t.typtype == 'e'
-    union all
-    select case when x.contype == 'c' then 'CHECK constraints' else 'exclusion constraints' end,
-           x.tableoid, x.connamespace, x.oid
-    from pg_catalog.pg_constraint x
-    where x.contype == any (array['c', 'x']::pg_catalog."char"[]) and not x.conrelid == '0'
-    union all
-    select 'policies', p.tableoid, c.relnamespace, p.oid
-    from pg_catalog.pg_policy p join pg_catalog.pg_class c on c.oid == p.polrelid
+_NEVER_COMPARED = (
+    "Alembic never compares views, materialised views, partitions, functions, triggers, enum types, exclusion"
+    " constraints and policies, nor CHECK constraints without its plugin: write their changes by hand"
 )
-select c.kind, pg_catalog.count(*) from found c join pg_catalog.pg_namespace n on n.oid == c.namespace
-where {ours} and {no_extension}
-group by 1 order by 1
-"""
-
-
-def asked(connection: Connection, query: str) -> list[tuple[Any, ...]]:
-    """The rows of one of these, for objects `c` in schemas `n`: neither the server's, nor ours, nor an extension's."""
-    ours = f"not n.nspname operator(pg_catalog.~) '^(pg_|(information_schema|{SCHEMA})$)'"
-    no_extension = (
-        "not exists (select from pg_catalog.pg_depend d"
-        " where d.classid == c.tableoid and d.objid == c.oid and d.deptype == 'e')"
-    )
-    text = query.format(ours=ours, no_extension=no_extension).replace(" == ", " operator(pg_catalog.=) ")
-    return [tuple(row) for row in connection.exec_driver_sql(text)]
 
 
 def explained(environment: EnvironmentContext, given: Mapping[str, Any], port: Port) -> dict[str, Any]:
@@ -121,7 +77,6 @@ class _Comparison:
         self._environment = environment
         self._given = given
         self._port = port
-        self._left_out: set[tuple[str, str]] = set()
 
     def require_head(self, recorded: tuple[str, ...]) -> None:
         """Refuse a database that lacks revisions: they would be found as differences."""
@@ -141,33 +96,17 @@ class _Comparison:
         if schemas and "include_schemas" not in options:  # else their tables would be generated again and again
             options["include_schemas"] = True
             self._log("info", "schemas_compared", schemas=sorted(schemas), reason="the models have tables in them")
-        else:
-            schemas = set()
-        options["include_name"] = self._include_name(schemas)
-        if self._given.get("include_object") is not None:
-            options["include_object"] = self._include_object
+            theirs = self._given.get("include_name")
+
+            def include_name(name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
+                ours = kind != "schema" or name is None or name in schemas
+                return ours and (theirs is None or bool(theirs(name, kind, parents)))
+
+            options["include_name"] = include_name
         return options
-
-    def _include_name(self, schemas: set[str]) -> Callable[..., bool]:
-        """env.py's own filter, behind one for the schemas that were added, with a note of what they leave out."""
-        theirs = self._given.get("include_name")
-
-        def include(name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
-            wanted = kind != "schema" or not schemas or name is None or name in schemas
-            return self._noted(kind, name, wanted=wanted and (theirs is None or theirs(name, kind, parents)))
-
-        return include
-
-    def _include_object(self, item: object, name: str | None, kind: str, *rest: object) -> bool:
-        return self._noted(kind, name, wanted=self._given["include_object"](item, name, kind, *rest))
 
     def _log(self, level: str, event: str, **fields: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
         self._port.send(Logged(level=level, event=event, fields=fields))
-
-    def _noted(self, kind: str, name: str | None, *, wanted: object) -> bool:
-        if not wanted:
-            self._left_out.add((kind, str(name)))
-        return bool(wanted)
 
     def _directives(self, context: MigrationContext, revision: object, found: list[MigrationScript]) -> None:
         theirs = self._given.get("process_revision_directives")
@@ -186,68 +125,45 @@ class _Comparison:
             )
 
     def _explain(self, context: MigrationContext) -> None:
-        connection = context.connection
-        assert connection is not None  # noqa: S101  (autogenerate is never offline)
-        apart = self._not_compared(context, connection)
         self._log(
             "warning",
             "autogenerate_found_nothing",
             revision=revision_field(context.get_current_heads()),
             models=len(self._tables),
-            causes=[*self._of_env_py(apart), *self._of_alembic(connection, context.opts), self._of_models()],
+            causes=[*self._of_env_py(context), *self._of_options(context.opts), self._of_models(), _NEVER_COMPARED],
             hint="no file was written; `headstart revision -m MESSAGE` writes an empty one to fill in",
         )
 
-    def _not_compared(self, context: MigrationContext, connection: Connection) -> list[str]:
-        """The schemas with tables that were not looked at."""
-        default = connection.dialect.default_schema_name
-        outside = [row[0] for row in asked(connection, SCHEMAS) if row[0] != default]
-        if context.opts.get("include_schemas"):
-            return [name for name in outside if ("schema", name) in self._left_out]
-        return outside
-
-    def _of_env_py(self, apart: list[str]) -> Iterator[str]:
+    def _of_env_py(self, context: MigrationContext) -> Iterator[str]:
         if not self._tables:
             yield "target_metadata has no tables: import the modules with the models in env.py"
-        if apart:
-            yield (
-                f"not compared: schema {_some(apart)}; the models have no tables there,"
-                " or env.py leaves it out (include_schemas, include_name)"
-            )
-        left_out = sorted(f"{kind} {name}" for kind, name in self._left_out if kind != "schema")
-        if left_out:
-            yield f"env.py leaves out (include_name, include_object): {_some(left_out)}"
+        assert context.connection is not None  # noqa: S101  (autogenerate is never offline)
+        database = inspect(context.connection)
+        compared = {database.default_schema_name, *(table.schema for table in self._tables)}
+        outside = {*database.get_schema_names()} - compared - {"information_schema", SCHEMA}
+        apart = sorted(name for name in outside if database.get_table_names(name))
+        if apart and not self._given.get("include_schemas"):
+            yield f"not compared: schema {first_and_last(apart)}; the models have no tables there"
+        filters = [name for name in ("include_name", "include_object") if self._given.get(name) is not None]
+        if filters:
+            yield f"what env.py leaves out is not compared: see its {' and '.join(filters)}"
 
-    def _of_alembic(self, connection: Connection, options: Mapping[str, Any]) -> Iterator[str]:
+    def _of_options(self, options: Mapping[str, Any]) -> Iterator[str]:
         if options.get("compare_type") is False:
             yield "changed types are not compared: env.py says compare_type=False"
         defaults = any(column.server_default is not None for table in self._tables for column in table.columns)
         if defaults and not options.get("compare_server_default"):
             yield "changed server defaults are not compared: env.py does not say compare_server_default=True"
-        checked = "checkconstraint" in str(options.get("autogenerate_plugins"))
-        unseen = [
-            f"{kind} ({count})"
-            for kind, count in asked(connection, UNSEEN)
-            if not (checked and kind == "CHECK constraints")
-        ]
-        if unseen:
-            yield f"never compared, and in this database: {', '.join(unseen)}; write their changes by hand"
 
     def _of_models(self) -> str:
         if not self._tables:
             return "the database has no tables that could be dropped"
-        names = sorted(table.fullname for table in self._tables)
+        names = first_and_last(sorted(table.fullname for table in self._tables))
         return (
-            f"the database has all that the models say of their tables ({_some(names)}): a new table that is not among"
-            " these is in a module that env.py does not import; a change to one of these is not saved, or somebody made"
-            " it in the database already (create_all, or by hand)"
+            f"the database has all that the models say of their tables ({names}): a new table that is not among these"
+            " is in a module that env.py does not import; a change to one of these is not saved, or somebody made it in"
+            " the database already (create_all, or by hand)"
         )
-
-
-def _some(names: Iterable[str]) -> str:
-    every = list(names)
-    rest = len(every) - LISTED
-    return ", ".join(every[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _shown(revisions: tuple[str, ...]) -> str:

@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import gc
 import os
-import select
 import signal
 import socket
 import sys
@@ -57,10 +56,7 @@ def main(descriptor: int, parent: int, drivers: Sequence[str] = ()) -> NoReturn:
             import_module(name)
     gc.enable()
     gc.freeze()  # or the collector would write to each page that the processes share
-    nursery = _Nursery(control)
-    nursery.serve()
-    nursery.end()
-    os._exit(0)
+    _Nursery(control).serve()
 
 
 def die_with(parent: int, signum: signal.Signals) -> None:
@@ -77,32 +73,22 @@ class _Nursery:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._forks: dict[int, socket.socket] = {}
-        self._woken, self._waking = os.pipe()
-        for pipe in (self._woken, self._waking):
-            os.set_blocking(pipe, False)
-        signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
-        self._ending = False
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, self._reap)
         signal.signal(signal.SIGTERM, self._end)
 
-    def _end(self, *_: object) -> None:
-        self._ending = True
-
-    def serve(self) -> None:
+    def serve(self) -> NoReturn:
         """Fork for each request, until there are no more or SIGTERM comes."""
-        poll = select.poll()  # select() knows no descriptor past 1,023, and a program may have many
-        for descriptor in (self._control.fileno(), self._woken):
-            poll.register(descriptor, select.POLLIN)
-        while not self._ending:
-            ready = dict(poll.poll())
-            if self._woken in ready:
-                os.read(self._woken, 4096)
-                self._reap()
-            if self._control.fileno() in ready:
-                data, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
-                if not data:
-                    return
-                self._fork(descriptors)
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
+            if not data:
+                self._end()
+            self._fork(descriptors)
+
+    def _end(self, *_: object) -> NoReturn:
+        """Nobody is left to tell what the forked processes do."""
+        for pid in tuple(self._forks):
+            _signal_group(pid, signal.SIGKILL)
+        os._exit(0)
 
     def _fork(self, descriptors: Sequence[int]) -> None:
         channel = socket.socket(fileno=descriptors[0])
@@ -112,17 +98,15 @@ class _Nursery:
             for pipe in descriptors[1:]:
                 os.close(pipe)
             self._forks[pid] = channel
+            self._reap()  # it may have ended before it was known
             return
         try:
             die_with(parent, signal.SIGKILL)
             os.setpgid(0, 0)  # whatever env.py starts ends with it
             for signum in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(signum, signal.SIG_DFL)
-            signal.set_wakeup_fd(-1)
             for each in (self._control, *self._forks.values()):
                 each.close()
-            for pipe in (self._woken, self._waking):
-                os.close(pipe)
             for pipe, standard in zip(descriptors[1:], (1, 2), strict=True):
                 os.dup2(pipe, standard)
                 os.close(pipe)
@@ -138,21 +122,15 @@ class _Nursery:
             os._exit(OF_OURS)
         os._exit(0)
 
-    def _reap(self) -> None:
-        """Report each process that has ended, and end what it has left behind."""
-        while self._forks:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            if pid in self._forks:
-                _signal_group(pid, signal.SIGKILL)
-                with contextlib.suppress(OSError), self._forks.pop(pid) as channel:
-                    channel.sendall(encode(Ended(code=os.waitstatus_to_exitcode(status))))
-
-    def end(self) -> None:
-        """Nobody is left to tell what the forked processes do."""
-        for pid in self._forks:
-            _signal_group(pid, signal.SIGKILL)
+    def _reap(self, *_: object) -> None:
+        """Report each process that has ended, and end what it has left behind. The signal may come in the middle."""
+        for pid in tuple(self._forks):
+            with contextlib.suppress(OSError):  # reaped meanwhile, or nobody hears of it
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    _signal_group(pid, signal.SIGKILL)
+                    with self._forks.pop(pid) as channel:
+                        channel.sendall(encode(Ended(code=os.waitstatus_to_exitcode(status))))
 
 
 def _text(descriptor: int) -> TextIO:

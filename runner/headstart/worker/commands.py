@@ -23,8 +23,6 @@ from headstart.errors import (
     HeadstartError,
     VerificationFailedError,
 )
-from headstart.history.graph import Revision, build_graph
-from headstart.history.plan import decide
 from headstart.worker import failure, project, sessions
 from headstart.worker.autogenerate import explained
 from headstart.worker.environment import configured, past_ledger
@@ -34,7 +32,7 @@ from headstart.worker.writing import report_hooks
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from alembic.config import Config
 
@@ -80,9 +78,7 @@ def command(task: Command, port: Port) -> None:
     """
     sessions.begin(task.access, port, work=False)
     data: Any = _Data(port)  # TextIO is no class that one could inherit
-    config = project.configure(
-        task.project, None if task.access is None else task.access.dsn, task.options, stdout=data
-    )
+    config = project.configure(task.project, task.dsn, task.options, stdout=data)
     config.output_buffer = data  # of `--sql`
     options = _options(task.verb, task.arguments)
     options.x, options.name = task.options.get("x"), task.project.section
@@ -95,7 +91,7 @@ def command(task: Command, port: Port) -> None:
         report_hooks(port)
     # A function stands in for the class, and in this module alone: Alembic's proxy does not know subclasses of it.
     guard = Guard(writing=False)
-    commands.EnvironmentContext = _Environments(port, data, guard, compares=getattr(options, "autogenerate", False))  # type: ignore[assignment, attr-defined]
+    commands.EnvironmentContext = _environments(port, data, guard, compares=getattr(options, "autogenerate", False))  # type: ignore[assignment, attr-defined]
     try:
         with guard:
             made = function(
@@ -126,18 +122,14 @@ class _Data(io.TextIOBase):
     def __init__(self, port: Port) -> None:
         self._port = port
 
-    def writable(self) -> bool:
-        """It is."""
-        return True
-
     def write(self, text: str) -> int:
         """Send a text."""
         self._port.send(Data(text=text))
         return len(text)
 
 
-class _Environments:
-    """Makes the EnvironmentContext of a command, with what has to hold for each env.py.
+def _environments(port: Port, data: _Data, guard: Guard, *, compares: bool) -> Callable[..., EnvironmentContext]:
+    """What makes the EnvironmentContext of a command, with what has to hold for each env.py.
 
     Args:
         port: the supervisor.
@@ -146,27 +138,20 @@ class _Environments:
         compares: whether the models are compared with the database.
     """
 
-    def __init__(self, port: Port, data: _Data, guard: Guard, *, compares: bool) -> None:
-        self._port = port
-        self._data = data
-        self._guard = guard
-        self._compares = compares
-
-    def __call__(self, config: Config, script: ScriptDirectory, **options: Any) -> EnvironmentContext:  # noqa: ANN401
+    def make(config: Config, script: ScriptDirectory, **options: Any) -> EnvironmentContext:  # noqa: ANN401
         if not options.get("as_sql"):
             options["dont_mutate"] = True  # none of these commands is to make the version table
         environment = EnvironmentContext(config, script, **options)
 
         def change(given: dict[str, Any]) -> dict[str, Any]:
-            connection: Any = given.get("connection")
-            if hasattr(connection, "in_transaction"):  # Alembic itself refuses an engine
-                sessions.require_ours(connection)
             if given.get("output_buffer") is sys.stdout:
-                given["output_buffer"] = self._data
-            return past_ledger(explained(environment, given, self._port) if self._compares else given)
+                given["output_buffer"] = data
+            return past_ledger(explained(environment, given, port) if compares else given)
 
-        configured(environment, self._guard, change)
+        configured(environment, guard, change)
         return environment
+
+    return make
 
 
 def _scripts(made: Script | Sequence[Script | None] | None) -> list[Script]:
@@ -182,7 +167,7 @@ def _meaning(error: BaseException, config: Config) -> HeadstartError:
     if isinstance(error, _NOT_AT_HEAD):
         return VerificationFailedError(str(error), hint="`headstart up` brings it there")
     if isinstance(error, CommandError | RevisionError):
-        several = _several_heads(config) if isinstance(error.__cause__, MultipleHeads) else None
+        several = project.several_heads(project.load(config)) if isinstance(error.__cause__, MultipleHeads) else None
         hint = "`headstart history` and `headstart heads` show what there is"
         return several or ConfigurationError(str(error), hint=hint)
     directory = project.load(config)
@@ -193,20 +178,6 @@ def _meaning(error: BaseException, config: Config) -> HeadstartError:
     if isinstance(error, AssertionError) and failure.place(error, directory.dir) == directory.dir:  # Alembic's own
         return ConfigurationError("Alembic does not take these arguments", hint="see `headstart VERB --help`")
     return failure.of_environment(error, directory.dir)
-
-
-def _several_heads(config: Config) -> HeadstartError | None:
-    """Say in the words of `up` which heads there are, where they part, and what to type."""
-    files = ScriptDirectory.from_config(config).walk_revisions()
-    graph = build_graph(
-        Revision(id=each.revision, down=tuple(each._versioned_down_revisions), path=each.path)  # noqa: SLF001  (a tuple)
-        for each in files
-    )
-    try:
-        decide((), graph, "head")
-    except BrokenHistoryError as error:
-        return error
-    return None
 
 
 def new_id(moment: datetime.datetime) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate import RevisionContext
+from alembic.config import CommandLine
 
 from headstart.worker import failure
 from headstart.worker.environment import Environment
@@ -15,18 +16,6 @@ if TYPE_CHECKING:
 
     from headstart.worker.port import Port
     from headstart.worker.tasks import Compare
-
-_OPTIONS: Mapping[str, Any] = {
-    "message": None,
-    "autogenerate": True,
-    "sql": False,
-    "head": "head",
-    "splice": False,
-    "branch_label": None,
-    "version_path": None,
-    "rev_id": None,
-    "depends_on": None,
-}
 
 
 def compare(task: Compare, port: Port) -> list[dict[str, str]] | None:
@@ -41,7 +30,8 @@ def compare(task: Compare, port: Port) -> list[dict[str, str]] | None:
     """
     found: list[dict[str, str]] | None = None
     environment = Environment(task, port, work=False)
-    context = RevisionContext(environment.config, environment.directory, dict(_OPTIONS))
+    options = vars(CommandLine(prog="alembic").parser.parse_args(["revision", "--autogenerate"]))
+    context = RevisionContext(environment.config, environment.directory, options)
     environment.config.cmd_opts.autogenerate = True  # type: ignore[union-attr]  # set by `configure`; hooks look at it
 
     def look(heads: Any, migration: MigrationContext) -> list[Any]:  # noqa: ANN401  (Alembic's own)
@@ -78,23 +68,20 @@ _KINDS = {"table", "column", "index", "constraint", "fk"}
 
 def _change(diff: tuple[Any, ...]) -> dict[str, str]:
     """One of Alembic's tuples in words."""
-    operation, what, message = _described(diff)
-    return {"operation": operation, "what": what, "message": message}
-
-
-def _described(diff: tuple[Any, ...]) -> tuple[str, str, str]:
     operation = str(diff[0])
     verb, _, kind = operation.partition("_")
     if verb in {"add", "remove"} and kind in _KINDS:
         what = _name(kind, diff)
-        where = ("the models", "the revisions") if verb == "add" else ("the revisions", "the models")
-        return operation, what, f"{what}: in {where[0]}, not in {where[1]}"
-    if verb == "modify" and len(diff) == 7:  # noqa: PLR2004  (operation, schema, table, column, other, old, new)
+        there, missing = ("models", "revisions") if verb == "add" else ("revisions", "models")
+        message = f"{what}: in the {there}, not in the {missing}"
+    elif verb == "modify" and len(diff) == 7:  # noqa: PLR2004  (operation, schema, table, column, other, old, new)
         _, schema, table, column, _, old, new = diff
         what = f"column {_dotted(schema, table)}.{column}"
-        return operation, what, f"{what}: {kind} is {_shown(old)} in the revisions, {_shown(new)} in the models"
-    what = " ".join(str(each) for each in diff[1:])
-    return operation, what, f"{operation.replace('_', ' ')}: {what}"[:300]
+        message = f"{what}: {kind} is {_shown(old)} in the revisions, {_shown(new)} in the models"
+    else:
+        what = " ".join(str(each) for each in diff[1:])
+        message = f"{operation.replace('_', ' ')}: {what}"[:300]
+    return {"operation": operation, "what": what, "message": message}
 
 
 def _name(kind: str, diff: tuple[Any, ...]) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DRIVER = "headstart"
 """The name by which `sqlalchemy.url` asks for whatever driver fits the engine: `postgresql+headstart://`."""
 
-
+_ADDRESS = ("host", "port", "user", "password", "dbname", "database", "dsn", "service", "passfile", "async_creator_fn")
 _LIBPQ = frozenset({"psycopg", "psycopg_async", "psycopg2", "psycopg2cffi"})
 
 CONFIGURED: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -52,10 +52,6 @@ class Driver:
         return url.set(drivername=f"postgresql+{named}").get_dialect()
 
     @classmethod
-    def load_provisioning(cls) -> None:
-        """SQLAlchemy's test suite alone needs more."""
-
-    @classmethod
     def engine_created(cls, engine: Engine) -> None:
         """Remember that this engine takes its address from the configuration."""
         CONFIGURED.add(engine.dialect)
@@ -69,38 +65,32 @@ def prefer(*urls: str) -> None:
 
 def lead(dialect: Any, args: Any, params: dict[str, Any], dsn: Dsn) -> None:  # noqa: ANN401  (SQLAlchemy's own)
     """Replace the address by ours; what else env.py gives to the driver stays."""
+    for name in _ADDRESS:
+        params.pop(name, None)
     if dialect.driver == "asyncpg":
-        for name in ("host", "port", "user", "password", "database", "dsn", "service", "passfile", "async_creator_fn"):
-            params.pop(name, None)
-        given = params.pop("server_settings", {})
-        ours = dict(dsn.asyncpg())
-        settings = {**ours.pop("server_settings", {}), **given}  # type: ignore[dict-item]
-        params.update({**ours, **{name: value for name, value in params.items() if name not in ours}})
-        params["server_settings"] = settings
-        params["prepared_statement_cache_size"] = 0  # one that is kept over an ALTER TABLE has the wrong columns
+        ours: dict[str, Any] = dict(dsn.asyncpg())
+        settings = {**ours.pop("server_settings", {}), **params.pop("server_settings", {})}
+        # A prepared statement that is kept over an ALTER TABLE has the wrong columns.
+        params.update({**ours, "server_settings": settings, "prepared_statement_cache_size": 0})
         return
     args.clear()
-    named = "dbname" if dialect.driver in _LIBPQ else "database"
-    for name in ("host", "port", "user", "password", "dbname", "database", "dsn", "service", "passfile"):
-        params.pop(name, None)
+    passwords = {} if dsn.password is None else {"password": dsn.password.reveal()}
     if dialect.driver not in _LIBPQ:
         host, port = dsn.hosts[0]
-        params.update({"host": host, "port": port, "user": dsn.user, named: dsn.database})
-        params.update({} if dsn.password is None else {"password": dsn.password.reveal()})
+        params.update({"host": host, "port": port, "user": dsn.user, "database": dsn.database, **passwords})
         return
     ours = {
         **dsn.params,
         "host": ",".join(host for host, _ in dsn.hosts),
         "port": ",".join(str(port) for _, port in dsn.hosts),
         "user": dsn.user,
-        named: dsn.database,
+        "dbname": dsn.database,
         "tcp_user_timeout": "30000",  # milliseconds: a peer that is silent is given up
         "keepalives_idle": "10",
         "keepalives_interval": "5",
         "keepalives_count": "3",
+        **passwords,
     }
-    if dsn.password is not None:
-        ours["password"] = dsn.password.reveal()
     params.update({**ours, **params})
 
 

@@ -11,7 +11,6 @@ import contextlib
 import inspect
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.config import CommandLine
@@ -27,9 +26,7 @@ from headstart.worker.statements import Statements
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from alembic.config import Config
     from alembic.runtime.migration import MigrationContext, RevisionStep
-    from alembic.script import ScriptDirectory
 
     from headstart.worker.port import Port
 
@@ -39,21 +36,6 @@ _FORKED = (
     b"headstart: env.py runs the migrations in a process that it has forked, where they cannot be watched;"
     b" let it call context.run_migrations() itself, in a thread if need be\n"
 )
-
-_READ: dict[object, ScriptDirectory] = {}  # by what the revision files may look at; no more than one
-
-
-def _directory(task: Any, config: Config) -> ScriptDirectory:  # noqa: ANN401  (one of the tasks)
-    """The project's revisions. A process that is asked for a plan and then runs it reads and imports them once."""
-    changed = tuple(Path(each).stat().st_mtime_ns for each in task.project.version_locations)
-    key = (task.project, repr(task.options), repr(task.environ), changed)
-    if key not in _READ:
-        _READ.clear()
-        directory = project.load(config)
-        if not task.project.conclusive:  # env.py may have a say in where the files are
-            return directory
-        _READ[key] = directory
-    return _READ[key]
 
 
 class Environment:
@@ -77,9 +59,8 @@ class Environment:
         target: str = "head",
     ) -> None:
         sessions.begin(task.access, port, work=work)
-        dsn = None if task.access is None else task.access.dsn
-        self.config = project.configure(task.project, dsn, {**commanded(verb, target), **task.options})
-        self.directory = _directory(task, self.config)
+        self.config = project.configure(task.project, task.dsn, {**commanded(verb, target), **task.options})
+        self.directory = project.load(self.config)
         self.statements = Statements(port, executed=getattr(task, "statements", False))
         self.ran = 0
         self._port = port
@@ -113,9 +94,8 @@ class Environment:
 
         def ours(given: dict[str, Any]) -> dict[str, Any]:
             connection: Any = given.get("connection")
-            if hasattr(connection, "in_transaction"):  # Alembic itself refuses an engine
-                sessions.require_ours(connection)
-                self._external = "env.py configures Alembic inside a transaction" if connection.in_transaction() else ""
+            begun = hasattr(connection, "in_transaction") and connection.in_transaction()
+            self._external = "env.py configures Alembic inside a transaction" if begun else ""
             if self._work and not self._single:
                 given["transaction_per_migration"] = True
             given = in_schema(given)
@@ -185,7 +165,7 @@ class Environment:
         return Planned(
             recorded=tuple(sorted(heads)),
             place=place,
-            steps=tuple(project.described(step) for step in steps),
+            steps=tuple(project.described(step.revision) for step in steps),
             heads=project.read(self.directory),
             one_transaction=self.one_transaction,
         )
@@ -208,7 +188,7 @@ def commanded(verb: str, target: str) -> dict[str, Any]:
 def configured(
     environment: EnvironmentContext, guard: Guard, change: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> None:
-    """Have something changed in what env.py configures, and the version table looked at before it is read.
+    """Have something changed in what env.py configures; its connection, and the version table, are looked at before.
 
     Args:
         environment: before it is entered.
@@ -221,6 +201,8 @@ def configured(
     def ours(*args: Any, **given: Any) -> None:  # noqa: ANN401  (configure's own)
         named = dict(parameters.bind(*args, **given).arguments)
         more = named.pop("kw", {})
+        if hasattr(named.get("connection"), "in_transaction"):  # Alembic itself refuses an engine
+            sessions.require_ours(named["connection"])
         configure(**change({**named, **more}))
         guard.watch(environment.get_context())
 

@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
@@ -28,9 +27,6 @@ from headstart.postgres.script_run import failure_of
 from headstart.sql.constants import without_constants
 from headstart.sql.script import ScriptError, split
 
-if TYPE_CHECKING:
-    from headstart.worker.messages import Failed
-
 READ_ONLY = "25006"
 """read_only_sql_transaction: what a session is told that may not write."""
 
@@ -41,20 +37,17 @@ _LIBRARIES = frozenset({"alembic", "asyncpg", "greenlet", "headstart", "psycopg"
 _PYTHON_S = (str(PurePath(os.__file__).parent), str(PurePath(__file__).parents[1]))
 
 
-class Reported(Exception):  # noqa: N818  (carries a message to the supervisor)
-    """A task has failed, and this is what is reported of it."""
-
-    def __init__(self, failed: Failed) -> None:
-        super().__init__(failed.message)
-        self.failed = failed
-
-
 def sqlstate_of(error: BaseException) -> str | None:
     """The server's code, if the error is the server's."""
-    database = find(error)
-    original = error if database is None else database.orig
+    original = _of_driver(error)
     state: str | None = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     return state
+
+
+def _of_driver(error: BaseException) -> BaseException | None:
+    """The driver's error below SQLAlchemy's; the error itself if it is not SQLAlchemy's."""
+    database = find(error)
+    return error if database is None else database.orig
 
 
 def find(error: BaseException) -> DBAPIError | None:
@@ -77,8 +70,7 @@ def field(error: BaseException, name: str, libpq_s: str) -> str | None:
         name: as asyncpg has it.
         libpq_s: as the drivers on libpq have it.
     """
-    database = find(error)
-    original = error if database is None else database.orig
+    original = _of_driver(error)
     server = getattr(original, "__cause__", None) or original
     found: str | None = getattr(server, name, None) or getattr(getattr(original, "diag", None), libpq_s, None)
     return found
@@ -105,11 +97,10 @@ def of_environment(error: BaseException, directory: str) -> HeadstartError:
     if isinstance(error, ImportError):
         hint = of_import(error)
     if isinstance(error, SystemExit):
-        text = f"it called sys.exit({error.code!r})"
-        return ConfigurationError(f"env.py failed: {text} ({place(error, directory)})", hint=hint)
-    more = {"detail": _below_first_line(error), "calls": _calls(error, f"{directory}/env.py")}
+        cause = f"env.py failed: it called sys.exit({error.code!r}) ({place(error, directory)})"
+        return ConfigurationError(cause, hint=hint)
     cause = f"env.py failed: {type(error).__name__}: {text} ({place(error, directory)})"
-    return ConfigurationError(cause, hint=hint, **{name: value for name, value in more.items() if value})
+    return ConfigurationError(cause, hint=hint, **_detail(error), **_calls(error, f"{directory}/env.py"))
 
 
 def _of_statement(error: DBAPIError, directory: str) -> HeadstartError:
@@ -129,7 +120,7 @@ def _of_statement(error: DBAPIError, directory: str) -> HeadstartError:
     return ConfigurationError(
         f"env.py failed: {cause}{f' [{state}]' if state else ''} ({place(error, directory)})",
         hint="correct env.py; nothing was changed",
-        **{name: value for name, value in found.items() if value is not None},
+        **found,
     )
 
 
@@ -169,9 +160,10 @@ def first_line(error: BaseException) -> str:
     return "".join(_text(error).splitlines()[:1])
 
 
-def _below_first_line(error: BaseException) -> str | None:
-    """The rest of an error's text."""
-    return cut("\n".join(_text(error).splitlines()[1:]), _LONGEST) or None
+def _detail(error: BaseException) -> dict[str, str]:
+    """The rest of an error's text, as a field, if there is more than one line."""
+    rest = cut("\n".join(_text(error).splitlines()[1:]), _LONGEST)
+    return {"detail": rest} if rest else {}
 
 
 def _text(error: BaseException) -> str:
@@ -181,12 +173,13 @@ def _text(error: BaseException) -> str:
         return f"its text cannot be had: {type(another).__name__}"
 
 
-def _calls(error: BaseException, path: str) -> list[str] | None:
-    """Where an error was raised, from a file on through the app's own code; None if it was in that file itself."""
+def _calls(error: BaseException, path: str) -> dict[str, list[str]]:
+    """Where an error was raised, as a field: from a file on through the app's own code, if it was not there itself."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = next((at for at, frame in enumerate(frames) if frame.filename == path), len(frames))
     shown = [f"{each.filename}:{each.lineno} in {each.name}" for each in frames[ours:] if _is_the_app_s(each.filename)]
-    return shown[-_MOST_CALLS:] if any(not each.startswith(f"{path}:") for each in shown) else None
+    elsewhere = any(not each.startswith(f"{path}:") for each in shown)
+    return {"calls": shown[-_MOST_CALLS:]} if elsewhere else {}
 
 
 def _is_the_app_s(filename: str) -> bool:
@@ -209,20 +202,15 @@ def of_revision(error: BaseException, *, path: str, line: int | None) -> dict[st
     location = f"{path}:{frames[-1].lineno}" if frames else f"{path}:{line}" if line else path
     if isinstance(error, HeadstartError):
         return {"cause": error.message, "location": location}
-    if find(error) is None and sqlstate_of(error) is None:
-        text = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else first_line(error)
-        if isinstance(error, CommandError) and "expected to match one row" in text:
-            cause = f"the version table was changed by the revision itself, or beside this run: {text}"
-            return {"cause": cause, "location": location}
-        name = type(error).__name__
-        return {
-            "cause": f"{name}: {text}".rstrip(": "),
-            "location": location,
-            "raised": name,
-            "detail": _below_first_line(error),
-            "calls": _calls(error, path),
-        }
-    return {**of_server(error), "location": location, "calls": _calls(error, path)}
+    if find(error) is not None or sqlstate_of(error) is not None:
+        return {**of_server(error), "location": location, **_calls(error, path)}
+    text = f"it called sys.exit({error.code!r})" if isinstance(error, SystemExit) else first_line(error)
+    if isinstance(error, CommandError) and "expected to match one row" in text:
+        cause = f"the version table was changed by the revision itself, or beside this run: {text}"
+        return {"cause": cause, "location": location}
+    name = type(error).__name__
+    cause = f"{name}: {text}".rstrip(": ")
+    return {"cause": cause, "location": location, "raised": name, **_detail(error), **_calls(error, path)}
 
 
 def of_server(error: BaseException) -> dict[str, object]:
@@ -231,8 +219,7 @@ def of_server(error: BaseException) -> dict[str, object]:
     Args:
         error: SQLAlchemy's, or a driver's own.
     """
-    database = find(error)
-    original = error if database is None else database.orig
+    database, original = find(error), _of_driver(error)
     position: str | int | None = field(error, "position", "statement_position")
     statement = database.statement if database is not None else None
     script = failure_of(getattr(original, "__cause__", None) or original)
@@ -248,7 +235,7 @@ def of_server(error: BaseException) -> dict[str, object]:
     def shown(text: object) -> str:
         return without_constants(str(text), state, statement or "", values)
 
-    return {
+    found = {
         "cause": shown((str(cause).strip().splitlines() or [type(error).__name__])[0]),
         "sqlstate": state,
         "statement": summary(statement) if statement else None,
@@ -256,6 +243,7 @@ def of_server(error: BaseException) -> dict[str, object]:
         "detail": shown(detail) if detail else None,
         "server_hint": field(error, "hint", "message_hint"),
     }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _values(parameters: object) -> Iterator[object]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from headstart.log.printable import encodable
+from headstart.errors import HeadstartError, named
+from headstart.history.graph import Revision
+from headstart.log.printable import as_json
 from headstart.log.secret import Secret
-from headstart.worker.tasks import Line, More, Place, Step, Task
+from headstart.postgres.version_table import Place
+from headstart.worker.tasks import Line, More, Task
 
 DESCRIPTORS_CLOSED = 120
 """Exit status of a fork whose socket env.py has closed."""
@@ -40,13 +44,15 @@ class Planned(Line, frozen=True, kw_only=True):
         place: the version table.
         steps: the way to the target; none where the task has given it.
         heads: of the history.
+        unknown: what is recorded, and not in the history.
         one_transaction: why all revisions share one transaction; "" if each has its own.
     """
 
     recorded: tuple[str, ...]
     place: Place
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Revision, ...] = ()
     heads: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     one_transaction: str = ""
 
 
@@ -175,6 +181,19 @@ class Failed(Line, frozen=True, kw_only=True):
     unheard: bool = False
 
 
+class TaskFailedError(Exception):
+    """A task has failed, and `failed` is what is reported of it: raised in the worker, and again in the supervisor."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        self.failed = failed
+
+    @property
+    def meaning(self) -> HeadstartError:
+        """An error of ours, where no revision was at work."""
+        return named(self.failed.error)(self.failed.message, hint=self.failed.hint, **self.failed.context)
+
+
 class Finished(Line, frozen=True, kw_only=True):
     """The task is done.
 
@@ -214,20 +233,7 @@ Message = (
 
 def encode(message: msgspec.Struct) -> bytes:
     """As one line, secrets in the clear: for the socket between the two processes, and nothing else."""
-    try:
-        return _ENCODER.encode(message) + b"\n"
-    except UnicodeEncodeError:  # a lone surrogate, out of bytes that are not UTF-8
-        return _ENCODER.encode(encodable(msgspec.to_builtins(message, enc_hook=_plain))) + b"\n"
-
-
-def decode_task(line: bytes) -> Task | More:
-    """What the supervisor has sent."""
-    return _TASKS.decode(line)
-
-
-def decode_message(line: bytes | bytearray) -> Message:
-    """What the worker has sent."""
-    return _MESSAGES.decode(line)
+    return as_json(message, enc_hook=_plain) + b"\n"
 
 
 def _plain(value: object) -> str:
@@ -238,6 +244,7 @@ def _typed(kind: type, value: Any) -> Any:  # noqa: ANN401  (msgspec's own)
     return kind(value) if kind is Secret or issubclass(kind, Path) else value
 
 
-_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
-_TASKS: msgspec.json.Decoder[Task | More] = msgspec.json.Decoder(Task | More, dec_hook=_typed)
-_MESSAGES: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+decode_task: Callable[[bytes], Task | More] = msgspec.json.Decoder(Task | More, dec_hook=_typed).decode
+"""What the supervisor has sent."""
+decode_message: Callable[[bytes | bytearray], Message] = msgspec.json.Decoder(Message).decode
+"""What the worker has sent."""

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headstart.errors import (
-    BrokenHistoryError,
     ConfigurationError,
-    DatabaseUnknownError,
     HeadstartError,
     VerificationFailedError,
 )
 from headstart.ledger.writer import Writer, source_of
 from headstart.worker import failure, loss, project, sessions
 from headstart.worker.environment import Environment
-from headstart.worker.failure import Reported
-from headstart.worker.messages import MOVED, Failed, Idle, Planned, RevisionApplied, RevisionStarted
+from headstart.worker.messages import MOVED, Failed, Idle, Planned, RevisionApplied, RevisionStarted, TaskFailedError
 from headstart.worker.recording import record, writer_of
 from headstart.worker.tasks import More
 
@@ -27,14 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
-    from alembic.script import ScriptDirectory
 
     from headstart.worker import tasks
     from headstart.worker.port import Port
 
 
-def plan(task: tasks.Plan, port: Port) -> None:
-    """Report what is recorded, where, and the way to the target; change nothing."""
+def plan(task: tasks.Plan, port: Port) -> Planned | None:
+    """What is recorded, where, and the way to the target; nothing is changed. None if Alembic has not come to look."""
     verb = "upgrade" if task.up else "downgrade"
     environment = Environment(task, port, work=False, verb=verb, target=task.target or "heads")
     planned: Planned | None = None
@@ -43,12 +38,14 @@ def plan(task: tasks.Plan, port: Port) -> None:
     def look(heads: tuple[str, ...], context: MigrationContext) -> list[RevisionStep]:
         nonlocal planned, refused
         try:
-            project.read(environment.directory)
+            directory = environment.directory
+            project.read(directory)
             steps: list[RevisionStep] = []
+            unknown: tuple[str, ...] = ()
             if task.target is not None:
-                _require_known(environment.directory, heads, task.target)
-                steps = project.steps_to(environment.directory, task.target, heads, up=task.up)
-            planned = environment.planned(heads, context, steps)
+                unknown = tuple(each for each in heads if not project.knows(directory, each))
+                steps = [] if unknown else project.steps_to(directory, task.target, heads, up=task.up)
+            planned = msgspec.structs.replace(environment.planned(heads, context, steps), unknown=unknown)
         except Exception as error:
             refused = error
             raise
@@ -62,30 +59,12 @@ def plan(task: tasks.Plan, port: Port) -> None:
             raise _reported(error, environment) from error
     if refused is not None:  # and env.py has swallowed it
         raise _reported(refused, environment)
-    if planned is not None:
-        port.send(msgspec.structs.replace(planned, one_transaction=environment.one_transaction))
-
-
-def _require_known(directory: ScriptDirectory, recorded: tuple[str, ...], target: str) -> None:
-    """Refuse in our words what Alembic would refuse too."""
-    heads = project.read(directory)
-    if target == "head" and len(directory.revision_map.heads) > 1:
-        named = ", ".join(sorted(directory.revision_map.heads))
-        raise BrokenHistoryError(
-            f"the history has {len(directory.revision_map.heads)} heads: {named}",
-            hint='merge them (headstart merge heads -m "merge"), or set HEADSTART_TARGET=heads',
-        )
-    unknown = [revision for revision in recorded if not project.knows(directory, revision)]
-    if unknown:
-        raise DatabaseUnknownError(
-            f"the database is at {', '.join(unknown)}, which is not in this history (its head is {', '.join(heads)})",
-            hint="start the image that knows it; `headstart history --ledger` lists who applied what",
-        )
+    return planned and msgspec.structs.replace(planned, one_transaction=environment.one_transaction)
 
 
 def migrate(task: tasks.Migrate, port: Port) -> list[str]:
     """Have Alembic run the steps, and report each. Gives what is recorded at the end, by Alembic's own account."""
-    verb = "downgrade" if task.steps and not task.steps[0].up else "upgrade"
+    verb = "upgrade" if task.up else "downgrade"
     environment = Environment(task, port, work=True, verb=verb, target=task.target)
     work = _Work(task, port, environment)
     try:
@@ -119,8 +98,7 @@ class _Work:
         task, directory = self._task, self._environment.directory
         project.read(directory)
         self.recorded = set(heads)
-        steps = [project.step_of(directory, wanted) for wanted in task.steps]
-        gc.freeze()  # the history stays: the collector need not look at it again and again
+        steps = [project.step_of(directory, revision, up=task.up) for revision in task.steps]
         planned = self._environment.planned(heads, context, [])
         self._port.send(planned)
         self._writer = writer_of(task.ledger, planned.place)
@@ -135,8 +113,8 @@ class _Work:
         while task.interactive and (more := self._more(context)) is not None:
             if more.stamp is not None:
                 yield from directory._stamp_revs(more.stamp, tuple(self.recorded))  # noqa: SLF001  (as `alembic stamp`)
-            for wanted in more.steps:
-                yield from self._one(project.step_of(directory, wanted), context)
+            if more.revision is not None:
+                yield from self._one(project.step_of(directory, more.revision, up=more.up), context)
         self.done = True
 
     def _more(self, context: MigrationContext) -> More | None:
@@ -146,12 +124,14 @@ class _Work:
             connection.commit()
         self._port.send(Idle(recorded=tuple(sorted(self.recorded))))
         more = self._port.receive()
-        return more if isinstance(more, More) and (more.steps or more.stamp is not None) else None
+        return more if isinstance(more, More) and more != More() else None
 
     def _one(self, step: RevisionStep, context: MigrationContext) -> Iterator[RevisionStep]:
         revision = str(step.revision.revision)
         if self._port.closing():
-            raise Reported(Failed(error="InterruptedMigrationError", message=f"stopped before revision {revision}"))
+            raise TaskFailedError(
+                Failed(error="InterruptedMigrationError", message=f"stopped before revision {revision}")
+            )
         self.step, self._started = step, time.monotonic()
         self._port.send(RevisionStarted(revision=revision))
         path = str(getattr(step.revision, "path", ""))
@@ -200,21 +180,21 @@ class _Work:
         )
 
 
-def stamp(task: tasks.Stamp, port: Port) -> tuple[str, ...]:
-    """Write the version table as `alembic stamp` does, running nothing; give what it then holds."""
+def stamp(task: tasks.Stamp, port: Port) -> Planned | None:
+    """Write the version table as `alembic stamp` does, running nothing; give what it then holds, and where it is."""
     environment = Environment(
         task, port, work=True, verb="stamp", target=task.revisions[0] if task.revisions else "base"
     )
     found: set[str] = set()
     left = 0
     writer: Writer | None = None
+    planned: Planned | None = None
 
     def feed(heads: tuple[str, ...], context: MigrationContext) -> Iterator[StampStep]:
-        nonlocal found, left, writer
+        nonlocal found, left, writer, planned
         project.read(environment.directory)
         found = set(heads)
         planned = environment.planned(heads, context, [])
-        port.send(planned)
         writer = writer_of(task.ledger, planned.place)
         try:
             steps = environment.directory._stamp_revs(task.revisions, heads)  # noqa: SLF001  (what alembic.command calls)
@@ -238,79 +218,48 @@ def stamp(task: tasks.Stamp, port: Port) -> tuple[str, ...]:
         if writer is None:
             return
         held = project.lineage(environment.directory, sorted(found)) if found else []
-        meant = [each for each in held if task.known.get(each.revision) != each.sha256 or each.revision in found]
-        rows = (
-            writer.record_all(task.action, [_of_ledger(each) for each in meant])
-            if meant
-            else writer.record(task.action, None)
-        )
-        record(context, rows, port)
+        meant = [each for each in held if task.known.get(each.id) != each.sha256 or each.id in found]
+        record(context, writer.record_all(task.action, meant) if meant else writer.record(task.action, None), port)
 
     try:
         environment.run(feed, applied=applied, purge=task.purge)
     except BaseException as error:
         raise _reported(error, environment) from error
-    return tuple(sorted(found))
+    return planned and msgspec.structs.replace(planned, recorded=tuple(sorted(found)))
 
 
-def _of_ledger(step: tasks.Step) -> Any:  # noqa: ANN401  (a Revision)
-    from headstart.history.graph import Revision
-
-    return Revision(id=step.revision, down=step.down, path=step.path, sha256=step.sha256)
-
-
-def _moved(why: str) -> Reported:
-    return Reported(Failed(error="MigrationFailedError", message=f"nothing was run: {why}", context={MOVED: True}))
-
-
-def _reported(error: BaseException, environment: Environment, work: _Work | None = None) -> Reported:
-    """What an exception out of env.py is reported as."""
-    if isinstance(error, Reported):
-        return error
-    lost = loss.is_lost(error, statement_timeout=sessions.statement_timeout())
-    step = None if work is None else work.step
-    if step is None and work is not None and work.uncommitted:
-        found = failure.of_revision(error, path=environment.directory.dir, line=None)
-        return Reported(
-            Failed(
-                error="MigrationFailedError",
-                message=f"env.py failed after the revisions of its one transaction: {found.pop('cause')}",
-                context={name: value for name, value in found.items() if value is not None},
-                sqlstate=failure.sqlstate_of(error),
-                lost=lost,
-            )
-        )
-    if step is None:
-        refused = failure.of_environment(error, environment.directory.dir)
-        return Reported(
-            Failed(
-                error=type(refused).__name__,
-                message=refused.message,
-                hint=refused.hint,
-                context=dict(refused.context),
-                sqlstate=failure.sqlstate_of(error),
-                lost=lost,
-            )
-        )
-    statements = environment.statements
-    found = failure.of_revision(error, path=statements.path, line=statements.line)
-    cause = str(found.pop("cause"))
-    kind, hint = "MigrationFailedError", None
-    if isinstance(error, HeadstartError):
-        kind, hint = type(error).__name__, error.hint
-    return Reported(
-        Failed(
-            error=kind,
-            message=cause,
-            hint=hint or _remedy(error, environment),
-            context={name: value for name, value in found.items() if value is not None},
-            revision=str(step.revision.revision),
-            sqlstate=failure.sqlstate_of(error),
-            lost=lost,
-            chosen=loss.is_chosen(error),
-            unheard=statements.unheard,
-        )
+def _moved(why: str) -> TaskFailedError:
+    return TaskFailedError(
+        Failed(error="MigrationFailedError", message=f"nothing was run: {why}", context={MOVED: True})
     )
+
+
+def _reported(error: BaseException, environment: Environment, work: _Work | None = None) -> TaskFailedError:
+    """What an exception out of env.py is reported as."""
+    if isinstance(error, TaskFailedError):
+        return error
+    statements = environment.statements
+    lost = loss.is_lost(error, statement_timeout=sessions.statement_timeout())
+    common: dict[str, Any] = {"sqlstate": failure.sqlstate_of(error), "lost": lost}
+    if work is not None and work.step is not None:
+        found = failure.of_revision(error, path=statements.path, line=statements.line)
+        kind, hint = "MigrationFailedError", None
+        if isinstance(error, HeadstartError):
+            kind, hint = type(error).__name__, error.hint
+        common |= {
+            "hint": hint or _remedy(error, environment),
+            "revision": str(work.step.revision.revision),
+            "chosen": loss.is_chosen(error),
+            "unheard": statements.unheard,
+        }
+        return TaskFailedError(Failed(error=kind, message=str(found.pop("cause")), context=found, **common))
+    if work is not None and work.uncommitted:
+        found = failure.of_revision(error, path=environment.directory.dir, line=None)
+        message = f"env.py failed after the revisions of its one transaction: {found.pop('cause')}"
+        return TaskFailedError(Failed(error="MigrationFailedError", message=message, context=found, **common))
+    refused = failure.of_environment(error, environment.directory.dir)
+    common |= {"hint": refused.hint, "context": dict(refused.context)}
+    return TaskFailedError(Failed(error=type(refused).__name__, message=refused.message, **common))
 
 
 def _remedy(error: BaseException, environment: Environment) -> str | None:

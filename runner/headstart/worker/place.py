@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from headstart.errors import HeadstartError
 from headstart.postgres.table_trust import array, by_name, lock_of, look
+from headstart.postgres.version_table import Place
 from headstart.worker import sessions
-from headstart.worker.tasks import Place
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

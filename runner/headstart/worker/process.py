@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError
 from headstart.postgres import sessions
-from headstart.process import Finished as EndedProcess
-from headstart.worker.fork import Fork, Output
+from headstart.process import how_it_ended
+from headstart.worker.fork import LONGEST_MESSAGE, Fork, Output
 from headstart.worker.messages import (
     DESCRIPTORS_CLOSED,
     OF_OURS,
@@ -22,11 +23,11 @@ from headstart.worker.messages import (
     Logged,
     StatementEnded,
     StatementStarted,
+    TaskFailedError,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     import asyncpg
     from structlog.typing import FilteringBoundLogger
@@ -43,14 +44,6 @@ TERMINATED = 0.3
 """Seconds that a process gets after SIGTERM."""
 
 
-class TaskFailedError(Exception):
-    """A task has failed, and the worker says why: `failed`."""
-
-    def __init__(self, failed: Failed) -> None:
-        super().__init__(failed.message)
-        self.failed = failed
-
-
 class WorkerLostError(HeadstartError):
     """The process that ran env.py has ended without a word.
 
@@ -64,7 +57,7 @@ class WorkerLostError(HeadstartError):
         self.by_itself = by_itself
 
 
-class Process:
+class Process(contextlib.AbstractAsyncContextManager["Process"]):
     """Does one task after the other, in the same fork of the worker as long as that is left clean.
 
     Args:
@@ -75,7 +68,6 @@ class Process:
         fresh: the present task is the first of its fork.
         backends: the sessions that the present fork has opened in our database, by pid.
         statement: at work now; None between two.
-        backend: of that statement.
         since: when it began, or when the last one ended, by the monotonic clock.
     """
 
@@ -87,16 +79,10 @@ class Process:
         self._reading: asyncio.Task[Any] | None = None
         self.fresh = True
         self.backends: dict[int, Connected] = {}
-        self.statement: str | None = None
-        self.backend: int | None = None
+        self.statement: StatementStarted | None = None
         self.since = time.monotonic()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._reading is not None and not self._reading.done():
             await self.stop(None)
         self.leave()
@@ -120,27 +106,22 @@ class Process:
         self.backends.clear()
         self.fresh = self._fork is None
         if self._fork is None:
-            self._fork = self._forked()
-        await self._fork.send(task)
-        return await self._answer(hear)
-
-    def _forked(self) -> Fork:
-        channel, out, err = self._worker.fork()
-        return Fork(channel, Output({out: "stdout", err: "stderr"}, self._log))
+            channel, out, err = self._worker.fork()
+            output = Output({"stdout": out, "stderr": err}, self._log)
+            self._fork = Fork(*await asyncio.open_connection(sock=channel, limit=LONGEST_MESSAGE), output)
+        return await self._send(self._fork, task, hear)
 
     async def more(self, more: More, hear: Hear | None = None) -> Any:  # noqa: ANN401  (as `do`)
         """Go on with an interactive task. As `do`."""
         assert self._fork is not None  # noqa: S101  (it is at work)
-        await self._fork.send(more)
-        return await self._answer(hear)
+        return await self._send(self._fork, more, hear)
 
-    async def _answer(self, hear: Hear | None) -> Any:  # noqa: ANN401  (as `do`)
-        self._reading = asyncio.ensure_future(self._read(hear or (lambda _: None)))
+    async def _send(self, fork: Fork, message: Task | More, hear: Hear | None) -> Any:  # noqa: ANN401  (as `do`)
+        await fork.send(message)
+        self._reading = asyncio.ensure_future(self._read(fork, hear or (lambda _: None)))
         return await asyncio.shield(self._reading)
 
-    async def _read(self, hear: Hear) -> Any:  # noqa: ANN401  (as `do`)
-        fork = self._fork
-        assert fork is not None  # noqa: S101  (`do`)
+    async def _read(self, fork: Fork, hear: Hear) -> Any:  # noqa: ANN401  (as `do`)
         while True:
             message = await fork.receive()
             match message:
@@ -177,7 +158,7 @@ class Process:
                     schema=message.schema,
                 )
             case StatementStarted():
-                self.statement, self.backend, self.since = message.statement, message.backend, time.monotonic()
+                self.statement, self.since = message, time.monotonic()
             case StatementEnded():
                 self.statement, self.since = None, time.monotonic()
             case _:
@@ -196,18 +177,15 @@ class Process:
             self._ending.append(self._fork)
         self._fork = None
 
-    async def stop(self, connection: asyncpg.Connection[Any] | None) -> TaskFailedError | None:
+    async def stop(self, connection: asyncpg.Connection[Any] | None) -> None:
         """End the present task: nothing new begins; cancel its statement in the server, end its process, its sessions.
 
         Args:
             connection: the supervisor's own session, for asking the server; None if there is none.
-
-        Returns:
-            What the task has reported of its end, if it still could.
         """
         reading, fork = self._reading, self._fork
         if reading is None or fork is None or reading.done():
-            return _failure_of(reading)
+            return
         fork.leave()  # or it would begin the next revision when the present one outlives what follows
         backends, at_work = list(self.backends), self.statement is not None  # which may swallow its cancelling
         if await sessions.cancel(connection, backends) and at_work:
@@ -223,28 +201,14 @@ class Process:
         await asyncio.gather(reading, return_exceptions=True)
         fork.signal(signal.SIGKILL)
         self.leave()
-        return _failure_of(reading)
-
-
-def _failure_of(reading: asyncio.Task[Any] | None) -> TaskFailedError | None:
-    if reading is None or not reading.done() or reading.cancelled():
-        return None
-    error = reading.exception()
-    return error if isinstance(error, TaskFailedError) else None
 
 
 def _how_it_ended(message: Ended | None, pid: int) -> str:
     if message is None:
         return f"the process that ran env.py (pid {pid}) was lost"
-    how = EndedProcess(argv=(), returncode=message.code, stderr="", seconds=0.0).how
-    if message.code == -signal.SIGKILL:
-        how += ": out of memory?"
-    elif message.code == DESCRIPTORS_CLOSED:
-        how += ": it closed its descriptors"
-    elif message.code >= 0:
-        how += ": os._exit?"
-    return (
-        f"the process that ran env.py was {how}"
-        if message.code < 0
-        else f"the process that ran env.py ended by itself ({how})"
-    )
+    how = how_it_ended(message.code)
+    if message.code < 0:
+        memory = ": out of memory?" if message.code == -signal.SIGKILL else ""
+        return f"the process that ran env.py was {how}{memory}"
+    guess = "it closed its descriptors" if message.code == DESCRIPTORS_CLOSED else "os._exit?"
+    return f"the process that ran env.py ended by itself ({how}: {guess})"

@@ -6,7 +6,7 @@ import argparse
 import configparser
 import hashlib
 import os
-from pathlib import Path
+import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 from alembic.config import Config
@@ -17,9 +17,11 @@ from alembic.util import CommandError
 from sqlalchemy import URL
 
 from headstart.errors import BrokenHistoryError, ConfigurationError
+from headstart.history.graph import Revision, build_graph
+from headstart.history.plan import decide
+from headstart.ledger.writer import source_of
 from headstart.worker.dialect import DRIVER, prefer
 from headstart.worker.failure import of_loading
-from headstart.worker.tasks import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from headstart.history.project import Project
     from headstart.settings.dsn import Dsn
     from headstart.worker.port import Port
-    from headstart.worker.tasks import Describe, Wanted
+    from headstart.worker.tasks import Describe
 
 _PLACEHOLDER = "driver://user:pass@localhost/dbname"  # what `alembic init` writes
 
@@ -43,13 +45,12 @@ def configure(project: Project, dsn: Dsn | None, options: Mapping[str, Any], *, 
         options: what Alembic's command line would leave in `cmd_opts`.
         stdout: where Alembic's commands print to.
     """
-    given: dict[str, Any] = {} if stdout is None else {"stdout": stdout}
     config = Config(
         file_=project.ini,
         toml_file=project.toml,
         ini_section=project.section,
         cmd_opts=argparse.Namespace(**{"x": None, **options}),
-        **given,
+        stdout=stdout or sys.stdout,
     )
     section = config.file_config.options(project.section) if config.file_config.has_section(project.section) else []
     placeholders = [name for name in section if config.file_config.get(project.section, name, raw=True) == _PLACEHOLDER]
@@ -97,23 +98,26 @@ def read(directory: ScriptDirectory) -> tuple[str, ...]:
     try:
         heads = directory.revision_map.heads
         several = heads if len(heads) > 1 else ()
-        needed = {parent for head in several for parent in _lineage(directory, head) if parent != head}
+        needed = {
+            each.revision
+            for head in several
+            for each in directory.revision_map.iterate_revisions(head, "base", inclusive=True)
+            if isinstance(each, Script) and each.revision != head
+        }
     except (Exception, SystemExit) as error:  # whatever a revision file does when it is imported
         raise of_loading(error, directory.dir) from error
     return tuple(sorted(set(heads) - needed))
-
-
-def _lineage(directory: ScriptDirectory, revision: str) -> list[str]:
-    found = directory.revision_map.iterate_revisions(revision, "base", inclusive=True)
-    return [each.revision for each in found if isinstance(each, Script)]
 
 
 def steps_to(directory: ScriptDirectory, target: str, recorded: tuple[str, ...], *, up: bool) -> list[RevisionStep]:
     """The way to a target, which may be relative, as `alembic upgrade` and `alembic downgrade` take it.
 
     Raises:
+        BrokenHistoryError: it is `head`, and there are several (70).
         ConfigurationError: there is none (10).
     """
+    if target == "head" and (several := several_heads(directory)):
+        raise several
     # What alembic.command calls; there is no public name for it.
     resolve: Callable[..., list[RevisionStep]] = directory._upgrade_revs if up else directory._downgrade_revs  # noqa: SLF001
     try:
@@ -130,37 +134,46 @@ def steps_to(directory: ScriptDirectory, target: str, recorded: tuple[str, ...],
         ) from error
 
 
-def step_of(directory: ScriptDirectory, wanted: Wanted) -> RevisionStep:
+def several_heads(directory: ScriptDirectory) -> BrokenHistoryError | None:
+    """The error of a history with several heads, where one is asked for; None if it has no more than one."""
+    if len(directory.revision_map.heads) < 2:  # noqa: PLR2004  (several)
+        return None
+    files = directory.walk_revisions()
+    graph = build_graph(
+        Revision(id=each.revision, down=tuple(each._versioned_down_revisions), path=each.path)  # noqa: SLF001  (a tuple)
+        for each in files
+    )
+    try:
+        decide((), graph, "head")
+    except BrokenHistoryError as error:
+        return error
+    return None
+
+
+def step_of(directory: ScriptDirectory, revision: str, *, up: bool) -> RevisionStep:
     """The step that applies or reverts this one revision."""
-    script = directory.get_revision(wanted.revision)
-    make = MigrationStep.upgrade_from_script if wanted.up else MigrationStep.downgrade_from_script
+    script = directory.get_revision(revision)
+    make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
     return make(directory.revision_map, script)
 
 
-def described(step: RevisionStep) -> Step:
-    """A step, as it is reported."""
-    return _described(step.revision, up=step.is_upgrade)
-
-
-def _described(script: Any, *, up: bool = True, sha256: str = "") -> Step:  # noqa: ANN401  (Alembic's Script)
-    return Step(
-        revision=script.revision,
+def described(script: Any) -> Revision:  # noqa: ANN401  (Alembic's Script)
+    """A revision, with what its file holds."""
+    path = str(getattr(script, "path", ""))
+    source = source_of(path)
+    return Revision(
+        id=script.revision,
         down=tuple(script._all_down_revisions),  # noqa: SLF001  (down_revision and depends_on, resolved)
-        description=script.doc or "",
-        path=str(getattr(script, "path", "")),
-        sha256=sha256,
-        up=up,
+        path=path,
+        doc=script.doc or "",
+        sha256="" if source is None else hashlib.sha256(source).hexdigest(),
     )
 
 
-def lineage(directory: ScriptDirectory, revisions: Sequence[str]) -> list[Step]:
-    """Revisions and all that has to be applied before them, that first, each with what its file holds."""
+def lineage(directory: ScriptDirectory, revisions: Sequence[str]) -> list[Revision]:
+    """Revisions and all that has to be applied before them, that first."""
     found = directory.revision_map.iterate_revisions(tuple(revisions), "base", inclusive=True)
-    return [_described(each, sha256=_sha256(each.path)) for each in found if isinstance(each, Script)][::-1]
-
-
-def _sha256(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path.endswith(".py") else ""
+    return [described(each) for each in found if isinstance(each, Script)][::-1]
 
 
 def knows(directory: ScriptDirectory, revision: str) -> bool:
@@ -178,14 +191,7 @@ def describe(task: Describe, port: Port) -> dict[str, Any]:
     heads = read(directory)
     steps = [] if task.target is None else steps_to(directory, task.target, (), up=True)
     return {
-        "heads": list(heads),
-        "lineage": [_plain(each) for each in lineage(directory, directory.revision_map.heads)],
-        "steps": [_plain(described(step)) for step in steps],
+        "heads": heads,
+        "lineage": lineage(directory, directory.revision_map.heads),
+        "steps": [described(step.revision) for step in steps],
     }
-
-
-def _plain(step: Step) -> dict[str, Any]:
-    import msgspec
-
-    plain: dict[str, Any] = msgspec.to_builtins(step)
-    return plain

@@ -6,9 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from headstart.ledger.writer import SAVEPOINT, Writer
+from headstart.postgres.version_table import Place
 from headstart.worker import failure, sessions
 from headstart.worker.messages import Logged
-from headstart.worker.tasks import Place
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext

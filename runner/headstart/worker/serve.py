@@ -9,11 +9,9 @@ import sys
 from importlib import import_module
 from typing import Any
 
-import msgspec
-
 from headstart.errors import HeadstartError
 from headstart.worker import sessions, tasks
-from headstart.worker.messages import Failed, Finished, Started
+from headstart.worker.messages import Failed, Finished, Started, TaskFailedError
 from headstart.worker.port import Port
 
 
@@ -35,8 +33,6 @@ def serve(channel: socket.socket) -> None:
 
 
 def _answer(task: Any, port: Port) -> Finished | Failed:  # noqa: ANN401  (any of the tasks)
-    from headstart.worker.failure import Reported
-
     for name, value in getattr(task, "environ", {}).items():
         if value is None:
             os.environ.pop(name, None)
@@ -45,15 +41,11 @@ def _answer(task: Any, port: Port) -> Finished | Failed:  # noqa: ANN401  (any o
     try:
         module, function = _DONE_BY[type(task)]
         value = getattr(import_module(f"headstart.worker.{module}"), function)(task, port)
-    except Reported as error:
+    except TaskFailedError as error:
         return error.failed
     except HeadstartError as error:
-        return Failed(error=type(error).__name__, message=error.message, hint=error.hint, context=_plain(error.context))
+        return Failed(error=type(error).__name__, message=error.message, hint=error.hint, context=dict(error.context))
     return Finished(value=value, reusable=sessions.nothing_open())
-
-
-def _plain(context: dict[str, object]) -> dict[str, Any]:
-    return {name: msgspec.to_builtins(value, enc_hook=str) for name, value in context.items()}
 
 
 # Module and function: what a task needs is imported when it is asked for.

@@ -125,7 +125,9 @@ def backend_of(connection: sqlalchemy.Connection) -> int | None:
 
 def in_transaction(connection: sqlalchemy.Connection) -> bool:
     """Whether the server is in a transaction, by the driver's own word."""
-    return _in_transaction(connection.connection.dbapi_connection)
+    dbapi: Any = connection.connection.dbapi_connection
+    opened = _transaction_of(dbapi)
+    return not getattr(dbapi, "autocommit", False) if opened is None else opened
 
 
 def in_driver_transaction(connection: sqlalchemy.Connection) -> bool:
@@ -133,19 +135,13 @@ def in_driver_transaction(connection: sqlalchemy.Connection) -> bool:
     return _transaction_of(connection.connection.dbapi_connection) is True
 
 
-def _in_transaction(dbapi: Any) -> bool:  # noqa: ANN401  (of any driver)
-    open_in_driver = _transaction_of(dbapi)
-    return not getattr(dbapi, "autocommit", False) if open_in_driver is None else open_in_driver
-
-
 def _transaction_of(dbapi: Any) -> bool | None:  # noqa: ANN401  (of any driver)
     raw = getattr(dbapi, "driver_connection", dbapi)
     if hasattr(raw, "is_in_transaction"):  # asyncpg
         return bool(raw.is_in_transaction())
     info = getattr(raw, "info", None)
-    if info is not None:  # psycopg and psycopg2: libpq's PQTRANS_IDLE is 0
-        return bool(int(info.transaction_status) != 0)
-    return None
+    # psycopg and psycopg2: libpq's PQTRANS_IDLE is 0
+    return None if info is None else int(info.transaction_status) != 0
 
 
 class _Sessions:
@@ -193,7 +189,9 @@ class _Sessions:
         if dialect in CONFIGURED or self.access.everywhere:
             lead(dialect, args, params, self.access.dsn)
         creator = params.get("async_creator_fn")  # env.py's own may take no arguments; that of engine_from does
-        if dialect.driver == "asyncpg" and (creator is None or type(creator).__module__ == "headstart.engine"):
+        if dialect.driver == "asyncpg" and (
+            creator is None or getattr(creator, "__module__", "") == "headstart.engine"
+        ):
             params.setdefault("connection_class", ScriptConnection)
             if self.access.schema is not None:  # libpq has it from PGOPTIONS, which asyncpg does not read
                 options = self.access.dsn.params["options"]

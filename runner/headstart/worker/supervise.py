@@ -8,17 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
 ENDED = 2.0
 """Seconds that the worker gets to end what it has forked, and what that has started."""
 
 
-class Worker:
+class Worker(contextlib.AbstractAsyncContextManager["Worker"]):
     """The process that imports Alembic once and forks for each task. It is started when it is first needed.
 
     Args:
@@ -84,12 +83,7 @@ class Worker:
         lines = process.stderr.read().decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else ""
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from headstart.history.project import Project
+from headstart.postgres.version_table import Place
 from headstart.settings.dsn import Dsn
 
 
@@ -61,55 +62,6 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     there: bool = False
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One revision to be applied or reverted."""
-
-    revision: str
-    up: bool = True
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A revision as Alembic would apply or revert it.
-
-    Args:
-        revision: its id.
-        down: what has to be applied before it: down_revision and depends_on.
-        description: the first line of its message.
-        path: its file.
-        sha256: of that file, in a lineage.
-        up: whether it is applied.
-    """
-
-    revision: str
-    down: tuple[str, ...] = ()
-    description: str = ""
-    path: str = ""
-    sha256: str = ""
-    up: bool = True
-
-
-class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where env.py's own session finds the version table, or would make it.
-
-    Args:
-        table: its name.
-        schema: its schema; None if the search path leads nowhere.
-        configured: the schema that env.py gives to Alembic, if it gives one.
-        oid: None while there is no such table.
-        user: the session's current role.
-    """
-
-    table: str
-    schema: str | None
-    configured: str | None = None
-    oid: int | None = None
-    user: str = ""
-
-    def is_like(self, other: Place) -> bool:
-        """Whether it is the same table, made or not."""
-        return (self.table, self.schema) == (other.table, other.schema)
-
-
 class _Task(Line, frozen=True, kw_only=True):
     """Something that a fork of the worker is to do.
 
@@ -125,9 +77,16 @@ class _Task(Line, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     environ: dict[str, str | None] = {}
 
+    @property
+    def dsn(self) -> Dsn | None:
+        """The database, if one is to be reached."""
+        return None if self.access is None else self.access.dsn
+
 
 class Plan(_Task, frozen=True, kw_only=True):
     """Run env.py, find out what is recorded and where, and which revisions lead to the target. Nothing is changed.
+
+    Gives a `Planned`, or None where env.py has not let Alembic look.
 
     Args:
         target: in Alembic's words; None to look at what is recorded alone.
@@ -145,7 +104,8 @@ class Migrate(_Task, frozen=True, kw_only=True):
         target: in Alembic's words.
         before: what has to be recorded when it begins.
         place: where env.py's version table has to be; None for wherever it is.
-        steps: in the order in which they are run.
+        steps: the revisions, in the order in which they are run.
+        up: whether they are applied; otherwise reverted.
         one_transaction: leave env.py's own choice of transactions alone.
         ledger: write a row for each revision; None for none.
         statements: report each statement that a revision has executed, with its full text.
@@ -155,7 +115,8 @@ class Migrate(_Task, frozen=True, kw_only=True):
     target: str = "head"
     before: tuple[str, ...] | None = None
     place: Place | None = None
-    steps: tuple[Wanted, ...] = ()
+    steps: tuple[str, ...] = ()
+    up: bool = True
     one_transaction: bool = False
     ledger: Ledger | None = None
     statements: bool = False
@@ -210,7 +171,7 @@ class Describe(_Task, frozen=True, kw_only=True):
 
 
 class Format(_Task, frozen=True, kw_only=True):
-    """Let the project's post-write hooks at a file. With a database, env.py is run first: it may register hooks."""
+    """Let the project's post-write hooks at a file. env.py is run first: it may register hooks."""
 
     path: str
 
@@ -231,9 +192,10 @@ class Parse(Line, frozen=True, kw_only=True):
 
 
 class More(Line, frozen=True, kw_only=True):
-    """For an interactive `Migrate`: further steps, or revisions to stamp; neither ends it."""
+    """For an interactive `Migrate`: one revision more, or revisions to stamp; neither ends it."""
 
-    steps: tuple[Wanted, ...] = ()
+    revision: str | None = None
+    up: bool = True
     stamp: tuple[str, ...] | None = None
 
 

@@ -15,8 +15,9 @@ from alembic.script import write_hooks
 from alembic.util import CommandError
 
 from headstart.errors import ConfigurationError
-from headstart.process import Finished
+from headstart.process import how_it_ended
 from headstart.worker import failure, project
+from headstart.worker.environment import Environment
 from headstart.worker.messages import Logged
 
 if TYPE_CHECKING:
@@ -37,24 +38,18 @@ def file_name(task: Name, port: Port) -> str:
 
 
 def format_file(task: Format, port: Port) -> None:
-    """Let the project's post-write hooks at a file. If there is a database, env.py is run first: it may register hooks.
+    """Let the project's post-write hooks at a file. env.py is run first: it may register hooks.
 
     Raises:
         ConfigurationError: a hook cannot be run at all (10).
     """
     report_hooks(port)
-    if task.access is None:
-        directory = project.load(project.configure(task.project, None, task.options))
-    else:
-        from headstart.worker.environment import Environment
-
-        environment = Environment(task, port, work=False)
-        directory = environment.directory
-        try:
-            environment.run(lambda *_: [], dont_mutate=True)
-        except (Exception, SystemExit) as error:
-            raise failure.of_environment(error, directory.dir) from error
-    write_hooks._run_hooks(task.path, directory.hooks)  # noqa: SLF001  (no public name)
+    environment = Environment(task, port, work=False)
+    try:
+        environment.run(lambda *_: [], dont_mutate=True)
+    except (Exception, SystemExit) as error:
+        raise failure.of_environment(error, environment.directory.dir) from error
+    write_hooks._run_hooks(task.path, environment.directory.hooks)  # noqa: SLF001  (no public name)
 
 
 def report_hooks(port: Port) -> None:
@@ -80,8 +75,7 @@ def report_hooks(port: Port) -> None:
     def run(argv: Sequence[str], **given: Any) -> None:  # noqa: ANN401  (subprocess.run's own)
         code = subprocess.run(argv, check=False, **given).returncode
         if code:
-            how = Finished(argv=(), returncode=code, stderr="", seconds=0.0).how
-            fields = {"command": list(argv), "how": how, "path": written, "hint": _MENDED}
+            fields = {"command": list(argv), "how": how_it_ended(code), "path": written, "hint": _MENDED}
             port.send(Logged(level="warning", event="hook_failed", fields=fields))
 
     # Two names of that one module. Nothing is put back: they last as long as this fork.

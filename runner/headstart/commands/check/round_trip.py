@@ -18,13 +18,13 @@ from headstart.errors import (
 from headstart.history.baseline import read_baseline
 from headstart.postgres import catalog
 from headstart.steps.replay import Replay, replay
-from headstart.steps.statement import Statement
 
 if TYPE_CHECKING:
     from headstart.postgres.catalog import Catalog
     from headstart.postgres.scratch import Scratch
     from headstart.settings.dsn import Dsn
     from headstart.steps.run import Run
+    from headstart.worker.messages import Executed
     from headstart.worker.supervise import Worker
 
 _INTERVAL = 10.0
@@ -57,7 +57,7 @@ class Walk:
         self._spare_at = 0
         self._went_back = False
         self.findings: list[Finding] = []
-        self.statements: list[Statement] = []
+        self.statements: list[Executed] = []
         self.applied: list[str] = []
         self.ended: str | None = None
 

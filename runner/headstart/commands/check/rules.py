@@ -15,7 +15,7 @@ from headstart.sql import rules
 if TYPE_CHECKING:
     from headstart.history import Project
     from headstart.steps.run import Run
-    from headstart.steps.statement import Statement
+    from headstart.worker.messages import Executed
 
 _TABLE = "[tool.headstart.check]"
 _HINT = 'write for example rules-off = { drop-table = "why" }; `headstart check --rules` lists the rules'
@@ -53,7 +53,7 @@ def switched_off(run: Run, project: Project) -> Mapping[str, str]:
 
 
 def apply_rules(
-    statements: Sequence[Statement], files: Mapping[str, str], *, off: Collection[str], version_table: str
+    statements: Sequence[Executed], files: Mapping[str, str], *, off: Collection[str], version_table: str
 ) -> list[Finding]:
     """What the rules find in some revisions, knowing all that came before them.
 

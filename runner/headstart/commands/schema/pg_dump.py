@@ -15,9 +15,9 @@ from headstart.postgres.embedded import installations
 
 if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection
+    from headstart.postgres.version_table import Place
     from headstart.settings.dsn import Dsn
     from headstart.steps.run import Run
-    from headstart.worker.tasks import Place
 
 # Rows one by one: what a revision inserts is little, and a line for each is what can be read in a diff.
 _OPTIONS: Final = (

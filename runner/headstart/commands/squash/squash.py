@@ -98,7 +98,7 @@ async def _cut(run: Run, worker: Worker, found: History, revision: str | None) -
     if revision is None:
         decide((), found.graph, "head")  # its error names the heads if there are several
     described = await describe(run, worker, found.project, target=revision or "head")
-    return decide_cut(found.graph, [step.revision for step in described.steps], found.project)
+    return decide_cut(found.graph, [each.id for each in described.steps], found.project)
 
 
 def _place(cut: Cut, name: str) -> Path:

@@ -20,7 +20,7 @@ from headstart.postgres.connection import ScriptConnection
 from headstart.postgres.server import first_line, quote
 from headstart.settings.dsn import Dsn
 from headstart.settings.resolve import parse_dsn
-from headstart.steps.environ import environ_for
+from headstart.steps.context import environ_for
 from headstart.steps.run import Run
 
 FILE, QUERY = "HEADSTART_TENANTS_FILE", "HEADSTART_TENANTS_QUERY"

@@ -180,8 +180,8 @@ class _Work:
 
     async def _prepare(self, ready: Ready, session: Session, tenants: Sequence[Tenant]) -> None:
         """What schemas of one database have in common: a backup before the first of them, and the ledger's table."""
-        run, settings = self._run, self._run.settings
-        if await wanted(run, ready, self._history.project.version_table):
+        run, table = self._run, self._history.project.version_table
+        if await wanted(run, ready, table):
             async with locked(run, ready):
                 await self._survey(ready, tenants)  # again: another runner may have been quicker
                 if all(tenant.outcome is not None for tenant in tenants):
@@ -196,9 +196,7 @@ class _Work:
                 await session.lock()  # nobody takes another one before this run has ended
         await session.lock()
         assert self.schemas is not None  # noqa: S101  (`begin`)
-        if await prepare(
-            ready.connection, mode=settings.ledger, log=run.log, version_table=self._history.project.version_table
-        ):
+        if await prepare(ready.connection, mode=run.settings.ledger, log=run.log, version_table=table):
             self.schemas.ledger = True
             await create(ready.connection)  # the first of each would be in each other's way
 
