@@ -381,4 +381,3 @@ def test_a_slow_refresh(project: Project, begin_headstart: Callable[..., Headsta
         ended(process.finish(), 0)
     assert (running["revision"], running["statement"]) == ("bbbb2222", "refresh materialized view sums")
     assert "nightly report" in running["blockers"][0]
-    assert "unique index" in running["hint"]

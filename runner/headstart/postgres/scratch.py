@@ -16,11 +16,11 @@ import asyncpg
 
 from headstart.errors import ConfigurationError
 from headstart.log.logger import quiet
+from headstart.log.secret import Secret
 from headstart.postgres.embedded import Embedded, EmbeddedServerError, Installation, installations
 from headstart.postgres.readiness import wait_until_ready
 from headstart.postgres.server import close, first_line, quote
 from headstart.settings.dsn import Dsn
-from headstart.settings.resolve import parse_dsn
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -118,7 +118,13 @@ async def scratch_server(
         if settings.scratch is None:
             server = await _started(_installation(major))
             stack.callback(server.stop)
-            dsn = parse_dsn(server.url(), {}, read_file=str, default_user=server.superuser, source="the server")
+            dsn = Dsn(
+                hosts=((server.host, server.port),),
+                user=server.superuser,
+                password=Secret(server.password),
+                database="postgres",
+                params={"sslmode": "disable"},
+            )
         else:
             dsn = settings.scratch
         ready = await wait_until_ready(dsn, timeout=settings.wait_timeout, application_name=APPLICATION, log=quiet(log))
