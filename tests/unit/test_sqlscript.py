@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from headstart.sql.script import (
     ScriptError,
     builds_concurrently,
+    is_rowless,
     is_single,
     line_of,
     split,
@@ -235,6 +236,28 @@ def test_is_single_is_never_wrong(script: str) -> None:
     """What `is_single` says is one statement, `split` finds to be one, and plain."""
     if is_single(script):
         assert [one.kind for one in split(script)] == ["plain"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("CREATE TABLE t ()", True),
+        ("INSERT INTO t VALUES (1)", True),
+        ("update t set returning_at = 1", True),
+        ("\n  drop table t", True),
+        ("SET a = 1", True),
+        ("INSERT INTO t VALUES ($1)", False),
+        ("INSERT INTO t VALUES (1)\nRETURNING a", False),
+        ("update t set a = 1 returning *", False),
+        ("SELECT 1", False),
+        ("WITH a AS (SELECT 1) DELETE FROM t", False),
+        ("SETTLE", False),
+        ("", False),
+    ],
+)
+def test_no_rows_are_expected_of_commands(statement: str, expected: bool) -> None:
+    """What may give rows back, or takes parameters, is prepared; in doubt, too."""
+    assert is_rowless(statement) is expected
 
 
 def test_lines_are_counted_from_one() -> None:

@@ -39,9 +39,16 @@ def _reporting_loss(method: Callable[..., Awaitable[Any]]) -> Any:
 
 
 class ScriptStatement:
-    """Behaves like a prepared statement that has no parameters and gives no rows back."""
+    """Behaves like a prepared statement that has no parameters and gives no rows back.
 
-    def __init__(self, connection: asyncpg.Connection[Any], query: str, statements: list[Statement]) -> None:
+    Args:
+        connection: that runs it.
+        query: the text.
+        statements: what it consists of; None for one that is sent as it is. That takes one round trip, where to
+            prepare it takes two more: of the time of a thousand small revisions a quarter.
+    """
+
+    def __init__(self, connection: asyncpg.Connection[Any], query: str, statements: list[Statement] | None) -> None:
         self._connection = connection
         self._query = query
         self._statements = statements
@@ -55,15 +62,23 @@ class ScriptStatement:
         """The server's command tag for the last statement, such as `UPDATE 1`."""
         return self._status
 
-    async def fetch(self, *args: object, timeout: float | None = None) -> list[Any]:  # noqa: ARG002  (asyncpg's)
+    async def fetch(self, *args: object, timeout: float | None = None) -> list[Any]:
         """Runs it. There are no rows."""
         if args:
             message = f"the server expects 0 arguments for this query, {len(args)} were passed"
             raise asyncpg.InterfaceError(message)
+        if self._statements is None:
+            self._status = await self._connection.execute(self._query, timeout=timeout)
+            return []
         from headstart.postgres import script_run
 
         self._status = await script_run.run(self._connection, self._query, self._statements)
         return []
+
+    async def cursor(self, *args: object) -> ScriptStatement:
+        """Runs it; what comes back is a cursor that is at its end."""
+        await self.fetch(*args)
+        return ScriptStatement(self._connection, "", [])
 
 
 class ScriptConnection(asyncpg.Connection):
@@ -95,13 +110,15 @@ class ScriptConnection(asyncpg.Connection):
             ScriptError: the text holds what no revision can run.
         """
         # The lexer's expressions take longer to compile than a no-op takes, which prepares nothing.
-        from headstart.sql.script import is_single
+        from headstart.sql.script import is_rowless, is_single
 
         if not is_single(query):
             statements = self.parse(query)
             if len(statements) != 1 or statements[0].kind in {"copy_in", "copy_out"}:
                 return ScriptStatement(self, query, statements)
             query = statements[0].text if "\\" in query else query
+        if is_rowless(query):
+            return ScriptStatement(self, query, None)
         prepared: PreparedStatement[Any] = await super().prepare(query, **options)
         return prepared
 

@@ -21,6 +21,10 @@ Kind = Literal["plain", "copy_in", "copy_out", "transaction_control", "savepoint
 # CREATE and DROP INDEX, REINDEX, ALTER TABLE ... DETACH PARTITION. REFRESH MATERIALIZED VIEW locks others out.
 _BUILDING = frozenset({"CREATE", "DROP", "REINDEX", "ALTER"})
 _FIRST_WORD = re.compile(r"\s*([A-Za-z]+)")
+_ROWLESS = re.compile(
+    r"\s*(?:ALTER|COMMENT|CREATE|DROP|GRANT|REVOKE|SET|(?:DELETE|INSERT|UPDATE)(?!.*\bRETURNING\b))\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _WORD = re.compile(r"[A-Za-z_]+")
 # A routine shows itself within CREATE OR REPLACE FUNCTION.
 _HEAD = 4
@@ -105,6 +109,11 @@ def is_single(text: str) -> bool:
         return False
     semicolon = text.find(";")
     return semicolon < 0 or text[semicolon:].strip() == ";"
+
+
+def is_rowless(text: str) -> bool:
+    """Whether this one statement certainly gives no rows back, and has no parameters."""
+    return "$" not in text and _ROWLESS.match(text) is not None
 
 
 def builds_concurrently(text: str) -> bool:

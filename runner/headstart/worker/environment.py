@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.config import CommandLine
@@ -26,7 +27,9 @@ from headstart.worker.statements import Statements
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from alembic.config import Config
     from alembic.runtime.migration import MigrationContext, RevisionStep
+    from alembic.script import ScriptDirectory
 
     from headstart.worker.port import Port
 
@@ -36,6 +39,22 @@ _FORKED = (
     b"headstart: env.py runs the migrations in a process that it has forked, where they cannot be watched;"
     b" let it call context.run_migrations() itself, in a thread if need be\n"
 )
+
+
+_READ: dict[object, ScriptDirectory] = {}  # by what the revision files may look at; no more than one
+
+
+def _directory(task: Any, config: Config) -> ScriptDirectory:  # noqa: ANN401  (one of the tasks)
+    """The project's revisions. A process that is asked for a plan, and then runs it, imports them once."""
+    changed = tuple(Path(each).stat().st_mtime_ns for each in task.project.version_locations)
+    key = (task.project, repr(task.options), repr(task.environ), changed)
+    if key not in _READ:
+        _READ.clear()
+        directory = project.load(config)
+        if not task.project.conclusive:  # env.py may have a say in where the files are
+            return directory
+        _READ[key] = directory
+    return _READ[key]
 
 
 class Environment:
@@ -60,7 +79,7 @@ class Environment:
     ) -> None:
         sessions.begin(task.access, port, work=work)
         self.config = project.configure(task.project, task.dsn, {**commanded(verb, target), **task.options})
-        self.directory = project.load(self.config)
+        self.directory = _directory(task, self.config)
         self.statements = Statements(port, executed=getattr(task, "statements", False))
         self.ran = 0
         self._port = port

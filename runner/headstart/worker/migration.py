@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ class _Work:
         project.read(directory)
         self.recorded = set(heads)
         steps = [project.step_of(directory, revision, up=task.up) for revision in task.steps]
+        gc.freeze()  # the history stays: the collector need not look at it again and again
         planned = self._environment.planned(heads, context, [])
         self._port.send(planned)
         self._writer = writer_of(task.ledger, planned.place)
