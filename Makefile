@@ -18,7 +18,7 @@
 
 PYTHON ?= python3
 TESTS ?= tests
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST_ARGS ?=
 UPGRADE ?=
 
@@ -45,7 +45,7 @@ help:
 demo: $(VENV)/.ready
 	$(RUN) demo/demo.py
 
-# Two workers: much of a test's time is spent waiting for a server.
+# Three workers on two cores: part of a test's time is spent waiting for a server.
 test: $(VENV)/.ready
 	$(RUN) -m pytest -n $(WORKERS) $(TESTS) $(PYTEST_ARGS)
 
