@@ -195,7 +195,7 @@ def test_a_baseline_is_not_reverted(headstart: Headstart, any_database: str) -> 
     ended(headstart("squash"), 0)
     ended(headstart("up"), 0)
     before = fingerprint(any_database)
-    assert "cannot be reverted" in ended(headstart("downgrade", "base"), 60)["error"]
+    assert "cannot be reverted" in ended(headstart("downgrade", "base"), 10)["error"]
     assert fingerprint(any_database) == before
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from headstart.errors import DatabaseUnknownError
+from headstart.errors import ConfigurationError, DatabaseUnknownError
 from headstart.history.baseline import read_baseline
-from headstart.history.graph import Graph, named
+from headstart.history.graph import Graph, Revision, named
 
 
 def refuse_midway(recorded: Sequence[str], graph: Graph) -> None:
@@ -34,4 +34,23 @@ def refuse_midway(recorded: Sequence[str], graph: Graph) -> None:
                 recorded=list(recorded),
                 baseline=base,
                 archive=baseline.archive,
+            )
+
+
+def refuse_below(steps: Sequence[Revision]) -> None:
+    """Refuse a way down that a baseline would end: what is above it would be reverted, and then the run fail.
+
+    Args:
+        steps: what would be reverted.
+
+    Raises:
+        ConfigurationError: with the last revision that can be reached (10).
+    """
+    for step in filter(lambda each: each.path, steps):
+        baseline = read_baseline(Path(step.path).read_bytes())
+        if baseline is not None:
+            raise ConfigurationError(
+                f"the baseline {named(step)} cannot be reverted: it has replaced revisions that are files no more",
+                hint=f"`headstart downgrade {step.id}` reverts what follows it; a backup has what was before"
+                f" (`headstart restore`), and {baseline.archive} the old files",
             )

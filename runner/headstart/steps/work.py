@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from headstart import ledger
 from headstart.history.graph import revision_field
+from headstart.history.squashed import refuse_below
 from headstart.ledger.state import prepare
 from headstart.ledger.writer import complete
 from headstart.postgres import version_table
@@ -107,12 +108,15 @@ class Work:
         return found
 
     async def guard(self, plan: UpToDate | Pending) -> None:
-        """Refuse, before anything is touched, what would fail half-way for want of a privilege.
+        """Refuse, before anything is touched, what would fail half-way.
 
         Raises:
             RefusedError: the role may not write the version table, or not create it (21).
+            ConfigurationError: the way down leads through a baseline (10).
         """
         place = plan.place
+        if isinstance(plan, Pending) and not plan.up:
+            refuse_below(plan.steps)
         await version_table.require_write_privilege(self._connection, place.user, place.table, place.schema)
 
     async def back_up(self, plan: Pending) -> None:
