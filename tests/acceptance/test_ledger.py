@@ -120,6 +120,17 @@ def test_72_parted(project: Project, headstart: Headstart, any_database: str) ->
     assert "merge" in last["hint"]
 
 
+def test_72_another_project(project: Project, headstart: Headstart) -> None:
+    """A database with which this history has nothing in common is not to be merged with."""
+    ended(headstart("up"), 0)
+    for file in project.versions.glob("*.py"):
+        file.unlink()
+    project.revision("x9", "create table x9 (id int)", down=None)
+    last = ended(headstart("up"), 72)
+    assert "merge" not in last["hint"]
+    assert "see that DATABASE_URL names the database of this project" in last["hint"]
+
+
 def test_72_unknown(project: Project, headstart: Headstart, any_database: str) -> None:
     """A revision that nobody ever recorded is unknown, whatever else the ledger holds."""
     ended(headstart("up"), 0)

@@ -207,12 +207,17 @@ def _diverged(
     unknown: tuple[str, ...], held: list[str], missing: set[str], graph: Graph, ledger: Mapping[str, Entry]
 ) -> DatabaseUnknownError:
     by = ledger[unknown[0]]
+    hint = (
+        "two branches of the code have gone different ways: bring both revisions into one image, then"
+        ' `headstart merge heads -m "merge"`'
+        if held
+        else "they have no revision in common: see that DATABASE_URL names the database of this project"
+    )
     return DatabaseUnknownError(
         f"the database records {', '.join(unknown)}, applied by {by.by} at {by.at}, which this history does not hold;"
         f" it has what the database has not: {listed(graph, sorted(missing))}; they diverge after"
         f" {listed(graph, held) if held else 'the base'}",
-        hint="two branches of the code have gone different ways: bring both revisions into one image, then"
-        ' `headstart merge heads -m "merge"`',
+        hint=hint,
         unknown=list(unknown),
         heads=list(graph.heads),
         parents=held,
