@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from typing import IO, TYPE_CHECKING
 
@@ -25,6 +26,8 @@ TAIL = 8 * 1024
 LONGEST_LINE = 1024 * 1024
 #: The process groups of the children that are running, for `kill_remaining`.
 _GROUPS: set[int] = set()
+#: The exit status of a child whose own nobody knows.
+UNKNOWN = 255
 #: How often we look whether a child, or a process group that was sent a signal, has ended, in seconds.
 POLL = 0.01
 #: How long the killed may take to disappear, in seconds: one that waits for a disk cannot go before the disk answers.
@@ -106,6 +109,7 @@ async def run(
             start_new_session=True,
         )
         _GROUPS.add(child.pid)
+        threading.Thread(target=_collect, args=(child,), daemon=True).start()
         stack.callback(_GROUPS.discard, child.pid)
         heard = [_hear(pipe, hear) for pipe, hear in ((child.stderr, keep), (child.stdout, captured.append)) if pipe]
         try:
@@ -200,8 +204,19 @@ def _hear(pipe: IO[bytes], on_line: Callable[[bytes], None]) -> Lines:
 
 async def _exited(child: subprocess.Popen[bytes]) -> None:
     """Wait until a child has ended. asyncio's own would wait for whoever has inherited its pipes, too."""
-    while child.poll() is None:  # noqa: ASYNC110  (the kernel sends a notice to the main thread alone)
+    while child.returncode is None:  # noqa: ASYNC110  (the kernel sends a notice to the main thread alone)
         await asyncio.sleep(POLL)
+
+
+def _collect(child: subprocess.Popen[bytes]) -> None:
+    """Wait for its exit status. Popen's own `poll` takes one that somebody else has collected for success.
+
+    A program that calls us may ignore SIGCHLD, or collect whatever ends.
+    """
+    try:
+        child.returncode = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
+    except ChildProcessError:
+        child.returncode = UNKNOWN
 
 
 async def _end(child: subprocess.Popen[bytes], grace: float) -> None:
@@ -228,7 +243,7 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
     """
     _signal_group(child.pid, signal.SIGKILL)
     deadline = time.monotonic() + LAST_WAIT
-    while (child.poll() is None or _is_there(child.pid)) and time.monotonic() < deadline:
+    while (child.returncode is None or _is_there(child.pid)) and time.monotonic() < deadline:
         time.sleep(POLL / 10)
 
 

@@ -194,6 +194,17 @@ def test_41_not_what_the_manifest_says(place: Place) -> None:
     assert recorded(place.url) == ["a1"]
 
 
+def test_tables_that_look_like_a_version_table(place: Place) -> None:
+    """A table of the app's with such a column is not read as revisions; a policy does not hide the version table."""
+    script(place.url, "create table releases (version_num text); insert into releases values ('customer-7')")
+    script(place.url, "alter table alembic_version enable row level security")
+    place.back_up()
+    run = place.run("restore", "latest", "--swap")
+    last = ended(run, 0)
+    assert (last["revision_before"], last["revision_after"]) == ("a1", "a1")
+    assert "customer-7" not in run.stderr
+
+
 def test_version_table_of_another_name(place: Place, project: Project, any_server: Postgres, tmp_path: Path) -> None:
     """A version table that env.py renames is found again in what was restored, with or without the project."""
     schema = identifier("my schema")

@@ -190,6 +190,17 @@ def test_a_database_in_the_middle(headstart: Headstart, later: Project, any_data
     assert ended(headstart("up"), 0)["applied"] == ["d4"]
 
 
+def test_links_are_not_squashed(headstart: Headstart, project: Project, tmp_path: Path) -> None:
+    """A revision file that lies elsewhere, perhaps for several projects, is not taken away there."""
+    shared = tmp_path / "shared.py"
+    (project.versions / "a1.py").rename(shared)
+    (project.versions / "a1.py").symlink_to(shared)
+    before = tree(project)
+    assert "only a link" in ended(headstart("squash"), 10)["error"]
+    assert shared.exists()
+    assert tree(project) == before
+
+
 def test_a_baseline_is_not_reverted(headstart: Headstart, any_database: str) -> None:
     """It says so, and where the old files are; nothing is lost."""
     ended(headstart("squash"), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -61,6 +62,16 @@ async def test_a_secret_in_two_pieces_is_redacted(tmp_path: Path) -> None:
     finished = await process.run([sys.executable, "-c", code], env=ENV, redact=stars, on_line=lines.append)
     assert lines == ["a *** b"]
     assert finished.stderr == "a *** b"
+
+
+async def test_an_exit_status_that_somebody_else_has_collected_is_no_success() -> None:
+    """A program that calls us may ignore SIGCHLD: then nobody knows how a child has ended."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        finished = await process.run([sys.executable, "-c", "import sys; sys.exit(3)"], env=ENV, redact=str)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert not finished.ok
 
 
 async def test_only_the_end_of_much_talk_is_kept() -> None:

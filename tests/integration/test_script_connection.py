@@ -132,10 +132,10 @@ async def test_a_failure_names_its_statement(
         await connection.exec_driver_sql("SELECT 1")
 
 
-async def test_a_lock_timeout_among_many_names_its_statement(
+async def test_a_lock_timeout_among_many_is_not_waited_for_twice(
     engine: AsyncEngine, ours: ScriptConnection, database: str
 ) -> None:
-    """A lock that is not obtained by one of many statements is reported with that statement."""
+    """What is of the moment (a lock, a cancellation) is reported as it is: nothing is run again."""
     other = await asyncpg.connect(database)
     await other.execute("CREATE TABLE t (id int)")
     await ours.execute("SET lock_timeout = '50ms'")
@@ -147,9 +147,28 @@ async def test_a_lock_timeout_among_many_names_its_statement(
                 await connection.exec_driver_sql(script)
     await other.close()
     assert isinstance(cause_of(caught.value), asyncpg.LockNotAvailableError)
-    failure = failure_of(cause_of(caught.value))
-    assert failure is not None
-    assert failure.statement == "INSERT INTO t VALUES (1)"
+    assert failure_of(cause_of(caught.value)) is None
+
+
+async def test_a_cancellation_among_many_ends_them(engine: AsyncEngine, ours: ScriptConnection, database: str) -> None:
+    """A script that an operator cancels is not run again."""
+    await ours.execute("CREATE TABLE t (id int)")
+    await ours.execute("SET statement_timeout = '200ms'")
+    script = "SELECT 1;" * MANY + "INSERT INTO t VALUES (1); SELECT pg_sleep(0.3);" + "SELECT 1;" * MANY
+    with pytest.raises(DBAPIError) as caught:
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql(script)
+    assert isinstance(cause_of(caught.value), asyncpg.QueryCanceledError)
+    assert failure_of(cause_of(caught.value)) is None
+    assert await rows(ours, "SELECT * FROM t") == []
+
+
+async def test_rows_of_a_copy_in_another_encoding(engine: AsyncEngine, ours: ScriptConnection) -> None:
+    """A session whose client_encoding is another is refused: its rows would be taken for something else."""
+    await ours.execute("CREATE TABLE t (name text); SET client_encoding = 'LATIN1'")
+    with pytest.raises(ScriptError, match="LATIN1"):
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql("SELECT 1; COPY t FROM stdin;\nM\u00fcller\n\\.\n")
 
 
 @pytest.mark.parametrize(

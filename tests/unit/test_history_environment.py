@@ -271,6 +271,13 @@ def test_whatever_may_move_the_version_table_is_in_doubt(tmp_path: Path, env: st
     assert read(tmp_path, env).doubt == (doubt if doubt.startswith("env.py") else f"env.py has {doubt!r} in it")
 
 
+def test_a_password_is_no_doubt(tmp_path: Path) -> None:
+    """A password that looks like an option is not shown as the reason."""
+    env = configure("URL = 'postgresql+psycopg://app:Zm9v-cGFzc3dvcmQ=@db/app'")
+    assert "pgfzc3" not in read(tmp_path, env).doubt.lower()
+    assert "'options'" in read(tmp_path, env).doubt
+
+
 def test_what_is_certain_is_kept_beside_a_doubt(tmp_path: Path) -> None:
     """A version table that is written out is read even where something else is in doubt."""
     found = read(tmp_path, configure("sa.text('')", ", version_table='v', version_table_schema='s'"))

@@ -38,41 +38,6 @@ def test_left_by(source: str, left: bool, tmp_path: Path) -> None:
     assert named_in([source_of(str(file))], {INDEX}) == ({INDEX} if left else set())
 
 
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ("create index concurrently orders_state on {}.orders (state)", False),
-        ('CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "orders_state" ON ONLY "{}"."orders" (state)', False),
-        (r"op.execute(\"create index concurrently \\\"orders_state\\\" on \\\"{}\\\".\\\"orders\\\" (state)\")", False),
-        ("op.execute('create index concurrently orders_state '\n    'on {}.orders (state)')", False),
-        ("drop index concurrently {}.orders_state", False),
-        ("op.create_index('orders_state', 'orders', ['state'], schema='{}', postgresql_concurrently=True)", False),
-        (
-            (
-                "op.create_index('orders_state', 'orders', [sa.text('lower(state)')],\n    schema=\"{}\","
-                " postgresql_where=sa.text('coalesce(state) > 0'), postgresql_concurrently=True)"
-            ),
-            False,
-        ),
-        (
-            (
-                "op.create_index('orders_state', 'orders', ['state'], schema='{}', postgresql_concurrently=True)\n"
-                "op.create_index('orders_state', 'orders', ['state'], postgresql_concurrently=True)"
-            ),
-            True,
-        ),
-        ("op.create_index('orders_state', 'orders', ['state'], schema=SCHEMA, postgresql_concurrently=True)", True),
-        ("f'create index concurrently orders_state on {{schema}}.orders (state)'", True),
-        ("create index concurrently orders_state on orders (state); select {}.total()", True),
-        ("op.add_column('users', sa.Column('a'), schema='{}') # concurrently: orders_state", True),
-    ],
-)
-def test_in_another_schema(text: str, left: bool) -> None:
-    """What a revision says to be in another schema is another index; what it does not say counts."""
-    assert named_in([text.format("other")], {INDEX}) == ({INDEX} if left else set())
-    assert named_in([text.format("public")], {INDEX}) == {INDEX}
-
-
 def test_a_name_that_sql_quotes() -> None:
     """A name with other characters than letters is looked for as it is."""
     odd = InvalidIndex('public."by state"', "public", "by state", "orders")

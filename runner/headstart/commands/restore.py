@@ -31,7 +31,7 @@ from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
-    from headstart.backup.restoring.beside import Names
+    from headstart.backup.restoring.beside import Names, Recorded
     from headstart.backup.restoring.shape import Shape
 
 MAINTENANCE, ANOTHER = "postgres", "template1"
@@ -93,11 +93,11 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
                 ours = [holder.connection.get_server_pid()]
                 await exchange.refuse_others(maintenance.connection, live, ours, hint=hint)
             names = await beside.free_names(maintenance.connection, live, datetime.now(UTC))
-            revisions, missing = await _restore_beside(job, names, holder, there=there)
+            tables, missing = await _restore_beside(job, names, holder, there=there)
             run.record.restored = names.restored
             if swap:
-                await _exchange(job, names, holder, revisions, end_sessions=end_sessions)
-            made = _result(job, names, revisions, missing, swap=swap, there=there)
+                await _exchange(job, names, holder, tables, end_sessions=end_sessions)
+            made = _result(job, names, tables, missing, swap=swap, there=there)
             if swap:
                 run.log.info(
                     "databases_exchanged",
@@ -187,9 +187,7 @@ async def _migration_lock(job: _Job, *, there: bool) -> AsyncIterator[Ready | No
         await close(live.connection)
 
 
-async def _restore_beside(
-    job: _Job, names: Names, holder: Ready | None, *, there: bool
-) -> tuple[tuple[str, ...], list[str]]:
+async def _restore_beside(job: _Job, names: Names, holder: Ready | None, *, there: bool) -> tuple[Recorded, list[str]]:
     """Make the new database, filled and compared. If that fails, it is dropped."""
     run, conn, client = job.run, job.maintenance.connection, job.client
     guard = contextlib.nullcontext() if holder is None else stop_if_lost(holder.connection, RestoreFailedError)
@@ -207,8 +205,8 @@ async def _restore_beside(
                     client_version=client.version,
                     jobs=pg_restore.jobs_for(job.backup, run.settings.backup_jobs),
                 )
-                await beside.create(conn, names.restoring, like, log=run.log)
-                revisions = await _fill(job, names.restoring, heartbeat)
+                await beside.create(conn, names.restoring, like, there=there, log=run.log)
+                tables = await _fill(job, names.restoring, heartbeat)
                 missing = await beside.finish(conn, names, like, log=run.log)
             except BaseException:
                 if not conn.is_closed():
@@ -218,11 +216,11 @@ async def _restore_beside(
         "restore_done",
         database=names.restored,
         backup=str(job.backup.path),
-        revision=revision_field(revisions),
+        revision=revision_field(beside.revisions_in(tables)),
         tables=job.backup.manifest.tables,
         not_restored=missing,
     )
-    return revisions, missing
+    return tables, missing
 
 
 async def _shape(job: _Job) -> Shape | None:
@@ -232,7 +230,7 @@ async def _shape(job: _Job) -> Shape | None:
     return await shape.of_live(job.client, job.live, env=env, log=run.log, redact=run.redact)
 
 
-async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> tuple[str, ...]:
+async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> Recorded:
     """Run pg_restore and ANALYZE, and compare what is there with the manifest."""
     run, maintenance, backup = job.run, job.maintenance, job.backup
     dsn, stage = maintenance.dsn.with_database(database), "restore"
@@ -266,9 +264,7 @@ async def _fill(job: _Job, database: str, heartbeat: Heartbeat | None) -> tuple[
             await close(conn)
 
 
-async def _exchange(
-    job: _Job, names: Names, holder: Ready | None, revisions: tuple[str, ...], *, end_sessions: bool
-) -> None:
+async def _exchange(job: _Job, names: Names, holder: Ready | None, tables: Recorded, *, end_sessions: bool) -> None:
     """Let the restored database take the live one's name."""
     run, conn = job.run, job.maintenance.connection
     with run.record.timed(Stage.EXCHANGE):
@@ -276,7 +272,8 @@ async def _exchange(
             if holder is None:
                 await exchange.take_place(conn, live=job.live, restored=names.restored)
             else:
-                run.record.found(await beside.recorded(holder.connection))
+                there = await beside.recorded(holder.connection)
+                run.record.found(beside.revisions_in({name: there[name] for name in tables if name in there}))
                 await exchange.exchange(
                     conn,
                     live=job.live,
@@ -293,15 +290,13 @@ async def _exchange(
             error.hint += f"; what was restored stays as {names.restored}, and `{drop}` removes it"
             raise
     run.record.restored = job.live
-    run.record.found(revisions)
+    run.record.found(beside.revisions_in(tables))
 
 
 # -- in words ---------------------------------------------------------------------------------------------------------
 
 
-def _result(
-    job: _Job, names: Names, revisions: tuple[str, ...], missing: list[str], *, swap: bool, there: bool
-) -> Restored:
+def _result(job: _Job, names: Names, tables: Recorded, missing: list[str], *, swap: bool, there: bool) -> Restored:
     database = job.live if swap else names.restored
     old = names.before if swap and there else None
     removable = old if swap else database
@@ -309,7 +304,7 @@ def _result(
         backup=str(job.backup.path),
         database=database,
         kept=old,
-        revision=revision_field(revisions),
+        revision=revision_field(beside.revisions_in(tables)),
         go_back=None
         if old is None
         else exchange.command(job.maintenance.dsn, (job.live, names.restored), (old, job.live)),

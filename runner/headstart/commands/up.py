@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from headstart.steps.compare import Pending, Undetermined, UpToDate, compare
-from headstart.steps.connect import connected, find, locked
+from headstart.steps.connect import connected, find, locked, working
 from headstart.steps.indexes import report_invalid, require_valid
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ async def _to_target(run: Run, ready: Ready, found: History, worker: Worker | No
         state = await compare(run, ready, found)
         if isinstance(state, UpToDate):
             return
+        worker = await stack.enter_async_context(working(run, worker))  # it imports Alembic, and we import
         from headstart.steps.work import Work  # off the no-op path
 
         work = await stack.enter_async_context(Work.opened(run, ready, found, worker))

@@ -53,8 +53,10 @@ async def wait_for_head(run: Run) -> None:
                     run.log.info("server_lost", error=type(error).__name__)
                     again = await reach(run, timeout=max(deadline - time.monotonic(), 0.1))
                     reopened.push_async_callback(close, again.connection)
+                    ready.connection.terminate()
                     ready = ready._replace(connection=again.connection)
-                    continue
+                    cause = f"the connection to the server was lost ({type(error).__name__})"
+                    missing = NotReadyError(cause, hint="see why in the server's log")
                 if missing is None:
                     break
                 left = deadline - time.monotonic()

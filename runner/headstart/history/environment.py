@@ -35,10 +35,10 @@ _MENTIONED: Final = (
     "version_locations", "script_location",
 )  # fmt: skip
 # The same, as regular expressions: the fewer, the faster is a no-op. `%3d` is how a URL spells an equals sign.
-_MATCHED: Final = (
-    r"\bset[\s_]+(local\s+|session\s+)?(role\b|session\s+authorization)",
-    r"\boptions(=|%3d)|-c\s*[\w.]+\s*(=|%3d)",
-)
+_MATCHED: Final = {  # shown by these names: what matches may be a piece of a password
+    "set role": r"\bset[\s_]+(local\s+|session\s+)?(role\b|session\s+authorization)",
+    "options": r"\boptions(=|%3d)|-c\s*[\w.]+\s*(=|%3d)",
+}
 # Names and attributes, called or handed on: SQL, sessions, the driver's own connection, options, events, code.
 _USED: Final = frozenset({
     "execute", "executemany", "executescript", "exec_driver_sql", "scalar", "scalars", "stream", "stream_scalars",
@@ -143,7 +143,7 @@ def _doubts(source: Source) -> Iterator[str]:
     passed = set(_passed(source))
     mentioned = "\n".join([*used, *passed, *source.functions, *source.strings]).lower()
     found = [word for word in _MENTIONED if word in mentioned]
-    found += [match[0] for pattern in _MATCHED if (match := re.search(pattern, mentioned))]
+    found += [name for name, pattern in _MATCHED.items() if re.search(pattern, mentioned)]
     found += sorted((used & _USED) | (passed & _PASSED) | (full_names & _IMPORTED))
     yield from (f"env.py has {word!r} in it" for word in found)
     yield from _engine_doubts(source, full_names)

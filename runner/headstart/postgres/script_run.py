@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ONE_BY_ONE = 200
 # Beyond, they are sent together in portions, each under a savepoint: large enough for round trips not to matter.
 _PORTION = 1_000
+# Cancelled, out of time or resources, a lost race: to run it again would be another attempt, or undo a cancellation.
+_OF_THE_MOMENT = ("08", "25", "40", "53", "55", "57", "58", "XX")
 _COPY_PIECE = 262_144
 _ENCODING = re.compile(r"\bstdin\b.*\bencoding\b", re.IGNORECASE | re.DOTALL)
 _SAVEPOINT = "headstart_script"
@@ -157,16 +159,22 @@ class _Run:
         await self.connection.execute(f"SAVEPOINT {_SAVEPOINT}")
         try:
             await self.connection.execute(_BETWEEN.join(one.text for one in statements))
-        except asyncpg.PostgresError:
-            if self.connection.is_closed():
+        except asyncpg.PostgresError as error:
+            if self.connection.is_closed() or str(error.sqlstate).startswith(_OF_THE_MOMENT):
                 raise
             await self.connection.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
             await self.one_by_one(statements)
         await self.connection.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
 
     async def copy(self, statement: Statement) -> str:
-        """Sends a COPY as it is, and its rows: in UTF-8, as asyncpg's sessions have it."""
+        """Sends a COPY as it is, and its rows in UTF-8."""
         assert statement.data is not None  # noqa: S101  (refused before)
+        encoding = str(getattr(self.connection.get_settings(), "client_encoding", "UTF8"))
+        if encoding.upper() not in {"UTF8", "UNICODE"}:
+            raise ScriptError(
+                f"COPY FROM stdin in a session whose client_encoding is {encoding}: the rows of a script are in UTF-8",
+                hint="leave client_encoding as it is",
+            )
         # What asyncpg's `copy_to_table` calls with the COPY that it makes of its arguments.
         rows = _in_pieces(statement.data)
         return str(await self.connection._copy_in(statement.text, rows, None))  # type: ignore[attr-defined]  # noqa: SLF001

@@ -6,6 +6,7 @@ PostgreSQL manual, 'CREATE INDEX', 'Building Indexes Concurrently'.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
 _WORD: Final = re.compile(r"[\w$]+")
 _COPY: Final = re.compile(r"_cc(?:new|old)\d*$")
 _SQL_FILE: Final = re.compile(r"[\w.-]+\.sql\b")
-# Where a text says which schema an index or a table is in: by the arguments of a call, in CREATE INDEX, by a name with
-# two parts. Literals of Python may end and begin anywhere between two words.
-_IN_CALL: Final = r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))*?"
-_CALL: Final = rf"""\({_IN_CALL}\bschema\s*=\s*["']([^"']+)["']{_IN_CALL}\)"""
-_QUOTES: Final = r"""[\\"']*"""
-_PARTS: Final = rf"(?<![\w$])([\w$]+){_QUOTES}\.{_QUOTES}"
-_BUILD: Final = rf"concurrently@(?:if@not@exists@)?(?:[\w$]+@)?on@(?:only@)?{_PARTS}[\w$]+".replace(
-    "@", r"""[\s\\"']+"""
-)
-_NAME: Final = rf"{_PARTS}(?:%s)(?![\w$])"
 
 
 async def left_invalid(run: Run, connection: ScriptConnection, history: History) -> tuple[InvalidIndex, ...]:
@@ -58,7 +49,6 @@ def named_in(texts: Iterable[str], indexes: Collection[InvalidIndex]) -> set[Inv
     """Those of the indexes that a text may have left: it does something CONCURRENTLY, and names them.
 
     Or it names their table: a loop may put the index's name together, and a naming convention or the server choose it.
-    What the text says to be in another schema is not they.
 
     Args:
         texts: of revisions, or of statements.
@@ -69,20 +59,24 @@ def named_in(texts: Iterable[str], indexes: Collection[InvalidIndex]) -> set[Inv
 
 
 def _names(text: str, index: InvalidIndex) -> bool:
-    names = [index.name.lower(), index.table.lower()]
-    any_of = "|".join(map(re.escape, names))
-    placed = re.compile("|".join((_CALL, _BUILD, _NAME % any_of)))
-    text = placed.sub(lambda said: said[0] if index.schema.lower() in said.groups() else "", text)
     words = set(_WORD.findall(text))
+    names = (index.name.lower(), index.table.lower())
     return any(name in words if _WORD.fullmatch(name) else name in text for name in names)  # SQL has to quote some
 
 
 def source_of(path: str) -> str:
     """The text of a revision file, and of the SQL files beside it whose names are in it."""
     file = Path(path)
-    text = file.read_text(encoding="utf-8", errors="replace")
+    text = _text(file)
     beside = (each for name in set(_SQL_FILE.findall(text)) for each in file.parent.parent.rglob(name))
-    return "\n".join([text, *(each.read_text(encoding="utf-8", errors="replace") for each in beside if each.is_file())])
+    return "\n".join([text, *map(_text, beside)])
+
+
+def _text(file: Path) -> str:
+    """What is in it; nothing if it cannot be read."""
+    with contextlib.suppress(OSError):
+        return file.read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 async def report_invalid(run: Run, connection: ScriptConnection) -> frozenset[InvalidIndex]:

@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 AT_EXIT = 10.0
 """Seconds that a process gets for what env.py has registered with atexit."""
-LONGEST_MESSAGE = 2**30
-"""Bytes of a message: the longest text that Postgres takes as a statement."""
 
 _MOST_OUTPUT = 4 * 1024 * 1024  # bytes of a fork's stdout and stderr that are logged
 
@@ -35,38 +35,49 @@ class Fork:
     """One fork of the worker: its socket, and what it writes.
 
     Args:
-        reader: of the socket.
-        writer: of the socket.
+        channel: the socket.
         output: what it writes.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, output: Output) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, channel: socket.socket, output: Output) -> None:
+        channel.setblocking(False)
+        self._channel = channel
         self._output = output
+        self._loop = asyncio.get_running_loop()
+        self._rest = bytearray()  # the beginning of a line
+        self._lines: deque[bytearray] = deque()
         self.pid = 0
 
     async def send(self, message: Task | More) -> None:
         """Give it something to do."""
-        self._writer.write(encode(message))
-        with contextlib.suppress(ConnectionError):  # then there is no answer either
-            await self._writer.drain()
+        with contextlib.suppress(ConnectionError):  # what it has said before is heard all the same
+            await self._loop.sock_sendall(self._channel, encode(message))
 
     async def receive(self) -> Message | None:
         """The next message; None when the socket has closed."""
         while True:
-            line = b""
-            with contextlib.suppress(ConnectionError):
-                line = await self._reader.readline()
-            if not line.endswith(b"\n"):
-                self._output.drain()
-                return None
-            message = decode_message(line)
+            while not self._lines:
+                if not await self._read():
+                    self._output.drain()
+                    return None
+            message = decode_message(self._lines.popleft())
             if not isinstance(message, StatementStarted | StatementEnded):
                 self._output.drain()  # what was written before it is logged before it
             if not isinstance(message, Started):
                 return message
             self.pid = message.pid
+
+    async def _read(self) -> bool:
+        """Whether there was something to read."""
+        try:
+            data = await self._loop.sock_recv(self._channel, 256 * 1024)
+        except ConnectionError:
+            return False
+        self._rest += data
+        if b"\n" in data:
+            *lines, self._rest = self._rest.split(b"\n")
+            self._lines.extend(lines)
+        return bool(data)
 
     def signal(self, signum: signal.Signals) -> None:
         """To the fork, and all that env.py has started."""
@@ -77,19 +88,17 @@ class Fork:
     def leave(self) -> None:
         """There are no more tasks."""
         with contextlib.suppress(OSError):
-            self._writer.write_eof()
+            self._channel.shutdown(socket.SHUT_WR)
 
     async def ended(self) -> None:
         """Wait until it has ended; log what it has written until then."""
         try:
             async with asyncio.timeout(AT_EXIT):
-                with contextlib.suppress(ConnectionError):
-                    await self._reader.read()
+                while await self._read():
+                    self._lines.clear()
         except TimeoutError:
             self._output.log.warning("env_cut_short", hint="what env.py has registered with atexit takes too long")
-        self._writer.close()
-        with contextlib.suppress(ConnectionError):
-            await self._writer.wait_closed()
+        self._channel.close()
         self._output.close()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import HeadstartError
 from headstart.postgres import sessions
 from headstart.process import how_it_ended
-from headstart.worker.fork import LONGEST_MESSAGE, Fork, Output
+from headstart.worker.fork import Fork, Output
 from headstart.worker.messages import (
     DESCRIPTORS_CLOSED,
     OF_OURS,
@@ -108,7 +108,7 @@ class Process(contextlib.AbstractAsyncContextManager["Process"]):
         if self._fork is None:
             channel, out, err = self._worker.fork()
             output = Output({"stdout": out, "stderr": err}, self._log)
-            self._fork = Fork(*await asyncio.open_connection(sock=channel, limit=LONGEST_MESSAGE), output)
+            self._fork = Fork(channel, output)
         return await self._send(self._fork, task, hear)
 
     async def more(self, more: More, hear: Hear | None = None) -> Any:  # noqa: ANN401  (as `do`)

@@ -17,7 +17,7 @@ import asyncpg
 
 from headstart.backup.database import end_orphans
 from headstart.backup.restoring.pg_restore import APPLICATION
-from headstart.backup.restoring.shape import PROVIDERS
+from headstart.backup.restoring.shape import OWNER, PROVIDERS
 from headstart.errors import RefusedError, RestoreFailedError
 from headstart.postgres.server import first_line, quote
 
@@ -58,10 +58,13 @@ join pg_catalog.pg_class c on c.oid = a.attrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where a.attname = 'version_num' and a.attnum > 0 and not a.attisdropped
   and a.atttypid in ('pg_catalog.varchar'::pg_catalog.regtype, 'pg_catalog.text'::pg_catalog.regtype)
-  and c.relkind = 'r' and not c.relhasrules and not c.relhassubclass and not c.relrowsecurity
-  and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+  and c.relkind in ('r', 'p') and not c.relhasrules and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
 """
 _MOST_REVISIONS = 1000
+
+Recorded = dict[str, tuple[str, ...]]
+"""The rows of version tables, by their names in SQL."""
+
 _NOT_PERMITTED = "42501"
 
 
@@ -153,8 +156,8 @@ async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger)
             log.info("partial_database_dropped", database=name)
 
 
-async def create(conn: ScriptConnection, name: str, shape: Shape, *, log: FilteringBoundLogger) -> None:
-    """Create the database in the shape of the live one.
+async def create(conn: ScriptConnection, name: str, shape: Shape, *, there: bool, log: FilteringBoundLogger) -> None:
+    """Create the database in the shape of the live one; `there`: which exists, so that its owner has to own this one.
 
     Raises:
         RefusedError: the role may not (21).
@@ -178,8 +181,12 @@ async def create(conn: ScriptConnection, name: str, shape: Shape, *, log: Filter
             sqlstate=error.sqlstate,
         ) from error
     for each in shape.properties:
-        if each.early:
-            await _apply(conn, name, each, log=log)
+        if each.early and not await _apply(conn, name, each, log=log) and each.label == OWNER and there:
+            await discard(conn, name, log=log)
+            raise RefusedError(
+                "the role may not give the restored database the owner of the live one",
+                hint="grant it that owner's role (with the right to SET ROLE), or be a superuser",
+            )
 
 
 async def finish(conn: ScriptConnection, found: Names, shape: Shape, *, log: FilteringBoundLogger) -> list[str]:
@@ -220,11 +227,12 @@ async def discard(conn: ScriptConnection, name: str, *, log: FilteringBoundLogge
 # -- compare ----------------------------------------------------------------------------------------------------------
 
 
-async def compare(conn: ScriptConnection, manifest: Manifest) -> tuple[str, ...]:
+async def compare(conn: ScriptConnection, manifest: Manifest) -> Recorded:
     """Compare the restored database with the manifest: the number of tables, and the revisions that it records.
 
     Returns:
-        The revisions.
+        The version tables with the revisions: those that record nothing but what the manifest says, since an app may
+        have a column of that name, too. A tenant has one each.
 
     Raises:
         RestoreFailedError: it is not what was backed up (41).
@@ -238,22 +246,30 @@ async def compare(conn: ScriptConnection, manifest: Manifest) -> tuple[str, ...]
             hint="take another backup to restore, and report this",
             tables=counted["all"],
         )
-    found = await recorded(conn)
-    if missing := sorted(set(manifest.revision_before) - set(found)):
+    wanted = set(manifest.revision_before)
+    there = await recorded(conn)
+    found = {name: rows for name, rows in there.items() if rows and wanted.issuperset(rows)}
+    if missing := sorted(wanted - set(revisions_in(found))):
+        usual = revisions_in({name: rows for name, rows in there.items() if name.endswith('."alembic_version"')})
         raise RestoreFailedError(
-            f"the restored database records {', '.join(found) or 'no revision'}, not {', '.join(missing)}",
+            f"the restored database records {', '.join(usual) or 'no revision'}, not {', '.join(missing)}",
             hint="take another backup to restore, and report this",
             revision_expected=list(manifest.revision_before),
         )
     return found
 
 
-async def recorded(conn: ScriptConnection) -> tuple[str, ...]:
-    """The revisions in every table that may be Alembic's: a project may have renamed its own, a tenant has one each."""
-    found: set[str] = set()
+async def recorded(conn: ScriptConnection) -> Recorded:
+    """What stands in every table that may be Alembic's: a project may have given its own another name."""
+    found: Recorded = {}
     for row in await conn.fetch(_VERSION_TABLES):
         name = f"{quote(row['schema'])}.{quote(row['table'])}"
         with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
             rows = await conn.fetch(f"select version_num from {name} limit {_MOST_REVISIONS}")  # noqa: S608
-            found.update(str(each["version_num"]) for each in rows)
-    return tuple(sorted(found))
+            found[name] = tuple(str(each["version_num"]) for each in rows)
+    return found
+
+
+def revisions_in(tables: Recorded) -> tuple[str, ...]:
+    """The revisions of all of these tables."""
+    return tuple(sorted({each for rows in tables.values() for each in rows}))

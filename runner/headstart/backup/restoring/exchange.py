@@ -153,21 +153,29 @@ async def _rename(conn: ScriptConnection, old: str, new: str, live: str) -> None
     try:
         await conn.execute(f"alter database {quote(old)} rename to {quote(new)}")
     except asyncpg.InsufficientPrivilegeError as error:
-        await conn.execute("rollback")
+        await _roll_back(conn)
         raise RefusedError(
             f"the role may not rename the databases: {first_line(error)}",
             hint=f"grant it the role that owns {live}, and createdb (alter role ... createdb)",
             sqlstate=error.sqlstate,
         ) from error
-    except asyncpg.PostgresError as error:
-        await conn.execute("rollback")
-        others_there = "; ".join(map(str, (await others(conn, old, ()))[:_NAMED]))
-        detail = "; ".join(filter(None, [error.detail, others_there]))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        there = await others(conn, old, ()) if await _roll_back(conn) else []
+        detail = "; ".join(filter(None, [getattr(error, "detail", None), *map(str, there[:_NAMED])]))
         raise RestoreFailedError(
             f"the databases could not be exchanged: {first_line(error)}" + (f" ({detail})" if detail else ""),
             hint="see that nobody is connected to either, then restore again",
-            sqlstate=error.sqlstate,
+            sqlstate=getattr(error, "sqlstate", None),
         ) from error
+
+
+async def _roll_back(conn: ScriptConnection) -> bool:
+    """Whether the session is still there to do it; if it is not, the server has rolled back."""
+    try:
+        await conn.execute("rollback")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return False
+    return True
 
 
 async def _uninterrupted(work: Coroutine[object, object, None]) -> None:

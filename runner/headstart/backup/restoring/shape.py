@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from headstart.backup.clients import Client
     from headstart.backup.manifest import Backup
 
+OWNER = "the owner"
 #: The first major version whose CREATE DATABASE knows providers of locales.
 PROVIDERS = 15
 
@@ -147,7 +148,7 @@ def _property(before: str, after: str) -> Property:
     setting = re.match(r" SET (\S+) ", after)
     label = f"the setting {setting[1]}" if setting else " ".join(before.split())
     return Property(
-        label="the owner" if owner else label,
+        label=OWNER if owner else label,
         before=before,
         after=after,
         early=owner or before.startswith(("GRANT", "REVOKE")),

@@ -63,7 +63,13 @@ def decide_cut(graph: Graph, applied: Sequence[str], project: Project) -> Cut:
             hint="rename them: the archive is one folder",
         )
     folders = [Path(each) for each in project.version_locations]
-    location = next((each for each in folders if Path(top.path).is_relative_to(each.resolve())), folders[0])
+    inside_of = {each.path: [f for f in folders if Path(each.path).is_relative_to(f.resolve())] for each in replaced}
+    if links := [path for path, found in inside_of.items() if not found]:
+        raise ConfigurationError(
+            f"only a link to the revision file is in a version folder: {', '.join(links)}",
+            hint="put the file itself in the place of the link",
+        )
+    location = inside_of[top.path][0]
     labels = {label for each in replaced for label in each.branch_labels}
     return Cut(top=top, replaced=replaced, labels=tuple(sorted(labels)), location=location)
 
