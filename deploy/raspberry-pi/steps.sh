@@ -109,7 +109,11 @@ clear_containers() {
     [ ${#ids[@]} -gt 0 ] || return 0
     docker stop "${ids[@]}" >/dev/null 2>&1 || true # one-offs remove themselves, perhaps before they are named here
     docker rm --force "${ids[@]}" >/dev/null 2>&1 || true
-    [ -z "$(containers "$@")" ]
+    for _ in {1..20}; do # one that is just being removed is listed until it is gone
+        [ -n "$(containers "$@")" ] || return 0
+        sleep 0.5
+    done
+    return 1
 }
 stop_app() { step stop "stopping the app" && attended clear_containers; }
 # keep_logs: what a version that failed had to say, before its containers go

@@ -231,10 +231,11 @@ def test_the_server_dies_during_a_statement(own_scene: Scene, name: str, *, retu
         scene.server.shut_down("immediate")
         if returns:
             scene.server.start_up()
-        last = failed(process.finish(), 63)
+        run = process.finish()
+    last = failed(run, 63)
     assert last["applied"] == ["r2"]
     assert last["failed"] == "r3"
-    assert last["revision_after"] == ("r2" if returns else None)
+    assert last["revision_after"] == ("r2" if returns else None), str(run)
     if not returns:
         scene.server.start_up()
     assert scene.journal() == ["r2"]
