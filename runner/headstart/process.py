@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 #: How much of the end of stderr a result keeps, in characters.
 TAIL = 8 * 1024
@@ -98,39 +98,46 @@ async def run(
         if on_line is not None:
             on_line(text)
 
-    with contextlib.ExitStack() as stack:
-        # Started at a stroke: there is no moment at which a cancellation would leave a child behind that nobody knows.
-        child = subprocess.Popen(  # noqa: ASYNC220
-            argv,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if capture else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        _GROUPS.add(child.pid)
-        threading.Thread(target=_collect, args=(child,), daemon=True).start()
-        stack.callback(_GROUPS.discard, child.pid)
-        heard = [_hear(pipe, hear) for pipe, hear in ((child.stderr, keep), (child.stdout, captured.append)) if pipe]
-        try:
-            await _exited(child)
-            # A grandchild may have inherited the pipe and live on: we do not wait for its output beyond the grace.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace):
-                    for each in heard:
-                        await each.ended.wait()
-        except BaseException:
-            await _end(child, grace)
-            raise
-        finally:
-            for each in heard:
-                each.close()
+    # Started at a stroke: there is no moment at which a cancellation would leave a child behind that nobody knows.
+    child = subprocess.Popen(  # noqa: ASYNC220
+        argv,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if capture else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    await _ended(child, ((child.stderr, keep), (child.stdout, captured.append)), grace)
     return Finished(
         argv=tuple(argv),
         returncode=child.returncode,
         stderr=tail.removesuffix("\n"),
         stdout=b"".join(captured),
     )
+
+
+async def _ended(
+    child: subprocess.Popen[bytes], pipes: Iterable[tuple[IO[bytes] | None, Callable[[bytes], None]]], grace: float
+) -> None:
+    """Hear what a child writes until it has ended, or end it when this task is cancelled."""
+    heard: list[Lines] = []
+    _GROUPS.add(child.pid)
+    threading.Thread(target=_collect, args=(child,), daemon=True).start()
+    try:
+        heard.extend(_hear(pipe, hear) for pipe, hear in pipes if pipe)
+        await _exited(child)
+        # A grandchild may have inherited the pipe and live on: we do not wait for its output beyond the grace.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                for each in heard:
+                    await each.ended.wait()
+    except BaseException:
+        await _end(child, grace)
+        raise
+    finally:
+        _GROUPS.discard(child.pid)
+        for each in heard:
+            each.close()
 
 
 def kill_remaining() -> None:
