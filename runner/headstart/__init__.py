@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from headstart.commands.program import (
         current,
         downgrade,
-        settings_from,
         up,
         wait_for_head,
     )
-    from headstart.engine import engine_from, session_factory
     from headstart.errors import ConfigurationError, HeadstartError
     from headstart.errors.exits import Exit
+    from headstart.postgres.engine import engine_from, session_factory
+    from headstart.settings.machine import settings_from
     from headstart.settings.settings import Settings
     from headstart.steps.outcome import Outcome
 
@@ -43,10 +43,10 @@ _FROM = {
     "current": "commands.program",
     "downgrade": "commands.program",
     "wait_for_head": "commands.program",
-    "settings_from": "commands.program",
-    "engine_from": "engine",
-    "session_factory": "engine",
-    "Outcome": "steps.run",
+    "settings_from": "settings.machine",
+    "engine_from": "postgres.engine",
+    "session_factory": "postgres.engine",
+    "Outcome": "steps.outcome",
     "Settings": "settings.settings",
 }
 

@@ -25,10 +25,10 @@ from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from headstart.engine import engine_from
 from headstart.errors import ConfigurationError
 from headstart.ledger import SCHEMA
 from headstart.postgres.connection import ScriptConnection
+from headstart.postgres.engine import engine_from
 
 _USUAL: Final = ("DATABASE_URL", "DATABASE_URL_FILE")
 _DIRECT: Final = ("DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")

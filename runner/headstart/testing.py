@@ -25,12 +25,12 @@ from urllib.parse import urlencode
 
 import pytest
 
-from headstart.commands.program import settings_from
-from headstart.engine import engine_from
 from headstart.errors import HeadstartError
 from headstart.log import logger as logs
 from headstart.log.secret import Redactor
+from headstart.postgres.engine import engine_from
 from headstart.postgres.scratch import Scratch, scratch_server
+from headstart.settings.machine import settings_from
 from headstart.steps.attempt import conduct
 from headstart.steps.outcome import Outcome
 from headstart.steps.replay import replay

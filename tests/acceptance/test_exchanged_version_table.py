@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext
 
 from acceptance.checks import Session, ended, make_role, running, with_password
+from acceptance.test_leftovers import SYNC
 from headstart.worker.place import Guard
 from support.postgres import database_of, identifier, psql, script
 from support.waiting import eventually
@@ -27,17 +28,6 @@ MADE = (
     "create table {0}.alembic_version (version_num varchar(32) primary key);"
     " insert into {0}.alembic_version values ('a1');"
 )
-SYNC = """\
-import os
-from alembic import context
-from sqlalchemy import create_engine
-
-url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+{driver}:")
-with create_engine(url).connect() as connection:
-    context.configure(connection=connection)
-    with context.begin_transaction():
-        context.run_migrations()
-"""
 # The superuser's preparation, the search path, what `low` does first, and the schema in which its table is then.
 WAYS = {
     "the schema's owner": ("create schema app authorization low;", "app", "drop table app.alembic_version;", "app"),

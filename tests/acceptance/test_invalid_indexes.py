@@ -98,36 +98,34 @@ def test_of_another(project: Project, headstart: Callable[..., Run], doubled: st
     assert "by_hand" in headstart("doctor", url=doubled).stdout
 
 
-def test_being_built(project: Project, headstart: Callable[..., Run], doubled: str) -> None:
-    """One that somebody builds at this moment is not INVALID for good."""
-    project.revision("b2", body='op.execute("create table b (id int)")  # somebody builds a_id CONCURRENTLY')
-    script(doubled, "delete from a where ctid = (select min(ctid) from a)")
-    with Session(doubled) as blocker, Session(doubled) as builder:
-        blocker.execute("begin; update a set id = 1")
-        build = threading.Thread(target=builder.execute, args=("create unique index concurrently a_id on a (id)",))
-        build.start()
-        building = "select 1 from pg_index where not indisvalid"
-        eventually(lambda: psql(doubled, building) == [(1,)], what="the build")
+@pytest.mark.parametrize(
+    ("before", "in_its_way", "statement"),
+    [
+        (
+            "delete from a where ctid = (select min(ctid) from a)",
+            "begin; update a set id = 1",
+            "create unique index concurrently a_id on a (id)",
+        ),
+        ("create index a_id on a (id)", "begin; select * from a", "drop index concurrently a_id"),
+    ],
+    ids=["built", "dropped"],
+)
+def test_being_changed(
+    before: str, in_its_way: str, statement: str, project: Project, headstart: Callable[..., Run], doubled: str
+) -> None:
+    """One that somebody builds or drops at this moment is not INVALID for good."""
+    project.revision("b2", body='op.execute("create table b (id int)")  # somebody changes a_id CONCURRENTLY')
+    script(doubled, before)
+    with Session(doubled) as other, Session(doubled) as somebody:
+        other.execute(in_its_way)
+        work = threading.Thread(target=somebody.execute, args=(statement,))
+        work.start()
+        invalid = "select 1 from pg_index where not indisvalid"
+        eventually(lambda: psql(doubled, invalid) == [(1,)], what=statement)
         run = headstart("up", url=doubled)
         assert (ended(run, 0)["applied"], run.events("invalid_indexes_found")) == (["b2"], [])
-        blocker.execute("rollback")
-        build.join()
-
-
-def test_being_dropped(project: Project, headstart: Callable[..., Run], doubled: str) -> None:
-    """One that somebody drops at this moment is not INVALID for good."""
-    project.revision("b2", body='op.execute("create table b (id int)")  # somebody drops a_id CONCURRENTLY')
-    script(doubled, "create index a_id on a (id)")
-    with Session(doubled) as reader, Session(doubled) as dropper:
-        reader.execute("begin; select * from a")
-        drop = threading.Thread(target=dropper.execute, args=("drop index concurrently a_id",))
-        drop.start()
-        dropping = "select 1 from pg_index where not indisvalid"
-        eventually(lambda: psql(doubled, dropping) == [(1,)], what="the drop")
-        run = headstart("up", url=doubled)
-        assert (ended(run, 0)["applied"], run.events("invalid_indexes_found")) == (["b2"], [])
-        reader.execute("rollback")
-        drop.join()
+        other.execute("rollback")
+        work.join()
 
 
 @pytest.mark.parametrize("code", [0, 60])

@@ -31,13 +31,21 @@ NO_OP_PACKAGES = {"headstart", "asyncpg", "greenlet", "msgspec", "structlog", "t
 NO_OP_HEAVY = {"argparse", "difflib", "tomllib", "tempfile", "sqlite3", "http", "xml", "unittest"}
 NO_OP_ROOMS = {
     *{"__main__", "cli", "cli.arguments", "cli.main", "cli.output", "cli.signals", "cli.verbs"},
-    *{"cli.verbs.up", "commands", "commands.program"},
+    *{"cli.verbs.up", "commands"},
     *{"errors", "errors.exits", "errors.tree", "history", "history.baseline", "history.environment", "history.files"},
     *{"history.graph", "history.history", "history.options", "history.plan", "history.project", "history.source"},
     *{"history.syntax", "ledger", "ledger.read", "ledger.trust", "log", "log.logger", "log.secret", "postgres"},
     *{"postgres.connection", "postgres.diagnosis", "postgres.lock", "postgres.readiness", "postgres.server"},
     *{"postgres.version_table", "settings", "settings.conninfo", "settings.dsn", "settings.durations"},
-    *{"settings.resolve", "settings.settings", "settings.table", "settings.tls", "settings.version", "steps"},
+    *{
+        "settings.machine",
+        "settings.resolve",
+        "settings.settings",
+        "settings.table",
+        "settings.tls",
+        "settings.version",
+        "steps",
+    },
     *{
         "steps.attempt",
         "steps.compare",

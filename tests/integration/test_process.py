@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart import process
+from headstart.log import process
 from support.waiting import soon
 
 ENV = {"PATH": os.environ["PATH"]}

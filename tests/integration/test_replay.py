@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headstart.commands.program import settings_from
 from headstart.errors import ConfigurationError, MigrationFailedError, VerificationFailedError
 from headstart.log import logger as logs
 from headstart.log.secret import Redactor
 from headstart.postgres import catalog
 from headstart.postgres.scratch import scratch_server
+from headstart.settings.machine import settings_from
 from headstart.steps.replay import Replay, replay
 from headstart.steps.run import Run
 from headstart.worker.supervise import Worker

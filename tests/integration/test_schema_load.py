@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headstart.commands.program import settings_from
 from headstart.errors import InterruptedMigrationError, LockNotObtainedError, MigrationFailedError
 from headstart.log import logger as logs
 from headstart.log.secret import Redactor
 from headstart.postgres.lock import migration_lock
+from headstart.settings.machine import settings_from
 from headstart.steps.connect import connected, locked
 from headstart.steps.run import Run
 from headstart.steps.schema_file import AtHand, SchemaFile

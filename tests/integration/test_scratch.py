@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from acceptance.checks import make_role, with_password
-from headstart.commands.program import settings_from
 from headstart.errors import ConfigurationError
 from headstart.log import logger as logs
 from headstart.postgres.scratch import PREFIX, scratch_server
 from headstart.settings.dsn import Dsn
+from headstart.settings.machine import settings_from
 from support.postgres import psql
 
 if TYPE_CHECKING:

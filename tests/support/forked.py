@@ -79,14 +79,18 @@ class Nursery:
         self._process.wait(10)
 
 
-class Forked:
-    """A process that the nursery has forked, with as much of `subprocess.Popen` as its users need."""
+class _Process:
+    """A process that this one waits for, with as much of `subprocess.Popen` as its users need.
 
-    def __init__(self, channel: socket.socket) -> None:
-        self._channel = channel
-        self._news = channel.makefile("r", encoding="ascii")
-        self.pid = int(self._news.readline())
+    Args:
+        pid: its id.
+        ended: a descriptor that can be read once it has ended.
+    """
+
+    def __init__(self, pid: int, ended: int) -> None:
+        self.pid = pid
         self.returncode: int | None = None
+        self._ended = ended
 
     def poll(self) -> int | None:
         """Its exit status, or None while it runs."""
@@ -101,12 +105,28 @@ class Forked:
             subprocess.TimeoutExpired: it has not ended after that many seconds.
         """
         if self.returncode is None:
-            if not select.select([self._channel], [], [], timeout)[0]:
+            if not select.select([self._ended], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
-            self.returncode = int(self._news.readline())
-            self._news.close()
-            self._channel.close()
+            self.returncode = self._status()
         return self.returncode
+
+    def _status(self) -> int:
+        raise NotImplementedError
+
+
+class Forked(_Process):
+    """A process that the nursery has forked."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._news = channel.makefile("r", encoding="ascii")
+        super().__init__(int(self._news.readline()), channel.fileno())
+
+    def _status(self) -> int:
+        status = int(self._news.readline())
+        self._news.close()
+        self._channel.close()
+        return status
 
     def send_signal(self, signum: signal.Signals) -> None:
         """Send it a signal, if it runs."""
@@ -265,27 +285,16 @@ class _Spare:
         return ours, _Child(self._pid, os.fdopen(read, "rb"))
 
 
-class _Child:
-    """A child of this process, with as much of `subprocess.Popen` as the supervisor needs."""
+class _Child(_Process):
+    """A child of this process; `stderr` is what it says there."""
 
     def __init__(self, pid: int, stderr: BinaryIO) -> None:
-        self.pid = pid
         self.stderr = stderr
-        self._pidfd = os.pidfd_open(pid)
-        self.returncode: int | None = None
+        super().__init__(pid, os.pidfd_open(pid))
 
-    def poll(self) -> int | None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.wait(0)
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        if self.returncode is None:
-            if not select.select([self._pidfd], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("the worker", timeout or 0)
-            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-            os.close(self._pidfd)
-        return self.returncode
+    def _status(self) -> int:
+        os.close(self._ended)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 if __name__ == "__main__":

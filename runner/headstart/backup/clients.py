@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from headstart import process
 from headstart.errors import UnsuitableServerError
+from headstart.log import process
 from headstart.postgres.embedded.installation import program_folders
 
 #: The first major version whose pg_dump may have been built with lz4 and zstd.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from headstart import process
 from headstart.backup.clients import CODECS_SINCE
 from headstart.errors import BackupFailedError, HeadstartError
+from headstart.log import process
 from headstart.postgres.server import quote
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headstart import process
 from headstart.backup import folder as folders
 from headstart.backup import manifest as manifests
 from headstart.backup.durable import is_ordinary, open_ordinary
 from headstart.backup.manifest import Backup, FileSum, Proof
 from headstart.errors import BackupFailedError
+from headstart.log import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

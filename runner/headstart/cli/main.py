@@ -16,12 +16,12 @@ from msgspec.structs import replace
 
 from headstart.cli import arguments, output
 from headstart.cli.arguments import CommandLine
-from headstart.commands.program import settings_from
 from headstart.errors import ConfigurationError, HeadstartError, UsageError
 from headstart.errors.exits import Exit
 from headstart.log import logger as log
 from headstart.log.printable import as_json
 from headstart.log.secret import Redactor
+from headstart.settings.machine import settings_from
 from headstart.settings.version import __version__
 from headstart.steps.attempt import conduct, too_small
 from headstart.steps.outcome import Outcome, finish
@@ -126,7 +126,7 @@ async def _interruptible(asked: CommandLine, run: Run, interrupt: Interrupt) -> 
 
     def report_end(signum: int) -> None:
         from headstart.errors import InterruptedRunError
-        from headstart.process import kill_remaining
+        from headstart.log.process import kill_remaining
 
         kill_remaining()
         finish(run, InterruptedRunError(signum))

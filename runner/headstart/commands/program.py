@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -14,35 +14,10 @@ from headstart.commands.up import up as bring_up
 from headstart.errors import HeadstartError
 from headstart.log import logger as logs
 from headstart.log.secret import Redactor
-from headstart.settings.settings import Settings, load
+from headstart.settings.settings import Settings
 from headstart.steps.attempt import conduct
 from headstart.steps.outcome import Outcome
 from headstart.steps.run import Run
-
-
-def settings_from(
-    environ: Mapping[str, str], flags: Mapping[str, str | None] | None = None, *, require_database: bool = True
-) -> Settings:
-    """Read `Settings` from variables as the command line does.
-
-    Args:
-        environ: `os.environ`, or another mapping like it.
-        flags: values that go before it, by the variables' names.
-        require_database: False for what can do without one.
-
-    Raises:
-        ConfigurationError: with every problem at once.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return load(
-        environ,
-        flags,
-        read_file=lambda path: Path(path).read_text(encoding="utf-8"),
-        in_image=environ.get("container") == "headstart",
-        cores=cores,
-        default_user=environ.get("USER") or _login(),
-        require_database=require_database,
-    )
 
 
 async def up(settings: Settings, target: str | None = None, *, log: FilteringBoundLogger | None = None) -> Outcome:
@@ -130,12 +105,3 @@ async def _conduct(
         log = logs.build(stream, json=logs.wants_json(settings.log, stream), run_id=run_id, redact=redact)
     run = Run(settings, log, run_id, environ=os.environ, cwd=str(Path.cwd()), redact=redact)
     return await conduct(run, job, quiet=quiet)
-
-
-def _login() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's arbitrary uid
-        return str(os.getuid())

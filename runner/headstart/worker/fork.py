@@ -14,7 +14,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from headstart.process import Lines
+from headstart.log.process import Lines
 from headstart.worker.messages import Started, StatementEnded, StatementStarted, decode_message, encode
 
 if TYPE_CHECKING:

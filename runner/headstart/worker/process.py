@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from headstart.errors import HeadstartError
+from headstart.log.process import how_it_ended
 from headstart.postgres import sessions
-from headstart.process import how_it_ended
 from headstart.worker.fork import Fork, Output
 from headstart.worker.messages import (
     DESCRIPTORS_CLOSED,

@@ -190,7 +190,7 @@ class _Sessions:
             lead(dialect, args, params, self.access.dsn)
         creator = params.get("async_creator_fn")  # env.py's own may take no arguments; that of engine_from does
         if dialect.driver == "asyncpg" and (
-            creator is None or getattr(creator, "__module__", "") == "headstart.engine"
+            creator is None or getattr(creator, "__module__", "") == "headstart.postgres.engine"
         ):
             params.setdefault("connection_class", ScriptConnection)
             if self.access.schema is not None:  # libpq has it from PGOPTIONS, which asyncpg does not read

@@ -15,7 +15,7 @@ from alembic.script import write_hooks
 from alembic.util import CommandError
 
 from headstart.errors import ConfigurationError
-from headstart.process import how_it_ended
+from headstart.log.process import how_it_ended
 from headstart.worker import failure, project
 from headstart.worker.environment import Environment
 from headstart.worker.messages import Logged

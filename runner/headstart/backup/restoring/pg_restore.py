@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headstart import process
 from headstart.backup import dump as dumps
 from headstart.backup import folder as folders
 from headstart.backup import manifest as manifests
@@ -17,6 +16,7 @@ from headstart.backup.progress import progress
 from headstart.backup.restoring import choose
 from headstart.backup.verify import examine
 from headstart.errors import BackupFailedError, RestoreFailedError
+from headstart.log import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headstart import process
 from headstart.backup import folder as folders
+from headstart.log import process
 from headstart.postgres.server import quote
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headstart import process
 from headstart.errors import BrokenHistoryError, ConfigurationError
 from headstart.history.source import OnlyAlembicKnowsError, read_revision
+from headstart.log import process
 
 if TYPE_CHECKING:
     from headstart.history import Project

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from headstart import process
 from headstart.backup import dump as dumps
 from headstart.backup.clients import find_client
 from headstart.commands.schema.script import Entry, normalised, parse
 from headstart.errors import ConfigurationError, UnsuitableServerError
+from headstart.log import process
 from headstart.postgres.embedded import installations
 
 if TYPE_CHECKING:

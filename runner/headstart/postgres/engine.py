@@ -14,7 +14,7 @@ import asyncpg
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from headstart.commands.program import settings_from
+from headstart.settings.machine import settings_from
 
 if TYPE_CHECKING:
     from headstart.settings.dsn import Dsn
@@ -51,7 +51,7 @@ def engine_from(environ: Mapping[str, str], **options: Any) -> AsyncEngine:  # n
     address = {
         name: value for name, value in environ.items() if not name.startswith(("HEADSTART_", "ALEMBIC_", *others))
     }
-    dsn = settings_from(address, {"HEADSTART_BACKUP": "off"}).dsn  # a backup cannot use a key's password; we can
+    dsn = settings_from(address).dsn
     connect_args = {**options.pop("connect_args", {}), "async_creator_fn": _connecting(dsn)}
     return create_async_engine(_shown(dsn), **{**POOL, **options}, connect_args=connect_args)
 
