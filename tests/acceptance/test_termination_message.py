@@ -18,8 +18,9 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 import headstart.cli.main
+import headstart.cli.termination
 from headstart.cli.signals import Interrupt
-headstart.cli.main.TERMINATION_LOG = Path(sys.argv[1])
+headstart.cli.termination.TERMINATION_LOG = Path(sys.argv[1])
 sys.exit(headstart.cli.main.main(["up"], os.environ, Interrupt()))
 """
 
@@ -75,3 +76,22 @@ def test_a_good_run_says_nothing(any_database: str, tmp_path: Path) -> None:
     message.touch()
     assert _up(message, any_database, project.folder)[0] == 0
     assert message.read_text(encoding="utf-8") == ""
+
+
+def test_a_long_one_is_cut_with_sense(any_database: str, tmp_path: Path) -> None:
+    """It stays JSON in what the kubelet keeps: the cause and the remedy first, a list as how many it has."""
+    project = Project(tmp_path)
+    revisions = [f"a{number:0>29}" for number in range(200)]
+    for revision in revisions:
+        project.revision(revision, "select 1")
+    project.revision("failing", "do $$ begin raise exception using message = repeat('é\n', 9000); end $$")
+    message = tmp_path / "termination-log"
+    message.touch()
+    code, last, _ = _up(message, any_database, project.folder)
+    kept = message.read_bytes()
+    said = json.loads(kept)
+    assert code == said["exit_code"] == 60
+    assert len(kept) <= 4_000
+    assert list(said)[:5] == ["outcome", "exit_code", "error", "hint", "failed"]
+    assert said["error"].startswith(last["error"][:100])
+    assert (said["failed"], said["revision_after"], said["applied"]) == ("failing", revisions[-1], 200)

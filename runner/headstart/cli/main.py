@@ -9,17 +9,16 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from headstart.cli import arguments, output
 from headstart.cli.arguments import CommandLine
+from headstart.cli.termination import leave_message
 from headstart.errors import ConfigurationError, HeadstartError, UsageError
 from headstart.errors.exits import Exit
 from headstart.log import logger as log
-from headstart.log.printable import as_json
 from headstart.log.secret import Redactor
 from headstart.settings.machine import settings_from
 from headstart.settings.version import __version__
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 
     from headstart.cli.signals import Interrupt
     from headstart.worker.supervise import Worker
-
-TERMINATION_LOG = Path("/dev/termination-log")
-"""Where Kubernetes looks for the reason of a container's end ('Determine the Reason for Pod Failure')."""
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) -> int:
@@ -91,7 +87,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     finally:
         interrupt.finished()
     if not outcome.ok:
-        _write_termination_log(run.record.last_line)
+        leave_message(run.record.last_line)
         return int(outcome.exit)
     return _take_over(asked.command, run, interrupt) if asked.command else int(outcome.exit)
 
@@ -151,7 +147,7 @@ def _refused(error: HeadstartError, logger: Any) -> int:  # noqa: ANN401  (a str
         fields["problems"] = list(error.problems)
     fields["hint"] = error.hint
     logger.error("run_finished", **fields)
-    _write_termination_log(fields)
+    leave_message(fields)
     return int(error.exit)
 
 
@@ -159,7 +155,7 @@ def _bug(error: Exception, run: Run) -> int:
     """Exit 99: the traceback is the report. It is redacted like every log line."""
     run.log.error("bug", error=type(error).__name__, exc_info=error)
     finish(run, HeadstartError(f"{type(error).__name__}: {error}", hint="please report this with the traceback above"))
-    _write_termination_log(run.record.last_line)
+    leave_message(run.record.last_line)
     return int(Exit.BUG)
 
 
@@ -177,13 +173,3 @@ def _take_over(command: Sequence[str], run: Run, interrupt: Interrupt) -> int:
             "command_failed", command=command[0], error=getattr(error, "strerror", None) or str(error)
         )
         return 127 if isinstance(error, FileNotFoundError | ValueError) else 126
-
-
-def _write_termination_log(fields: Mapping[str, object]) -> None:
-    """Leave the last line where `kubectl describe pod` shows it, if there is such a place."""
-    try:
-        with TERMINATION_LOG.open("r+b") as file:
-            file.truncate()
-            file.write(as_json(fields)[:4096])
-    except OSError:
-        return
