@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 import os
 import threading
@@ -107,10 +108,17 @@ class Session:
         self._thread.start()
         connecting = asyncpg.connect(url, server_settings={"application_name": name})
         self._connection = asyncio.run_coroutine_threadsafe(connecting, self._loop).result(20)
+        self._begun: concurrent.futures.Future[str] | None = None
 
     def execute(self, sql: str) -> None:
-        """Run statements; `begin` keeps a transaction open."""
+        """Run statements, after what has been begun; a BEGIN keeps a transaction open."""
+        if self._begun is not None:
+            self._begun.result(20)
         asyncio.run_coroutine_threadsafe(self._connection.execute(sql), self._loop).result(20)
+
+    def begin(self, sql: str) -> None:
+        """Let statements run, and do not wait for their end."""
+        self._begun = asyncio.run_coroutine_threadsafe(self._connection.execute(sql), self._loop)
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ import headstart
 from headstart.backup import database as backup_database
 from headstart.backup.dump import APPLICATION
 from headstart.log import logger as logs
-from headstart.postgres import activity, catalog, indexes, lock, readiness, version_table
+from headstart.postgres import activity, blockers, catalog, indexes, lock, readiness, version_table
 from headstart.postgres.server import (
     SEARCH_PATH,
     close,
@@ -93,7 +93,8 @@ async def test_none_is_used(ready: Ready, database: str, log: FilteringBoundLogg
     await version_table.revisions_in(connection, found.oid, "alembic_version", "public")
     async with lock.migration_lock(connection, timeout=5, log=log):
         assert await lock.holders(connection)
-    await activity.blockers(connection, connection.get_server_pid())
+    await blockers.blockers(connection, connection.get_server_pid())
+    await activity.progress_of(connection, connection.get_server_pid())
     await indexes.invalid_indexes(connection)
     await catalog.read(connection, grants=True, order=True)
     facts = await backup_database.read_facts(connection)

@@ -147,10 +147,13 @@ EVENTS: Final[dict[str, Event]] = {
     "revision_running": Event("wait", "{revision}: its Python is still running after {running_seconds:.0f} s"),
     "statement_running": Event(
         "wait",
-        "{revision}: still running after {running_seconds:.0f} s: {statement}{blockers:lines blocked by}",
-        "progress",
+        "{revision}: still running after {running_seconds:.0f} s: {statement}{progress:+,}"
+        "{waits_for:+, waiting for}{blockers:lines blocked by}",
+        "percent left_seconds",
     ),
     "statement_blocked": Event("wait", "{revision} waits for a lock{blockers:lines blocked by}{hint:->}"),
+    "blocker_ended": Event("bad", "ended a session that was idle in a transaction and held up this run: {blocker}"),
+    "blocker_not_ended": Event("wait", "this role may not end the session that holds up this run: {blocker}{hint:->}"),
     "revision_retried": Event(
         "wait",
         "trying {revision} again in {pause_seconds:.1f} s: {cause}{blockers:lines blocked by}",

@@ -1,41 +1,34 @@
-"""What can be seen of another session: who blocks it, how far it is, what it left behind.
+"""What can be seen of a session that works: what it executes, what it waits for, how far it is.
 
-PostgreSQL manual: 'pg_blocking_pids', 'Progress Reporting', 'Building Indexes Concurrently'.
+PostgreSQL manual: 'Progress Reporting', 'Wait Event Types'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import asyncpg
-import msgspec
 
 from headstart.sql.tokens import tokens
 
 SPEAK = 8.0
 """Seconds after which long work reports that it still runs."""
 
-_BLOCKERS = """
-select b.pid, b.application_name, b.usename::pg_catalog.text as user, b.client_addr::pg_catalog.text as client_addr,
-       b.state, coalesce(pg_catalog.left(b.query, 200), '') as query,
-       extract(epoch from pg_catalog.clock_timestamp() - b.xact_start)::pg_catalog.float8 as transaction_seconds,
-       pg_catalog.quote_ident(current_user) as viewer
-from pg_catalog.pg_stat_activity b where b.pid in (
-    select pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) from pg_catalog.pg_stat_activity waiting
-    where waiting.pid = $1::pg_catalog.int4 or waiting.application_name = $2::pg_catalog.text)
-order by b.xact_start
-"""
-
 _PROGRESS = """
-select phase, blocks_done, blocks_total, tuples_done, tuples_total, lockers_total, lockers_done
-from pg_catalog.pg_stat_progress_create_index where pid = $1
+select a.wait_event_type, a.wait_event, p.phase, p.done, p.total
+from pg_catalog.pg_stat_activity a left join (
+    select pid, phase, case when phase like '%waiting%' then lockers_done when phase like '%tuples%' then tuples_done
+               else blocks_done end as done,
+           case when phase like '%waiting%' then lockers_total when phase like '%tuples%' then tuples_total
+               else blocks_total end as total
+    from pg_catalog.pg_stat_progress_create_index
+    union all select pid, phase, heap_blks_scanned, heap_blks_total from pg_catalog.pg_stat_progress_cluster
+    union all select pid, phase, case when phase = 'vacuuming heap' then heap_blks_vacuumed else heap_blks_scanned end,
+                     heap_blks_total from pg_catalog.pg_stat_progress_vacuum
+    union all select pid, phase, sample_blks_scanned, sample_blks_total from pg_catalog.pg_stat_progress_analyze
+    union all select pid, command, bytes_processed, bytes_total from pg_catalog.pg_stat_progress_copy
+) p on p.pid = a.pid where a.pid = $1::pg_catalog.int4
 """
-
-
-_HIDDEN = "<insufficient privilege>"
-"""What pg_stat_activity shows to a role that is neither the session's nor a member of pg_read_all_stats."""
-
 _LOOKED_AT = 20_000  # characters of a statement, which may have millions
 
 
@@ -57,49 +50,66 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-class Blocker(msgspec.Struct, frozen=True, kw_only=True):
-    """A session that holds a lock which a statement of ours waits for."""
+class Progress(NamedTuple):
+    """How far a statement is.
 
-    pid: int
-    application_name: str
-    user: str | None
-    client_addr: str | None
-    state: str | None
-    query: str
-    transaction_seconds: float | None
-    viewer: str
+    Args:
+        waits_for: what it waits for, in the server's words; None while it works.
+        phase: the server's name of the present phase; None for a statement whose progress is not told.
+        done: blocks, rows or bytes of this phase.
+        total: of how many; 0 where nobody knows.
+    """
+
+    waits_for: str | None
+    phase: str | None
+    done: int
+    total: int
 
     @property
-    def hidden(self) -> bool:
-        """Whether the server shows the statement only to others than `viewer`."""
-        return self.query == _HIDDEN
+    def percent(self) -> float | None:
+        """How much of the phase is done."""
+        return min(100.0 * self.done / self.total, 100.0) if self.phase and self.total else None
 
-    def __str__(self) -> str:
-        known = [
-            f"user {self.user}" if self.user else "",
-            f"its statement is hidden from {self.viewer}" if self.hidden else self.state or "",
-            f"in a transaction for {self.transaction_seconds:.0f} s" if self.transaction_seconds is not None else "",
-        ]
-        text = f"pid {self.pid} {self.application_name}".rstrip() + f" ({', '.join(filter(None, known))})"
-        return text if self.hidden or not self.query else f"{text}: {summary(self.query, 200)}"
-
-
-async def blockers(
-    connection: asyncpg.Connection, pid: int | None = None, *, application_name: str | None = None
-) -> list[Blocker]:
-    """Which sessions are waited for at this moment: by the backend `pid`, or by all those of an application."""
-    return [Blocker(**row) for row in await connection.fetch(_BLOCKERS, pid, application_name)]
+    def fields(self, left_seconds: float | None) -> dict[str, object]:
+        """The same for the log; what is not known is left out."""
+        parts = [self.phase, None if self.percent is None else f"{self.percent:.0f} %"]
+        parts.append(None if left_seconds is None else f"about {left_seconds:.0f} s left")
+        fields = {
+            "progress": ", ".join(filter(None, parts)) or None,
+            "percent": self.percent,
+            "left_seconds": left_seconds,
+            "waits_for": self.waits_for,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
 
-def remedy(found: Sequence[Blocker]) -> str:
-    """What to type about blockers; there is one at least."""
-    each = "; ".join(f"select pg_terminate_backend({one.pid})" for one in found)
-    text = f"wait for {'it' if len(found) == 1 else 'them'}, or end {'it' if len(found) == 1 else 'each'}: {each}"
-    viewers = sorted({one.viewer for one in found if one.hidden})
-    return text + "".join(f"; to see what runs there: grant pg_read_all_stats to {one}" for one in viewers)
-
-
-async def progress_of(connection: asyncpg.Connection, pid: int) -> dict[str, Any] | None:
-    """How far the backend `pid` is with building an index; None if it builds none."""
+async def progress_of(connection: asyncpg.Connection, pid: int) -> Progress | None:
+    """How far the backend `pid` is; None if it is gone."""
     row = await connection.fetchrow(_PROGRESS, pid)
-    return dict(row) if row is not None else None
+    if row is None:
+        return None
+    kind, event, phase, done, total = row
+    waits_for = f"{kind}: {event}" if kind not in {None, "Client"} else None
+    return Progress(waits_for=waits_for, phase=phase, done=done or 0, total=total or 0)
+
+
+class Pace:
+    """How fast a phase goes on: between the first look at it and the latest one."""
+
+    def __init__(self) -> None:
+        self._first: tuple[Progress, float] | None = None
+
+    def left_seconds(self, now: Progress, moment: float) -> float | None:
+        """Seconds that the present phase still takes at this pace; None if that cannot be told, or not yet.
+
+        Args:
+            now: the latest look.
+            moment: of it, by the monotonic clock.
+        """
+        first, began = self._first or (now, moment)
+        if (first.phase, first.total) != (now.phase, now.total) or now.done < first.done:
+            first, began = now, moment
+        self._first = first, began
+        if not now.total or now.done == first.done:
+            return None
+        return max(now.total - now.done, 0) * (moment - began) / (now.done - first.done)

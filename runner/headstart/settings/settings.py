@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         lock_timeout: how long another runner may hold the migration lock.
         table_lock_timeout: Postgres' `lock_timeout` for each statement, 0 for none.
         table_lock_retry: how long a revision that lost that race is tried again.
+        blockers: what to do about sessions that are idle in a transaction and hold up a statement.
+        blockers_idle: how long they may be.
         statement_timeout: Postgres' `statement_timeout`, 0 for none.
         deadline: for the whole run, None for none.
         target: the revision to reach, in Alembic's words.
@@ -64,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lock_timeout: float = 600.0
     table_lock_timeout: float = 5.0
     table_lock_retry: float = 300.0
+    blockers: Literal["report", "terminate"] = "report"
+    blockers_idle: float = 60.0
     statement_timeout: float = 0.0
     deadline: float | None = None
     target: str = "head"

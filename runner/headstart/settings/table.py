@@ -169,6 +169,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "5s",
     ),
     _headstart("table_lock_retry", "how long a revision that lost that race is tried again", _DURATION, "5m"),
+    _choice(
+        "blockers",
+        "terminate ends sessions that hold up a revision or the dump while they are idle in a transaction",
+        "report",
+        "terminate",
+    ),
+    _headstart("blockers_idle", "how long they may be idle; a running statement is never ended", _DURATION, "1m"),
     _headstart("statement_timeout", "Postgres' statement_timeout; 0 is none", _POSTGRES_DURATION, "0", "30m"),
     _headstart("deadline", "for the whole run; keep it below Kubernetes' own", ("DURATION", _deadline), "none", "15m"),
     _headstart("target", "the revision to reach", ("REVISION", _target), "head"),

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from headstart import backup
 from headstart.backup.dump import application_of
 from headstart.history.graph import revision_field
-from headstart.postgres.activity import blockers, remedy
+from headstart.postgres.blockers import remedy
 from headstart.postgres.lock import stop_if_lost
 from headstart.postgres.server import holds_user_tables
+from headstart.steps.blockers import Blockers
 from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
@@ -44,11 +45,12 @@ async def back_up(run: Run, ready: Ready, *, before: tuple[str, ...], intended: 
         InterruptedMigrationError: the session that holds the lock was lost meanwhile (63).
     """
     with run.record.timed(Stage.BACKUP):
+        in_the_way = Blockers(run, ready.connection)
         async with stop_if_lost(ready.connection) as heartbeat:
 
             async def watch() -> dict[str, object]:
                 await heartbeat()
-                found = await blockers(ready.connection, application_name=application_of(run.run_id))
+                found = await in_the_way.look(application_name=application_of(run.run_id))
                 return {"blockers": [str(each) for each in found], "hint": remedy(found)} if found else {}
 
             request = backup.Request(

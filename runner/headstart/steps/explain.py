@@ -15,11 +15,11 @@ from headstart.errors import (
     named,
     remedies,
 )
-from headstart.postgres.activity import remedy
+from headstart.postgres.blockers import remedy
 from headstart.steps.committed import COMMITTED
 
 if TYPE_CHECKING:
-    from headstart.postgres.activity import Blocker
+    from headstart.postgres.blockers import Blocker
     from headstart.worker.messages import Failed
 
 RETRIED = frozenset({"55P03", "40P01", "40001"})

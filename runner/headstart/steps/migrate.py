@@ -95,7 +95,7 @@ class _Migration:
         self.place = plan.place
         settings = self._run.settings
         shortest = min(filter(None, (settings.table_lock_timeout, settings.statement_timeout)), default=0)
-        self.watch = Watch(self._process, self._connection, shortest=shortest, log=self._run.log)
+        self.watch = Watch(self._process, self._connection, shortest=shortest, run=self._run)
 
     @property
     def _left(self) -> tuple[Revision, ...]:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from headstart.errors import InterruptedMigrationError
-from headstart.postgres.activity import SPEAK, Blocker, blockers, progress_of, remedy, summary
+from headstart.postgres.activity import SPEAK, Pace, progress_of, summary
+from headstart.postgres.blockers import remedy
+from headstart.steps.blockers import Blockers
 
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
+    from headstart.postgres.blockers import Blocker
+    from headstart.steps.run import Run
     from headstart.worker.messages import StatementStarted
     from headstart.worker.process import Hear, Process
     from headstart.worker.tasks import Task
@@ -43,7 +45,7 @@ class Watch:
         process: that does it.
         connection: the supervisor's own session; nobody else may use it meanwhile.
         shortest: seconds of the shorter one of table lock and statement timeout: blockers are looked for well before.
-        log: gets `statement_blocked`, `statement_running`, `revision_running`.
+        run: this run; its log gets `statement_blocked`, `statement_running`, `revision_running`.
 
     Attributes:
         revision: at work now; None before the first and between two.
@@ -56,12 +58,14 @@ class Watch:
         connection: asyncpg.Connection[asyncpg.Record],
         *,
         shortest: float,
-        log: FilteringBoundLogger,
+        run: Run,
     ) -> None:
         self._process = process
         self._connection = connection
         self._interval = max(min(1.0, shortest / 4), 0.05) if shortest else 1.0
-        self._log = log
+        self._log = run.log
+        self._in_the_way = Blockers(run, connection)
+        self._paced: tuple[StatementStarted | None, Pace] = None, Pace()
         self._quiet_since = time.monotonic()
         self.revision: str | None = None
         self.blockers: list[Blocker] = []
@@ -133,7 +137,7 @@ class Watch:
                 await self._speak(statement, seconds)
 
     async def _look(self, statement: StatementStarted) -> None:
-        found = await blockers(self._connection, statement.backend)
+        found = await self._in_the_way.look(statement.backend)
         new = {each.pid for each in found} - {each.pid for each in self.blockers}
         self.blockers = found or self.blockers
         if new:
@@ -151,15 +155,18 @@ class Watch:
             event = "env_running" if self.revision is None else "revision_running"
             self._log.info(event, revision=self.revision, running_seconds=seconds)
             return
-        progress = None
+        seen = None
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             async with asyncio.timeout(ANSWER):  # what is wrong, the next look says
-                progress = await progress_of(self._connection, statement.backend)
+                seen = await progress_of(self._connection, statement.backend)
+        if self._paced[0] is not statement:
+            self._paced = statement, Pace()
+        fields = seen.fields(self._paced[1].left_seconds(seen, time.monotonic())) if seen is not None else {}
         self._log.info(
             "statement_running",
             revision=self.revision,
             statement=summary(statement.statement),
             running_seconds=seconds,
             blockers=[str(each) for each in self.blockers],
-            progress=progress,
+            **fields,
         )
