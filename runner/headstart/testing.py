@@ -27,7 +27,6 @@ import pytest
 
 from headstart.errors import HeadstartError
 from headstart.log import logger as logs
-from headstart.log.secret import Redactor
 from headstart.postgres.engine import engine_from
 from headstart.postgres.scratch import Scratch, scratch_server
 from headstart.settings.machine import settings_from
@@ -168,7 +167,7 @@ class _Loop:
 
 
 async def _migrated(settings: Settings, folder: Path, output: io.StringIO) -> Outcome:
-    redact = Redactor(settings.secrets())
+    redact = settings.redactor(str(folder))
     log = logs.build(output, json=False, run_id="testing", redact=redact)
 
     async def bring(run: Run) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from acceptance.checks import BUG, Session, ended, leaks_nothing, make_role, path_of, planted, spellings, with_password
 from headstart.postgres.lock import GATE
-from support.postgres import script
+from support.postgres import psql, script
+from support.project import Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from support.postgres import Postgres
     from support.process import Run
-    from support.project import Project
 
 PASSWORDS = {
     "percent": "p@ss:/w%",
@@ -336,3 +336,30 @@ def test_a_constant_of_env_py(project: Project, headstart: Callable[..., Run], a
     project.env.write_text(env.replace(before, statement + before, 1), encoding="utf-8")
     run = headstart("up", url=any_database, env={"HEADSTART_BACKUP": "off"})
     assert "22P02" in ended(run, 10, secrets=["S3cretValue"])["error"]
+
+
+def test_names_stay_whatever_the_password_is(
+    headstart: Callable[..., Run], any_server: Postgres, tmp_path: Path
+) -> None:
+    """Database, role, password and folder have one name: a restore and a failure can be read, and typed."""
+    name = "shop"
+    make_role(any_server, name, name, "superuser")
+    url = any_server.create_database(name, owner=name)
+    try:
+        url = with_password(url, name, user=name)
+        project = Project(tmp_path / name)
+        project.revision("a1", "create table item (id int)")
+        env = {"HEADSTART_BACKUP": "always"}
+        ended(headstart("up", url=url, env=env, cwd=project.folder), 0)
+        run = headstart("restore", "latest", "--swap", url=url, cwd=project.folder)
+        ended(run, 0)
+        [line] = run.events("databases_exchanged")
+        assert line["database"] == name
+        assert f'alter database "{name}" rename to' in line["go_back"]
+        assert f"postgresql://{name}@" in line["go_back"]
+        path = project.revision("b2", "alter table shopp add x int")
+        last = ended(headstart("up", url=url, env=env, cwd=project.folder), 60)
+        assert str(path) in last["error"]
+    finally:
+        for (database,) in psql(any_server.url(), "select datname::text from pg_database where datname ~ '^shop'"):
+            any_server.drop_database(database)

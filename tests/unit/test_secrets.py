@@ -50,6 +50,39 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 }
 
 
+class TestNames:
+    """What is a name of ours stays, though a password be the same word."""
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "others are connected to the database shop",
+            'alter database "shop_before_restore_20260131" rename to shop',
+            "syntax error (/srv/shop2/migrations/versions/a4_shop.py:3)",
+            "PostgreSQL 18 answers: postgresql://shop@db/shop",
+            "the folder /backups/shop/20260131-a1 is there",
+        ],
+    )
+    def test_names_stay(self, text: str) -> None:
+        """Of the database, the role, folders and what lies in them."""
+        assert Redactor(["shop"], ["shop", "/srv/shop2", "/backups"])(text) == text
+
+    def test_the_password_goes_where_it_is_one(self) -> None:
+        """In a URL, and after `password=`."""
+        redact = Redactor(["shop"], ["shop"])
+        assert redact("postgresql://shop:shop@db/shop") == "postgresql://shop:***@db/shop"
+        assert redact("user=shop password=shop") == "user=shop password=***"
+
+    def test_a_word_that_is_no_name_goes(self) -> None:
+        """A part of a folder's name is no name by itself."""
+        assert Redactor(["shop2"], ["/srv/shop2"])("/srv/shop2/x.py says shop2") == "/srv/shop2/x.py says ***"
+
+    def test_a_password_that_holds_a_name_goes(self) -> None:
+        """It is longer than the name in it."""
+        redact = Redactor(["shop-7c4!", "/srv/app#1"], ["shop", "/srv/app"])
+        assert redact("shop: shop-7c4! and /srv/app#1 in /srv/app/x") == "shop: *** and *** in /srv/app/x"
+
+
 class TestRedactor:
     """Which spellings of a secret are found."""
 

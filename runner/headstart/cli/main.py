@@ -56,7 +56,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     except (UsageError, ConfigurationError) as error:
         return _refused(error, logger)
     settings = settings if asked.target is None else replace(settings, target=asked.target)
-    redact = Redactor(settings.secrets())
+    redact = settings.redactor(cwd)
     colors = stderr.isatty() and "NO_COLOR" not in environ
     logger = build(json=log.wants_json(settings.log, stderr), redact=redact, colors=colors)
     run = Run(

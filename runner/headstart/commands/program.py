@@ -13,7 +13,6 @@ from headstart.commands.up import downgrade as take_down
 from headstart.commands.up import up as bring_up
 from headstart.errors import HeadstartError
 from headstart.log import logger as logs
-from headstart.log.secret import Redactor
 from headstart.settings.settings import Settings
 from headstart.steps.attempt import conduct
 from headstart.steps.outcome import Outcome
@@ -99,9 +98,10 @@ async def _conduct(
 ) -> Outcome:
     settings = settings if target is None else replace(settings, target=target)
     run_id = os.urandom(4).hex()
-    redact = Redactor(settings.secrets())
+    cwd = str(Path.cwd())
+    redact = settings.redactor(cwd)
     if log is None:
         stream = logs.stderr()
         log = logs.build(stream, json=logs.wants_json(settings.log, stream), run_id=run_id, redact=redact)
-    run = Run(settings, log, run_id, environ=os.environ, cwd=str(Path.cwd()), redact=redact)
+    run = Run(settings, log, run_id, environ=os.environ, cwd=cwd, redact=redact)
     return await conduct(run, job, quiet=quiet)

@@ -59,10 +59,13 @@ class Redactor:
 
     Args:
         secrets: the values; empty ones are ignored, those below three characters are hidden only as separate words.
+        names: what is no secret, though a secret be the same word: of the database, the role, folders. A folder is
+            kept with what lies in it.
     """
 
-    def __init__(self, secrets: Iterable[str]) -> None:
+    def __init__(self, secrets: Iterable[str], names: Iterable[str] = ()) -> None:
         self._needles: list[str] = []
+        self._names = sorted({*_OWN_NAMES, *filter(None, names)}, key=lambda name: (-len(name), name))
         self._patterns: dict[bool, re.Pattern[str]] = {}  # compiled when needed: that takes longer than many a search
         self.learn(secrets)
 
@@ -81,15 +84,17 @@ class Redactor:
             return text
         encoded = "%" in text
         if encoded not in self._patterns:
-            spellings = [_any_spelling(secret, encoded=encoded) for secret in self._needles]
-            if any(secret in _SCHEME for secret in self._needles):
-                spellings.insert(0, _URL_SCHEME)
+            kept = [name for name in self._names if name[0] == "/" or any(secret in name for secret in self._needles)]
+            longer = [each for each in self._needles if any(name in each and name != each for name in kept)]
+            spellings = [_any_spelling(secret, encoded=encoded) for secret in self._needles if secret not in longer]
+            if kept:
+                spellings.insert(0, f"(?P<name>{'|'.join(map(_name, kept))})")
+            spellings = [*(_any_spelling(secret, encoded=encoded) for secret in longer), *spellings]
             self._patterns[encoded] = re.compile("|".join(spellings))
         return self._patterns[encoded].sub(_stars, text)
 
 
-_SCHEME: Final = "postgresql"  # a password of "postgres" is common; the scheme of a URL does not give it away
-_URL_SCHEME: Final = rf"(?P<scheme>(?<!\w){_SCHEME}(?=://|\+\w))"
+_OWN_NAMES: Final = ("postgresql", "PostgreSQL")  # a password of "postgres" is common
 _LETTER_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", "\v": "v", "\a": "a"}
 _LAST_OF_LATIN_1: Final = 0xFF
 _LAST_OF_FIRST_PLANE: Final = 0xFFFF
@@ -122,7 +127,12 @@ def _stars_in_url(match: re.Match[str]) -> str:
 
 
 def _stars(match: re.Match[str]) -> str:
-    return match[0] if match.lastgroup == "scheme" else STARS
+    return match[0] if match.lastgroup == "name" else STARS
+
+
+def _name(name: str) -> str:
+    """Give a regular expression for a name, and for what lies in it if it is a folder."""
+    return re.escape(name) + (r"""(?:/[^\s'"<>():]{1,255}){0,9}""" if name[0] == "/" else "")
 
 
 def _any_spelling(secret: str, *, encoded: bool) -> str:

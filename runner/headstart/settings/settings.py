@@ -15,7 +15,7 @@ import msgspec
 
 from headstart.errors import ConfigurationError
 from headstart.log.printable import nearest
-from headstart.log.secret import Secret
+from headstart.log.secret import Redactor, Secret
 from headstart.settings.conninfo import EXAMPLE, is_text, read
 from headstart.settings.dsn import Dsn, DsnError, names_a_server, without_libpq_variables
 from headstart.settings.resolve import parse_dsn
@@ -97,6 +97,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Give every value that must not be shown, for a `Redactor`."""
         scratch = () if self.scratch is None else self.scratch.secrets()
         return (*self.dsn.secrets(), *scratch, *(secret.reveal() for secret in self.other_secrets))
+
+    def redactor(self, cwd: str) -> Redactor:
+        """Make what takes the secrets out of a text, and leaves names as they are: of databases, roles, hosts, folders.
+
+        Args:
+            cwd: the working directory.
+        """
+        names = [cwd, str(self.backup_dir)]
+        for dsn in filter(None, (self.dsn, self.scratch)):
+            names += [dsn.user, dsn.database, *(host for host, _ in dsn.hosts)]
+        return Redactor(self.secrets(), names)
 
 
 # A Kubernetes Service whose name begins with "headstart" puts these into every pod beside it.
