@@ -60,6 +60,7 @@ VERBS = {
         Verb("wait", "wait until the server answers (--for server) or the database is at head (--for head)"),
         Verb("status", "where the database is, what is pending, who holds the lock, the backups", changes=False),
         Verb("doctor", "check every precondition, one line each, with its remedy", changes=False),
+        Verb("repair", "rebuild or drop the INVALID indexes that revisions have left"),
         Verb("backup", "take a backup now"),
         Verb("backups", "list, verify or prune the backups", changes=False, usage="[list|verify|prune] [NAME ...]"),
         Verb("restore", "restore a backup beside this database, or with --swap in its place", usage="BACKUP|latest"),

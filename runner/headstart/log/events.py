@@ -147,11 +147,11 @@ EVENTS: Final[dict[str, Event]] = {
     "revision_running": Event("wait", "{revision}: its Python is still running after {running_seconds:.0f} s"),
     "statement_running": Event(
         "wait",
-        "{revision}: still running after {running_seconds:.0f} s: {statement}{progress:+,}"
-        "{waits_for:+, waiting for}{blockers:lines blocked by}",
+        "still running after {running_seconds:.0f} s{revision:+ in}: {statement}{progress:+ ,}"
+        "{waits_for:+ , waiting for}{blockers:lines blocked by}",
         "percent left_seconds",
     ),
-    "statement_blocked": Event("wait", "{revision} waits for a lock{blockers:lines blocked by}{hint:->}"),
+    "statement_blocked": Event("wait", "waiting for a lock{revision:+ in}{blockers:lines blocked by}{hint:->}"),
     "blocker_ended": Event("bad", "ended a session that was idle in a transaction and held up this run: {blocker}"),
     "blocker_not_ended": Event("wait", "this role may not end the session that holds up this run: {blocker}{hint:->}"),
     "revision_retried": Event(
@@ -163,6 +163,9 @@ EVENTS: Final[dict[str, Event]] = {
     "script_output_dropped": Event(
         "wait", "env.py writes more than is logged: the rest is dropped", "hint logged_bytes dropped_bytes"
     ),
+    "repair_planned": Event("", "INVALID: index {index}: {statement}"),
+    "repair_left": Event("dim", "INVALID: index {index} is left to a pending revision, which drops it{hint:->}"),
+    "repaired": Event("", "done in {repair_seconds:.2f} s: {statement}"),
     "leftovers_found": Event("bad", "left behind:{leftovers:lines}"),
     "leftovers_unknown": Event("bad", "what was committed cannot be told: {cause}{hint:->}"),
     "revision_unknown": Event("bad", "nobody knows where the database is: {cause}{hint:->}"),

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import asyncpg
 
-REBUILD = "reindex index concurrently {index}; or, if its revision is still pending, drop index concurrently {index}"
+REBUILD = (
+    "reindex index concurrently {index}; or, if its revision is still pending, drop index concurrently {index};"
+    " `headstart repair` does it"
+)
 """What to do about an INVALID index."""
 
 _COMMITTING = 0.2

@@ -71,7 +71,7 @@ async def _planned(context: Context, task: Plan) -> Planned:
     run, connection = context.run, context.ready.connection
     try:
         with run.record.timed(Stage.LOAD):
-            found = await Watch(context.process, connection, shortest=0, run=run).over(task)
+            found = await Watch(context.process, connection, shortest=0, run=run).over(context.process.do(task))
     except (asyncio.CancelledError, InterruptedMigrationError):
         await context.process.stop(connection)
         raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from headstart import history
 from headstart.postgres.lock import WORK, migration_lock
 from headstart.postgres.readiness import wait_until_ready
-from headstart.postgres.server import close, prepare_session, refuse_transaction_pooler
+from headstart.postgres.server import close, connect, prepare_session, refuse_transaction_pooler
 from headstart.steps.stage import Stage
 
 if TYPE_CHECKING:
@@ -89,6 +89,18 @@ async def set_timeouts(run: Run, connection: ScriptConnection) -> None:
     await prepare_session(
         connection, lock_timeout=settings.table_lock_timeout, statement_timeout=settings.statement_timeout
     )
+
+
+@contextlib.asynccontextmanager
+async def beside(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
+    """A second session while the first one holds the lock. It has the work key: nobody else gets in before it ends."""
+    session = await connect(ready.dsn, timeout=10, application_name=run.application_name)
+    try:
+        await set_timeouts(run, session)
+        await session.fetchval("select pg_catalog.pg_try_advisory_lock_shared($1)", WORK)
+        yield session
+    finally:
+        await close(session)
 
 
 async def access(run: Run, ready: Ready, *, work_key: int | None = WORK, schema: str | None = None) -> Access:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _WORD: Final = re.compile(r"[\w$]+")
 _COPY: Final = re.compile(r"_cc(?:new|old)\d*$")
+_DROPS: Final = re.compile(r"drop[ _]index|reindex")
 _SQL_FILE: Final = re.compile(r"[\w.-]+\.sql\b")
 
 
@@ -59,9 +60,11 @@ def named_in(texts: Iterable[str], indexes: Collection[InvalidIndex]) -> set[Inv
 
 
 def _names(text: str, index: InvalidIndex) -> bool:
-    words = set(_WORD.findall(text))
-    names = (index.name.lower(), index.table.lower())
-    return any(name in words if _WORD.fullmatch(name) else name in text for name in names)  # SQL has to quote some
+    return _name_in(text, index.name.lower()) or _name_in(text, index.table.lower())
+
+
+def _name_in(text: str, name: str) -> bool:
+    return name in set(_WORD.findall(text)) if _WORD.fullmatch(name) else name in text  # SQL has to quote some
 
 
 def source_of(path: str) -> str:
@@ -88,8 +91,16 @@ async def report_invalid(run: Run, connection: ScriptConnection) -> frozenset[In
     return found
 
 
-async def require_valid(run: Run, connection: ScriptConnection, history: History) -> None:
+async def require_valid(
+    run: Run, connection: ScriptConnection, history: History, *, passing_over: Collection[InvalidIndex] = ()
+) -> None:
     """Name every INVALID index, and refuse a database with one that this project may have left.
+
+    Args:
+        run: this run.
+        connection: the supervisor's.
+        history: the project.
+        passing_over: what is left to a pending revision.
 
     Raises:
         VerificationFailedError: there is one (80).
@@ -97,7 +108,7 @@ async def require_valid(run: Run, connection: ScriptConnection, history: History
     found = await report_invalid(run, connection)
     if found:
         with run.record.timed(Stage.VERIFY):
-            refuse_invalid(sorted(_left_by(found, history)))
+            refuse_invalid(sorted(_left_by(found, history).difference(passing_over)))
 
 
 def refuse_invalid(found: Sequence[InvalidIndex]) -> None:
@@ -116,11 +127,25 @@ def mended(index: InvalidIndex) -> str:
     return f"{verb} index concurrently {index}"
 
 
+def way_out(index: InvalidIndex, pending: Iterable[str]) -> str | None:
+    """What mends it; None where a pending revision drops it by itself.
+
+    Args:
+        index: that a revision has left.
+        pending: the files of the revisions that are still to be run. One of them that builds the index needs it gone.
+    """
+    ways = (source_of(path).lower().partition("def downgrade")[0] for path in pending)
+    naming = [way for way in ways if _name_in(way, index.name.lower())]
+    if not naming or _COPY.search(index.name):
+        return mended(index)
+    return None if any(_DROPS.search(way) for way in naming) else f"drop index concurrently {index}"
+
+
 def invalid(found: Sequence[InvalidIndex]) -> VerificationFailedError:
     """The error of such a database."""
     names = [str(each) for each in found]
     return VerificationFailedError(
         f"INVALID, and so of no use to any query: index {', '.join(names)}",
-        hint="; ".join(f"{mended(each)};" for each in found),
+        hint=f"{'; '.join(f'{mended(each)};' for each in found)} `headstart repair` does it",
         invalid_indexes=names,
     )

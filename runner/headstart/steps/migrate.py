@@ -121,7 +121,7 @@ class _Migration:
         )
         self._current, self._committed, self._begun = None, Committed(), False
         try:
-            recorded = await self.watch.over(task, self._hear)
+            recorded = await self.watch.over(self._process.do(task, self._hear))
         except TaskFailedError as error:
             if not (self._process.fresh or self._begun):  # env.py may not bear to be run twice in one process
                 return await self.attempt()

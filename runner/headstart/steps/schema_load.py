@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +15,13 @@ from headstart.ledger.writer import Writer, complete
 from headstart.log.printable import first_and_last
 from headstart.postgres import catalog
 from headstart.postgres.activity import summary
-from headstart.postgres.lock import WORK, stop_if_lost
+from headstart.postgres.lock import stop_if_lost
 from headstart.postgres.script_run import failure_of
-from headstart.postgres.server import close, connect, first_line, literal
+from headstart.postgres.server import first_line, literal
 from headstart.postgres.version_table import find_version_table, recorded_revisions, require_write_privilege
 from headstart.steps import backup
 from headstart.steps.compare import Undetermined
-from headstart.steps.connect import set_timeouts
+from headstart.steps.connect import beside
 from headstart.steps.run import Run
 from headstart.steps.schema_file import AtHand, SchemaFile, at_hand
 from headstart.steps.stage import Stage
@@ -118,7 +117,7 @@ async def load(run: Run, ready: Ready, file: SchemaFile, files: list[Revision], 
         if await prepare(connection, mode=run.settings.ledger, log=run.log, version_table=file.version_table):
             writer = Writer(file.version_table, run_id=run.run_id, image=run.settings.image, backup=run.record.backup)
         run.log.info("schema_loading", file=str(path), revision=revision_field(file.revisions))
-        async with _session(run, ready) as session:
+        async with stop_if_lost(ready.connection), beside(run, ready) as session:
             try:
                 async with session.transaction():
                     await _fill(session, file, files, writer)
@@ -165,20 +164,3 @@ def _failed(error: asyncpg.PostgresError, path: Path) -> MigrationFailedError:
         " `headstart up` without HEADSTART_SCHEMA_FILE",
         sqlstate=error.sqlstate,
     )
-
-
-@contextlib.asynccontextmanager
-async def _session(run: Run, ready: Ready) -> AsyncIterator[ScriptConnection]:
-    """A session for the file. It has the lock's second key: if the lock is lost, nobody gets in before it ends.
-
-    Raises:
-        InterruptedMigrationError: the lock's session was lost meanwhile (63); nothing is kept.
-    """
-    session = await connect(ready.dsn, timeout=10, application_name=run.application_name)
-    try:
-        await set_timeouts(run, session)
-        await session.fetchval("select pg_catalog.pg_try_advisory_lock_shared($1)", WORK)
-        async with stop_if_lost(ready.connection):
-            yield session
-    finally:
-        await close(session)

@@ -44,6 +44,7 @@ class Stage(StrEnum):
     CHECK = "check", RestoreFailedError
     RESTORE = "restore", RestoreFailedError
     EXCHANGE = "exchange", RestoreFailedError
+    REPAIR = "repair", MigrationFailedError
     REPLAY = "replay"
     DRIFT = "drift"
     REBUILD = "rebuild"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 
@@ -18,11 +18,11 @@ from headstart.postgres.blockers import remedy
 from headstart.steps.blockers import Blockers
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from headstart.postgres.blockers import Blocker
     from headstart.steps.run import Run
     from headstart.worker.messages import StatementStarted
-    from headstart.worker.process import Hear, Process
-    from headstart.worker.tasks import Task
 
 HEARTBEAT = 2.0
 """Seconds between two heartbeats of the supervisor's session."""
@@ -38,11 +38,23 @@ from pg_catalog.pg_stat_activity where pid = $1::pg_catalog.int4
 """
 
 
+class AtWork(Protocol):
+    """Who executes statements."""
+
+    @property
+    def statement(self) -> StatementStarted | None:
+        """At work now; None for none."""
+
+    @property
+    def since(self) -> float:
+        """When it began, or the last one ended, by the monotonic clock."""
+
+
 class Watch:
-    """Watches one task of the worker.
+    """Watches a task of the worker, or a statement of ours.
 
     Args:
-        process: that does it.
+        at_work: whose statement is watched.
         connection: the supervisor's own session; nobody else may use it meanwhile.
         shortest: seconds of the shorter one of table lock and statement timeout: blockers are looked for well before.
         run: this run; its log gets `statement_blocked`, `statement_running`, `revision_running`.
@@ -54,13 +66,13 @@ class Watch:
 
     def __init__(
         self,
-        process: Process,
+        at_work: AtWork,
         connection: asyncpg.Connection[asyncpg.Record],
         *,
         shortest: float,
         run: Run,
     ) -> None:
-        self._process = process
+        self._at_work = at_work
         self._connection = connection
         self._interval = max(min(1.0, shortest / 4), 0.05) if shortest else 1.0
         self._log = run.log
@@ -78,19 +90,16 @@ class Watch:
         """Take note of the revision that is at work from now on."""
         self.revision, self.blockers = revision, []
 
-    async def over(self, task: Task, hear: Hear | None = None) -> Any:  # noqa: ANN401  (what the task gives)
-        """Have the process do a task, and watch it meanwhile. If this is cancelled, or raises, `Process.stop` follows.
+    async def over(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401  (what the work gives)
+        """Have work done, and watch it meanwhile. If this is cancelled, or raises, whoever does it has to be ended.
 
         Args:
-            task: what.
-            hear: as for `Process.do`.
+            work: what.
 
         Raises:
-            TaskFailedError: it has failed.
-            WorkerLostError: its process has ended without a word.
             InterruptedMigrationError: as `until_lost`.
         """
-        doing = asyncio.ensure_future(self._process.do(task, hear))
+        doing = asyncio.ensure_future(work)
         watching = asyncio.ensure_future(self.until_lost())
         try:
             await asyncio.wait([doing, watching], return_when=asyncio.FIRST_COMPLETED)
@@ -113,7 +122,7 @@ class Watch:
         while True:
             await asyncio.sleep(self._interval)
             now = time.monotonic()
-            statement, seconds = self._process.statement, now - self._process.since
+            statement, seconds = self._at_work.statement, now - self._at_work.since
             slow = statement if seconds >= self._interval else None
             if slow is None and now - heartbeat < HEARTBEAT and now - self._quiet_since < SPEAK:
                 continue
@@ -144,9 +153,9 @@ class Watch:
             shown = [str(each) for each in found]
             self._log.warning("statement_blocked", revision=self.revision, blockers=shown, hint=remedy(found))
         idle = await self._connection.fetchval(_IDLE_SINCE, statement.backend)
-        if idle is not None and idle >= LOST_ANSWER and self._process.statement is statement:
+        if idle is not None and idle >= LOST_ANSWER and self._at_work.statement is statement:
             raise InterruptedMigrationError(
-                f"the server answered the worker {idle:.0f} s ago, and the answer has not arrived: the network lost it"
+                f"the server answered {idle:.0f} s ago, and the answer has not arrived: the network lost it"
             )
 
     async def _speak(self, statement: StatementStarted | None, seconds: float) -> None:
