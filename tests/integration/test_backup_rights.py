@@ -11,6 +11,7 @@ import pytest
 from headstart import backup
 from headstart.backup import manifest as manifests
 from headstart.backup.verify import verify
+from headstart.errors import BackupFailedError
 from integration.test_backup import Taker
 from support.postgres import script
 
@@ -58,6 +59,21 @@ async def test_what_was_opened_stays_open(take: Taker) -> None:
     assert stat.S_IMODE(home.stat().st_mode) == stat.S_IMODE(taken.path.stat().st_mode) == 0o750
     assert stat.S_IMODE((taken.path / manifests.NAME).stat().st_mode) == 0o640
     assert len(backup.list_backups(take.directory).backups) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user can be had by root alone")
+async def test_a_neighbour_was_there_first(take: Taker) -> None:
+    """Where anybody may make folders, one that another user has made for this database is refused by name."""
+    take.directory.mkdir()
+    take.directory.chmod(0o1777)
+    home = take.directory / take.url.rpartition("/")[2]
+    home.mkdir(mode=0o777)
+    os.chown(home, 65534, 65534)
+    with pytest.raises(BackupFailedError, match="belongs to another user"):
+        await take()
+    assert list(home.iterdir()) == []
+    os.chown(take.directory, 65534, 65534)
+    await take()
 
 
 def rights(home: Path, *, files: bool = False) -> set[int]:

@@ -149,3 +149,12 @@ def test_links_lead_somewhere(document: str) -> None:
     """What one document says of another is there."""
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "docs" / document).read_text(encoding="utf-8")):
         assert (ROOT / "docs" / target).exists(), target
+
+
+def test_each_attack_has_its_tests() -> None:
+    """SECURITY.md names files that are there, and each attack has one."""
+    rows = re.findall(r"(?m)^\| .+ \| .+ \| (`tests/.+) \|$", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    assert len(rows) > 10
+    for row in rows:
+        for name in re.findall(r"`(.+?)`", row):
+            assert (ROOT / name).is_file(), name

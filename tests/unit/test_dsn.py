@@ -121,8 +121,20 @@ class TestParameters:
 
     def test_tuning_of_a_driver_is_named_and_left_aside(self) -> None:
         """Arguments that tune a driver or pool and say nothing about the server are left aside by name."""
-        dsn = parse("postgresql+asyncpg://u@h/d?prepared_statement_cache_size=0&pool_size=3&channel_binding=require")
-        assert dsn.ignored == ("prepared_statement_cache_size", "pool_size", "channel_binding")
+        dsn = parse("postgresql+asyncpg://u@h/d?prepared_statement_cache_size=0&pool_size=3")
+        assert dsn.ignored == ("prepared_statement_cache_size", "pool_size")
+
+    @pytest.mark.parametrize("query", ["channel_binding=require", "require_auth=scram-sha-256", "requirepeer=postgres"])
+    def test_what_proves_the_server_is_kept_or_refused(self, query: str) -> None:
+        """What asyncpg does not do is refused, unless a certificate proves the server."""
+        for start in ("u@h/d?", "u@h/d?sslmode=require&", "u@/d?host=/run/pg&", "u@h/d?sslmode=disable&"):
+            with pytest.raises(DsnError, match=query.partition("=")[0]):
+                parse(f"postgresql://{start}{query}")
+        dsn = parse(f"postgresql://u@h/d?sslrootcert=system&{query}")
+        assert dsn.ignored == (query.partition("=")[0],)
+        ca = {"/ca.crt": "-"}
+        assert parse(f"postgresql://u@h/d?sslmode=verify-ca&sslrootcert=/ca.crt&{query}", files=ca).ignored
+        assert parse("postgresql://u@h/d?channel_binding=prefer").ignored == ()
 
     def test_service(self) -> None:
         """A service gives what the URL leaves out, and wins over PG*."""

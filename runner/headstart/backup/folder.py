@@ -73,11 +73,12 @@ class Staging:
         """Make the folder, and those above it that are missing.
 
         Raises:
-            BackupFailedError: the folder cannot be made or written to.
+            BackupFailedError: the folder cannot be made or written to, or a neighbour was there first.
         """
         try:
             self.home.parent.mkdir(parents=True, exist_ok=True)
             self.home.mkdir(mode=0o700, exist_ok=True)
+            _refuse_a_neighbours(self.home)
             self.path.mkdir(mode=0o700)
             self.dump.mkdir(mode=0o700)
         except OSError as error:
@@ -107,6 +108,17 @@ class Staging:
     def discard(self) -> None:
         """Remove all of it. Never fails: the next run removes what is left."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _refuse_a_neighbours(home: Path) -> None:
+    """Refuse a folder that another user has made where anybody may make one: its owner could exchange what is in it."""
+    above, owner = home.parent.stat(), home.lstat().st_uid
+    if above.st_mode & stat.S_IWOTH and owner not in {os.geteuid(), 0, above.st_uid}:
+        raise BackupFailedError(
+            f"{home} belongs to another user (uid {owner}), in a folder where anybody may make one",
+            hint=f"see what is in it; then `chown -R {os.geteuid()} {home}`, or remove it",
+            dir=str(home.parent),
+        )
 
 
 @contextlib.contextmanager

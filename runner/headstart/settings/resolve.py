@@ -205,10 +205,6 @@ class Reading:
             )
         if "sslpassword" in self.values:
             self.wrong("sslpassword", "pg_dump takes no key's password: write an sslkey that is not encrypted")
-        unsupported = {"channel_binding": "require", "require_auth": None, "requirepeer": None}
-        self.ignored += [
-            key for key, word in unsupported.items() if key in self.values and word in {None, self.values[key]}
-        ]
 
     def check_tls(self, *, tcp: bool) -> None:
         """Find the certificates now: a missing one would look to asyncpg's caller like a missing socket."""
@@ -219,6 +215,7 @@ class Reading:
         if self.values.get("sslnegotiation") == "direct" and mode not in VERIFYING:
             self.wrong("sslnegotiation", "direct needs sslmode=require, verify-ca or verify-full")
         if not tcp or mode == "disable":
+            self.check_what_asyncpg_ignores(verified=False)
             return
         if mode in VERIFYING and not system_roots:
             found = self.file("sslrootcert", "root.crt")
@@ -227,11 +224,30 @@ class Reading:
                     "sslrootcert", f"sslmode={mode} needs it: write sslrootcert=/path/to/ca.crt, or sslrootcert=system"
                 )
             self.file("sslcrl", "root.crl")
+        verified = mode in VERIFYING and (system_roots or "sslrootcert" in self.values)
+        self.check_what_asyncpg_ignores(verified=verified)
         if self.values.get("sslcertmode") != "disable" and self.file("sslcert", "postgresql.crt"):
             if ":" in self.values.get("sslkey", ""):
                 self.wrong("sslkey", "asyncpg cannot use a key in an OpenSSL engine: write the path of a key file")
             elif not self.file("sslkey", "postgresql.key") and "sslkey" not in self.values:
                 self.wrong("sslkey", "sslcert is of no use without its key: write sslkey=/path/to/client.key")
+
+    def check_what_asyncpg_ignores(self, *, verified: bool) -> None:
+        """Refuse what would keep the password from a false server, and is not kept; a verified certificate does it too.
+
+        PostgreSQL manual, 'Parameter Key Words': channel_binding, require_auth, requirepeer.
+        """
+        unsupported = {"channel_binding": "require", "require_auth": None, "requirepeer": None}
+        asked = [key for key, word in unsupported.items() if key in self.values and word in {None, self.values[key]}]
+        if verified:
+            self.ignored += asked
+            return
+        for key in asked:
+            self.wrong(
+                key,
+                "asyncpg cannot do that: let TLS prove the server instead, with sslmode=verify-full and"
+                " sslrootcert=/path/to/ca.crt (or sslrootcert=system), or leave it out",
+            )
 
     def file(self, key: str, usual: str) -> bool:
         """Tell whether a file is there: the one given, which has to be, or libpq's usual one in ~/.postgresql."""

@@ -82,6 +82,7 @@ class Embedded:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # a terminal's ^C, or a signal to our group, is not for it
             cwd="/",
+            **self._as_user,  # it obeys what stands in a folder that is the server's
         )
 
     @classmethod
@@ -114,8 +115,8 @@ class Embedded:
     @property
     def pid(self) -> int | None:
         """The process id of the postmaster, None while it is shut down."""
-        pid_file = self.data_dir / "postmaster.pid"
-        return int(pid_file.read_text(encoding="ascii").split()[0]) if pid_file.exists() else None
+        text = _text_of(self.data_dir / "postmaster.pid")
+        return int(text.split()[0]) if text else None
 
     def url(self, database: str = "postgres") -> str:
         """The libpq URL of one of its databases, whose name needs no quoting."""
@@ -123,8 +124,7 @@ class Embedded:
 
     def log_text(self) -> str:
         """Everything that the server has logged so far."""
-        log = self.folder / "log"
-        return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        return _text_of(self.folder / "log")
 
     # -- what can be done with it -------------------------------------------------------------------------------------
 
@@ -178,10 +178,11 @@ class Embedded:
 
     def _initialise(self) -> None:
         self.bindir = readable(Installation(self.major, self.bindir), self._as_user, self.folder / "postgres")
+        if self._as_user:  # from here on root neither writes there by name nor follows a link
+            for path in (*self.folder.rglob("*"), self.folder):
+                os.chown(path, self._as_user["user"], self._as_user["group"], follow_symlinks=False)
         password_file = self.folder / "password"
-        password_file.write_text(self.password + "\n", encoding="utf-8")
-        if self._as_user:
-            os.chown(password_file, self._as_user["user"], self._as_user["group"])
+        self._append(password_file, f"{self.password}\n")
         accounts = [f"--username={SUPERUSER}", f"--pwfile={password_file}", "--auth=scram-sha-256"]
         language = ["--encoding=UTF8", "--locale=C.UTF-8"]
         quick = ["--no-sync", "--no-instructions"]
@@ -190,19 +191,22 @@ class Embedded:
         self._configure({"listen_addresses": HOST, "unix_socket_directories": str(self.folder), **self.settings})
 
     def _configure(self, settings: Mapping[str, str]) -> None:
-        with (self.data_dir / "postgresql.conf").open("a", encoding="utf-8") as file:
-            for name, value in settings.items():
-                file.write("{} = '{}'\n".format(name, value.replace("'", "''")))
+        lines = ["{} = '{}'\n".format(name, value.replace("'", "''")) for name, value in settings.items()]
+        self._append(self.data_dir / "postgresql.conf", "".join(lines))
+
+    def _append(self, path: Path, text: str) -> None:
+        """Write to a file as the server's user."""
+        self._run(["/bin/sh", "-c", 'umask 077; cat >>"$1"', "sh", path], given=text)
 
     def _pg_ctl(self, *words: str) -> None:
         self._run([self.bindir / "pg_ctl", f"--pgdata={self.data_dir}", "--wait", "--silent", *words])
 
-    def _run(self, argv: Sequence[str | Path]) -> None:
+    def _run(self, argv: Sequence[str | Path], *, given: str = "") -> None:
         try:
             subprocess.run(
                 argv,
                 check=True,
-                stdin=subprocess.DEVNULL,
+                input=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -221,15 +225,25 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
+def _text_of(path: Path) -> str:
+    """What is in a file of the server's, "" where there is none. The server's user may put a link or a pipe there."""
+    try:
+        with open(path, "rb", opener=_without_following) as file:
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _without_following(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
 def _workspace(as_user: Mapping[str, Any]) -> Path:
-    """A new folder that is the server's own, in a place that it can reach, with a path that is short enough."""
+    """A new folder for the server, in a place that it can reach, with a path that is short enough."""
     for parent in _places():
         reachable = not as_user or all(folder.stat().st_mode & 0o001 for folder in (parent, *parent.parents))
         if len(os.fsencode(parent)) <= _LONGEST_PARENT and reachable:
-            folder = Path(tempfile.mkdtemp(prefix="headstart-pg-", dir=parent))
-            if as_user:
-                os.chown(folder, as_user["user"], as_user["group"])
-            return folder
+            return Path(tempfile.mkdtemp(prefix="headstart-pg-", dir=parent))
     raise EmbeddedServerError("there is no temporary folder with a short path that an unprivileged user can reach")
 
 
