@@ -83,6 +83,10 @@ class NotReadyError(HeadstartError):
     exit = Exit.NOT_READY
 
 
+class LostInTheQueueError(NotReadyError):
+    """The session has ended while it waited for the migration lock: nothing was begun, and the run can begin again."""
+
+
 class RefusedError(HeadstartError):
     """The server refused us, and waiting would not change its mind."""
 

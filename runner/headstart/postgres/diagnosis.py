@@ -12,7 +12,14 @@ from typing import NamedTuple
 
 import asyncpg
 
-from headstart.errors import ConfigurationError, HeadstartError, NotReadyError, RefusedError, UnsuitableServerError
+from headstart.errors import (
+    ConfigurationError,
+    HeadstartError,
+    LostInTheQueueError,
+    NotReadyError,
+    RefusedError,
+    UnsuitableServerError,
+)
 from headstart.settings.dsn import Dsn
 
 POOLER_HINT = "set DATABASE_DIRECT_URL to the server itself: the migration lock does not hold through a pooler"
@@ -157,17 +164,18 @@ def has_failed(state: str | None, hint: str | None, function: str | None) -> boo
     return state in _SERVER_FAILED or (state == "XX000" and function in _RACES)
 
 
-def lost(error: BaseException, when: str) -> NotReadyError:
-    """The error for a session that has ended before anything was changed.
+def lost(error: BaseException) -> LostInTheQueueError:
+    """The error for a session that has ended while it waited for the migration lock.
 
     Args:
         error: for which `is_lost` is true.
-        when: what it was needed for, e.g. "while waiting for the migration lock".
     """
     state = getattr(error, "sqlstate", None)
     text = _AGAIN_STATES.get(state or "") or str(error).partition("\n")[0] or type(error).__name__
-    return NotReadyError(
-        f"the connection was lost {when}: {text}", hint="see why the server ended it, then run again", sqlstate=state
+    return LostInTheQueueError(
+        f"the connection was lost while waiting for the migration lock: {text}",
+        hint="see why the server ended it, then run again",
+        sqlstate=state,
     )
 
 

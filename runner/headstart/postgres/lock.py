@@ -94,7 +94,7 @@ async def migration_lock(
 
     Raises:
         LockNotObtainedError: the time ran out; the line names the holder (exit 30).
-        NotReadyError: the connection was lost meanwhile (exit 20).
+        LostInTheQueueError: the connection was lost meanwhile (exit 20).
     """
     started = time.monotonic()
     await poll(connection, ALONE, GATE, started + timeout, log)
@@ -121,7 +121,7 @@ async def poll(connection: ScriptConnection, query: str, key: int, deadline: flo
 
     Raises:
         LockNotObtainedError: it is held until then (30).
-        NotReadyError: the connection was lost meanwhile (20).
+        LostInTheQueueError: the connection was lost meanwhile (20).
     """
     import tenacity  # here, because a no-op takes no lock
 
@@ -153,7 +153,7 @@ async def poll(connection: ScriptConnection, query: str, key: int, deadline: flo
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if not is_lost(error):
             raise
-        raise lost(error, "while waiting for the migration lock") from error
+        raise lost(error) from error
     named = "; ".join(map(str, found)) or "a session that has just left"
     ends = f" or end it ({'; '.join(f'select pg_terminate_backend({each.pid})' for each in found)})" if found else ""
     raise LockNotObtainedError(

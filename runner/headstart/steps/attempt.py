@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from headstart.errors import (
     HeadstartError,
     InterruptedMigrationError,
     InterruptedRunError,
+    LostInTheQueueError,
     MigrationFailedError,
     NotReadyError,
     PartlyCommittedError,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from headstart.steps.stage import Stage
 
 
+PAUSE = 0.5
+"""Seconds before a connection that was lost is made anew."""
 SILENCE = 9.5
 """Seconds after which the log says which stage is at work; what has more to say speaks before that."""
 
@@ -51,7 +55,7 @@ async def attempt(run: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartE
     log: Any = Timed(run.log)
     try:
         async with deadline, _never_silent(log, run.record):
-            await job(replace(run, log=log))
+            await _with_patience(replace(run, log=log), job)
     except HeadstartError as caught:
         error = caught
     except TimeoutError as caught:
@@ -70,6 +74,24 @@ async def attempt(run: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartE
     if signum is not None and (error is not None or cancelled):
         error = InterruptedRunError(signum)  # some drivers surface a cancelled statement as an error of their own
     return error
+
+
+async def _with_patience(run: Run, job: Callable[[Run], Awaitable[None]]) -> None:
+    """Do the job; begin again, over a new connection, where the old one was lost in the queue for the lock.
+
+    It waits for the lock no longer than one that keeps its connection.
+    """
+    until = time.monotonic() + run.settings.lock_timeout
+    while True:
+        try:
+            return await job(run)
+        except LostInTheQueueError as error:
+            if time.monotonic() >= until:
+                raise
+            run.log.info("server_lost", error=error.message)
+        await asyncio.sleep(PAUSE)
+        left = max(until - time.monotonic(), 0.0)
+        run = replace(run, settings=replace(run.settings, lock_timeout=left), worker=None)
 
 
 @contextlib.asynccontextmanager
