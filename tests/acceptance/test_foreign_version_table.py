@@ -233,6 +233,25 @@ def test_nothing_is_written(
     assert not executed(url)
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("types", [("varchar", "varchar"), ("name", "varchar"), ("varchar", "int")], ids=str)
+def test_an_operator_on_the_search_path(
+    types: tuple[str, str], way: str, url: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """What Alembic's and SQLAlchemy's `=` would take for Postgres' own is refused before anything is written."""
+    left, right = types
+    by_low(
+        url,
+        f"create function public.same({left}, {right}) returns bool language sql as 'select public.pwn() is not null';"
+        f" create operator public.= (leftarg = {left}, rightarg = {right}, function = public.same)",
+    )
+    script(url, f"{TABLE}; insert into alembic_version values ('a1'); alter sequence harm restart")
+    project = environment(tmp_path / "app", WAYS[way])
+    last = ended(run_headstart("up", url=url, cwd=project.folder, env={"HEADSTART_BACKUP": "off"}), 21)
+    assert f"operator =({left}".replace("varchar", "character varying") in last["error"].replace("public.", "")
+    assert not executed(url)
+
+
 @pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize("verb", ["status", "up"])
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,49 @@ def test_it_is_in_the_way(project: Project, headstart: Callable[..., Run], doubl
     last = ended(headstart("up", url=doubled), 61)
     assert last["sqlstate"] == "42P07"
     assert last["leftovers"] == ["INVALID index public.a_id: drop index concurrently public.a_id;"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("reindex index concurrently a_id", "public.a_id_ccnew"),
+        ("reindex schema concurrently public", "public.a_id_ccnew"),
+        ("reindex (concurrently) table a", "public.a_id_ccnew"),
+    ],
+    ids=["index", "schema", "table"],
+)
+def test_a_copy_that_a_reindex_has_left(
+    statement: str, name: str, project: Project, begin_headstart: Callable[..., Headstart], doubled: str
+) -> None:
+    """It is the revision's, whichever way that named what it builds anew."""
+    script(doubled, "create index a_id on a (id)")
+    project.revision("b2", body=f"with op.get_context().autocommit_block():\n    op.execute('{statement}')")
+    with Session(doubled) as somebody:
+        somebody.execute("begin; update a set id = 1")
+        process = begin_headstart("up", url=doubled)
+        eventually(lambda: psql(doubled, "select from pg_class where relname = 'a_id_ccnew'"), "the copy")
+        process.send(signal.SIGTERM)
+        ended(process.finish(), 143)
+    project.revision("b2", body="pass", down="a1")
+    project.revision("c3", down="b2", body=f"with op.get_context().autocommit_block():\n    pass  # {statement}")
+    last = ended(begin_headstart("up", url=doubled).finish(), 80)
+    assert last["invalid_indexes"] == [name]
+
+
+def test_that_a_helper_builds(project: Project, headstart: Callable[..., Run], doubled: str) -> None:
+    """What the revision imports counts as the revision's."""
+    tools = project.folder / "tools"
+    tools.mkdir()
+    (tools / "__init__.py").write_text("", encoding="utf-8")
+    (tools / "build.py").write_text(
+        "from alembic import op\n\n\ndef unique(name, table):\n    with op.get_context().autocommit_block():\n"
+        '        op.execute("create unique index concurrently if not exists a_id on a (id)")\n',
+        encoding="utf-8",
+    )
+    project.revision("b2", body="from tools import (\n    build,\n)\nbuild.unique('a_id', 'a')")
+    ended(headstart("up", url=doubled), 61)
+    script(doubled, "delete from a where ctid = (select min(ctid) from a)")
+    assert ended(headstart("up", url=doubled), 80)["invalid_indexes"] == ["public.a_id"]
 
 
 def test_of_another(project: Project, headstart: Callable[..., Run], doubled: str) -> None:

@@ -101,6 +101,16 @@ BODIES: dict[str, tuple[str, tuple[str, ...], str]] = {
         LIBPQ,
         "",
     ),
+    "a commit that no text shows": (
+        """
+        op.execute("create table t (a int)")
+        held = getattr(op.get_bind(), "conn" + "ection")
+        getattr(getattr(held, "dba" + "pi_conn" + "ection"), "com" + "mit")()
+        op.execute("create table u (a int)")
+        """,
+        DRIVERS,
+        "t",
+    ),
     "steps of a block": (
         """
         with op.get_context().autocommit_block():
@@ -386,6 +396,94 @@ def test_no_second_try_of_what_may_be_committed(
         run = headstart("up", url=any_database, env={"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms"})
     ended(run, 62)
     assert not run.events("revision_retried")
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    ("imported", "call"),
+    [
+        ("from lib import tools", "tools.tidy"),
+        ("from lib import (\n    tools,\n)", "tools.tidy"),
+        ("import outer", "outer.go"),
+    ],
+    ids=["of a package", "in brackets", "of another module"],
+)
+def test_no_second_try_of_what_was_committed_unseen(
+    imported: str, call: str, driver: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """Wherever it hides: a transaction that is over although nobody has ended it is found by its absence."""
+    _with_driver(project, driver)
+    lib = project.ini.parent / "lib"
+    lib.mkdir()
+    (lib / "__init__.py").write_text("", encoding="utf-8")
+    (lib / "tools.py").write_text("def tidy(bind):\n    bind.connection.dbapi_connection.commit()\n", encoding="utf-8")
+    (project.ini.parent / "outer.py").write_text(
+        "from lib import tools\n\n\ndef go(bind):\n    tools.tidy(bind)\n", encoding="utf-8"
+    )
+    script(any_database, "create table w (a int); create table money (a int)")
+    project.revision(
+        "a1",
+        body=f"{imported}\nop.execute('insert into money values (100)')\n{call}(op.get_bind())\n"
+        "op.execute('alter table w add b int')",
+    )
+    with Session(any_database, "nightly report") as somebody:
+        somebody.execute("begin; select * from w")
+        run = headstart("up", url=any_database, env={"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms"})
+    last = ended(run, 61)
+    assert any("insert into money" in each for each in last["leftovers"])
+    assert psql(any_database, "select count(*) from money") == [(1,)]
+
+
+def test_no_second_try_of_a_program(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """What a revision starts has sessions of its own, of which nobody knows what they have committed."""
+    script(any_database, "create table w (a int)")
+    project.revision("a1", body="import subprocess\nsubprocess.run(['true'])\nop.execute('alter table w add b int')")
+    with Session(any_database, "nightly report") as somebody:
+        somebody.execute("begin; select * from w")
+        run = headstart("up", url=any_database, env={"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms"})
+    ended(run, 62)
+    assert not run.events("revision_retried")
+
+
+def test_what_takes_no_transaction_id(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """ALTER SYSTEM stays, though the server gives it no transaction."""
+    project.revision(
+        "a1",
+        body="with op.get_context().autocommit_block():\n"
+        "    op.execute(\"alter system set work_mem = '6MB'\")\n"
+        "    op.execute('select 1/0')",
+    )
+    try:
+        assert ended(headstart("up", url=any_database), 61)["leftovers"] == [
+            "committed: alter system set work_mem = '...'"
+        ]
+    finally:
+        script(any_database, "alter system reset work_mem")
+
+
+def test_a_partition_that_is_half_detached(
+    project: Project, headstart: Callable[..., Run], begin_headstart: Callable[..., Headstart], any_database: str
+) -> None:
+    """DETACH CONCURRENTLY that was interrupted is listed with the statement that ends it, by each run until then."""
+    script(
+        any_database, "create table p (a int) partition by list (a); create table p1 partition of p for values in (1)"
+    )
+    project.revision(
+        "a1",
+        body="with op.get_context().autocommit_block():\n"
+        "    op.execute('alter table p detach partition p1 concurrently')",
+    )
+    left = "half detached public.p1: alter table public.p detach partition public.p1 finalize;"
+    with Session(any_database) as somebody:
+        somebody.execute("begin; select * from p")
+        process = begin_headstart("up", url=any_database)
+        eventually(lambda: psql(any_database, "select from pg_inherits where inhdetachpending"), "half a detachment")
+        process.send(signal.SIGTERM)
+        assert left in ended(process.finish(), 143)["leftovers"]
+    last = ended(headstart("up", url=any_database), 61)
+    assert left in last["leftovers"]
+    script(any_database, last["leftovers"][-1].partition(": ")[2])
+    assert psql(any_database, "select from pg_inherits") == []
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

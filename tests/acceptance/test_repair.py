@@ -91,6 +91,29 @@ def test_that_a_pending_revision_drops(project: Project, headstart: Callable[...
     ended(headstart("up", url=doubled), 0)
 
 
+@pytest.mark.parametrize(
+    "pending",
+    [
+        "op.execute('create table b (id int)')  # beside a_id, which is built CONCURRENTLY",
+        "op.execute('alter table a add constraint a_key unique using index a_id')",
+    ],
+    ids=["a comment", "its constraint"],
+)
+def test_that_a_pending_revision_names(
+    pending: str, project: Project, headstart: Callable[..., Run], doubled: str
+) -> None:
+    """An index of an applied revision is built anew, whatever a pending one says of it: only that one would miss it."""
+    project.revision("b2", body=CONCURRENTLY.format("create unique index concurrently if not exists a_id on a (id)"))
+    ended(headstart("up", url=doubled), 61)
+    script(doubled, UNIQUE)
+    ended(headstart("up", url=doubled), 80)
+    project.revision("c3", body=pending)
+    run = headstart("repair", url=doubled)
+    assert [line["statement"] for line in run.events("repair_planned")] == ["reindex index concurrently public.a_id"]
+    ended(run, 0)
+    ended(headstart("up", url=doubled), 0)
+
+
 def test_of_somebody_else(project: Project, headstart: Callable[..., Run], doubled: str) -> None:
     """What no revision has made is named, and left alone."""
     with pytest.raises(Exception, match="could not create unique index"):

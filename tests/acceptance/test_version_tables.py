@@ -250,3 +250,25 @@ def test_a_revision_that_renames_the_version_table(
     project.revision("d4", "select 1/0")
     run = run_headstart("up", url=any_database, cwd=project.folder, env={"HEADSTART_BACKUP": "off"})
     assert (run.code, run.last["revision_after"]) == (60, "c3"), str(run)
+
+
+@pytest.mark.parametrize("verb", [["up"], ["status"], ["wait", "--for", "head"], ["stamp", "a1"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("made", "cause"),
+    [
+        ("version_num varchar(32)); insert into alembic_version values (null)", "has a row without a revision"),
+        ("version_num text[]); insert into alembic_version values ('{a1}')", "has no column version_num of text"),
+        ("version_num int); insert into alembic_version values (1)", "has no column version_num of text"),
+    ],
+    ids=["null", "an array", "a number"],
+)
+def test_what_is_no_revision(
+    made: str, cause: str, verb: list[str], tmp_path: Path, any_database: str, run_headstart: RunHeadstart
+) -> None:
+    """A table that cannot be Alembic's is named as what it is."""
+    project = Project(tmp_path)
+    project.revision("a1", "create table a (id int)")
+    script(any_database, f"create table alembic_version ({made}")
+    env = {"HEADSTART_BACKUP": "off", "HEADSTART_WAIT_TIMEOUT": "2s"}
+    last = ended(run_headstart(*verb, url=any_database, cwd=tmp_path, env=env), 10)
+    assert cause in last["error"]

@@ -49,7 +49,8 @@ async def repair(run: Run, *, dry_run: bool) -> None:
     async with connected(run) as ready, Work.opened(run, ready, found) as work, locked(run, ready):
         plan = await work.plan()
         pending = [step.path for step in plan.steps] if isinstance(plan, Pending) else []
-        ways = [(each, way_out(each, pending)) for each in await left_invalid(run, ready.connection, found)]
+        left = await left_invalid(run, ready.connection, found)
+        ways = [(each, way_out(each, pending, found)) for each in left]
         for index, statement in ways:
             if statement is None:
                 run.log.info("repair_left", index=str(index), hint="`headstart up` runs it")

@@ -35,6 +35,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
         recursive: whether version folders are read with their subfolders.
         sourceless: whether compiled files without a source count as revisions.
         revision_environment: env.py is run whenever a revision file is written.
+        sys_path: the folders of `prepend_sys_path`.
         staged: the one version folder is not that of the configuration, so Alembic gets it as an option.
     """
 
@@ -51,6 +52,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     recursive: bool = False
     sourceless: bool = False
     revision_environment: bool = False
+    sys_path: tuple[str, ...] = ()
     staged: bool = False
 
 
@@ -104,6 +106,7 @@ def locate(config: str, *, cwd: str, explicit: bool = False, section: str = "ale
         recursive=options.flag("recursive_version_locations"),
         sourceless=sourceless,
         revision_environment=options.switch("revision_environment"),
+        sys_path=sys_path,
     )
 
 

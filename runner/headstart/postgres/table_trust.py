@@ -22,8 +22,28 @@ PLAIN: Final = """(c.relkind operator(pg_catalog.=) 'r' and not c.relhasrules an
 """Whether a read of `c` in pg_class executes nothing, whoever owns it."""
 HAS_REVISIONS: Final = """exists (select from pg_catalog.pg_attribute a
     where a.attrelid operator(pg_catalog.=) c.oid and a.attname operator(pg_catalog.=) 'version_num'
-    and a.attcollation operator(pg_catalog.<>) 0)"""
+    and a.attcollation operator(pg_catalog.<>) 0 and exists (
+        select from pg_catalog.pg_type t where t.oid operator(pg_catalog.=) a.atttypid
+        and t.typcategory operator(pg_catalog.<>) 'A'))"""
 """Whether `c` has Alembic's column, of text. Without it, `t.version_num` would call the function `version_num(t)`."""
+
+_IN_THE_WAY: Final = """(
+    select pg_catalog.min(pg_catalog.concat(pg_catalog.pg_describe_object(o.tableoid, o.oid, 0), ' of ', r.rolname))
+    from pg_catalog.pg_operator o join pg_catalog.pg_namespace s on s.oid operator(pg_catalog.=) o.oprnamespace
+    join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) o.oprowner
+    join pg_catalog.pg_roles me on me.rolname operator(pg_catalog.=) current_user
+    where o.oprname operator(pg_catalog.=) any ('{=,<>}'::pg_catalog.name[])
+    and s.nspname operator(pg_catalog.<>) 'pg_catalog'
+    and s.nspname operator(pg_catalog.=) any (pg_catalog.current_schemas(true))
+    and not exists (
+        select from pg_catalog.pg_type t where t.oid operator(pg_catalog.=) any (array[o.oprleft, o.oprright])
+        and t.typnamespace operator(pg_catalog.<>) 'pg_catalog'::pg_catalog.regnamespace)
+    and not r.rolsuper and r.oid operator(pg_catalog.<>) me.oid and r.rolname operator(pg_catalog.<>) session_user
+    and (me.rolsuper or not pg_catalog.pg_has_role(r.oid, 'member')) and r.oid operator(pg_catalog.<>) (
+        select d.datdba from pg_catalog.pg_database d
+        where d.datname operator(pg_catalog.=) pg_catalog.current_database()))"""
+"""An operator of somebody else's on the search path, between built-in types: where its types fit better than those of
+Postgres' own, Alembic's and SQLAlchemy's SQL calls it. PostgreSQL manual, 'Operator Type Resolution'."""
 
 _LOOK = """
 select (current_user)::pg_catalog.text, pg_catalog.current_schema()::pg_catalog.text,
@@ -35,7 +55,8 @@ select (current_user)::pg_catalog.text, pg_catalog.current_schema()::pg_catalog.
        {has_revisions}, {plain}, c.relrowsecurity,
        pg_catalog.pg_get_userbyid(c.relowner) operator(pg_catalog.<>) all (array[session_user, current_user, (
            select pg_catalog.pg_get_userbyid(d.datdba) from pg_catalog.pg_database d
-           where d.datname operator(pg_catalog.=) pg_catalog.current_database())])
+           where d.datname operator(pg_catalog.=) pg_catalog.current_database())]),
+       {in_the_way}
 from (select) asked left join
     (pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace) on
     {which}
@@ -175,7 +196,13 @@ def look(which: str, *, writing: bool) -> Generator[str, Sequence[Sequence[Any]]
         RefusedError: that would execute code of a role that we have no reason to trust (21).
         ConfigurationError: it is not Alembic's (10).
     """
-    ((user, default, oid, *found),) = yield _LOOK.format(has_revisions=HAS_REVISIONS, plain=PLAIN, which=which)
+    query = _LOOK.format(has_revisions=HAS_REVISIONS, plain=PLAIN, which=which, in_the_way=_IN_THE_WAY)
+    ((user, default, oid, *found, in_the_way),) = yield query
+    if in_the_way is not None:
+        raise RefusedError(
+            f"on the search path is an {in_the_way}, which would be taken for Postgres' own",
+            hint="see who made it, and drop it; revoke create on its schema from whom you do not trust",
+        )
     if oid is None:
         return Looked(user, default, None)
     schema, name, owner, ours, is_table, has_rules, has_revisions, plain, has_policies, foreign = found
@@ -205,6 +232,21 @@ def look(which: str, *, writing: bool) -> Generator[str, Sequence[Sequence[Any]]
         trusted = ours or "owner" not in of_others
         table = msgspec.structs.replace(table, trusted=trusted, exposed=not {"owner", "place"}.isdisjoint(of_others))
     return Looked(user, default, table)
+
+
+def all_named(table: VersionTable | str, rows: Iterable[str | None]) -> tuple[str, ...]:
+    """The revisions that a table holds.
+
+    Raises:
+        ConfigurationError: a row is null (10).
+    """
+    found = tuple(rows)
+    if None in found:
+        raise ConfigurationError(
+            f"the version table {table} has a row without a revision",
+            hint=f"delete from {table} where version_num is null",  # noqa: S608  (quoted, and for people)
+        )
+    return tuple(each for each in found if each is not None)
 
 
 def refused(table: VersionTable, cause: str) -> RefusedError:

@@ -18,7 +18,7 @@ import msgspec
 
 from headstart.errors import NotReadyError, RefusedError
 from headstart.postgres.server import quote, read_schemas, who_locks
-from headstart.postgres.table_trust import VersionTable, array, by_name, lock_of, look, refused
+from headstart.postgres.table_trust import VersionTable, all_named, array, by_name, lock_of, look, refused
 
 if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection
@@ -153,7 +153,7 @@ async def _read(connection: ScriptConnection, table: VersionTable) -> tuple[str,
         ) from error
     except asyncpg.UndefinedTableError:
         return ()  # dropped since it was looked up
-    return tuple(row["version_num"] for row in rows)
+    return all_named(table, (row["version_num"] for row in rows))
 
 
 async def require_write_privilege(connection: ScriptConnection, user: str, table: str, schema: str | None) -> None:

@@ -5,6 +5,7 @@ PostgreSQL manual: 'Transaction ID and Snapshot Information Functions'.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,15 @@ select p.gid from pg_catalog.pg_prepared_xacts p where p.database = pg_catalog.c
     select a.backend_start from pg_catalog.pg_stat_activity a where a.pid = pg_catalog.pg_backend_pid())
 order by p.prepared
 """
+# PostgreSQL manual, 'ALTER TABLE': DETACH PARTITION CONCURRENTLY works in two transactions.
+_HALF_DETACHED = """
+select parent.relname::pg_catalog.text, part.relname::pg_catalog.text,
+       parent.oid::pg_catalog.regclass::pg_catalog.text, part.oid::pg_catalog.regclass::pg_catalog.text
+from pg_catalog.pg_inherits i join pg_catalog.pg_class part on part.oid = i.inhrelid
+join pg_catalog.pg_class parent on parent.oid = i.inhparent
+where i.inhdetachpending order by 4
+"""
+_WITHOUT_XID = re.compile(r"alter\s+system\b", re.IGNORECASE)  # in no transaction, and so without an id of one
 COMMITTED = "committed"
 """Begins, or ends, the word before the colon of a leftover that is a statement, and no command to type."""
 
@@ -103,16 +113,23 @@ class Committed:
         invalid = await invalid_indexes(connection, schema)
         executed = [each.statement for each in self._alone]  # also by what the revision imports
         left = named_in([*executed, source_of(path)], invalid) if invalid else ()
-        return found + [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(left)]
+        found += [f"INVALID index {name}: drop index concurrently {name};" for name in sorted(left)]
+        text = "\n".join([*executed, source_of(path)]).lower()
+        for parent, part, its_parent, itself in await connection.fetch(_HALF_DETACHED):
+            if "concurrently" in text and (parent.lower() in text or part.lower() in text):
+                found.append(f"half detached {itself}: alter table {its_parent} detach partition {itself} finalize;")
+        return found
 
     async def _committed(self, connection: asyncpg.Connection[Any]) -> list[str]:
         """The statements that were committed."""
         found: list[str] = []
         for xid, statements in self._transactions.items():
-            if await connection.fetchval(_COMMITTED, xid):
-                found += [f"{COMMITTED}: {each}" for each in statements]
+            if not xid or await connection.fetchval(_COMMITTED, xid):
+                found += [f"{'' if xid else 'perhaps '}{COMMITTED}: {each}" for each in statements]
         for each in (each for each in self._alone if not each.rolled_back):
             [(committed, ids)] = await connection.fetch(_COMMITTED_BETWEEN, each.since, each.until)
+            if _WITHOUT_XID.match(each.statement):
+                committed, ids = True, 1
             if committed:
                 certain = ids == 1 or (each.certain and each.until is not None)
                 found.append(f"{'' if certain else 'perhaps '}{COMMITTED}: {summary(each.statement)}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _WORD: Final = re.compile(r"[\w$]+")
 _COPY: Final = re.compile(r"_cc(?:new|old)\d*$")
-_DROPS: Final = re.compile(r"drop[ _]index|reindex")
+_OF_ALL: Final = re.compile(r"reindex\s+(?:\([^)]*\)\s*)?(?:schema|database)\b")
 _SQL_FILE: Final = re.compile(r"[\w.-]+\.sql\b")
 
 
@@ -43,7 +43,12 @@ async def left_invalid(run: Run, connection: ScriptConnection, history: History)
 
 
 def _left_by(found: frozenset[InvalidIndex], history: History) -> set[InvalidIndex]:
-    return named_in(map(source_of, revision_files(history.project)), found) if found else set()
+    return named_in(sources(history).values(), found) if found else set()
+
+
+def sources(history: History) -> dict[str, str]:
+    """The texts of the revision files, by their paths: see `source_of`."""
+    return {path: source_of(path, history.project.sys_path) for path in revision_files(history.project)}
 
 
 def named_in(texts: Iterable[str], indexes: Collection[InvalidIndex]) -> set[InvalidIndex]:
@@ -60,17 +65,25 @@ def named_in(texts: Iterable[str], indexes: Collection[InvalidIndex]) -> set[Inv
 
 
 def _names(text: str, index: InvalidIndex) -> bool:
-    return _name_in(text, index.name.lower()) or _name_in(text, index.table.lower())
+    name, copies = _COPY.subn("", index.name.lower())
+    return _name_in(text, name) or _name_in(text, index.table.lower()) or (copies > 0 and bool(_OF_ALL.search(text)))
 
 
 def _name_in(text: str, name: str) -> bool:
     return name in set(_WORD.findall(text)) if _WORD.fullmatch(name) else name in text  # SQL has to quote some
 
 
-def source_of(path: str) -> str:
-    """The text of a revision file, and of the SQL files beside it whose names are in it."""
+def source_of(path: str, roots: Sequence[str] = ()) -> str:
+    """The text of a revision file, of what it imports, and of the SQL files beside it whose names are in it.
+
+    Args:
+        path: the file.
+        roots: the folders in which its imports are looked for first.
+    """
+    from headstart.history.imports import with_imports  # off the no-op path
+
     file = Path(path)
-    text = _text(file)
+    text = with_imports(_text(file).encode(), roots).decode(errors="replace")
     beside = (each for name in set(_SQL_FILE.findall(text)) for each in file.parent.parent.rglob(name))
     return "\n".join([text, *map(_text, beside)])
 
@@ -127,18 +140,29 @@ def mended(index: InvalidIndex) -> str:
     return f"{verb} index concurrently {index}"
 
 
-def way_out(index: InvalidIndex, pending: Iterable[str]) -> str | None:
+def way_out(index: InvalidIndex, pending: Collection[str], history: History) -> str | None:
     """What mends it; None where a pending revision drops it by itself.
+
+    Only an index that nobody but a pending revision builds is dropped, so that this revision can build it.
 
     Args:
         index: that a revision has left.
-        pending: the files of the revisions that are still to be run. One of them that builds the index needs it gone.
+        pending: the files of the revisions that are still to be run.
+        history: the project.
     """
-    ways = (source_of(path).lower().partition("def downgrade")[0] for path in pending)
-    naming = [way for way in ways if _name_in(way, index.name.lower())]
-    if not naming or _COPY.search(index.name):
+    if _COPY.search(index.name):
         return mended(index)
-    return None if any(_DROPS.search(way) for way in naming) else f"drop index concurrently {index}"
+    name = rf"(?<!\w){re.escape(index.name.lower())}(?!\w)"
+    builds = re.compile(
+        rf"index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?:\w+\.)?{name}|create_index\(\s*f?'?{name}"
+    )
+    drops = re.compile(rf"(?:drop\s+index|reindex)\s[^;'\n]*?{name}|drop_index\(\s*f?'?{name}")
+    texts = sources(history).items()
+    ways = {path: text.lower().replace('"', "").partition("def downgrade")[0] for path, text in texts}
+    if any(drops.search(ways[path]) for path in pending if path in ways):
+        return None
+    built_by = {path for path, way in ways.items() if builds.search(way)}
+    return f"drop index concurrently {index}" if built_by and built_by <= set(pending) else mended(index)
 
 
 def invalid(found: Sequence[InvalidIndex]) -> VerificationFailedError:

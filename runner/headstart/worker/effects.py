@@ -13,6 +13,7 @@ from headstart.sql.script import ScriptError, split
 
 _COMMENTS = re.compile(r"\A\s*(?:--[^\n]*(?:\n\s*|$)|/\*(?:[^*]|\*(?!/))*\*/\s*)*")
 _COMMITS = re.compile(r"(commit|end|prepare\s+transaction)\b", re.IGNORECASE)
+_ENDS = re.compile(r"(?:(?:commit|rollback)(?!\s+prepared)|end|abort|prepare\s+transaction)\b", re.IGNORECASE)
 _MAY_COMMIT = re.compile(r"\b(commit|end|rollback|abort)\b", re.IGNORECASE)  # somewhere in a script
 _ROLLS_BACK = re.compile(r"(rollback|abort)\b", re.IGNORECASE)
 # No question may come before these: SET TRANSACTION has to be first, and LOCK before the transaction's first snapshot.
@@ -49,6 +50,11 @@ def without_comments(statement: str) -> str:
 def commits(statement: str) -> bool:
     """Whether it is COMMIT, or the first half of a two-phase one."""
     return _COMMITS.match(statement) is not None
+
+
+def ends(statement: str) -> bool:
+    """Whether it ends the transaction that it is in, and says so."""
+    return _ENDS.match(statement) is not None and _ROLLS_BACK_TO.match(statement) is None
 
 
 def may_commit(statement: str) -> bool:

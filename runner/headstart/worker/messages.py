@@ -66,7 +66,7 @@ class Committing(Line, frozen=True, kw_only=True):
     """The revision at work may now commit a transaction before its end.
 
     Args:
-        xid: of the transaction; the server knows what becomes of it.
+        xid: of the transaction; the server knows what becomes of it. "" if it has ended, unseen, before that was asked.
         statements: that the revision has executed in it, or their beginnings; None if it has written nothing.
         unheard: it may have executed others, on the driver's own connection.
     """

@@ -252,7 +252,7 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
             "hint": hint or _remedy(error, environment),
             "revision": str(work.step.revision.revision),
             "chosen": loss.is_chosen(error),
-            "unheard": statements.unheard,
+            "unheard": statements.unheard or statements.elsewhere,
         }
         return TaskFailedError(Failed(error=kind, message=str(found.pop("cause")), context=found, **common))
     if work is not None and work.uncommitted:
@@ -271,6 +271,8 @@ def _remedy(error: BaseException, environment: Environment) -> str | None:
             " instead of begin()"
         )
     found = loss.remedy(error)
-    if found is None and environment.statements.unheard:
-        found = "correct the revision; it works on the driver's own connection: see what it has committed there"
+    statements = environment.statements
+    if found is None and (statements.unheard or statements.elsewhere):
+        where = "on the driver's own connection" if statements.unheard else "in a program that it starts"
+        found = f"correct the revision; it works {where}: see what it has committed there"
     return found

@@ -7,7 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Self
 
 from headstart.errors import HeadstartError
-from headstart.postgres.table_trust import array, by_name, lock_of, look
+from headstart.postgres.table_trust import all_named, array, by_name, lock_of, look
 from headstart.postgres.version_table import Place
 from headstart.worker import sessions
 
@@ -60,8 +60,8 @@ class Guard:
         read = context.get_current_heads
 
         def get_current_heads() -> tuple[str, ...]:
-            self.look(context)
-            return read()
+            place = self.look(context)
+            return all_named(place.table, read())
 
         # An attribute of the instance: whatever Alembic does with the table, it begins with this.
         context.get_current_heads = get_current_heads  # type: ignore[method-assign]

@@ -10,10 +10,7 @@ Functions'.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import re
 import sys
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 
+from headstart.history.imports import with_imports
 from headstart.sql.script import builds_concurrently
 from headstart.worker import effects, sessions
 from headstart.worker.messages import Committing, Executed, StatementEnded, StatementStarted
@@ -42,9 +40,7 @@ _ISOLATES = (
     *(b"transaction_isolation", b"isolation_level", b"set transaction", b"set local transaction", b"set_session"),
     *(b".autocommit =", b".autocommit=", b"set_autocommit", b".read(", b"read_text("),  # SQL from elsewhere, too
 )
-_IMPORTED = re.compile(rb"\b(?:from\s+([\w.]+)\s+import|import\s+([\w.]+(?:\s*,\s*[\w.]+)*))")
-_KNOWN = sys.stdlib_module_names | {"alembic", "sqlalchemy"}
-
+_PROGRAMS = (b"subprocess", b"os.system", b"popen", b"os.spawn")  # with sessions of their own
 _XID = "select pg_catalog.pg_current_xact_id()::pg_catalog.text"
 _ASSIGNED_XID = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text"
 _NEXT_XID = "select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text"
@@ -74,6 +70,7 @@ class Statements:
         versioned: the version table says so already: what follows is the commit.
         line: of the revision's file that executed the last statement that has failed.
         unheard: the revision, or what it imports, works on the driver's own connection, and may commit there.
+        elsewhere: or it starts a program that may.
         error: the last that a statement raised, and who swallows it has to answer for it.
     """
 
@@ -82,6 +79,7 @@ class Statements:
         self._reports_executed = executed
         self._sets_first = False
         self._alone = False  # the statement at work is in no transaction
+        self._ends = False  # or it ends the one it is in
         self._xid: str | None = None  # of the transaction in which it is, where that was asked
         self._open: dict[int, effects.Executed] = {}  # in the transaction that is open, by backend
         self._writes: dict[int, str | None] = {}  # that it had made when the revision came to it, by backend
@@ -91,7 +89,7 @@ class Statements:
         self.path = ""
         self.up = True
         self.versioned = False
-        self.unheard = False
+        self.unheard = self.elsewhere = False
         self.line: int | None = None
         self.error: BaseException | None = None
         _PRESENT[:] = [self]
@@ -112,8 +110,9 @@ class Statements:
         self.line, self.error = None, None
         self._open.clear()
         self._writes.clear()
-        words = b" ".join(_with_what_it_imports(source).lower().split())
+        words = b" ".join(with_imports(source, sys.path).lower().split())
         self.unheard = any(each in words for each in _ON_DRIVER)
+        self.elsewhere = any(each in words for each in _PROGRAMS)
         self._sets_first = any(each in words for each in _ISOLATES)  # nothing may be asked before
         if connection is not None and connection.in_transaction():  # env.py's own, or what a revision has left
             self.begun(connection)
@@ -168,11 +167,10 @@ class Statements:
         dbapi: Any = connection.connection.dbapi_connection
         first = effects.needs_no_snapshot(statement)
         alone = bool(getattr(dbapi, "autocommit", False))
-        if backend in self._open and not sessions.in_transaction(connection):  # ended behind SQLAlchemy's back
-            del self._open[backend]
-            if not first and not alone:
-                asked(dbapi, "select 1")  # which begins another, by some drivers
-                alone = not sessions.in_transaction(connection)
+        if self._has_ended(connection, backend) and not first and not alone:
+            asked(dbapi, "select 1")  # which begins another, by some drivers
+            alone = not sessions.in_transaction(connection)
+        self._ends = effects.ends(statement)
         if alone:
             return (_next_xid(connection) or 1) if effects.may_write(statement) else None
         self._open.setdefault(backend, effects.Executed()).add(statement, statement[:BEGINNING])
@@ -187,6 +185,20 @@ class Statements:
         elif not first and (self.unheard or effects.may_commit(statement)):
             self._committing(connection, backend, _XID)
         return None
+
+    def _has_ended(self, connection: sqlalchemy.Connection, backend: int) -> bool:
+        """Whether the transaction of the last statement is over, though SQLAlchemy has not ended it.
+
+        If that statement does not say so, it was ended on the driver's own connection, before its id was asked for.
+        """
+        if backend not in self._open or sessions.in_transaction(connection):
+            return False
+        executed = self._open.pop(backend).statements
+        if not self._ends:
+            if executed and not self.unheard:
+                self._port.send(Committing(xid="", statements=executed, unheard=True))
+            self.unheard = True
+        return True
 
     def _committing(self, connection: sqlalchemy.Connection, backend: int, query: str) -> None:
         """Tell the id of the transaction that is open: it may be committed now."""
@@ -250,7 +262,10 @@ class Statements:
     def rolled_back(self, connection: sqlalchemy.Connection) -> None:
         """A transaction is about to be rolled back."""
         connection.info.pop(_SENT, None)
-        self._open.pop(sessions.backend_of(connection) or 0, None)
+        backend = sessions.backend_of(connection) or 0
+        if self._at_work:
+            self._has_ended(connection, backend)
+        self._open.pop(backend, None)
 
     def _calling_line(self) -> int | None:
         """The line of the revision's file that executes a statement."""
@@ -276,30 +291,6 @@ def _heard(name: str) -> Callable[..., None]:
 def _returned(_dbapi: object, record: Any, _state: object) -> None:  # noqa: ANN401  (SQLAlchemy's own)
     """A connection goes back to its pool, and whatever was open on it ends."""
     record.info.pop(_SENT, None)
-
-
-def _with_what_it_imports(source: bytes) -> bytes:
-    """The text of a revision and of the modules that it imports, the libraries' apart."""
-    named = {
-        name.strip().decode()
-        for one, several in _IMPORTED.findall(b"\n".join(each for each in source.splitlines() if b"import" in each))
-        for name in (one or several).split(b",")
-        if name.strip().partition(b".")[0].decode() not in _KNOWN
-    }
-    files = (file for name in named for file in _files_of(name) if file.is_file())
-    return b"\n".join([source, *(file.read_bytes() for file in files)])
-
-
-def _files_of(module: str) -> list[Path]:
-    """Where the source of a module may be. It may not have been imported yet."""
-    top, *below = module.split(".")
-    with contextlib.suppress(Exception):  # whatever the project has among its finders
-        spec = importlib.util.find_spec(top)
-        if spec is not None and not below:
-            return [Path(spec.origin or "")]
-        folders = [] if spec is None else spec.submodule_search_locations or []
-        return [Path(f"{Path(each, *below)}{end}") for each in folders for end in (".py", "/__init__.py")]
-    return []
 
 
 def _next_xid(connection: sqlalchemy.Connection) -> int | None:
