@@ -123,7 +123,6 @@ async def scratch_server(
                 user=server.superuser,
                 password=Secret(server.password),
                 database="postgres",
-                params={"sslmode": "disable"},
             )
         else:
             dsn = settings.scratch
