@@ -315,6 +315,7 @@ def test_help(verb: str, headstart: Callable[..., Run]) -> None:
     run = headstart(verb, "--help")
     assert (run.code, run.stderr) == (0, ""), str(run)
     assert f"usage: headstart {verb}" in run.stdout
+    assert headstart("help", verb).stdout == run.stdout
     if verb == "explain":
         return
     text = " ".join(run.stdout.split())
@@ -326,9 +327,11 @@ def test_help(verb: str, headstart: Callable[..., Run]) -> None:
 
 
 def test_help_of_all(headstart: Callable[..., Run]) -> None:
-    """`headstart --help` lists every verb, and `--version` says which this is."""
+    """`headstart --help` lists every verb, on a terminal of 80 columns too; `--version` says which this is."""
     run = headstart("--help")
     assert (run.code, run.stderr) == (0, "")
     for verb in VERBS:
         assert f"\n  {verb} " in run.stdout
+    assert max(map(len, run.stdout.splitlines())) <= 80
+    assert headstart("help").stdout == run.stdout
     assert headstart("--version").stdout.startswith("headstart ")
