@@ -218,7 +218,7 @@ def test_without_a_server(run_pytest: RunPytest, project: Project, tmp_path: Pat
     assert done.returncode == 1
     assert "6 errors" in done.stdout
     assert "skipped" not in done.stdout
-    assert "pip install 'headstart[embedded]'" in done.stdout
+    assert "pip install './headstart[embedded]'" in done.stdout
 
 
 def test_a_server_that_does_not_answer(run_pytest: RunPytest) -> None:
