@@ -119,7 +119,7 @@ def test_status_of_a_database_that_does_not_fit(
     script(any_database, "update alembic_version set version_num = 'f00'")
     run = headstart("status", url=any_database)
     ended(run, 72)
-    assert "revision  f00, pending: cannot be told" in run.stdout
+    assert "revision  f00, pending: not known" in run.stdout
 
 
 def test_status_names_a_folder_that_cannot_be_read(

@@ -168,7 +168,7 @@ EVENTS: Final[dict[str, Event]] = {
     "repair_left": Event("dim", "INVALID: index {index} is left to a pending revision, which drops it{hint:->}"),
     "repaired": Event("", "done in {repair_seconds:.2f} s: {statement}"),
     "leftovers_found": Event("bad", "left behind:{leftovers:lines}"),
-    "leftovers_unknown": Event("bad", "what was committed cannot be told: {cause}{hint:->}"),
+    "leftovers_unknown": Event("bad", "what was committed is not known: {cause}{hint:->}"),
     "revision_unknown": Event("bad", "nobody knows where the database is: {cause}{hint:->}"),
     "watch_unavailable": Event("dim", "the server does not say what the revision does: {error}", "sqlstate"),
     "verified": Event("", "verified: the database is at {revision:names}"),
@@ -193,7 +193,7 @@ EVENTS: Final[dict[str, Event]] = {
     "ledger_refused": Event("wait", "a revision's role may not write the ledger: {cause}"),
     # -- backups, and restoring one -----------------------------------------------------------------------------------
     "no_backups": Event("wait", "there is no backup in {directory}{database:+ of}"),
-    "backup_broken": Event("bad", "no whole backup: {path}: {problem}"),
+    "backup_broken": Event("bad", "not an intact backup: {path}: {problem}"),
     "backup_damaged": Event("bad", "damaged: {path}: {problem}"),
     "backup_link_ignored": Event("dim", "a link is no backup, and is left alone: {path}"),
     "backup_not_deleted": Event("wait", "the backup {path} cannot be deleted: {reason}"),
