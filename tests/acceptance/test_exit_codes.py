@@ -27,6 +27,14 @@ NOBODY = "postgresql://nobody:t0psecret@127.0.0.1:1/nothing"
         pytest.param(["upp"], "did you mean up", id="unknown-verb"),
         pytest.param(["up", "--bogus"], "--bogus", id="unknown-option"),
         pytest.param(["up", "surplus"], "surplus", id="surplus-word"),
+        pytest.param(
+            ["up", "uvicorn", "app.main:app", "--reload"],
+            "headstart up -- uvicorn app.main:app --reload",
+            id="command-without-dashes",
+        ),
+        pytest.param(["schema"], "required: dump|load|split", id="no-action"),
+        pytest.param(["tenants"], "required: up|status|list", id="no-tenants-action"),
+        pytest.param(["help", "upp"], "did you mean up", id="help-of-an-unknown-verb"),
         pytest.param(["wait", "--for", "godot"], "godot", id="unknown-choice"),
         pytest.param(["status", "--", "true"], "up", id="command-after-another-verb"),
         pytest.param(["downgrade"], "revision", id="alembic-verb-without-its-word"),
@@ -66,6 +74,7 @@ def test_2_usage(words: list[str], named: str, project: Project, headstart: Call
         pytest.param({"DATABASE_URL": ""}, ["DATABASE_URL"], id="empty"),
         pytest.param({"DATABASE_URL_FILE": "url.txt"}, ["DATABASE_URL", "DATABASE_URL_FILE"], id="both"),
         pytest.param({"ALEMBIC_CONFIG": "other.ini"}, ["other.ini"], id="missing-ini"),
+        pytest.param({"ALEMBIC_CONFIG": "migrations"}, ["migrations is a folder"], id="a-folder-for-the-ini"),
         pytest.param(
             {"HEADSTART_WAIT_TIMEOUT": "soon", "HEADSTART_BACKUP": "maybe", "HEADSTART_TARGT": "head"},
             ["HEADSTART_WAIT_TIMEOUT", "HEADSTART_BACKUP", "HEADSTART_TARGET"],

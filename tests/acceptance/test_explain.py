@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         ("lock_waiting", ["<holder>", "holder_pid left_seconds"]),
         (next(iter(RULES)), ["headstart check", "Bad", "Good:"]),
         ("HEADSTART_LEDGER", ["auto by default"]),
+        ("DATABASE_URL_FILE", ["DATABASE_URL: a setting", "DATABASE_URL_FILE may name a file"]),
+        ("database_ahead", ["exit code 71", "an event of the log", "The line's own `hint` says what to do."]),
+        ("restore_progress", ["<stage>: <restored_bytes> in MiB or <read_bytes> in MiB after"]),
         ("--help", ["usage: headstart explain"]),
     ],
 )
@@ -42,6 +45,6 @@ def test_explain_what_is_not_known(words: list[str], says: str, run_headstart: R
 
 
 def test_no_name_has_two_meanings() -> None:
-    """One word, one explanation; where an exit code and an event share it, both mean the same."""
+    """One word, one explanation, but for two that are an exit code and an event: both of these are explained."""
     assert (EVENTS.keys() | RULES.keys()) & {code.outcome for code in Exit} == {"bug", "database_ahead"}
     assert not EVENTS.keys() & RULES.keys()

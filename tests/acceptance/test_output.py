@@ -124,3 +124,25 @@ def test_arguments_are_text(words: str, log: str, headstart: Callable[..., Run],
     assert "Traceback" not in run.stderr
     if log == "json":
         assert SHOWN in ended(run, 2)["error"]
+
+
+@pytest.mark.fresh  # Python reads the variable when it starts
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("words", [["sql"], ["upgrade", "head", "--sql"]], ids=" ".join)
+def test_sql_is_utf_8(
+    words: list[str], encoding: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """Statements that are to be executed are the revision's, in UTF-8, whatever the locale lacks."""
+    project.revision("a1", "select 'naïve ✓'")
+    run = headstart(*words, url=any_database, env={"PYTHONIOENCODING": encoding})
+    assert run.code == 0, str(run)
+    assert "select 'naïve ✓'" in run.stdout
+
+
+@pytest.mark.fresh
+def test_json_is_utf_8(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """JSON on stdout is UTF-8 (RFC 8259), whatever the locale lacks; what is for people has `?` there."""
+    project.revision("a1", doc="größer")
+    env = {"PYTHONIOENCODING": "ascii", "HEADSTART_BACKUP_DIR": str(project.folder / "größer")}
+    assert env["HEADSTART_BACKUP_DIR"] in headstart("doctor", "--json", url=any_database, env=env).stdout
+    assert "gr??er" in headstart("history", url=any_database, env=env).stdout

@@ -33,7 +33,7 @@ import asyncio, asyncpg
 
 def ask(url, sql):
     async def run():
-        connection = await asyncpg.connect(url)
+        connection = await asyncpg.connect(url.replace("+asyncpg", ""))
         try:
             return await connection.fetchval(sql)
         finally:
@@ -111,8 +111,29 @@ def test_in_parallel(run_pytest: RunPytest, any_server: Postgres) -> None:
     assert left_behind(any_server) == []
 
 
-def test_the_documents(run_pytest: RunPytest, project: Project) -> None:
-    """The blocks of docs/testing.md run as they stand, on a server of the session's own."""
+FROM_DATABASE_URL = """\
+import asyncio, os
+from alembic import context
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def migrate(connection):
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+async def main():
+    async with create_async_engine(os.environ["DATABASE_URL"]).connect() as connection:
+        await connection.run_sync(migrate)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("named", ["", "postgresql+asyncpg://x/y"], ids=["no DATABASE_URL", "asyncpg"])
+def test_the_documents(named: str, run_pytest: RunPytest, project: Project) -> None:
+    """The blocks of docs/testing.md run as they stand, with an env.py of asyncpg's own too, on the session's server."""
+    if named:
+        project.env.write_text(FROM_DATABASE_URL, encoding="utf-8")
     for path in project.versions.glob("*.py"):
         path.unlink()
     project.revision(
@@ -126,7 +147,41 @@ def test_the_documents(run_pytest: RunPytest, project: Project) -> None:
     (project.folder / "conftest.py").write_text(conftest, encoding="utf-8")
     for nth, block in enumerate(tests):
         (project.folder / f"test_{nth}.py").write_text(block, encoding="utf-8")
-    passed(run_pytest(given_server=False), 3)
+    passed(run_pytest(given_server=False, env={"DATABASE_URL": named} if named else None), 3)
+
+
+@pytest.mark.parametrize(
+    ("named", "made"),
+    [
+        ("", "await asyncpg.connect(url)"),
+        ("", "sqlalchemy.create_engine(url.replace('postgresql:', 'postgresql+psycopg2:')).connect()"),
+        ("postgresql+asyncpg://x/y", "await create_async_engine(url).connect()"),
+        ("postgresql+psycopg://x/y", "await create_async_engine(url).connect()"),
+    ],
+    ids=["asyncpg.connect", "psycopg2", "asyncpg", "psycopg"],
+)
+@pytest.mark.parametrize("given_server", [True, False], ids=["given server", "own server"])
+def test_a_url_that_the_driver_takes(
+    named: str, made: str, given_server: bool, run_pytest: RunPytest, any_server: Postgres
+) -> None:
+    """The URLs name the driver of DATABASE_URL, and have no parameter that it would refuse."""
+    tests = f"""
+import asyncio, asyncpg, sqlalchemy
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def test_it(migrated_database, headstart_server, headstart_template):
+    async def connected(url):
+        {made}
+
+    asyncio.run(connected(migrated_database))
+    with headstart_server.database(headstart_template) as url:
+        asyncio.run(connected(url))
+"""
+    env = {"DATABASE_URL": named} if named else {}
+    if given_server:
+        more = "&connect_timeout=9" if named else ""  # asyncpg.connect itself knows none
+        env["HEADSTART_SCRATCH_URL"] = f"{any_server.url()}?sslmode=disable&target_session_attrs=any{more}"
+    passed(run_pytest(tests=tests, env=env, given_server=given_server), 1)
 
 
 def test_a_revision_that_fails(run_pytest: RunPytest, project: Project, any_server: Postgres) -> None:
@@ -163,7 +218,7 @@ def test_without_a_server(run_pytest: RunPytest, project: Project, tmp_path: Pat
     assert done.returncode == 1
     assert "6 errors" in done.stdout
     assert "skipped" not in done.stdout
-    assert "pip install 'headstart[embedded]'" in done.stdout
+    assert "pip install './headstart[embedded]'" in done.stdout
 
 
 def test_a_server_that_does_not_answer(run_pytest: RunPytest) -> None:

@@ -119,7 +119,7 @@ def test_status_of_a_database_that_does_not_fit(
     script(any_database, "update alembic_version set version_num = 'f00'")
     run = headstart("status", url=any_database)
     ended(run, 72)
-    assert "revision  f00, pending: cannot be told" in run.stdout
+    assert "revision  f00, pending: not known" in run.stdout
 
 
 def test_status_names_a_folder_that_cannot_be_read(
@@ -315,6 +315,7 @@ def test_help(verb: str, headstart: Callable[..., Run]) -> None:
     run = headstart(verb, "--help")
     assert (run.code, run.stderr) == (0, ""), str(run)
     assert f"usage: headstart {verb}" in run.stdout
+    assert headstart("help", verb).stdout == run.stdout
     if verb == "explain":
         return
     text = " ".join(run.stdout.split())
@@ -326,9 +327,11 @@ def test_help(verb: str, headstart: Callable[..., Run]) -> None:
 
 
 def test_help_of_all(headstart: Callable[..., Run]) -> None:
-    """`headstart --help` lists every verb, and `--version` says which this is."""
+    """`headstart --help` lists every verb, on a terminal of 80 columns too; `--version` says which this is."""
     run = headstart("--help")
     assert (run.code, run.stderr) == (0, "")
     for verb in VERBS:
         assert f"\n  {verb} " in run.stdout
+    assert max(map(len, run.stdout.splitlines())) <= 80
+    assert headstart("help").stdout == run.stdout
     assert headstart("--version").stdout.startswith("headstart ")

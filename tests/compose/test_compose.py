@@ -243,6 +243,15 @@ def test_the_commands_of_the_readme_here(stack: NewStack, number: int) -> None:
     typed(stack(), block, folder="compose")
 
 
+def test_a_restore_as_the_readme_here_says(stack: NewStack) -> None:
+    """compose/README.md: a backup takes the database's place, and the app starts on it."""
+    (block,) = blocks(ROOT / "compose" / "README.md", "Restoring a backup")
+    before = "docker compose up --wait\ndocker compose run --rm migrate backup\n"
+    # The only version that there is here stands in for the one before.
+    printed = typed(stack(), before + block.replace("VERSION=v1 ", ""), folder="compose")
+    assert "before    app_before_restore_" in printed
+
+
 def test_the_commands_of_the_readme(stack: NewStack) -> None:
     """The block of the README's "In Compose" can be typed as it is, at the root of the repository."""
     (block,) = blocks(ROOT / "README.md", "In Compose")

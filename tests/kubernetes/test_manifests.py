@@ -13,7 +13,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from support.kustomize import containers, identity, load, render, set_image
+from support.kustomize import containers, identity, load, pod_spec, render, set_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +75,17 @@ def test_a_version_gives_the_job_its_name(rendered: Callable[..., dict[str, Obje
         "acme/app-migrations:v2.3.4",
         "acme/app:v2.3.4",
     ]
+
+
+def test_a_restore_is_a_job_beside_the_others(rendered: Callable[..., dict[str, Object]]) -> None:
+    """It restores once, from the claim that the Job which migrates writes to, and as the same user."""
+    restoring = rendered("restore", stock="acme/app-migrations:v2.3.4")["Job"]
+    migrating = rendered("job", stock="acme/app-migrations:v2.3.4")["Job"]
+    assert restoring["metadata"]["name"] == "migrate-restore"
+    assert (restoring["spec"]["backoffLimit"], "podFailurePolicy" in restoring["spec"]) == (0, False)
+    (one,), (other,) = containers(restoring), containers(migrating)
+    assert one == {**other, "args": ["restore", "latest", "--swap"]}
+    assert pod_spec(restoring)["volumes"] == pod_spec(migrating)["volumes"]
 
 
 def test_the_name_follows_in_kustomize_too(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def test_the_workflow_has_what_its_commands_need() -> None:
     """All of the history is fetched for --since, a server is installed, and findings become annotations."""
     check = load(WORKFLOW)["jobs"]["check"]["steps"]
     assert check[0]["with"]["fetch-depth"] == "0"
-    assert any("headstart[embedded]==$HEADSTART" in step.get("run", "") for step in check)
-    assert load(WORKFLOW)["env"]["HEADSTART"] == __version__
+    assert any('"./${HEADSTART}[embedded]"' in step.get("run", "") for step in check)
+    assert load(WORKFLOW)["env"]["HEADSTART"] == f"wheels/headstart-{__version__}-py3-none-any.whl"
     assert all("--format github" in step["run"] for step in check if step.get("run", "").startswith("headstart "))
 
 
@@ -80,7 +80,8 @@ def test_actions_are_pinned(path: Path) -> None:
     used = [step for job in workflow["jobs"].values() for step in job.get("steps", [])]
     assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"]) for step in used if "uses" in step)
     assert not [step for step in used if "${{" in step.get("run", "")]
-    assert all("==" in step["run"] for step in used if "pip install" in step.get("run", ""))
+    pinned = ("==", "./${HEADSTART}")  # the latter names a file, and its version
+    assert all(any(each in step["run"] for each in pinned) for step in used if "pip install" in step.get("run", ""))
     assert workflow["permissions"] == {"contents": "read"}
     assert all("timeout-minutes" in job for job in workflow["jobs"].values() if "steps" in job)
 

@@ -65,6 +65,7 @@ def test_every_field_is_in_the_table() -> None:
         ("at {revision:names}", {"revision": ["a1", "b2", "c3", "d4", "e5"]}, "at a1 ... e5"),
         ("at {revision:names}{hint:->}", {"revision": "a1", "hint": ""}, "at a1"),
         ("{size:MiB} in {files:n file}", {"size": 3 << 19, "files": 1}, "1.5 MiB in 1 file"),
+        ("{size:MiB}{read:or MiB}", {"read": 1 << 20}, "1.0 MiB"),
         ("{files:n file}", {"files": ["a", "b"]}, "2 files"),
         ("left:{each:lines -}", {"each": ["a", "b"]}, "left:\n          - a\n          - b"),
         ("{x:list}; {x:words}", {"x": ["a", "b"]}, "a, b; a b"),

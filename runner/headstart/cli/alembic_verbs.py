@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncpg
@@ -79,7 +79,9 @@ def needs_database(asked: CommandLine) -> bool:
     return True
 
 
-async def run_alembic(run: Run, verb: str, arguments: Sequence[str], *, database: bool) -> None:
+async def run_alembic(
+    run: Run, verb: str, arguments: Sequence[str], *, database: bool, write: Callable[[str], None] = output.write
+) -> None:
     """Run one of Alembic's reading verbs, one with `--sql`, or `revision` and `merge`, which write files.
 
     Args:
@@ -87,6 +89,7 @@ async def run_alembic(run: Run, verb: str, arguments: Sequence[str], *, database
         verb: Alembic's.
         arguments: its own.
         database: whether it needs one.
+        write: what it prints to stdout.
 
     Raises:
         VerificationFailedError: `current --check-heads` or `revision --autogenerate` found the database elsewhere (80).
@@ -103,21 +106,28 @@ async def run_alembic(run: Run, verb: str, arguments: Sequence[str], *, database
         environ = environ_of(run)
         task = Command(project=project, options=run.options, environ=environ, verb=verb, arguments=tuple(arguments))
         if not database:
-            await _run(process, task)
+            await _run(process, task, write)
             return
         async with connected(run) as ready:
             try:
-                await _run(process, replace(task, access=await access(run, ready, work_key=None)), ready.connection)
+                proven = replace(task, access=await access(run, ready, work_key=None))
+                await _run(process, proven, write, ready.connection)
             except EnvironmentWritesError as error:
                 run.log.info("env_writes", reason=error.message)
                 async with locked(run, ready):  # as `up` would run it
-                    await _run(process, replace(task, access=await access(run, ready, work_key=WORK)), ready.connection)
+                    proven = replace(task, access=await access(run, ready, work_key=WORK))
+                    await _run(process, proven, write, ready.connection)
             except DatabaseUnknownError:
                 await standing(run, ready, found, worker=worker)  # the ledger may know more
                 raise
 
 
-async def _run(process: Process, task: Command, connection: asyncpg.Connection[Any] | None = None) -> None:
+async def _run(
+    process: Process,
+    task: Command,
+    write: Callable[[str], None],
+    connection: asyncpg.Connection[Any] | None = None,
+) -> None:
     """Run a task and write its data to stdout. What it printed before it failed is data too."""
     data: list[str] = []
 
@@ -133,10 +143,10 @@ async def _run(process: Process, task: Command, connection: asyncpg.Connection[A
     except TaskFailedError as error:
         found = error.meaning
         if not isinstance(found, EnvironmentWritesError):
-            output.write("".join(data))
+            write("".join(data))
         raise found from error
     except WorkerLostError as error:
         raise ConfigurationError(
             f"`{task.verb}` did not end: {error.message}", hint="see what env.py and the revisions do when imported"
         ) from error
-    output.write("".join(data))
+    write("".join(data))

@@ -142,6 +142,8 @@ def read(argv: Sequence[str]) -> CommandLine:
             )
     if words == ["up"]:
         return CommandLine(verb=VERBS["up"], command=command)
+    if words[:1] == ["help"] and len(words) > 1:
+        words = [*words[1:], "--help"]
     if not words or words[0] in {"-h", "--help", "help"}:
         _print_help(to_stderr=not words)
         raise SystemExit(0 if words else 2)
@@ -165,13 +167,26 @@ def _read_verb(verb: Verb, rest: list[str], command: tuple[str, ...]) -> Command
     if verb.alembic:
         own, arguments = parser.parse_known_args(rest)
     else:
-        own = parser.parse_args(rest)
+        own, arguments = parser.parse_known_args(rest)
+        if arguments:
+            raise _unknown(verb, arguments)
     if verb.alembic and {"-h", "--help"} & set(arguments):
         parser.print_help()
         output.write("\nAlembic's own options:\n\n")
     flags = {setting.name: getattr(own, setting.name) for setting in SETTINGS if setting.flag is not None}
     options = {"x": own.x, "name": own.name}
     return CommandLine(verb=verb, flags=flags, options=options, own=own, arguments=tuple(arguments), command=command)
+
+
+def _unknown(verb: Verb, arguments: Sequence[str]) -> UsageError:
+    """What no option of the verb's takes. Of `up` it may be the program that it is to become."""
+    if verb.name == "up" and not arguments[0].startswith("-"):
+        from shlex import join
+
+        cause = f"{arguments[0]!r} is no option of `up`: a command follows `--`"
+        return UsageError(cause, hint=f"headstart up -- {join(arguments)}")
+    cause = f"unrecognized arguments: {' '.join(arguments)}"
+    return UsageError(cause, hint=f"`headstart {verb.name} --help` lists what there is")
 
 
 def _parser(verb: Verb) -> argparse.ArgumentParser:
@@ -208,17 +223,23 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
 
 
 def _print_help(*, to_stderr: bool) -> None:
+    import textwrap
+
     width = max(len(name) for name in VERBS)
+    verbs = (f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values())
+    notes = (
+        "`headstart VERB --help` lists a verb's options, each with its environment variable. The database comes from"
+        " DATABASE_URL (or DATABASE_URL_FILE, or libpq's PG* variables). Exit codes: docs/exit-codes.md."
+    )
     lines = [
         "usage: headstart VERB [options]",
         "",
-        "Brings Postgres to head before the app starts: waits for it, backs it up, runs the Alembic revisions.",
+        "Brings Postgres to head before the app starts: waits, backs up, migrates.",
         "",
         "verbs:",
-        *(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS.values()),
+        *(line for verb in verbs for line in textwrap.wrap(verb, 80, subsequent_indent=" " * (width + 4))),
         "",
-        "`headstart VERB --help` lists a verb's options, each with its environment variable. The database comes from",
-        "DATABASE_URL (or DATABASE_URL_FILE, or libpq's PG* variables). Exit codes: docs/exit-codes.md.",
+        *textwrap.wrap(notes, 80),
     ]
     if to_stderr:
         sys.stderr.write("\n".join(lines) + "\n")

@@ -20,7 +20,7 @@ def print_json(data: Any) -> None:  # noqa: ANN401  (whatever JSON can hold)
     Raises:
         ConfigurationError: stdout cannot be written (10), here and below.
     """
-    write(msgspec.json.format(as_json(data), indent=2).decode() + "\n")
+    write_bytes(msgspec.json.format(as_json(data), indent=2) + b"\n")
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -34,10 +34,18 @@ def print_line(line: str) -> None:
 
 
 def write(text: str) -> None:
-    """Write text as it is; `?` for what stdout's encoding lacks, as Alembic does it."""
+    """Write text for people as it is; `?` for what stdout's encoding lacks, as Alembic does it."""
     encoding = sys.stdout.encoding or "utf-8"
     with _delivering():
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+
+
+def write_sql(text: str) -> None:
+    """Write statements that are to be executed, in UTF-8 whatever the locale is: a `?` would be other data.
+
+    psql that reads a pipe or a file expects the encoding of the database, which is UTF-8 in nearly all of them.
+    """
+    write_bytes(text.encode())
 
 
 def write_bytes(data: bytes) -> None:

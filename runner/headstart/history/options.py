@@ -167,5 +167,7 @@ def _read_toml(path: str) -> Mapping[str, object] | None:
 
 
 def _unreadable(path: str, error: Exception) -> ConfigurationError:
+    if isinstance(error, IsADirectoryError):
+        return ConfigurationError(f"{path} is a folder", hint=f"name the file, as in {Path(path, 'alembic.ini')}")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
     return ConfigurationError(f"{path} cannot be read: {reason}", hint="correct the file's permissions or encoding")

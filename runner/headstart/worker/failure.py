@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import traceback
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import PurePath
 
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from headstart.errors import (
@@ -93,9 +95,7 @@ def of_environment(error: BaseException, directory: str) -> HeadstartError:
     text = first_line(error)
     if isinstance(error, CommandError | RevisionError):
         return BrokenHistoryError(f"Alembic cannot go on: {text}")
-    hint = "correct env.py; nothing was changed"
-    if isinstance(error, ImportError):
-        hint = of_import(error)
+    hint = _remedy(error)
     if isinstance(error, SystemExit):
         cause = f"env.py failed: it called sys.exit({error.code!r}) ({place(error, directory)})"
         return ConfigurationError(cause, hint=hint)
@@ -128,12 +128,53 @@ _GRANT = "grant it to that role; the version table needs select, insert, update 
 _PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "pg8000": "pg8000", "asyncpg": "asyncpg"}
 
 
+_ENGINES = ("create_engine", "create_async_engine")
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about an exception out of env.py that is not the database's."""
+    if isinstance(error, ImportError):
+        return of_import(error)
+    if _misses_variable(error):
+        return "set the variables that it names (any value will do in `check`); nothing was changed"
+    return "correct env.py; nothing was changed"
+
+
+def _misses_variable(error: BaseException) -> bool:
+    """Whether `os.environ[...]` has not found one, or settings of pydantic's lack one."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, KeyError):
+        return codes[-1] is type(os.environ).__getitem__.__code__
+    return type(error).__name__ == "ValidationError" and "field required" in _text(error).lower()
+
+
 def of_import(error: ImportError) -> str:
-    """What to do about a module that is missing."""
+    """What to do about a module that is missing.
+
+    A driver that nobody has named is SQLAlchemy's default: there it may be enough to name one that is installed.
+    """
     package = _PACKAGES.get(error.name or "")
-    if package is not None:
-        return f"install the driver beside Headstart: pip install '{package}'; Headstart's image has it"
-    return "install what it imports beside Headstart, or correct `prepend_sys_path`"
+    if package is None:
+        return "install what it imports beside Headstart, or correct `prepend_sys_path`"
+    install = f"pip install '{package}'"
+    fits = _installed_for_unnamed(error)
+    if fits is None:
+        return f"install the driver beside Headstart: {install}; Headstart's image has it"
+    # The worker's own variable has the spelling that the user has given it, or none of a driver.
+    place = "" if "+" in os.environ.get("DATABASE_URL", "").partition(":")[0] else "DATABASE_URL="
+    return (
+        f"the URL names no driver, so SQLAlchemy takes {error.name}: write {place}postgresql+{fits}://...,"
+        f" or `{install}`"
+    )
+
+
+def _installed_for_unnamed(error: ImportError) -> str | None:
+    """A driver that is installed and fits the engine in whose making the error was raised, if its URL names none."""
+    made = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name in _ENGINES]
+    if not made or make_url(made[0].f_locals["url"]).drivername != "postgresql":
+        return None
+    fitting = ("asyncpg",) if made[0].f_code.co_name == "create_async_engine" else ("psycopg", "psycopg2")
+    return next((name for name in fitting if importlib.util.find_spec(name) is not None), None)
 
 
 def of_loading(error: BaseException, directory: str) -> BrokenHistoryError:

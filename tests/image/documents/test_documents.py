@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from headstart import __version__
 from support.documents import blocks
 from support.engine import CERTIFICATES, ROOT, STOCK
 from support.project import Project
@@ -74,17 +73,18 @@ def test_in_your_apps_own_image(
 ) -> None:
     """README.md: the container migrates, with a backup where there is data, and then is the app."""
     engine.stand_in("debian:trixie-slim", "python:3.13-slim")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", project.folder / "wheels"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
+    shutil.copytree(
+        ROOT / "runner", project.folder / "headstart" / "runner", ignore=shutil.ignore_patterns("__pycache__")
     )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, project.folder / "headstart" / name)
+    (project.folder / "requirements.txt").write_text("psycopg2-binary\n", encoding="utf-8")
+    app = project.folder / "app.py"
+    app.write_text(f"import psycopg2\n{APP}", encoding="utf-8")
     (dockerfile,) = blocks(ROOT / "README.md", "In your app's own image", language="dockerfile")
-    # What the package index does not have yet is taken from a wheel; Debian's own Python, which stands in here, asks
-    # not to be installed into.
-    pip = f"PIP_BREAK_SYSTEM_PACKAGES=1 PIP_CERT=/ca.crt pip install --find-links wheels headstart=={__version__}"
-    here = dockerfile.replace("RUN pip install headstart", f"RUN {CA} {pip}")
+    # Debian's own Python, which stands in here, asks not to be installed into.
+    pip = f"RUN {CA} PIP_BREAK_SYSTEM_PACKAGES=1 PIP_CERT=/ca.crt pip install"
+    here = dockerfile.replace("RUN pip install", pip)
     assert here != dockerfile
     image = built(here)
     own = database("own_image")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headstart.cli import output
 from headstart.cli.alembic_verbs import needs_database, run_alembic
 from headstart.cli.arguments import CommandLine
 from headstart.commands.stamp import stamp
@@ -14,7 +15,8 @@ __all__ = ["job", "needs_database"]
 async def job(run: Run, asked: CommandLine) -> None:
     """Do what Alembic's verb is for. With `--sql`, print what Alembic would run."""
     alembic = asked.alembic or {}
-    match "" if alembic.get("sql") else asked.verb.name:
+    offline = bool(alembic.get("sql"))
+    match "" if offline else asked.verb.name:
         case "upgrade":
             await up(run)
         case "downgrade":
@@ -22,4 +24,5 @@ async def job(run: Run, asked: CommandLine) -> None:
         case "stamp":
             await stamp(run, alembic["revisions"], purge=alembic["purge"])
         case _:
-            await run_alembic(run, asked.verb.name, asked.arguments, database=needs_database(asked))
+            write = output.write_sql if offline else output.write
+            await run_alembic(run, asked.verb.name, asked.arguments, database=needs_database(asked), write=write)

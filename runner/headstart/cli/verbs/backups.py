@@ -43,7 +43,7 @@ async def job(run: Run, asked: CommandLine) -> None:
     if own.json:
         print_json(found)
         return
-    print_lines(backup_line(each) + (", whole" if each.get("whole") else "") for each in found)
+    print_lines(backup_line(each) + (", intact" if each.get("whole") else "") for each in found)
     if not found:
         run.log.info("no_backups", directory=str(run.settings.backup_dir), database=database)
 

@@ -14,6 +14,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own options."""
     parser.add_argument(
         "action",
+        metavar="dump|load|split",
         choices=("dump", "load", "split"),
         help="dump: write the schema that all revisions make; load: an empty database to head by it, in one go;"
         " split: write it as several files, by kind and schema",

@@ -6,6 +6,7 @@ import argparse
 
 from headstart.cli.alembic_verbs import run_alembic
 from headstart.cli.arguments import CommandLine
+from headstart.cli.output import write_sql
 from headstart.steps.run import Run
 
 
@@ -20,5 +21,5 @@ def needs_database(_asked: CommandLine) -> bool:
 
 
 async def job(run: Run, asked: CommandLine) -> None:
-    """Print the SQL."""
-    await run_alembic(run, "upgrade", [asked.own.revision, "--sql"], database=False)
+    """Print the SQL, in UTF-8."""
+    await run_alembic(run, "upgrade", [asked.own.revision, "--sql"], database=False, write=write_sql)

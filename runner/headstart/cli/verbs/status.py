@@ -42,7 +42,7 @@ async def job(run: Run, asked: CommandLine) -> None:
 
 def _print(found: dict[str, Any]) -> None:
     revision = found["revision"]
-    pending = "pending: cannot be told" if found["pending"] is None else f"{len(found['pending'])} pending"
+    pending = "pending: not known" if found["pending"] is None else f"{len(found['pending'])} pending"
     at = "beyond" if found["beyond"] else "at"
     lines = [
         f"server    PostgreSQL {found['server']['version']} at {found['server']['address']}",

@@ -21,6 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own options."""
     parser.add_argument(
         "action",
+        metavar="up|status|list",
         choices=("up", "status", "list"),
         help="bring each tenant to the target; show the revision of each; or print the names",
     )

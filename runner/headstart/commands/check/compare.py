@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from headstart.worker.supervise import Worker
 
 
+_WRITES = "`headstart revision --autogenerate -m ...` writes the revision; or correct the models"
+_DROPS = (
+    "add it to the models; or, if it should go, `headstart revision --autogenerate -m ...` writes the revision that"
+    " drops it"
+)
+
+
 async def models(at_head: Replay) -> list[Finding] | None:
     """What `alembic revision --autogenerate` would still find to do; None where env.py gives no target_metadata.
 
@@ -36,7 +43,7 @@ async def models(at_head: Replay) -> list[Finding] | None:
             check="models",
             key=f"models:{each['operation']}:{each['what']}",
             message=each["message"],
-            remedy="`headstart revision --autogenerate -m ...` writes the revision; or correct the models",
+            remedy=_DROPS if each["operation"].startswith("remove_") else _WRITES,
         )
         for each in changes
     ]
