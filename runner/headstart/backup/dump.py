@@ -40,6 +40,12 @@ NO_CONNECTION = (
     "set HEADSTART_BACKUP_JOBS=1, or raise the role's or the server's connection limit",
 )
 
+VANISHED = (
+    r'relation "?(.+?)"? does not exist|cache lookup failed for|could not open relation with OID',
+    "a table was dropped while pg_dump began",
+    "run again when nobody changes tables",
+)
+
 #: Of pg_dump; `{dir}` is the backup folder, `{role}` who dumps, `{blocked}` what to do about who holds a lock.
 _CAUSES: Causes = (
     (
@@ -63,6 +69,7 @@ _CAUSES: Causes = (
         "{blocked}; then run again",
     ),
     NO_CONNECTION,
+    VANISHED,
 )
 
 

@@ -105,6 +105,18 @@ class Staging:
             raise BackupFailedError(f"cannot put the backup in place in {self.home}: {error.strerror}") from error
         return Backup(path=final, manifest=manifest)
 
+    def empty(self) -> None:
+        """Remove what pg_dump has written, for another try.
+
+        Raises:
+            BackupFailedError: the disk did not do it.
+        """
+        try:
+            shutil.rmtree(self.dump)
+            self.dump.mkdir(mode=0o700)
+        except OSError as error:
+            raise unusable(self.home.parent, error) from error
+
     def discard(self) -> None:
         """Remove all of it. Never fails: the next run removes what is left."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,6 +42,8 @@ FIRST_SHARE = 0.5
 GROWTH = 1.25
 #: Room that stays free beside the dump, in bytes.
 RESERVE = 16 * 1024 * 1024
+TRIES = 3
+"""How often pg_dump is run where a table is dropped under it."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +80,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Dumped(NamedTuple):
-    """A dump that has been verified: its tables, its files, and when each step ended."""
+    """A dump that has been verified: its jobs, tables and files, and when each step ended."""
 
+    jobs: int
     tables: dict[int, int]
     files: dict[str, FileSum]
     dumped: float
@@ -104,7 +108,7 @@ async def take(request: Request) -> Backup:
     try:
         _check_room(directory, facts, older)
         jobs = max(1, min(request.jobs, len(facts.tables)))
-        made = await _dump(request, client, staging, facts, jobs=jobs, compression=compression)
+        made = await _dump_patiently(request, client, staging, facts, jobs=jobs, compression=compression)
         await _check_tables(request.ready.connection, facts, made.tables, staging)
         manifest = Manifest(
             database=server.database,
@@ -118,7 +122,7 @@ async def take(request: Request) -> Backup:
             database_bytes=facts.bytes,
             tables=len(made.tables),
             compression=compression,
-            jobs=jobs,
+            jobs=made.jobs,
             files=made.files,
             proofs=(Proof(kind="checksummed", at=made.verified), Proof(kind="listed", at=made.verified)),
             headstart_version=__version__,
@@ -171,6 +175,24 @@ async def _prepare(request: Request, home: Path) -> tuple[databases.Facts, Listi
     return facts, older
 
 
+async def _dump_patiently(
+    request: Request, client: Client, staging: Staging, facts: databases.Facts, *, jobs: int, compression: str
+) -> _Dumped:
+    """Run pg_dump; again with one job where connections are short, and again where a table was dropped under it."""
+    tries = TRIES
+    while True:
+        try:
+            return await _dump(request, client, staging, facts, jobs=jobs, compression=compression)
+        except BackupFailedError as error:
+            said, tries = str(error.context.get("said", "")), tries - 1
+            if jobs > 1 and re.search(dumps.NO_CONNECTION[0], said):
+                jobs = 1
+            elif tries == 0 or not re.search(dumps.VANISHED[0], said):
+                raise
+            request.log.warning("backup_retried", cause=error.message, jobs=jobs)
+            staging.empty()
+
+
 async def _dump(
     request: Request, client: Client, staging: Staging, facts: databases.Facts, *, jobs: int, compression: str
 ) -> _Dumped:
@@ -220,7 +242,7 @@ async def _dump(
             fsync_folder(staging.dump)
         except OSError as error:
             raise folders.unusable(request.directory, error) from error
-        return _Dumped(tables, files, dumped, timestamp(datetime.now(UTC)))
+        return _Dumped(jobs, tables, files, dumped, timestamp(datetime.now(UTC)))
 
 
 def _check_room(directory: Path, facts: databases.Facts, older: Listing) -> None:

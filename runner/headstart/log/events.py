@@ -137,6 +137,7 @@ EVENTS: Final[dict[str, Event]] = {
         "backing up: {written_bytes:MiB} after {elapsed_seconds:.0f} s{blockers:lines blocked by}{hint:->}",
         "database_bytes",
     ),
+    "backup_retried": Event("wait", "backing up again, with {jobs:n job}: {cause}"),
     "backup_taken": Event("", "backup verified: {path} ({total_bytes:MiB})", "dump_seconds total_seconds files tables"),
     "backup_deleted": Event("dim", "deleted the backup {path}: {reason}"),
     "one_transaction": Event("", "one transaction for all revisions: {reason}", "hint"),

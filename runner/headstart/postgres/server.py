@@ -113,7 +113,9 @@ async def identify(connection: ScriptConnection) -> Server:
         " pg_catalog.pg_is_in_recovery() as in_recovery,"
         " pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool as read_only,"
         " pg_catalog.current_setting('listen_addresses') operator(pg_catalog.<>) ''"
-        " or pg_catalog.inet_server_addr() is not null as listens,"
+        " or pg_catalog.inet_server_addr() is not null"
+        " or exists (select from pg_catalog.pg_settings where name operator(pg_catalog.=) 'listen_addresses'"
+        " and source operator(pg_catalog.<>) 'command line') as listens,"
         " pg_catalog.pg_backend_pid() as backend_pid"
     )
     assert row is not None  # noqa: S101  (a select without FROM returns one row)
@@ -123,8 +125,8 @@ async def identify(connection: ScriptConnection) -> Server:
 def require_primary(server: Server, *, on_socket: bool) -> None:
     """Raise NotYet unless `server` is a primary that is there to stay.
 
-    The official images initialise with a temporary server that listens on the Unix socket alone, then start the
-    real one.
+    The official images initialise with a temporary server that listens on the Unix socket alone, by its command line,
+    then start the real one. A server whose configuration says so is there to stay.
     """
     if server.version_num < OLDEST_SERVER * 10000:
         cause = f"the server is PostgreSQL {server.version}; Headstart needs {OLDEST_SERVER} or later"
@@ -138,9 +140,7 @@ def require_primary(server: Server, *, on_socket: bool) -> None:
         hint = "connect to a writable primary, or lift default_transaction_read_only for this role and database"
         raise NotYet(Diagnosis(Verdict.GRACE, UnsuitableServerError, cause, hint))
     if on_socket and not server.listens:
-        cause = (
-            "only a temporary server answers on the socket (listen_addresses is empty, as while an image initialises)"
-        )
+        cause = "only a temporary server answers: on the socket, as while an image initialises (-c listen_addresses='')"
         raise NotYet(Diagnosis(Verdict.AGAIN, NotReadyError, cause))
 
 
