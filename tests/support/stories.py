@@ -163,7 +163,8 @@ class Stage:
         last = ended(run, code)
         at = last.get("revision_after")
         stayed = last.get("applied") == [] and at is not None and at == last["revision_before"]
-        if (stayed and code != Exit.PARTLY_COMMITTED) or code in UNTOUCHED:
+        repaired = any('"repaired"' in line for line in log)
+        if (stayed and code != Exit.PARTLY_COMMITTED and not repaired) or code in UNTOUCHED:
             assert before in {"", self._fingerprint()}, f"the database has changed: {run}"
         if isinstance(at, str):
             assert recorded(self.url) == [each for each in [at] if each != "base"], str(run)
