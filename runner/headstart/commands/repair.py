@@ -15,7 +15,7 @@ import asyncpg
 from headstart.errors import VerificationFailedError
 from headstart.postgres.diagnosis import is_lost
 from headstart.postgres.server import first_line
-from headstart.steps.compare import Pending
+from headstart.steps.compare import Pending, Undetermined
 from headstart.steps.connect import beside, connected, find, locked
 from headstart.steps.indexes import left_invalid, report_invalid, require_valid, way_out
 from headstart.steps.stage import Stage
@@ -47,8 +47,10 @@ async def repair(run: Run, *, dry_run: bool) -> None:
     """
     found = find(run)
     async with connected(run) as ready, Work.opened(run, ready, found) as work, locked(run, ready):
-        plan = await work.plan()
-        pending = [step.path for step in plan.steps] if isinstance(plan, Pending) else []
+        state = await work.look()
+        if isinstance(state, Undetermined):
+            state = await work.plan()
+        pending = [step.path for step in state.steps] if isinstance(state, Pending) else []
         left = await left_invalid(run, ready.connection, found)
         ways = [(each, way_out(each, pending, found)) for each in left]
         for index, statement in ways:
