@@ -132,7 +132,11 @@ def start_server() -> Iterator[StartServer]:
 def start_headstart(
     request: pytest.FixtureRequest, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StartHeadstart]:
-    """Start headstart in a clean environment: forked, or as `python -m headstart` for a test that is marked `fresh`."""
+    """Start headstart in a clean environment: forked, or as `python -m headstart` for a test that is marked `fresh`.
+
+    No backup is taken unless the test is marked `backed_up`: that would take as long as the rest.
+    """
+    backup = "off" if request.node.get_closest_marker("backed_up") is None else "auto"
     fresh = request.node.get_closest_marker("fresh") is not None or bool(os.environ.get("HEADSTART_TEST_FRESH"))
     with ExitStack() as stack:
 
@@ -143,7 +147,7 @@ def start_headstart(
             cwd: Path | None = None,
             stdin: str | None = None,
         ) -> Headstart:
-            given = {**({} if url is None else {"DATABASE_URL": url}), **(env or {})}
+            given = {"HEADSTART_BACKUP": backup, **({} if url is None else {"DATABASE_URL": url}), **(env or {})}
             clean = environment(tmp_path_factory.mktemp("home"), given)
             return stack.enter_context(Headstart(*args, env=clean, cwd=cwd or tmp_path, stdin=stdin, fresh=fresh))
 

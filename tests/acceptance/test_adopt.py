@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Adopt = Callable[..., Run]
 
+pytestmark = pytest.mark.backed_up
+
 # An existing system's files, as they were typed into psql one after the other (R1.6).
 HAND_NUMBERED = {
     "001_initial_schema.sql": """

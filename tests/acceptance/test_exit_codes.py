@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from support.process import Run
     from support.project import Project
 
+pytestmark = pytest.mark.backed_up
+
 NOBODY = "postgresql://nobody:t0psecret@127.0.0.1:1/nothing"
 
 

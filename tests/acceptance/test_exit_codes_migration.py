@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from support.process import Headstart, Run
     from support.project import Project
 
+pytestmark = pytest.mark.backed_up
+
 CONCURRENT = """\
 with op.get_context().autocommit_block():
     op.execute("{statement}")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from support.process import Headstart, Run
     from support.project import Project
 
+pytestmark = pytest.mark.backed_up
+
 PASSWORD = "correct horse battery"
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     Headstart = Callable[..., Run]
 
 
+pytestmark = pytest.mark.backed_up
+
+
 @pytest.fixture
 def project(project: Project) -> Project:
     """Three revisions."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from support.process import Run
     from support.project import Project
 
+pytestmark = pytest.mark.backed_up
+
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 NOISY = """\
 import logging, sys, warnings

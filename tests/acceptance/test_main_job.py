@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from support.process import Run
     from support.project import Project
 
-pytestmark = pytest.mark.fresh
+pytestmark = [pytest.mark.fresh, pytest.mark.backed_up]
 
 # What a no-op may load besides the standard library, and how much in all: each start of a container pays for it.
 NO_OP_PACKAGES = {"headstart", "asyncpg", "greenlet", "msgspec", "structlog", "typing_extensions"}

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from support.process import Run
     from support.project import Project
 
+pytestmark = pytest.mark.backed_up
+
 #: A folder whose name is not UTF-8, as Python has it and as it is shown.
 ODD, SHOWN = os.fsdecode(b"\xff\xfe"), r"\udcff\udcfe"
 

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from support.postgres import Postgres
 
 
+pytestmark = pytest.mark.backed_up
+
+
 @pytest.fixture
 def settings(
     project: Project, any_server: Postgres, any_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

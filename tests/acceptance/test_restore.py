@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from support.project import Project
 
 
+pytestmark = pytest.mark.backed_up
+
+
 class Place:
     """A database, its backups, and headstart there."""
 

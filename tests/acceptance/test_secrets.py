@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from support.postgres import Postgres
     from support.process import Run
 
+pytestmark = pytest.mark.backed_up
+
 PASSWORDS = {
     "percent": "p@ss:/w%",
     "encoded-already": "%41%2F%zz+plus&a=b?#[]",

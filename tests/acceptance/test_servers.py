@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from support.process import Run
     from support.project import Project
 
+pytestmark = pytest.mark.backed_up
+
 PASSWORD = "a migrator's pass"
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from support.project import Project
 
 
+pytestmark = pytest.mark.backed_up
+
+
 @pytest.fixture
 def project(project: Project) -> Project:
     """A project with two revisions to tell targets apart by."""

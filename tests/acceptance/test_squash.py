@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Headstart = Callable[..., Run]
 
+pytestmark = pytest.mark.backed_up
+
 COLUMNS = (
     "select table_schema, table_name, string_agg(column_name || ' ' || data_type, ', ' order by ordinal_position)"
     " from information_schema.columns where table_schema in ('public', 'raw') group by 1, 2 order by 1, 2"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from conftest import RunHeadstart
 
+pytestmark = pytest.mark.backed_up
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "your-project.md").read_text(encoding="utf-8")
 TEMPLATES = ("generic", "async", "pyproject", "pyproject_async")
 

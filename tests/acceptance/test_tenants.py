@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from support.postgres import Postgres
     from support.process import Run
 
+pytestmark = pytest.mark.backed_up
+
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "tenants.md"
 AWKWARD = ["Acme", 'we "quote"', "two  blanks", "ünï", "it's", "back\\slash", "100%", "semi;colon", "a,b", "x=y"]
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from support.project import Project
 
 
+pytestmark = pytest.mark.backed_up
+
+
 @pytest.fixture
 def project(project: Project) -> Project:
     """Three revisions that can be undone."""
