@@ -35,7 +35,12 @@ def bulky_scene(tmp_path: Path, any_server: Postgres, start_headstart: Starter) 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the tests measured."""
     reports = terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])
-    found = [(report.nodeid, name, value) for report in reports for name, value in report.user_properties]
+    found = [
+        (report.nodeid, name, value)
+        for report in reports
+        for name, value in report.user_properties
+        if isinstance(value, float)
+    ]
     if found:
         terminalreporter.section("measured")
         for nodeid, name, value in sorted(found):

@@ -1,0 +1,58 @@
+"""The fault matrix: each fault in each phase of a run, and what docs/faults.md says it ends as."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import INSTALLATIONS
+from support.faults import Scene
+from support.matrix.cell import not_applicable, run_cell
+from support.matrix.faults import FAULTS
+from support.matrix.phases import PHASES
+from support.postgres import Postgres, database_of
+from support.restoring import drop_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.faults import Starter
+    from support.matrix.faults import Fault
+    from support.matrix.phases import Phase
+
+pytestmark = pytest.mark.matrix
+
+CELLS = [
+    pytest.param(phase, fault, id=f"{phase.name}-{fault.name}")
+    for fault in FAULTS
+    for phase in PHASES
+    if not not_applicable(phase, fault)
+]
+
+
+@pytest.fixture(scope="session")
+def doomed() -> Iterator[Postgres]:
+    """A server that cells may stop and start: what is committed there survives that."""
+    with Postgres.start(INSTALLATIONS[0], settings={"synchronous_commit": "on"}) as server:
+        yield server
+
+
+@pytest.mark.parametrize(("phase", "fault"), CELLS)
+def test_cell(
+    phase: Phase,
+    fault: Fault,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    start_headstart: Starter,
+    record_property: Any,
+) -> None:
+    """The run ends as the rules say, its report is what the database says, nothing is left, and the next one succeeds."""
+    server = request.getfixturevalue("doomed" if fault.own_server else "any_server")
+    scene = Scene(tmp_path, server, start_headstart)
+    try:
+        found = run_cell(scene, phase, fault)
+    finally:
+        drop_all(server, database_of(scene.url))
+    record_property("cell", [phase.name, fault.name, str(found), round(found.seconds, 2)])

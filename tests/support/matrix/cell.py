@@ -1,0 +1,208 @@
+"""One cell of the matrix: a fault happens to a run in a phase, and what it reports is held against the database."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from headstart.errors.exits import Exit
+from support import faults as scenes
+from support.faults import Scene, partial_backups, processes, whole_backups
+from support.matrix.arrive import Arrived, arrive
+from support.matrix.faults import Fault, Means
+from support.matrix.phases import Phase
+from support.postgres import database_of, psql, script
+from support.project import recorded
+from support.restoring import beside
+from support.waiting import eventually
+
+if TYPE_CHECKING:
+    from support.process import Run
+
+ALL = ["r2", "r3", "r4"]
+SOON = 2.0
+"""Seconds after its end for the processes below a run to be gone."""
+AFTERWARDS = 5.0
+"""Seconds after its end for what a run has had open in the server to be gone."""
+SILENT = 60.0
+"""The same where the server has to find out by itself that nobody is there."""
+
+
+class Expected(NamedTuple):
+    """What a cell has to end as: the exit code, and the revisions that are committed then."""
+
+    code: int
+    applied: list[str]
+
+
+class Found(NamedTuple):
+    """What a cell has ended as."""
+
+    code: int
+    state: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.state}"
+
+
+def not_applicable(phase: Phase, fault: Fault) -> str:
+    """Why a fault cannot happen in a phase; "" if it can."""
+    if fault.to == "client":
+        return "" if "dump" in phase.sessions or phase.slow_client else "no client program runs"
+    if fault.to and fault.to not in phase.sessions:
+        return {"lock": "no session yet", "work": "env.py has no session", "dump": "no dump or restore is connected"}[
+            fault.to
+        ]
+    if phase.command and fault.means is Means.LOST:
+        return "no session any more"
+    return ""
+
+
+def expected(phase: Phase, fault: Fault) -> Expected:
+    """What the rules say a cell has to end as."""
+    applied = list(phase.applied)
+    match fault.means:
+        case Means.GOES_ON:
+            return Expected(0, [] if phase.restores else ALL)
+        case Means.SIGNALLED:
+            return Expected(-fault.signum if phase.command else 128 + fault.signum, applied)
+        case Means.KILLED:
+            return Expected(-fault.signum, applied)
+        case Means.CHILD_LOST:
+            return Expected(63, applied)
+        case Means.DUMP_LOST:
+            return Expected(41 if phase.restores else 40, applied)
+        case Means.LOST:
+            return Expected(phase.lost, applied)
+
+
+def run_cell(scene: Scene, phase: Phase, fault: Fault) -> Found:
+    """Run it, and compare all that is promised; what differs is an AssertionError."""
+    wanted = expected(phase, fault)
+    if phase.restores or phase.pruned:
+        scene.project(scenes.Phase("pass"))
+        backed_up(scene)
+    before = rows(scene)
+    with ExitStack() as stack:
+        at = arrive(scene, phase, stack, project=not (phase.restores or phase.pruned))
+        run_id = at.run_id
+        struck = time.monotonic()
+        fault.strike(at)
+        if fault.means is Means.SIGNALLED and phase.held and "work" not in phase.sessions:
+            at.process.wait_for("signal_received")  # the supervisor's own question is answered in the end
+            at.let_go()
+        if fault.means is Means.GOES_ON or (phase.pruned and fault.means is not Means.KILLED):
+            at.let_go()
+        run = at.process.finish(seconds=fault.seconds + 30)
+        seconds = time.monotonic() - struck
+        assert run.code == wanted.code, run
+        assert seconds < fault.seconds, run
+        at.blocker()
+        if scene.server.pid is None:
+            scene.server.start_up()
+        if fault.means is not Means.KILLED:
+            eventually(lambda: at.remaining() == [], f"no process left of {at.family}: {run}", seconds=SOON)
+            nothing_in(scene, run_id, seconds=SILENT if fault.name == "silent" else AFTERWARDS)
+            truth(scene, phase, fault, run, wanted)
+        applied = scene.journal()
+        assert applied == wanted.applied, run
+        assert rows(scene) == before, "rows have changed"
+    found = Found(run.code, state(scene, phase, run), seconds)
+    again(scene, phase, before)
+    return found
+
+
+# -- what is looked at ------------------------------------------------------------------------------------------------
+
+
+def backed_up(scene: Scene) -> None:
+    """Take a backup."""
+    with scene.start("backup") as process:
+        run = process.finish()
+    assert run.code == 0, run
+
+
+def rows(scene: Scene) -> list[object]:
+    """What no revision changes."""
+    query = "select count(*), md5(string_agg(i::text, ',' order by id)) from item i where id >= 0"
+    return list(psql(scene.url, query)[0])
+
+
+def nothing_in(scene: Scene, run_id: str, *, seconds: float) -> None:
+    """Wait until the server has no session of the run, and the database no advisory lock but a bystander's."""
+    names = "select application_name, query from pg_stat_activity where application_name like $1"
+    url = scene.server.url()
+    eventually(lambda: not psql(url, names, f"%{run_id}%"), f"the sessions of {run_id} to be gone", seconds=seconds)
+    held = (
+        "select l.pid from pg_locks l join pg_stat_activity a using (pid)"
+        " where l.locktype = 'advisory' and a.application_name not in ('bystander', 'go on')"
+    )
+    assert psql(url, held) == []
+
+
+def truth(scene: Scene, phase: Phase, fault: Fault, run: Run, wanted: Expected) -> None:
+    """Hold the last line of the log against the database."""
+    if phase.command:
+        last = run.events("run_finished")[-1]
+        assert last["exit_code"] == 0, run
+    else:
+        last = run.last
+        assert last["event"] == "run_finished", run
+        assert last["exit_code"] == run.code, run
+        assert last["outcome"] == Exit(run.code).outcome, run
+    assert "Traceback" not in run.stderr, run
+    after = last["revision_after"]
+    if after is not None or (phase.compared and not fault.away):
+        assert [after] == recorded(scene.url), run
+    assert last["applied"] == scene.journal(), run
+    assert ledger(scene) == scene.journal(), run
+    backups = whole_backups(scene.backups)
+    if last["backup"] is not None:
+        assert os.path.basename(last["backup"]) in backups, run  # noqa: PTH119
+    assert partial_backups(scene.backups) == [], run
+    assert processes(scene.home) == [], run
+    if phase.restores and run.code:
+        assert [name for name in beside(scene.server, database_of(scene.url)) if "_restoring_" in name] == [], run
+
+
+def ledger(scene: Scene) -> list[str]:
+    """What the ledger says was applied, where there is one."""
+    if psql(scene.url, "select to_regclass('headstart.ledger')") == [(None,)]:
+        return []
+    return scene.ledger()
+
+
+def state(scene: Scene, phase: Phase, run: Run) -> str:
+    """What the database is, and what backups there are, in words."""
+    at = recorded(scene.url)[0]
+    words = {"r1": "untouched", "r4": "at head"}.get(at, f"at {at}")
+    if phase.restores:
+        words = "restored" if run.code == 0 else "untouched"
+    elif phase.backup and whole_backups(scene.backups):
+        words += ", backup"
+    return words
+
+
+def again(scene: Scene, phase: Phase, before: list[object]) -> None:
+    """The next run succeeds, and nothing is left of the one before."""
+    shutil.rmtree(scene.folder / "clients", ignore_errors=True)
+    script(scene.url, "drop trigger if exists slow on item")
+    if phase.restores:
+        with scene.start("restore", "latest", "--swap") as process:
+            run = process.finish()
+        assert run.code == 0, run
+        names = beside(scene.server, database_of(scene.url))
+        assert not [name for name in names if "_restoring_" in name], names
+    scene.again(**({"HEADSTART_BACKUP": "auto"} if phase.backup else {}))
+    assert rows(scene) == before, "rows have changed"
+    assert partial_backups(scene.backups) == []
+    eventually(lambda: processes(scene.home) == [], "no client program", seconds=AFTERWARDS)
+    if phase.backup or phase.restores:
+        with scene.start("backups", "verify") as process:
+            run = process.finish()
+        assert run.code == 0, run
