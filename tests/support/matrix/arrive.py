@@ -8,6 +8,7 @@ import shutil
 import signal
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from support.postgres import psql
 from support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from support.process import Headstart
 
@@ -43,7 +44,7 @@ class Arrived:
         process: the run.
         proxy: the network between it and the server.
         let_go: lets it go on.
-        blocker: ends the bystander that is in its way.
+        unblock: ends what holds up its client programs or its statements; the network stays as it is.
         family: the processes that belong to it, by pid, with their start times.
     """
 
@@ -52,7 +53,7 @@ class Arrived:
     process: Headstart
     proxy: Proxy
     let_go: Callable[[], None]
-    blocker: Callable[[], None]
+    unblock: Callable[[], None]
     family: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -106,29 +107,28 @@ def arrive(scene: Scene, phase: Phase, stack: ExitStack, *, project: bool = True
     proxy = stack.enter_context(Proxy(scene.url))
     folder = scene.folder / "project"
     os.mkfifo(folder / FIFO)
-    blocker: Callable[[], None] = lambda: None
     if phase.blocker:
-        blocker = stack.enter_context(bystander(scene.url, phase.blocker))
-        leave.append(blocker)
-    if phase.held:
-        proxy.hold(*phase.held)
-        leave.append(proxy.release)
-    if phase.refused:
-        proxy.refuse()
-        leave.append(lambda: proxy.refuse(refusing=False))
+        leave.append(stack.enter_context(bystander(scene.url, phase.blocker)))
     if "until_told" in phase.running or "waits()" in phase.body:
         leave.append(lambda: stack.enter_context(_told(scene.url)))
     if phase.slow_client:
         env["PATH"] = f"{_slow_client(scene, folder)}{os.pathsep}{scene.variables['PATH']}"
     if phase.slow_client or phase.command or FIFO in phase.body:
         leave.append(lambda: write_into(folder / FIFO))
+    unblock = tuple(leave)
+    if phase.held:
+        proxy.hold(*phase.held)
+        leave.append(proxy.release)
+    if phase.refused:
+        proxy.refuse()
+        leave.append(lambda: proxy.refuse(refusing=False))
     if phase.pruned:
         _multiply(scene)
         env["HEADSTART_BACKUP_KEEP"] = "1"
 
     given = {"SLOW": "1", "HEADSTART_BACKUP": "auto" if phase.backup else "off", **env}
     process = stack.enter_context(scene.start(*phase.args, url=proxy.url, **given))
-    arrived = Arrived(scene, phase, process, proxy, lambda: [each() for each in leave] and None, blocker)
+    arrived = Arrived(scene, phase, process, proxy, partial(_each, leave), partial(_each, unblock))
     if phase.held:
         assert proxy.holds(), f"nothing was held back:\n{process.stderr}"
     elif phase.running:
@@ -143,6 +143,11 @@ def arrive(scene: Scene, phase: Phase, stack: ExitStack, *, project: bool = True
         assert len(faults.whole_backups(scene.backups)) > 1, "it has pruned all before it could be stopped"
     arrived.family = {pid: started(pid) for pid in [process.pid, *descendants(process.pid)]}
     return arrived
+
+
+def _each(calls: Iterable[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ def run_cell(scene: Scene, phase: Phase, fault: Fault) -> Found:
         seconds = time.monotonic() - struck
         assert run.code == wanted.code, run
         assert seconds < fault.seconds, run
-        at.blocker()
+        at.unblock()
         if scene.server.pid is None:
             scene.server.start_up()
         if fault.means is not Means.KILLED:
