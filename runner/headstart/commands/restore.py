@@ -26,6 +26,7 @@ from headstart.history.graph import revision_field
 from headstart.postgres.lock import ALONE, stop_if_lost
 from headstart.postgres.readiness import Ready, wait_until_ready
 from headstart.postgres.server import close, connect, prepare_session, refuse_transaction_pooler
+from headstart.steps import aftermath
 from headstart.steps.connect import locked
 from headstart.steps.run import Run
 from headstart.steps.stage import Stage
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 MAINTENANCE, ANOTHER = "postgres", "template1"
 """Where we connect to in order to create and rename other databases: the second if the first is the one to restore."""
+
+ANOTHER_SESSION = 5.0
+"""Seconds that a server gets to give us another session for what is left to be done."""
 
 Heartbeat = Callable[[], Awaitable[dict[str, object]]]
 
@@ -209,8 +213,7 @@ async def _restore_beside(job: _Job, names: Names, holder: Ready | None, *, ther
                 tables = await _fill(job, names.restoring, heartbeat)
                 missing = await beside.finish(conn, names, like, log=run.log)
             except BaseException:
-                if not conn.is_closed():
-                    await beside.discard(conn, names.restoring, log=run.log)
+                await _discard(job, names.restoring)
                 raise
     run.log.info(
         "restore_done",
@@ -221,6 +224,16 @@ async def _restore_beside(job: _Job, names: Names, holder: Ready | None, *, ther
         not_restored=missing,
     )
     return tables, missing
+
+
+async def _discard(job: _Job, database: str) -> None:
+    """Drop the incomplete database; over another session if ours is gone."""
+    log = job.run.log
+    try:
+        async with aftermath.session(job.run, job.maintenance, ANOTHER_SESSION) as conn:
+            await beside.discard(conn, database, log=log)
+    except aftermath.NO_ANSWER as error:
+        log.warning("partial_database_kept", database=database, cause=str(error))
 
 
 async def _shape(job: _Job) -> Shape | None:
