@@ -28,8 +28,6 @@ SOON = 2.0
 """Seconds after its end for the processes below a run to be gone."""
 AFTERWARDS = 5.0
 """Seconds after its end for what a run has had open in the server to be gone."""
-SILENT = 60.0
-"""The same where the server has to find out by itself that nobody is there."""
 
 
 class Expected(NamedTuple):
@@ -63,10 +61,19 @@ def not_applicable(phase: Phase, fault: Fault) -> str:
     return ""
 
 
+def meaning(phase: Phase, fault: Fault) -> Means:
+    """What a fault means in a phase."""
+    if fault.means is not Means.CANCELLED:
+        return fault.means
+    if not phase.running or fault.to == "lock":
+        return Means.GOES_ON
+    return Means.DUMP_LOST if fault.to == "dump" else Means.LOST
+
+
 def expected(phase: Phase, fault: Fault) -> Expected:
     """What the rules say a cell has to end as."""
     applied = list(phase.applied)
-    match fault.means:
+    match meaning(phase, fault):
         case Means.GOES_ON:
             return Expected(0, [] if phase.restores else ALL)
         case Means.SIGNALLED:
@@ -77,7 +84,7 @@ def expected(phase: Phase, fault: Fault) -> Expected:
             return Expected(63, applied)
         case Means.DUMP_LOST:
             return Expected(41 if phase.restores else 40, applied)
-        case Means.LOST:
+        case _:
             return Expected(phase.lost, applied)
 
 
@@ -96,7 +103,8 @@ def run_cell(scene: Scene, phase: Phase, fault: Fault) -> Found:
         if fault.means is Means.SIGNALLED and phase.held and "work" not in phase.sessions:
             at.process.wait_for("signal_received")  # the supervisor's own question is answered in the end
             at.let_go()
-        if fault.means is Means.GOES_ON or (phase.pruned and fault.means is not Means.KILLED):
+        goes_on = meaning(phase, fault) is Means.GOES_ON or (phase.python and fault.to == "work")
+        if goes_on or (phase.pruned and fault.means is not Means.KILLED):
             at.let_go()
         run = at.process.finish(seconds=fault.seconds + 30)
         seconds = time.monotonic() - struck
@@ -107,7 +115,8 @@ def run_cell(scene: Scene, phase: Phase, fault: Fault) -> Found:
             scene.server.start_up()
         if fault.means is not Means.KILLED:
             eventually(lambda: at.remaining() == [], f"no process left of {at.family}: {run}", seconds=SOON)
-            nothing_in(scene, run_id, seconds=SILENT if fault.name == "silent" else AFTERWARDS)
+            at.proxy.stop()  # a peer that is silent, and yet there, is none that a server could tell from a patient one
+            nothing_in(scene, run_id, seconds=AFTERWARDS)
             truth(scene, phase, fault, run, wanted)
         applied = scene.journal()
         assert applied == wanted.applied, run

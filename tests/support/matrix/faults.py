@@ -26,6 +26,7 @@ class Means(Enum):
     KILLED = "it cannot answer"
     LOST = "its session, the server or the network has failed"
     CHILD_LOST = "the worker has failed"
+    CANCELLED = "its statement is cancelled, if one is at work in the server"
     DUMP_LOST = "pg_dump or pg_restore has failed"
 
 
@@ -115,9 +116,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault(name="lock ended", group=SESSIONS, strike=_ask(_END, "lock"), means=Means.LOST, to="lock"),
     Fault(name="work ended", group=SESSIONS, strike=_ask(_END, "work"), means=Means.LOST, to="work"),
     Fault(name="dump ended", group=SESSIONS, strike=_ask(_END, "dump"), means=Means.DUMP_LOST, to="dump"),
-    Fault(name="lock cancelled", group=SESSIONS, strike=_ask(_CANCEL, "lock"), means=Means.GOES_ON, to="lock"),
-    Fault(name="work cancelled", group=SESSIONS, strike=_ask(_CANCEL, "work"), means=Means.LOST, to="work"),
-    Fault(name="dump cancelled", group=SESSIONS, strike=_ask(_CANCEL, "dump"), means=Means.DUMP_LOST, to="dump"),
+    Fault(name="lock cancelled", group=SESSIONS, strike=_ask(_CANCEL, "lock"), means=Means.CANCELLED, to="lock"),
+    Fault(name="work cancelled", group=SESSIONS, strike=_ask(_CANCEL, "work"), means=Means.CANCELLED, to="work"),
+    Fault(name="dump cancelled", group=SESSIONS, strike=_ask(_CANCEL, "dump"), means=Means.CANCELLED, to="dump"),
     Fault(
         name="stopped fast",
         group=SERVER,

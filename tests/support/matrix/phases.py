@@ -74,6 +74,11 @@ class Phase:
         return self.args == RESTORE
 
     @property
+    def python(self) -> bool:
+        """Whether a revision's Python is at work: nobody hears of what happens to its session before its next query."""
+        return FIFO in self.body
+
+    @property
     def command(self) -> bool:
         """Whether CMD has taken over."""
         return "--" in self.args
@@ -100,6 +105,7 @@ PHASES: tuple[Phase, ...] = (
         lost=20,
     ),
     Phase(name="lock held", held=(TRY_LOCK, RECORDED), lost=20),
+    Phase(name="planning", held=("SELECT alembic_version.version_num",), sessions=WORK),
     Phase(
         name="dumping",
         blocker="lock table item in access exclusive mode",
@@ -129,7 +135,7 @@ PHASES: tuple[Phase, ...] = (
         applied=("r2", "r3", "r4"),
         sessions=frozenset(),
     ),
-    Phase(name="restoring: preparing", args=RESTORE, held=("rolsuper as superuser",), lost=41, compared=False),
+    Phase(name="restoring: preparing", args=RESTORE, held=("rolsuper as superuser",), lost=20, compared=False),
     Phase(name="restoring: creating", args=RESTORE, held=("create database",), lost=41, compared=False),
     Phase(
         name="restoring: loading",
