@@ -33,10 +33,18 @@ CELLS = [
 
 
 @pytest.fixture(scope="session")
-def doomed() -> Iterator[Postgres]:
+def restartable() -> Iterator[Postgres]:
     """A server that cells may stop and start: what is committed there survives that."""
     with Postgres.start(INSTALLATIONS[0], settings={"synchronous_commit": "on"}) as server:
         yield server
+
+
+@pytest.fixture
+def doomed(restartable: Postgres) -> Postgres:
+    """The same, running, whatever the cell before has left."""
+    if restartable.pid is None:
+        restartable.start_up()
+    return restartable
 
 
 @pytest.mark.parametrize(("phase", "fault"), CELLS)
@@ -54,5 +62,7 @@ def test_cell(
     try:
         found = run_cell(scene, phase, fault)
     finally:
+        if server.pid is None:
+            server.start_up()
         drop_all(server, database_of(scene.url))
     record_property("cell", [phase.name, fault.name, str(found), round(found.seconds, 2)])

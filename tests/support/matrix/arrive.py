@@ -44,7 +44,7 @@ class Arrived:
         process: the run.
         proxy: the network between it and the server.
         let_go: lets it go on.
-        unblock: ends what holds up its client programs or its statements; the network stays as it is.
+        unblock: ends what holds up its client programs: a lock, or a FIFO.
         family: the processes that belong to it, by pid, with their start times.
     """
 
@@ -107,15 +107,17 @@ def arrive(scene: Scene, phase: Phase, stack: ExitStack, *, project: bool = True
     proxy = stack.enter_context(Proxy(scene.url))
     folder = scene.folder / "project"
     os.mkfifo(folder / FIFO)
+    fifo = os.open(folder / FIFO, os.O_RDWR)  # so that it has a writer from the beginning, and until the end
+    stack.callback(os.close, fifo)
     if phase.blocker:
         leave.append(stack.enter_context(bystander(scene.url, phase.blocker)))
-    if "until_told" in phase.running or "waits()" in phase.body:
-        leave.append(lambda: stack.enter_context(_told(scene.url)))
     if phase.slow_client:
         env["PATH"] = f"{_slow_client(scene, folder)}{os.pathsep}{scene.variables['PATH']}"
     if phase.slow_client or phase.command or FIFO in phase.body:
-        leave.append(lambda: write_into(folder / FIFO))
+        leave.append(lambda: go_on(fifo, folder))
     unblock = tuple(leave)
+    if "until_told" in phase.running or "waits()" in phase.body:
+        leave.append(lambda: stack.enter_context(_told(scene.url)))
     if phase.held:
         proxy.hold(*phase.held)
         leave.append(proxy.release)
@@ -126,7 +128,7 @@ def arrive(scene: Scene, phase: Phase, stack: ExitStack, *, project: bool = True
         _multiply(scene)
         env["HEADSTART_BACKUP_KEEP"] = "1"
 
-    given = {"SLOW": "1", "HEADSTART_BACKUP": "auto" if phase.backup else "off", **env}
+    given = {"SLOW": "1", "HEADSTART_BACKUP": "auto" if phase.backup else "off", **dict(phase.env), **env}
     process = stack.enter_context(scene.start(*phase.args, url=proxy.url, **given))
     arrived = Arrived(scene, phase, process, proxy, partial(_each, leave), partial(_each, unblock))
     if phase.held:
@@ -143,6 +145,12 @@ def arrive(scene: Scene, phase: Phase, stack: ExitStack, *, project: bool = True
         assert len(faults.whole_backups(scene.backups)) > 1, "it has pruned all before it could be stopped"
     arrived.family = {pid: started(pid) for pid in [process.pid, *descendants(process.pid)]}
     return arrived
+
+
+def go_on(fifo: int, folder: Path) -> None:
+    """Let whoever reads the FIFO go on."""
+    (folder / "done").touch()
+    os.write(fifo, b"\n")
 
 
 def _each(calls: Iterable[Callable[[], None]]) -> None:
@@ -172,15 +180,6 @@ def _multiply(scene: Scene) -> None:
     [backup] = scene.backups.glob("*/*")
     for number in range(COPIES):
         shutil.copytree(backup, backup.with_name(f"20250101T{number:06}.000Z-r1"))
-
-
-def write_into(fifo: Path) -> None:
-    """Let whoever reads a FIFO go on; nobody may read it."""
-    (fifo.parent / "done").touch()
-    with contextlib.suppress(OSError):  # ENXIO: there is no reader any more
-        descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        os.write(descriptor, b"\n")
-        os.close(descriptor)
 
 
 # -- processes --------------------------------------------------------------------------------------------------------

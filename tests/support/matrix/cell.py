@@ -56,8 +56,10 @@ def not_applicable(phase: Phase, fault: Fault) -> str:
         return {"lock": "no session yet", "work": "env.py has no session", "dump": "no dump or restore is connected"}[
             fault.to
         ]
-    if phase.command and fault.means is Means.LOST:
-        return "no session any more"
+    if fault.means is Means.LOST and fault.name != "silent" and not phase.sessions:
+        return "it has no session"
+    if phase.command and fault.name == "silent":
+        return "it has no session"
     return ""
 
 
@@ -110,9 +112,9 @@ def run_cell(scene: Scene, phase: Phase, fault: Fault) -> Found:
         seconds = time.monotonic() - struck
         assert run.code == wanted.code, run
         assert seconds < fault.seconds, run
-        at.unblock()
         if scene.server.pid is None:
             scene.server.start_up()
+        at.unblock()
         if fault.means is not Means.KILLED:
             eventually(lambda: at.remaining() == [], f"no process left of {at.family}: {run}", seconds=SOON)
             at.proxy.stop()  # a peer that is silent, and yet there, is none that a server could tell from a patient one
@@ -175,7 +177,7 @@ def truth(scene: Scene, phase: Phase, fault: Fault, run: Run, wanted: Expected) 
         assert os.path.basename(last["backup"]) in backups, run  # noqa: PTH119
     assert partial_backups(scene.backups) == [], run
     assert processes(scene.home) == [], run
-    if phase.restores and run.code:
+    if phase.restores and run.code and not fault.away:
         assert [name for name in beside(scene.server, database_of(scene.url)) if "_restoring_" in name] == [], run
 
 

@@ -27,7 +27,7 @@ op.execute("create constraint trigger slow after insert on item deferrable initi
            " for each row execute function waits()")
 op.execute("insert into item values (-1)")
 """
-IN_PYTHON = f"print('here')\nopen({FIFO!r}).read()"
+IN_PYTHON = f"print('here')\nopen({FIFO!r}).readline()"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,7 @@ class Phase:
     lost: int = 63
     sessions: frozenset[str] = frozenset({"lock"})
     pruned: bool = False
+    env: tuple[tuple[str, str], ...] = ()
 
     @property
     def restores(self) -> bool:
@@ -93,6 +94,7 @@ PHASES: tuple[Phase, ...] = (
         name="waiting",
         refused=True,
         event="server_not_ready",
+        env=(("HEADSTART_WAIT_TIMEOUT", "10s"),),
         compared=False,
         lost=20,
         sessions=frozenset(),
