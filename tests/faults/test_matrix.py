@@ -24,8 +24,27 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.matrix
 
+HANDFUL = {
+    ("dumping", "SIGTERM"),
+    ("in COMMIT", "SIGTERM"),
+    ("restoring: loading", "SIGINT"),
+    ("inside a statement", "SIGKILL"),
+    ("recording", "worker killed"),
+    ("verifying", "lock ended"),
+    ("planning", "work ended"),
+    ("between revisions", "reset"),
+    ("in an autocommit block", "stopped immediately"),
+    ("lock held", "second runner"),
+}
+"""What `make test` runs: each kind once."""
+
 CELLS = [
-    pytest.param(phase, fault, id=f"{phase.name}-{fault.name}")
+    pytest.param(
+        phase,
+        fault,
+        id=f"{phase.name}-{fault.name}",
+        marks=[pytest.mark.handful] if (phase.name, fault.name) in HANDFUL else [],
+    )
     for fault in FAULTS
     for phase in PHASES
     if not not_applicable(phase, fault)

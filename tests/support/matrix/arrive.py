@@ -45,6 +45,8 @@ class Arrived:
         proxy: the network between it and the server.
         let_go: lets it go on.
         unblock: ends what holds up its client programs: a lock, or a FIFO.
+        stack: closes what is opened.
+        others: runs that have been started since.
         family: the processes that belong to it, by pid, with their start times.
     """
 
@@ -54,12 +56,20 @@ class Arrived:
     proxy: Proxy
     let_go: Callable[[], None]
     unblock: Callable[[], None]
+    stack: ExitStack
     family: dict[int, str] = field(default_factory=dict)
+    others: list[Headstart] = field(default_factory=list)
 
     @property
     def run_id(self) -> str:
         """The id of the run."""
         return str(self.process.wait_for("run_started")["run_id"])
+
+    def start(self, *args: str, **env: str) -> Headstart:
+        """Start another run, straight to the server."""
+        other = self.stack.enter_context(self.scene.start(*args, **env))
+        self.others.append(other)
+        return other
 
     def backends(self, who: str) -> list[int]:
         """The pids of its sessions.
@@ -130,7 +140,7 @@ def arrive(scene: Scene, phase: Phase, stack: ExitStack, *, project: bool = True
 
     given = {"SLOW": "1", "HEADSTART_BACKUP": "auto" if phase.backup else "off", **dict(phase.env), **env}
     process = stack.enter_context(scene.start(*phase.args, url=proxy.url, **given))
-    arrived = Arrived(scene, phase, process, proxy, partial(_each, leave), partial(_each, unblock))
+    arrived = Arrived(scene, phase, process, proxy, partial(_each, leave), partial(_each, unblock), stack)
     if phase.held:
         assert proxy.holds(), f"nothing was held back:\n{process.stderr}"
     elif phase.running:

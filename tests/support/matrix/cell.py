@@ -65,6 +65,8 @@ def not_applicable(phase: Phase, fault: Fault) -> str:
 
 def meaning(phase: Phase, fault: Fault) -> Means:
     """What a fault means in a phase."""
+    if fault.means is Means.SIGNALLED and phase.late:
+        return Means.GOES_ON
     if fault.means is not Means.CANCELLED:
         return fault.means
     if not phase.running or fault.to == "lock":
@@ -102,14 +104,15 @@ def run_cell(scene: Scene, phase: Phase, fault: Fault) -> Found:
         run_id = at.run_id
         struck = time.monotonic()
         fault.strike(at)
-        if fault.means is Means.SIGNALLED and phase.held and "work" not in phase.sessions:
+        answered = fault.means is Means.SIGNALLED and phase.held and "work" not in phase.sessions
+        if answered:
             at.process.wait_for("signal_received")  # the supervisor's own question is answered in the end
-            at.let_go()
-        goes_on = meaning(phase, fault) is Means.GOES_ON or (phase.python and fault.to == "work")
+        goes_on = answered or meaning(phase, fault) is Means.GOES_ON or (phase.python and fault.to == "work")
         if goes_on or (phase.pruned and fault.means is not Means.KILLED):
             at.let_go()
         run = at.process.finish(seconds=fault.seconds + 30)
         seconds = time.monotonic() - struck
+        others = [other.finish() for other in at.others]
         assert run.code == wanted.code, run
         assert seconds < fault.seconds, run
         if scene.server.pid is None:
@@ -119,7 +122,7 @@ def run_cell(scene: Scene, phase: Phase, fault: Fault) -> Found:
             eventually(lambda: at.remaining() == [], f"no process left of {at.family}: {run}", seconds=SOON)
             at.proxy.stop()  # a peer that is silent, and yet there, is none that a server could tell from a patient one
             nothing_in(scene, run_id, seconds=AFTERWARDS)
-            truth(scene, phase, fault, run, wanted)
+            truth(scene, phase, fault, run, others)
         applied = scene.journal()
         assert applied == wanted.applied, run
         assert rows(scene) == before, "rows have changed"
@@ -156,7 +159,7 @@ def nothing_in(scene: Scene, run_id: str, *, seconds: float) -> None:
     assert psql(url, held) == []
 
 
-def truth(scene: Scene, phase: Phase, fault: Fault, run: Run, wanted: Expected) -> None:
+def truth(scene: Scene, phase: Phase, fault: Fault, run: Run, others: list[Run]) -> None:
     """Hold the last line of the log against the database."""
     if phase.command:
         last = run.events("run_finished")[-1]
@@ -170,7 +173,9 @@ def truth(scene: Scene, phase: Phase, fault: Fault, run: Run, wanted: Expected) 
     after = last["revision_after"]
     if after is not None or (phase.compared and not fault.away):
         assert [after] == recorded(scene.url), run
-    assert last["applied"] == scene.journal(), run
+    assert [*last["applied"], *(each for other in others for each in other.last["applied"])] == scene.journal(), run
+    refused = phase.restores and phase.name != "restoring: preparing"
+    assert [other.code for other in others] == [30 if refused else 0] * len(others), str(others)
     assert ledger(scene) == scene.journal(), run
     backups = whole_backups(scene.backups)
     if last["backup"] is not None:

@@ -36,6 +36,7 @@ class Fault:
 
     Attributes:
         name: as the page has it.
+        about: what it is, in words.
         group: the table of the page that it stands in.
         strike: what is done.
         means: for the run.
@@ -47,6 +48,7 @@ class Fault:
     """
 
     name: str
+    about: str
     group: str
     strike: Strike
     means: Means
@@ -62,7 +64,14 @@ def _send(signum: signal.Signals) -> Strike:
 
 
 def _signal(signum: signal.Signals) -> Fault:
-    return Fault(name=signum.name, group=SIGNALS, strike=_send(signum), means=Means.SIGNALLED, signum=signum)
+    return Fault(
+        name=signum.name,
+        about="is sent to the run alone, as a container engine does",
+        group=SIGNALS,
+        strike=_send(signum),
+        means=Means.SIGNALLED,
+        signum=signum,
+    )
 
 
 def _kill_worker(at: Arrived) -> None:
@@ -93,34 +102,84 @@ def _restart(at: Arrived) -> None:
 
 def _pause(at: Arrived) -> None:
     """Stop all processes of the run, as a suspended machine does, and continue them."""
-    for pid in at.family:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in at.family:
-        os.kill(pid, signal.SIGCONT)
+    for signum in (signal.SIGSTOP, signal.SIGCONT):
+        for pid in at.remaining():
+            os.kill(pid, signum)
+
+
+def _second(at: Arrived) -> None:
+    """Start another run, and wait until it is in the way, or has ended."""
+    phase = at.phase
+    given = {"HEADSTART_BACKUP": "auto" if phase.backup else "off"}
+    other = at.start("restore", "latest", "--swap") if phase.restores else at.start("up", **given)
+    if phase.locked:
+        other.wait_for("lock_waiting")
+    else:
+        other.finish()
 
 
 SIGNALS = "Signals and killed processes"
 SESSIONS = "Sessions that are ended or cancelled in the server"
-SERVER = "The server and the network"
+SERVER = "The server"
+NETWORK = "The network"
 REST = "The machine, and others"
+GROUPS = (SIGNALS, SESSIONS, SERVER, NETWORK, REST)
 
 _END, _CANCEL = "pg_terminate_backend", "pg_cancel_backend"
+_WHO = {"lock": "the supervisor's, which holds the lock", "work": "env.py's", "dump": "pg_dump's or pg_restore's"}
+_MEANT = {"lock": Means.LOST, "work": Means.LOST, "dump": Means.DUMP_LOST}
 
 FAULTS: tuple[Fault, ...] = (
     *map(_signal, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)),
     Fault(
-        name="SIGKILL", group=SIGNALS, strike=_send(signal.SIGKILL), means=Means.KILLED, signum=signal.SIGKILL, seconds=5
+        name="SIGKILL",
+        about="the run is killed",
+        group=SIGNALS,
+        strike=_send(signal.SIGKILL),
+        means=Means.KILLED,
+        signum=signal.SIGKILL,
     ),
-    Fault(name="worker killed", group=SIGNALS, strike=_kill_worker, means=Means.CHILD_LOST, to="work"),
-    Fault(name="client killed", group=SIGNALS, strike=_kill_client, means=Means.DUMP_LOST, to="client"),
-    Fault(name="lock ended", group=SESSIONS, strike=_ask(_END, "lock"), means=Means.LOST, to="lock"),
-    Fault(name="work ended", group=SESSIONS, strike=_ask(_END, "work"), means=Means.LOST, to="work"),
-    Fault(name="dump ended", group=SESSIONS, strike=_ask(_END, "dump"), means=Means.DUMP_LOST, to="dump"),
-    Fault(name="lock cancelled", group=SESSIONS, strike=_ask(_CANCEL, "lock"), means=Means.CANCELLED, to="lock"),
-    Fault(name="work cancelled", group=SESSIONS, strike=_ask(_CANCEL, "work"), means=Means.CANCELLED, to="work"),
-    Fault(name="dump cancelled", group=SESSIONS, strike=_ask(_CANCEL, "dump"), means=Means.CANCELLED, to="dump"),
+    Fault(
+        name="worker killed",
+        about="the process that runs env.py is killed",
+        group=SIGNALS,
+        strike=_kill_worker,
+        means=Means.CHILD_LOST,
+        to="work",
+    ),
+    Fault(
+        name="client killed",
+        about="pg_dump or pg_restore is killed",
+        group=SIGNALS,
+        strike=_kill_client,
+        means=Means.DUMP_LOST,
+        to="client",
+    ),
+    *(
+        Fault(
+            name=f"{who} ended",
+            about=f"an administrator ends the session that is {_WHO[who]}",
+            group=SESSIONS,
+            strike=_ask(_END, who),
+            means=means,
+            to=who,
+        )
+        for who, means in _MEANT.items()
+    ),
+    *(
+        Fault(
+            name=f"{who} cancelled",
+            about=f"an administrator cancels what the session does that is {_WHO[who]}",
+            group=SESSIONS,
+            strike=_ask(_CANCEL, who),
+            means=Means.CANCELLED,
+            to=who,
+        )
+        for who in _MEANT
+    ),
     Fault(
         name="stopped fast",
+        about="it is shut down (fast), and stays away",
         group=SERVER,
         strike=_shut_down("fast"),
         means=Means.LOST,
@@ -130,6 +189,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="stopped immediately",
+        about="it is shut down (immediate), as in a crash, and stays away",
         group=SERVER,
         strike=_shut_down("immediate"),
         means=Means.LOST,
@@ -137,10 +197,62 @@ FAULTS: tuple[Fault, ...] = (
         away=True,
         seconds=40,
     ),
-    Fault(name="restarted", group=SERVER, strike=_restart, means=Means.LOST, own_server=True, seconds=20),
-    Fault(name="reset", group=SERVER, strike=lambda at: at.proxy.reset(), means=Means.LOST, seconds=20),
-    Fault(name="half closed", group=SERVER, strike=lambda at: at.proxy.half_close(), means=Means.LOST, seconds=60),
-    Fault(name="silent", group=SERVER, strike=lambda at: at.proxy.hang(), means=Means.LOST, away=True, seconds=60),
-    Fault(name="slow", group=SERVER, strike=lambda at: at.proxy.slow(0.05), means=Means.GOES_ON, seconds=40),
-    Fault(name="stopped, continued", group=REST, strike=_pause, means=Means.GOES_ON, seconds=20),
+    Fault(
+        name="restarted",
+        about="it is shut down (fast) and started again",
+        group=SERVER,
+        strike=_restart,
+        means=Means.LOST,
+        own_server=True,
+        seconds=20,
+    ),
+    Fault(
+        name="reset",
+        about="every connection is reset; new ones go through",
+        group=NETWORK,
+        strike=lambda at: at.proxy.reset(),
+        means=Means.LOST,
+        seconds=20,
+    ),
+    Fault(
+        name="half closed",
+        about="the run reads the end of every connection, while what it sends still arrives",
+        group=NETWORK,
+        strike=lambda at: at.proxy.half_close(),
+        means=Means.LOST,
+        seconds=60,
+    ),
+    Fault(
+        name="silent",
+        about="nothing is passed on any more, in either direction",
+        group=NETWORK,
+        strike=lambda at: at.proxy.hang(),
+        means=Means.LOST,
+        away=True,
+        seconds=60,
+    ),
+    Fault(
+        name="slow",
+        about="each piece takes 50 ms longer",
+        group=NETWORK,
+        strike=lambda at: at.proxy.slow(0.05),
+        means=Means.GOES_ON,
+        seconds=40,
+    ),
+    Fault(
+        name="stopped, continued",
+        about="all processes of the run get SIGSTOP, then SIGCONT",
+        group=REST,
+        strike=_pause,
+        means=Means.GOES_ON,
+        seconds=20,
+    ),
+    Fault(
+        name="second runner",
+        about="another `up`, or `restore`, is started meanwhile; a second restore is refused (30), a second `up` waits and ends with 0",
+        group=REST,
+        strike=_second,
+        means=Means.GOES_ON,
+        seconds=20,
+    ),
 )

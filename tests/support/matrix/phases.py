@@ -47,9 +47,11 @@ class Phase:
         backup: whether the run takes one first.
         applied: the revisions that are committed by now.
         compared: the run has read what is recorded.
-        stage: what loses the connection here: a key of `LOST`.
+        lost: the exit code of a run that loses its connection here.
         sessions: who has one now: "lock", "work", "dump".
-        needs: who has to answer for the run to go on.
+        pruned: the run is stopped while it deletes older backups, and continued after the fault.
+        late: a signal comes too late, and the run goes on.
+        env: further variables.
     """
 
     name: str
@@ -67,12 +69,19 @@ class Phase:
     lost: int = 63
     sessions: frozenset[str] = frozenset({"lock"})
     pruned: bool = False
+    late: bool = False
     env: tuple[tuple[str, str], ...] = ()
 
     @property
     def restores(self) -> bool:
         """Whether it is one of a restore."""
         return self.args == RESTORE
+
+    @property
+    def locked(self) -> bool:
+        """Whether another `up` has to wait."""
+        begun = self.restores or self.refused or self.name == "comparing"
+        return not begun and "r4" not in self.applied
 
     @property
     def python(self) -> bool:
@@ -150,4 +159,5 @@ PHASES: tuple[Phase, ...] = (
     Phase(name="restoring: comparing", args=RESTORE, held=("analyze",), lost=41, compared=False),
     Phase(name="restoring: naming", args=RESTORE, held=("rename to",), lost=41, compared=False),
     Phase(name="restoring: exchanging", args=RESTORE, held=("rename to", "rename to"), lost=41),
+    Phase(name="restoring: in COMMIT", args=RESTORE, held=("rename to", "commit"), lost=41, late=True),
 )
