@@ -13,6 +13,7 @@ from support.matrix.faults import FAULTS
 from support.matrix.phases import PHASES
 from support.postgres import Postgres, database_of
 from support.restoring import drop_all
+from support.standby import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +67,21 @@ def doomed(restartable: Postgres) -> Postgres:
     return restartable
 
 
+@pytest.fixture(scope="session")
+def pair() -> Iterator[Pair]:
+    """A server that may have a standby."""
+    with Pair.start(INSTALLATIONS[0], settings={"synchronous_commit": "on"}) as server:
+        yield server
+
+
+@pytest.fixture
+def with_standby(pair: Pair) -> Iterator[Pair]:
+    """A server with a standby, which may take over."""
+    pair.add_standby()
+    yield pair
+    pair.remove_standby()
+
+
 @pytest.mark.parametrize(("phase", "fault"), CELLS)
 def test_cell(
     phase: Phase,
@@ -75,8 +91,9 @@ def test_cell(
     start_headstart: Starter,
     record_property: Any,
 ) -> None:
-    """The run ends as the rules say, its report is what the database says, nothing is left, and the next one succeeds."""
-    server = request.getfixturevalue("doomed" if fault.own_server else "any_server")
+    """The run ends as the rules say, its report is true, nothing is left, and the next one succeeds."""
+    own = "with_standby" if fault.standby else "doomed"
+    server = request.getfixturevalue(own if fault.own_server else "any_server")
     scene = Scene(tmp_path, server, start_headstart)
     try:
         found = run_cell(scene, phase, fault)

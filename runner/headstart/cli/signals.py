@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT, SIGHUP, SIGQUIT: the run is cancelled through its loop; where the loop cannot answer, a thread ends the process.
+"""SIGTERM, SIGINT, SIGHUP, SIGQUIT: the run is cancelled through its loop; a thread ends what cannot answer.
 
 Python as PID 1 without a handler ignores SIGTERM, so `install` is called before anything heavy is imported. The thread
 reads the wakeup file descriptor that the C-level handler writes to, and so receives a signal even while a driver blocks

@@ -194,7 +194,7 @@ class InterruptedRunError(HeadstartError):
     """
 
     def __init__(self, signum: int) -> None:
-        self.exit = Exit(128 + signum)
+        self.exit = next(code for code in Exit if code == 128 + signum)
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
 
 

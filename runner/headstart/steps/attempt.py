@@ -144,7 +144,9 @@ _LIMITS = {
 
 def too_small(run: Run, caught: OSError) -> HeadstartError:
     """A limit of the process or the machine is too small for a run: the stage says what that means."""
-    return _meaning(run, ConfigurationError)(f"{caught.strerror}, in stage '{run.record.stage}'", hint=_LIMITS.get(caught.errno or 0))
+    return _meaning(run, ConfigurationError)(
+        f"{caught.strerror}, in stage '{run.record.stage}'", hint=_LIMITS.get(caught.errno or 0)
+    )
 
 
 def out_of_time(run: Run) -> HeadstartError:

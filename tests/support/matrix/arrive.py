@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import shutil
 import signal
 from contextlib import ExitStack
@@ -17,10 +17,11 @@ from support.faults import GO_ON, Scene, at_work, bystander
 from support.matrix.phases import FIFO, HERE, Phase
 from support.network import Proxy
 from support.postgres import psql
+from support.standby import Pair
 from support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from support.process import Headstart
 
@@ -113,48 +114,78 @@ def arrive(scene: Scene, phase: Phase, stack: ExitStack, *, project: bool = True
     """
     if project:
         scene.project(faults.Phase(phase.body or "pass"))
-    leave: list[Callable[[], None]] = []
     proxy = stack.enter_context(Proxy(scene.url))
-    folder = scene.folder / "project"
-    os.mkfifo(folder / FIFO)
-    fifo = os.open(folder / FIFO, os.O_RDWR)  # so that it has a writer from the beginning, and until the end
-    stack.callback(os.close, fifo)
+    unblock = _blocked(scene, phase, stack)
+    leave = [*unblock, *_held_up(scene, phase, stack, proxy)]
+    given = {"SLOW": "1", "HEADSTART_BACKUP": "auto" if phase.backup else "off", **dict(phase.env), **env}
+    if phase.slow_client:
+        given["PATH"] = f"{_slow_client(scene)}{os.pathsep}{scene.variables['PATH']}"
+    if phase.pruned:
+        _multiply(scene)
+        given["HEADSTART_BACKUP_KEEP"] = "1"
+    process = stack.enter_context(scene.start(*phase.args, url=_address(scene, proxy), **given))
+    arrived = Arrived(scene, phase, process, proxy, partial(_each, leave), partial(_each, unblock), stack)
+    _meet(arrived)
+    if phase.pruned:
+        process.send(signal.SIGSTOP)
+        leave.append(partial(process.send, signal.SIGCONT))
+        assert len(faults.whole_backups(scene.backups)) > 1, "it has pruned all before it could be stopped"
+    arrived.family = {pid: since for pid in [process.pid, *descendants(process.pid)] if (since := started(pid))}
+    return arrived
+
+
+def _blocked(scene: Scene, phase: Phase, stack: ExitStack) -> list[Callable[[], None]]:
+    """Put in the run's way what holds up its client programs, or itself: a lock, a FIFO; the calls that end it."""
+    leave: list[Callable[[], None]] = []
     if phase.blocker:
         leave.append(stack.enter_context(bystander(scene.url, phase.blocker)))
-    if phase.slow_client:
-        env["PATH"] = f"{_slow_client(scene, folder)}{os.pathsep}{scene.variables['PATH']}"
-    if phase.slow_client or phase.command or FIFO in phase.body:
-        leave.append(lambda: go_on(fifo, folder))
-    unblock = tuple(leave)
+    if phase.slow_client or phase.command or phase.python:
+        folder = scene.folder / "project"
+        os.mkfifo(folder / FIFO)
+        fifo = os.open(folder / FIFO, os.O_RDWR)  # so that it has a writer from the beginning, and until the end
+        stack.callback(os.close, fifo)
+        leave.append(partial(go_on, fifo, folder))
+    return leave
+
+
+def _held_up(scene: Scene, phase: Phase, stack: ExitStack, proxy: Proxy) -> list[Callable[[], None]]:
+    """The same for what the network and the server do."""
+    leave: list[Callable[[], None]] = []
     if "until_told" in phase.running or "waits()" in phase.body:
-        leave.append(lambda: stack.enter_context(_told(scene.url)))
+        told = bystander(scene.url, f"set application_name = '{GO_ON}'")
+
+        def tell() -> None:
+            stack.enter_context(told)
+
+        leave.append(tell)
     if phase.held:
         proxy.hold(*phase.held)
         leave.append(proxy.release)
     if phase.refused:
         proxy.refuse()
-        leave.append(lambda: proxy.refuse(refusing=False))
-    if phase.pruned:
-        _multiply(scene)
-        env["HEADSTART_BACKUP_KEEP"] = "1"
+        leave.append(partial(proxy.refuse, refusing=False))
+    return leave
 
-    given = {"SLOW": "1", "HEADSTART_BACKUP": "auto" if phase.backup else "off", **dict(phase.env), **env}
-    process = stack.enter_context(scene.start(*phase.args, url=proxy.url, **given))
-    arrived = Arrived(scene, phase, process, proxy, partial(_each, leave), partial(_each, unblock), stack)
+
+def _address(scene: Scene, proxy: Proxy) -> str:
+    """The database by way of the proxy; and by way of the standby, where there is one."""
+    if not isinstance(scene.server, Pair):
+        return proxy.url
+    return re.sub(r":(\d+)/", rf":\1,{scene.server.host}:{scene.server.standby_port}/", proxy.url)
+
+
+def _meet(arrived: Arrived) -> None:
+    """Wait until the run is in the phase."""
+    scene, phase, process = arrived.scene, arrived.phase, arrived.process
     if phase.held:
-        assert proxy.holds(), f"nothing was held back:\n{process.stderr}"
+        assert arrived.proxy.holds(), f"nothing was held back:\n{process.stderr}"
     elif phase.running:
         at_work(scene.url, phase.running)
     elif phase.event:
         process.wait_for(phase.event)
     else:
-        eventually((folder / HERE).exists, f"{HERE}:\n{process.stderr}")
-    if phase.pruned:
-        os.kill(process.pid, signal.SIGSTOP)
-        leave.append(lambda: os.kill(process.pid, signal.SIGCONT))
-        assert len(faults.whole_backups(scene.backups)) > 1, "it has pruned all before it could be stopped"
-    arrived.family = {pid: started(pid) for pid in [process.pid, *descendants(process.pid)]}
-    return arrived
+        here = scene.folder / "project" / HERE
+        eventually(here.exists, f"{HERE}:\n{process.stderr}")
 
 
 def go_on(fifo: int, folder: Path) -> None:
@@ -168,14 +199,8 @@ def _each(calls: Iterable[Callable[[], None]]) -> None:
         call()
 
 
-@contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
-    """A session with the name that `until_told` waits for."""
-    with bystander(url, f"set application_name = '{GO_ON}'"):
-        yield
-
-
-def _slow_client(scene: Scene, folder: Path) -> Path:
+def _slow_client(scene: Scene) -> Path:
+    folder = scene.folder / "project"
     clients = scene.folder / "clients"
     clients.mkdir()
     names = {"here": folder / HERE, "fifo": folder / FIFO, "done": folder / "done"}

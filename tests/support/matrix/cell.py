@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import time
 from contextlib import ExitStack
+from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from headstart.errors.exits import Exit
 from support import faults as scenes
 from support.faults import Scene, partial_backups, processes, whole_backups
-from support.matrix.arrive import Arrived, arrive
+from support.matrix.arrive import arrive
 from support.matrix.faults import Fault, Means
 from support.matrix.phases import Phase
 from support.postgres import database_of, psql, script
@@ -23,6 +26,8 @@ from support.waiting import eventually
 if TYPE_CHECKING:
     from support.process import Run
 
+SPEAKS = 11.0
+"""Seconds within which the log has another line: ten, and one for a machine that is busy."""
 ALL = ["r2", "r3", "r4"]
 SOON = 2.0
 """Seconds after its end for the processes below a run to be gone."""
@@ -131,6 +136,41 @@ def run_cell(scene: Scene, phase: Phase, fault: Fault) -> Found:
     return found
 
 
+def run_anyhow(scene: Scene, phase: Phase, fault: Fault, delay: float) -> int:
+    """Let a fault happen some moments after a phase, and compare all but the exit code, which it gives.
+
+    Args:
+        scene: a database at r1.
+        phase: from which the run goes on.
+        fault: what happens then.
+        delay: seconds after that.
+    """
+    if phase.restores or phase.pruned:
+        scene.project(scenes.Phase("pass"))
+        backed_up(scene)
+    before = rows(scene)
+    with ExitStack() as stack:
+        at = arrive(scene, phase, stack, project=not (phase.restores or phase.pruned))
+        run_id = at.run_id
+        at.let_go()
+        time.sleep(delay)  # any moment is as good
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            fault.strike(at)
+        run = at.process.finish(seconds=90)
+        others = [other.finish() for other in at.others]
+        at.proxy.stop()
+        if scene.server.pid is None:
+            scene.server.start_up()
+        if run.code != -signal.SIGKILL:
+            eventually(lambda: at.remaining() == [], f"no process left of {at.family}: {run}", seconds=SOON)
+            nothing_in(scene, run_id, seconds=AFTERWARDS)
+            report(scene, run, others)
+        assert rows(scene) == before, "rows have changed"
+        assert scene.journal() == ALL[: len(scene.journal())], run
+    again(scene, phase, before)
+    return run.code
+
+
 # -- what is looked at ------------------------------------------------------------------------------------------------
 
 
@@ -160,30 +200,43 @@ def nothing_in(scene: Scene, run_id: str, *, seconds: float) -> None:
 
 
 def truth(scene: Scene, phase: Phase, fault: Fault, run: Run, others: list[Run]) -> None:
-    """Hold the last line of the log against the database."""
+    """Hold the last line of the log against the database, and against what is known of the phase."""
     if phase.command:
-        last = run.events("run_finished")[-1]
-        assert last["exit_code"] == 0, run
-    else:
-        last = run.last
-        assert last["event"] == "run_finished", run
-        assert last["exit_code"] == run.code, run
-        assert last["outcome"] == Exit(run.code).outcome, run
-    assert "Traceback" not in run.stderr, run
-    after = last["revision_after"]
-    if after is not None or (phase.compared and not fault.away):
-        assert [after] == recorded(scene.url), run
-    assert [*last["applied"], *(each for other in others for each in other.last["applied"])] == scene.journal(), run
+        assert run.events("run_finished")[-1]["exit_code"] == 0, run
+        return
+    report(scene, run, others)
+    assert run.last["revision_after"] is not None or fault.away or not phase.compared, run
     refused = phase.restores and phase.name != "restoring: preparing"
     assert [other.code for other in others] == [30 if refused else 0] * len(others), str(others)
-    assert ledger(scene) == scene.journal(), run
-    backups = whole_backups(scene.backups)
-    if last["backup"] is not None:
-        assert os.path.basename(last["backup"]) in backups, run  # noqa: PTH119
-    assert partial_backups(scene.backups) == [], run
-    assert processes(scene.home) == [], run
     if phase.restores and run.code and not fault.away:
         assert [name for name in beside(scene.server, database_of(scene.url)) if "_restoring_" in name] == [], run
+
+
+def report(scene: Scene, run: Run, others: list[Run]) -> None:
+    """Hold the last line of the log against the version table, the rows, the ledger and the backups.
+
+    Args:
+        scene: where.
+        run: how it has ended; by itself.
+        others: those that have been at it too.
+    """
+    last = run.last
+    assert last["event"] == "run_finished", run
+    assert last["exit_code"] == run.code, run
+    assert Exit[last["outcome"].upper()] == run.code, run
+    assert "Traceback" not in run.stderr, run
+    if last["revision_after"] is not None and not others:
+        assert [last["revision_after"]] == recorded(scene.url), run
+    applied = [*last["applied"], *(each for other in others for each in other.last["applied"])]
+    assert applied == scene.journal(), run
+    assert ledger(scene) == scene.journal(), run
+    if last["backup"] is not None:
+        assert os.path.basename(last["backup"]) in whole_backups(scene.backups), run  # noqa: PTH119
+    assert partial_backups(scene.backups) == [], run
+    assert processes(scene.home) == [], run
+    spoken = [datetime.fromisoformat(line["timestamp"]) for line in run.events()]
+    gaps = [(after - before).total_seconds() for before, after in pairwise(spoken)]
+    assert max(gaps, default=0) < SPEAKS, f"silent for {max(gaps)} s: {run}"
 
 
 def ledger(scene: Scene) -> list[str]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from support.postgres import psql
+from support.postgres import database_of, psql
+from support.standby import Pair
 
 if TYPE_CHECKING:
     from support.matrix.arrive import Arrived
-    from support.matrix.phases import Phase
 
 Strike = Callable[["Arrived"], None]
 
@@ -43,6 +43,7 @@ class Fault:
         signum: the signal, if it is one.
         to: whose session or process it is done to: "lock", "work", "dump"; "" if that of nobody in particular.
         own_server: it is done to a server as a whole, which nobody else may use.
+        standby: that server has a standby.
         away: the server does not answer when the run reports.
         seconds: that it may take the run to end, at most.
     """
@@ -55,6 +56,7 @@ class Fault:
     signum: int = 0
     to: str = ""
     own_server: bool = False
+    standby: bool = False
     away: bool = False
     seconds: float = 5.0
 
@@ -98,6 +100,13 @@ def _shut_down(mode: str) -> Strike:
 def _restart(at: Arrived) -> None:
     at.scene.server.shut_down("fast")
     at.scene.server.start_up()
+
+
+def _fail_over(at: Arrived) -> None:
+    server = at.scene.server
+    assert isinstance(server, Pair)
+    server.fail_over()
+    at.scene.url = server.url(database_of(at.scene.url))
 
 
 def _pause(at: Arrived) -> None:
@@ -207,6 +216,16 @@ FAULTS: tuple[Fault, ...] = (
         seconds=20,
     ),
     Fault(
+        name="failed over",
+        about="it crashes, and its standby, which the URL names too, is promoted",
+        group=SERVER,
+        strike=_fail_over,
+        means=Means.LOST,
+        own_server=True,
+        standby=True,
+        seconds=20,
+    ),
+    Fault(
         name="reset",
         about="every connection is reset; new ones go through",
         group=NETWORK,
@@ -249,7 +268,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         name="second runner",
-        about="another `up`, or `restore`, is started meanwhile; a second restore is refused (30), a second `up` waits and ends with 0",
+        about="another `up`, or `restore`, is started meanwhile; the `up` waits and ends with 0, the `restore` with 30",
         group=REST,
         strike=_second,
         means=Means.GOES_ON,
