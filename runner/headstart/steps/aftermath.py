@@ -79,7 +79,7 @@ async def session(run: Run, ready: Ready, timeout: float) -> AsyncIterator[Any]:
     Args:
         run: this run.
         ready: the supervisor's session; it is ended if it does not answer.
-        timeout: seconds that a server which went away gets to come back.
+        timeout: seconds that a server which went away, or its standby, gets to answer.
 
     Raises:
         NotReadyError, RefusedError, UnsuitableServerError: as `wait_until_ready` (20, 21, 22).
@@ -88,7 +88,7 @@ async def session(run: Run, ready: Ready, timeout: float) -> AsyncIterator[Any]:
         yield ready.connection
         return
     ready.connection.terminate()  # it may be in the middle of a question that was given up
-    again = await wait_until_ready(ready.dsn, timeout=timeout, application_name=run.application_name, log=run.log)
+    again = await wait_until_ready(ready.everywhere, timeout=timeout, application_name=run.application_name, log=run.log)
     try:
         yield again.connection
     finally:
