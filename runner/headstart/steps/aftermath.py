@@ -88,7 +88,9 @@ async def session(run: Run, ready: Ready, timeout: float) -> AsyncIterator[Any]:
         yield ready.connection
         return
     ready.connection.terminate()  # it may be in the middle of a question that was given up
-    again = await wait_until_ready(ready.everywhere, timeout=timeout, application_name=run.application_name, log=run.log)
+    again = await wait_until_ready(
+        ready.everywhere, timeout=timeout, application_name=run.application_name, log=run.log
+    )
     try:
         yield again.connection
     finally:
