@@ -23,7 +23,7 @@ from headstart.errors import (
     PartlyCommittedError,
 )
 from headstart.log.logger import Timed
-from headstart.postgres.diagnosis import diagnose, is_lost, lost, server_failed
+from headstart.postgres.diagnosis import diagnose, how_lost, is_lost, server_failed
 from headstart.postgres.server import first_line
 from headstart.steps.outcome import Outcome, finish
 
@@ -116,9 +116,9 @@ def _of_server(run: Run, caught: Exception) -> HeadstartError:
     found = diagnose(caught, run.settings.dsn)
     kind, stage = _meaning(run, found.error), run.record.stage
     if is_lost(caught):
-        gone = lost(caught, f"in stage '{stage}'")
         kind = InterruptedMigrationError if kind is MigrationFailedError else kind
-        return kind(gone.message, hint=gone.hint, sqlstate=found.sqlstate)
+        message = f"the connection was lost in stage '{stage}': {how_lost(caught)}"
+        return kind(message, hint="see why the server ended it, then run again", sqlstate=found.sqlstate)
     # It was connected, and has answered.
     if kind is MigrationFailedError and server_failed(caught):
         kind = InterruptedMigrationError
