@@ -70,6 +70,8 @@ def not_applicable(phase: Phase, fault: Fault) -> str:
 
 def meaning(phase: Phase, fault: Fault) -> Means:
     """What a fault means in a phase."""
+    if fault.means is Means.LOST and phase.queued and not fault.away:
+        return Means.GOES_ON
     if fault.means is Means.SIGNALLED and phase.late:
         return Means.GOES_ON
     if fault.means is not Means.CANCELLED:

@@ -50,6 +50,7 @@ class Phase:
         lost: the exit code of a run that loses its connection here.
         sessions: who has one now: "lock", "work", "dump".
         pruned: the run is stopped while it deletes older backups, and continued after the fault.
+        queued: a run that loses its connection here makes another, if the server answers.
         late: a signal comes too late, and the run goes on.
         env: further variables.
     """
@@ -70,6 +71,7 @@ class Phase:
     sessions: frozenset[str] = frozenset({"lock"})
     pruned: bool = False
     late: bool = False
+    queued: bool = False
     env: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -113,6 +115,8 @@ PHASES: tuple[Phase, ...] = (
         name="lock waiting",
         blocker=f"select pg_advisory_lock({GATE})",
         event="lock_waiting",
+        env=(("HEADSTART_WAIT_TIMEOUT", "10s"),),
+        queued=True,
         lost=20,
     ),
     Phase(name="lock held", held=(TRY_LOCK, RECORDED), lost=20),
