@@ -135,7 +135,7 @@ REST = "The machine, and others"
 GROUPS = (SIGNALS, SESSIONS, SERVER, NETWORK, REST)
 
 _END, _CANCEL = "pg_terminate_backend", "pg_cancel_backend"
-_WHO = {"lock": "the supervisor's, which holds the lock", "work": "env.py's", "dump": "pg_dump's or pg_restore's"}
+_WHO = {"lock": "the supervisor's session", "work": "env.py's session", "dump": "pg_dump's or pg_restore's session"}
 _MEANT = {"lock": Means.LOST, "work": Means.LOST, "dump": Means.DUMP_LOST}
 
 FAULTS: tuple[Fault, ...] = (
@@ -167,7 +167,7 @@ FAULTS: tuple[Fault, ...] = (
     *(
         Fault(
             name=f"{who} ended",
-            about=f"an administrator ends the session that is {_WHO[who]}",
+            about=f"an administrator ends {_WHO[who]}",
             group=SESSIONS,
             strike=_ask(_END, who),
             means=means,
@@ -178,7 +178,7 @@ FAULTS: tuple[Fault, ...] = (
     *(
         Fault(
             name=f"{who} cancelled",
-            about=f"an administrator cancels what the session does that is {_WHO[who]}",
+            about=f"an administrator cancels what {_WHO[who]} is at, if it is at anything",
             group=SESSIONS,
             strike=_ask(_CANCEL, who),
             means=Means.CANCELLED,
