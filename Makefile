@@ -3,6 +3,8 @@
 #   make demo        a real Postgres is brought to head, twice
 #   make test        every test that this machine can run
 #   make test-fast   what needs no server, and a run for each exit code: a minute or two
+#   make test-faults each fault in each phase of a run: ten minutes. WRITE=1 writes docs/faults.md instead of comparing
+#   make stress      any fault in any phase, for SECONDS=600; SEED=... does it again
 #   make coverage    make test, and which lines of runner/ it has run, subprocesses included: half an hour
 #   make test-image  the image, compose, deploy.sh and Kubernetes' manifests, with a container engine
 #   make test-arm64  the image for arm64, emulated where need be: slow
@@ -21,6 +23,9 @@ TESTS ?= tests
 WORKERS ?= 3
 PYTEST_ARGS ?=
 UPGRADE ?=
+SECONDS ?= 600
+SEED ?=
+WRITE ?=
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -37,7 +42,7 @@ LOCK := $(LINT)/uv pip compile --quiet --universal --python-version 3.11 --gener
 SHELL_SCRIPTS = $(wildcard .ci/run docker-entrypoint.sh deploy/*/*.sh tests/*/*.sh tests/image/*/*.sh tests/image/*/*/*.sh tools/*/*.sh)
 DOCKERFILES = $(wildcard Dockerfile compose/*/Dockerfile tests/image/stand-ins/*/Dockerfile)
 
-.PHONY: help demo test test-fast coverage test-image test-arm64 oldest lint format bench docs dist lock clean
+.PHONY: help demo test test-fast test-faults stress coverage test-image test-arm64 oldest lint format bench docs dist lock clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -51,6 +56,13 @@ test: $(VENV)/.ready
 
 test-fast: $(VENV)/.ready
 	$(RUN) -m pytest -n $(WORKERS) tests/unit tests/acceptance/test_stories.py $(PYTEST_ARGS)
+
+# Six workers on two cores: a fault's time is mostly spent waiting for somebody to notice.
+test-faults: $(VENV)/.ready
+	$(RUN) -m pytest -n 6 tests/faults/test_matrix.py --all-faults $(if $(WRITE),--write-faults) $(PYTEST_ARGS)
+
+stress: $(VENV)/.ready
+	$(RUN) tests/stress.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 # What is started as users start it, rather than forked, is not measured: see tests/support/forked.py.
 coverage: $(VENV)/.ready

@@ -173,8 +173,12 @@ def run_headstart(start_headstart: StartHeadstart) -> RunHeadstart:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that writes the outputs of tests/stories anew."""
+    """Add the options for what is generated from runs: the outputs of tests/stories, and docs/faults.md."""
     parser.addoption("--write-stories", action="store_true", help="write what came out into tests/stories")
+    parser.addoption(
+        "--all-faults", action="store_true", help="run all of the fault matrix, and compare docs/faults.md"
+    )
+    parser.addoption("--write-faults", action="store_true", help="write docs/faults.md instead")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

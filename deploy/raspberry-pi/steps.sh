@@ -277,7 +277,7 @@ needs_restore() {
     else
         case $outcome in
             # docs/exit-codes.md: untouched, or rolled back to the recorded revision; from 125 on the engine's, a signal's
-            0 | 10 | 2[0-2] | 30 | 4[01] | 50 | 60 | 62 | 7[0-3] | 12[5-7] | 130 | 143) return 1 ;;
+            0 | 10 | 2[0-2] | 30 | 4[01] | 50 | 60 | 62 | 7[0-3] | 12[5-7] | 129 | 13[01] | 143) return 1 ;;
         esac
         say "  the database is still at $before, but may hold a part of what came after"
     fi

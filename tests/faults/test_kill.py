@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headstart.postgres.lock import GATE
 from support.faults import (
     PSYCOPG2,
     PYTHON,
@@ -26,7 +25,6 @@ from support.faults import (
     nothing_left,
     partial_backups,
     processes,
-    sessions,
     whole_backups,
     worker_of,
 )
@@ -116,17 +114,6 @@ def test_the_worker_is_killed(scene: Scene, name: str) -> None:
         scene.again()
 
 
-def test_killed_while_it_waits(scene: Scene) -> None:
-    """A run that is killed while it waits for the lock does not come into its possession afterwards."""
-    scene.project(QUICK)
-    with bystander(scene.url, f"select pg_advisory_lock({GATE})"), scene.start() as process:
-        process.wait_for("lock_waiting")
-        process.send(signal.SIGKILL)
-        process.finish()
-        eventually(lambda: not sessions(scene.url), "its session to be gone")
-    scene.again()
-
-
 def test_killed_while_pg_dump_copies(bulky_scene: Scene, record_property: Any) -> None:
     """The orphaned dump is ended by the next run, and the half of a backup that it left is swept away."""
     scene = bulky_scene
@@ -182,52 +169,24 @@ def test_a_server_that_is_away_and_comes_back(own_scene: Scene) -> None:
     assert scene.journal() == ["r2", "r3", "r4"]
 
 
-@pytest.mark.parametrize("waiting", ["lock", "head"])
-def test_the_server_dies_while_a_run_waits_on_it(own_scene: Scene, waiting: str) -> None:
-    """Waiting for the lock ends with exit 20, nothing changed; waiting for head goes on with the next server."""
+def test_the_server_dies_while_a_run_waits_for_head(own_scene: Scene) -> None:
+    """Waiting for head goes on with the next server."""
     scene = own_scene
     scene.project(QUICK)
-    if waiting == "head":
-        with scene.start("wait", "--for", "head") as process:
-            process.wait_for("revision_waiting")
-            scene.server.shut_down("immediate")
-            process.wait_for("server_not_ready")
-            scene.server.start_up()
-            scene.again()
-            assert process.finish().code == 0
-        return
-    with bystander(scene.url, f"select pg_advisory_lock({GATE})"), scene.start() as process:
-        process.wait_for("lock_waiting")
+    with scene.start("wait", "--for", "head") as process:
+        process.wait_for("revision_waiting")
         scene.server.shut_down("immediate")
-        run = process.finish()
-    failed(run, 20)
-    scene.server.start_up()
-    scene.again()
-
-
-def test_the_server_dies_during_the_dump(own_scene: Scene) -> None:
-    """No migration without a backup: nothing is applied, and no half of a dump passes for a backup."""
-    scene = own_scene
-    scene.project(QUICK)
-    with bystander(scene.url, "lock table item in access exclusive mode"), scene.start(HEADSTART_BACKUP="auto") as run:
-        at_work(scene.url, "lock table", on="Lock")
-        scene.server.shut_down("immediate")
-        last = failed(run.finish(), 63, 40)  # whichever of the two connections notices first
-    assert last["applied"] == []
-    assert last["revision_after"] == "r1"
-    assert whole_backups(scene.backups) == partial_backups(scene.backups) == []
-    assert processes(scene.home) == []
-    scene.server.start_up()
-    scene.again(HEADSTART_BACKUP="auto")
-    assert len(whole_backups(scene.backups)) == 1
+        process.wait_for("server_not_ready")
+        scene.server.start_up()
+        scene.again()
+        assert process.finish().code == 0
 
 
 @pytest.mark.parametrize("returns", [True, False], ids=["returns", "stays away"])
-@pytest.mark.parametrize("name", ["sleep", "psycopg2"])
-def test_the_server_dies_during_a_statement(own_scene: Scene, name: str, *, returns: bool) -> None:
+def test_the_server_dies_during_a_statement(own_scene: Scene, *, returns: bool) -> None:
     """The revision is rolled back; the report reads where the database stands, or says that nobody knows."""
     scene = own_scene
-    with scene.stopped_at({**STATEMENTS, **PYTHON}[name]) as process:
+    with scene.stopped_at(PYTHON["psycopg2"]) as process:
         scene.server.shut_down("immediate")
         if returns:
             scene.server.start_up()
@@ -245,23 +204,7 @@ def test_the_server_dies_during_a_statement(own_scene: Scene, name: str, *, retu
 # -- a session is ended by an administrator ----------------------------------------------------------------------------
 
 
-def test_the_lock_is_lost_during_the_dump(scene: Scene) -> None:
-    """A run whose lock session is ended during the dump stops: exit 63, nothing migrated, no dump left."""
-    scene.project(QUICK)
-    with bystander(scene.url, "lock table item in access exclusive mode"):
-        with scene.start(HEADSTART_BACKUP="auto") as process:
-            at_work(scene.url, "lock table", on="Lock")
-            terminate(scene.url, "headstart %")
-            last = failed(process.finish(), 63)
-        assert last["applied"] == []
-        assert processes(scene.home) == []
-        nothing_left(scene.url)
-    assert recorded(scene.url) == ["r1"]
-    assert whole_backups(scene.backups) == partial_backups(scene.backups) == []
-    scene.again(HEADSTART_BACKUP="auto")
-
-
-@pytest.mark.parametrize("name", ["sleep", "sleep in an async env.py", "script", "rewrite", "commit"])
+@pytest.mark.parametrize("name", ["sleep in an async env.py", "script", "rewrite"])
 def test_the_lock_is_lost_during_a_statement(scene: Scene, name: str) -> None:
     """A run whose sessions are ended in a revision: exit 63, rolled back, and what is recorded is read."""
     with scene.stopped_at(STATEMENTS[name]) as process:
@@ -274,20 +217,7 @@ def test_the_lock_is_lost_during_a_statement(scene: Scene, name: str) -> None:
     scene.again()
 
 
-def test_the_lock_is_lost_between_two_statements(scene: Scene) -> None:
-    """A revision whose session is ended while its Python runs commits nothing more."""
-    body = "print('here')\nimport time, pathlib\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
-    with scene.stopped_at(Phase(body, logged="script_output")) as process:
-        terminate(scene.url, "headstart %")
-        nothing_left(scene.url)
-        (scene.folder / "project" / "go").touch()
-        last = failed(process.finish(), 63)
-    assert (last["failed"], last["revision_after"]) == ("r3", "r2")
-    assert scene.journal() == ["r2"]
-    scene.again()
-
-
-@pytest.mark.parametrize("name", ["sleep", "sleep in an async env.py", "psycopg2"])
+@pytest.mark.parametrize("name", ["sleep in an async env.py", "psycopg2"])
 def test_the_supervisors_session_is_lost(scene: Scene, name: str) -> None:
     """A run that has lost the session with the lock ends its worker at once: nothing more is committed."""
     with scene.stopped_at({**STATEMENTS, **PYTHON}[name]) as process:

@@ -56,18 +56,16 @@ def at_work(server: Postgres, name: str) -> str:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
-@pytest.mark.parametrize("words", [[], ["--swap"]], ids=["beside", "swap"])
 def test_interrupted(
     start: Callable[..., Headstart],
     any_server: Postgres,
     signum: signal.Signals,
-    words: list[str],
     record_property: Callable[[str, object], None],
 ) -> None:
     """A signal ends pg_restore, its sessions and the partial database within the promised time."""
     url, name = start.url, start.name  # type: ignore[attr-defined]
     before = fingerprint(url)
-    with start("restore", "latest", *words) as process:
+    with start("restore", "latest") as process:
         at_work(any_server, name)
         run, seconds = interrupt(process, signum)
     record_property("restore", seconds)
@@ -78,24 +76,6 @@ def test_interrupted(
     eventually(lambda: beside(any_server, name) == [], "the partial database gone")
     assert list(unclaimed(any_server, url)) == []
     assert fingerprint(url) == before
-
-
-def test_killed(start: Callable[..., Headstart], any_server: Postgres) -> None:
-    """What `kill -9` leaves, a pg_restore still at work included, is removed by the next restore."""
-    url, name = start.url, start.name  # type: ignore[attr-defined]
-    before = fingerprint(url)
-    with start("restore", "latest", "--swap") as process:
-        partial = at_work(any_server, name)
-        process.send(signal.SIGKILL)
-        assert process.finish().code == -signal.SIGKILL
-    assert beside(any_server, name) == [partial]
-    with Session(any_server.url(), SIGNAL), start("restore", "latest", "--swap") as process:
-        run = process.finish()
-    assert run.code == 0, run
-    assert [line["database"] for line in run.events("partial_database_dropped")] == [partial]
-    [kept] = beside(any_server, name)
-    assert "_before_restore_" in kept
-    assert fingerprint(any_server.url(kept)) == before
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ class Taker:
         try:
             return await backup.take(
                 backup.Request(
-                    ready=Ready(connection, await identify(connection), dsn),
+                    ready=Ready(connection, await identify(connection), dsn, dsn),
                     directory=directory or self.directory,
                     before=before,
                     intended=intended,

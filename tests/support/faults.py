@@ -37,7 +37,14 @@ insert into item select n, 'item ' || n from generate_series(1, 1000) n;
 create function linger() returns trigger language plpgsql as 'begin perform pg_sleep(60); return null; end';
 create function stubborn() returns trigger language plpgsql as
     'begin begin perform pg_sleep(60); exception when query_canceled then null; end; return null; end';
+create function until_told() returns void language plpgsql as $$ begin
+    while not exists (select from pg_stat_activity where datname = current_database() and application_name = 'go on')
+    loop perform pg_sleep(0.02), pg_stat_clear_snapshot(); end loop; end $$;
+create function waits() returns trigger language plpgsql as 'begin perform until_told(); return null; end';
 """
+
+GO_ON = "go on"
+"""The name of the session that `until_told` waits for."""
 
 _ROWS = "insert into {} select n, repeat(md5(n::text || random()::text), 8) from generate_series(1, 300000) n;"
 BULK = "".join(f"create table {name} (id int, noise text); {_ROWS.format(name)}" for name in ("bulk_a", "bulk_b"))

@@ -80,7 +80,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     except OSError as error:  # the event loop itself needs descriptors
         if error.errno not in {errno.EMFILE, errno.ENFILE}:
             return _bug(error, run)
-        outcome = finish(run, too_small(error, run.record.stage))
+        outcome = finish(run, too_small(run, error))
     except Exception as error:  # noqa: BLE001  (here, and only here, a bug becomes exit 99 with its report)
         return _bug(error, run)
     finally:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the run is cancelled through its loop; where the loop cannot answer, a thread ends the process.
+"""SIGTERM, SIGINT, SIGHUP, SIGQUIT: the run is cancelled through its loop; a thread ends what cannot answer.
 
 Python as PID 1 without a handler ignores SIGTERM, so `install` is called before anything heavy is imported. The thread
 reads the wakeup file descriptor that the C-level handler writes to, and so receives a signal even while a driver blocks
@@ -19,7 +19,10 @@ STOP_TIMEOUT = 8.0
 
 Only a server that does not answer takes that long; Docker kills after ten seconds."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+MAY_BE_IGNORED = {signal.SIGHUP, signal.SIGQUIT}
+"""They stay ignored where whoever started us ignores them: `nohup` wants a run that outlives its terminal. A shell
+ignores SIGINT for what runs in its background, too, and there somebody who sends it means it."""
 
 
 class Interrupt:
@@ -39,8 +42,11 @@ class Interrupt:
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         for each in SIGNALS:
-            if signal.signal(each, self._receive) is signal.SIG_IGN:
+            if signal.getsignal(each) is signal.SIG_IGN:
                 self._ignored.add(each)
+                if each in MAY_BE_IGNORED:
+                    continue
+            signal.signal(each, self._receive)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def bind(self, cancel: Callable[[], object], report_end: Callable[[int], None]) -> None:

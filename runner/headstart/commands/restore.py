@@ -26,6 +26,7 @@ from headstart.history.graph import revision_field
 from headstart.postgres.lock import ALONE, stop_if_lost
 from headstart.postgres.readiness import Ready, wait_until_ready
 from headstart.postgres.server import close, connect, prepare_session, refuse_transaction_pooler
+from headstart.steps import aftermath
 from headstart.steps.connect import locked
 from headstart.steps.run import Run
 from headstart.steps.stage import Stage
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
 
 MAINTENANCE, ANOTHER = "postgres", "template1"
 """Where we connect to in order to create and rename other databases: the second if the first is the one to restore."""
+
+ANOTHER_SESSION = 5.0
+"""Seconds that a server gets to give us another session for what is left to be done."""
+
+ANSWER = 40.0
+"""Seconds that the server gets for a statement of ours: creating and dropping a database are the longest, and take
+seconds. One that is silent for longer is gone."""
 
 Heartbeat = Callable[[], Awaitable[dict[str, object]]]
 
@@ -123,6 +131,7 @@ async def _maintenance(run: Run, live: str) -> AsyncIterator[Ready]:
             timeout=run.settings.wait_timeout,
             application_name=run.application_name,
             log=run.log,
+            command_timeout=ANSWER,
         )
     try:
         await refuse_transaction_pooler(
@@ -179,6 +188,7 @@ async def _migration_lock(job: _Job, *, there: bool) -> AsyncIterator[Ready | No
             timeout=run.settings.wait_timeout,
             application_name=run.application_name,
             log=run.log,
+            command_timeout=ANSWER,
         )
     try:
         async with locked(run, live):
@@ -189,29 +199,15 @@ async def _migration_lock(job: _Job, *, there: bool) -> AsyncIterator[Ready | No
 
 async def _restore_beside(job: _Job, names: Names, holder: Ready | None, *, there: bool) -> tuple[Recorded, list[str]]:
     """Make the new database, filled and compared. If that fails, it is dropped."""
-    run, conn, client = job.run, job.maintenance.connection, job.client
+    run = job.run
     guard = contextlib.nullcontext() if holder is None else stop_if_lost(holder.connection, RestoreFailedError)
     with run.record.timed(Stage.RESTORE):
-        async with guard as heartbeat:
-            try:
-                like = await _shape(job) if there else None
-                like = like or await shape.of_dump(client, job.backup, env=dumps.bare(run.environ))
-                run.log.info(
-                    "restore_started",
-                    backup=str(job.backup.path),
-                    database=names.restoring,
-                    expected_bytes=job.backup.manifest.database_bytes,
-                    tables=job.backup.manifest.tables,
-                    client_version=client.version,
-                    jobs=pg_restore.jobs_for(job.backup, run.settings.backup_jobs),
-                )
-                await beside.create(conn, names.restoring, like, there=there, log=run.log)
-                tables = await _fill(job, names.restoring, heartbeat)
-                missing = await beside.finish(conn, names, like, log=run.log)
-            except BaseException:
-                if not conn.is_closed():
-                    await beside.discard(conn, names.restoring, log=run.log)
-                raise
+        try:
+            async with guard as heartbeat:
+                tables, missing = await _made(job, names, heartbeat, there=there)
+        except BaseException:  # outside the guard, which ends what it guards when the lock is lost
+            await _discard(job, names.restoring)
+            raise
     run.log.info(
         "restore_done",
         database=names.restored,
@@ -221,6 +217,34 @@ async def _restore_beside(job: _Job, names: Names, holder: Ready | None, *, ther
         not_restored=missing,
     )
     return tables, missing
+
+
+async def _made(job: _Job, names: Names, heartbeat: Heartbeat | None, *, there: bool) -> tuple[Recorded, list[str]]:
+    run, conn, client = job.run, job.maintenance.connection, job.client
+    like = await _shape(job) if there else None
+    like = like or await shape.of_dump(client, job.backup, env=dumps.bare(run.environ))
+    run.log.info(
+        "restore_started",
+        backup=str(job.backup.path),
+        database=names.restoring,
+        expected_bytes=job.backup.manifest.database_bytes,
+        tables=job.backup.manifest.tables,
+        client_version=client.version,
+        jobs=pg_restore.jobs_for(job.backup, run.settings.backup_jobs),
+    )
+    await beside.create(conn, names.restoring, like, there=there, log=run.log)
+    tables = await _fill(job, names.restoring, heartbeat)
+    return tables, await beside.finish(conn, names, like, log=run.log)
+
+
+async def _discard(job: _Job, database: str) -> None:
+    """Drop the incomplete database; over another session if ours is gone."""
+    log = job.run.log
+    try:
+        async with aftermath.session(job.run, job.maintenance, ANOTHER_SESSION) as conn:
+            await beside.discard(conn, database, log=log)
+    except aftermath.NO_ANSWER as error:
+        log.warning("partial_database_kept", database=database, cause=str(error))
 
 
 async def _shape(job: _Job) -> Shape | None:

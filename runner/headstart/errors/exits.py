@@ -68,7 +68,9 @@ class Exit(IntEnum):
     REVISION_EDITED = 73, "untouched", "restore the source of the applied revision; put the change into a new one"
     VERIFICATION_FAILED = 80, "as logged", "compare what is named with what was expected before starting the app"
     BUG = 99, "as logged", "report the traceback; the run can be repeated"
+    HUNG_UP = 129, "rolled back, lock released", "run again"
     INTERRUPTED = 130, "rolled back, lock released", "run again"
+    QUIT = 131, "rolled back, lock released", "run again"
     TERMINATED = 143, "rolled back, lock released", "run again"
 
     @property

@@ -21,7 +21,7 @@
     |-- RevisionEditedError      73
     |-- VerificationFailedError  80
     |-- TenantsFailedError      that of the first tenant that failed
-    `-- InterruptedRunError     130, 143
+    `-- InterruptedRunError     129, 130, 131, 143
 
 An error is one line for a person (`message`), one for what to do (`hint`), and fields for a machine (`context`).
 """
@@ -190,11 +190,11 @@ class InterruptedRunError(HeadstartError):
     """A signal ended the run.
 
     Args:
-        signum: SIGINT or SIGTERM.
+        signum: SIGHUP, SIGINT, SIGQUIT or SIGTERM.
     """
 
     def __init__(self, signum: int) -> None:
-        self.exit = Exit.INTERRUPTED if signum == signal.SIGINT else Exit.TERMINATED
+        self.exit = next(code for code in Exit if code == 128 + signum)
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
 
 

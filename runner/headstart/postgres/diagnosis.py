@@ -164,18 +164,23 @@ def has_failed(state: str | None, hint: str | None, function: str | None) -> boo
     return state in _SERVER_FAILED or (state == "XX000" and function in _RACES)
 
 
+def how_lost(error: BaseException) -> str:
+    """What is known of the end of a session that was at work, in words; `error` is one for which `is_lost` is true."""
+    state = getattr(error, "sqlstate", None) or ""
+    known = None if state.startswith("08") else _AGAIN_STATES.get(state)  # 08: while it was made
+    return known or str(error).partition("\n")[0] or type(error).__name__
+
+
 def lost(error: BaseException) -> LostInTheQueueError:
     """The error for a session that has ended while it waited for the migration lock.
 
     Args:
         error: for which `is_lost` is true.
     """
-    state = getattr(error, "sqlstate", None)
-    text = _AGAIN_STATES.get(state or "") or str(error).partition("\n")[0] or type(error).__name__
     return LostInTheQueueError(
-        f"the connection was lost while waiting for the migration lock: {text}",
+        f"the connection was lost while waiting for the migration lock: {how_lost(error)}",
         hint="see why the server ended it, then run again",
-        sqlstate=state,
+        sqlstate=getattr(error, "sqlstate", None),
     )
 
 

@@ -43,11 +43,15 @@ _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutErro
 
 
 class Ready(NamedTuple):
-    """A connection that answered, what it is connected to, and the URL narrowed down to the host that did."""
+    """A connection that answered, what it is connected to, the URL narrowed down to the host that did, and all of it.
+
+    A standby of `everywhere` may take over from that host.
+    """
 
     connection: ScriptConnection
     server: Server
     dsn: Dsn
+    everywhere: Dsn
 
 
 async def wait_until_ready(
@@ -159,7 +163,7 @@ class _Attempts:
         except BaseException:
             connection.terminate()
             raise
-        return Ready(connection, server, dsn)
+        return Ready(connection, server, dsn, self.dsn)
 
     def judge(self, error: BaseException, log: FilteringBoundLogger) -> None:
         """Log a failed attempt, if that is news or it is time to speak; raise when trying again would not help."""

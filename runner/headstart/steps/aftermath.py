@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 ALIVE = 2.0
 """Seconds that the supervisor's own session gets to answer."""
 
-_NO_ANSWER = (HeadstartError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+NO_ANSWER = (HeadstartError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What a server that cannot be asked raises."""
 
 
 async def recorded(
@@ -43,11 +44,11 @@ async def recorded(
         timeout: seconds that a server which went away gets to come back, and the sessions to end.
     """
     try:
-        async with _session(run, ready, timeout) as connection:
+        async with session(run, ready, timeout) as connection:
             if not await gone(connection, backends, timeout=timeout):
                 raise InterruptedMigrationError("the worker's session is still there")
             return await read(connection, place)
-    except _NO_ANSWER as unknown:
+    except NO_ANSWER as unknown:
         hint = "`headstart status` says where the database is"
         run.log.warning("revision_unknown", cause=str(unknown), hint=hint)
         return None
@@ -63,22 +64,33 @@ async def leftovers(run: Run, ready: Ready, committed: Committed, path: str) -> 
         path: its file.
     """
     try:
-        async with _session(run, ready, ALIVE) as connection:
+        async with session(run, ready, ALIVE) as connection:
             return await committed.leftovers(connection, path, run.schema)
-    except _NO_ANSWER as unknown:
+    except NO_ANSWER as unknown:
         hint = "see what the failed revision has committed by itself"
         run.log.warning("leftovers_unknown", cause=str(unknown), hint=hint)
         return []
 
 
 @contextlib.asynccontextmanager
-async def _session(run: Run, ready: Ready, timeout: float) -> AsyncIterator[Any]:
-    """The supervisor's own session if it answers, else another."""
+async def session(run: Run, ready: Ready, timeout: float) -> AsyncIterator[Any]:
+    """The supervisor's own session if it answers, else another.
+
+    Args:
+        run: this run.
+        ready: the supervisor's session; it is ended if it does not answer.
+        timeout: seconds that a server which went away, or its standby, gets to answer.
+
+    Raises:
+        NotReadyError, RefusedError, UnsuitableServerError: as `wait_until_ready` (20, 21, 22).
+    """
     if await _answers(ready.connection):
         yield ready.connection
         return
     ready.connection.terminate()  # it may be in the middle of a question that was given up
-    again = await wait_until_ready(ready.dsn, timeout=timeout, application_name=run.application_name, log=run.log)
+    again = await wait_until_ready(
+        ready.everywhere, timeout=timeout, application_name=run.application_name, log=run.log
+    )
     try:
         yield again.connection
     finally:
@@ -86,7 +98,7 @@ async def _session(run: Run, ready: Ready, timeout: float) -> AsyncIterator[Any]
 
 
 async def _answers(connection: asyncpg.Connection[Any]) -> bool:
-    with contextlib.suppress(*_NO_ANSWER):
+    with contextlib.suppress(*NO_ANSWER):
         async with asyncio.timeout(ALIVE):
             await connection.fetchval("select 1")
         return True

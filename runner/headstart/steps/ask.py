@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from headstart.steps.context import Context
 
 
+_AGAIN = "see what ended it (the server's log), then run again; nothing was changed"
+
+
 async def ask(context: Context, *, up: bool = True, strict: bool = True, place: Place | None = None) -> Comparison:
     """Run env.py up to the point at which it would migrate, and compare what it finds with the history.
 
@@ -48,6 +51,7 @@ async def ask(context: Context, *, up: bool = True, strict: bool = True, place: 
         DatabaseAheadError: as `compare` (71).
         DatabaseUnknownError: as `compare` (72).
         ConfigurationError: env.py cannot be run, or reaches another database (10).
+        InterruptedMigrationError: its connection, or the session that holds the lock, was lost meanwhile (63).
     """
     process = context.process
     again = partial(ask, context, up=up, strict=strict, place=place)
@@ -59,6 +63,9 @@ async def ask(context: Context, *, up: bool = True, strict: bool = True, place: 
             return await again()
         if error.failed.error == EnvironmentWritesError.__name__ and context.access.read_only:
             return Undetermined(reason=error.failed.message)
+        if error.failed.lost:
+            message = f"env.py was not run to its end: {error.failed.message}"
+            raise InterruptedMigrationError(message, hint=_AGAIN, **error.failed.context) from error
         raise error.meaning from error
     if not process.fresh and place is not None and not planned.place.is_like(place):
         process.leave()

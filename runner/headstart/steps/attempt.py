@@ -23,14 +23,13 @@ from headstart.errors import (
     PartlyCommittedError,
 )
 from headstart.log.logger import Timed
-from headstart.postgres.diagnosis import diagnose, is_lost, server_failed
+from headstart.postgres.diagnosis import diagnose, how_lost, is_lost, server_failed
 from headstart.postgres.server import first_line
 from headstart.steps.outcome import Outcome, finish
 
 if TYPE_CHECKING:
     from headstart.steps.record import Record
     from headstart.steps.run import Run
-    from headstart.steps.stage import Stage
 
 
 PAUSE = 0.5
@@ -65,7 +64,7 @@ async def attempt(run: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartE
     except OSError as caught:
         if caught.errno not in _LIMITS:
             raise
-        error = too_small(caught, run.record.stage)
+        error = too_small(run, caught)
     except asyncio.CancelledError:
         if run.interrupted() is None:
             raise
@@ -115,13 +114,24 @@ async def _never_silent(log: Timed, record: Record) -> AsyncIterator[None]:
 def _of_server(run: Run, caught: Exception) -> HeadstartError:
     """What the server said, or that it is gone, where no room expected it: the stage says what that means."""
     found = diagnose(caught, run.settings.dsn)
-    kind, cause, hint = run.record.stage.failure or found.error, found.cause, found.hint
-    lost = is_lost(caught)
-    if not lost:  # it was connected, and has answered
-        cause, hint = f"the server refused a query: {first_line(caught)}", None
-    if kind is MigrationFailedError and (lost or server_failed(caught)):
+    kind, stage = _meaning(run, found.error), run.record.stage
+    if is_lost(caught):
+        kind = InterruptedMigrationError if kind is MigrationFailedError else kind
+        message = f"the connection was lost in stage '{stage}': {how_lost(caught)}"
+        return kind(message, hint="see why the server ended it, then run again", sqlstate=found.sqlstate)
+    # It was connected, and has answered.
+    if kind is MigrationFailedError and server_failed(caught):
         kind = InterruptedMigrationError
-    return kind(f"{cause}, in stage '{run.record.stage}'", hint=hint, sqlstate=found.sqlstate)
+    return kind(f"the server refused a query: {first_line(caught)}, in stage '{stage}'", sqlstate=found.sqlstate)
+
+
+def _meaning(run: Run, found: type[HeadstartError]) -> type[HeadstartError]:
+    """What a failure is in the present stage; `found`, where the stage leaves that to the cause.
+
+    Once revisions have been applied it is none whose code says `untouched`.
+    """
+    kind = run.record.stage.failure or found
+    return InterruptedMigrationError if run.record.applied and not issubclass(kind, MigrationFailedError) else kind
 
 
 _LIMITS = {
@@ -132,15 +142,16 @@ _LIMITS = {
 }
 
 
-def too_small(caught: OSError, stage: Stage) -> HeadstartError:
+def too_small(run: Run, caught: OSError) -> HeadstartError:
     """A limit of the process or the machine is too small for a run: the stage says what that means."""
-    kind = stage.failure or ConfigurationError
-    return kind(f"{caught.strerror}, in stage '{stage}'", hint=_LIMITS.get(caught.errno or 0))
+    return _meaning(run, ConfigurationError)(
+        f"{caught.strerror}, in stage '{run.record.stage}'", hint=_LIMITS.get(caught.errno or 0)
+    )
 
 
 def out_of_time(run: Run) -> HeadstartError:
     """The deadline has passed: what that means depends on the stage."""
-    kind = run.record.stage.failure or NotReadyError
+    kind = _meaning(run, NotReadyError)
     if kind is MigrationFailedError and run.record.leftovers:
         kind = PartlyCommittedError
     return kind(

@@ -16,6 +16,7 @@ from headstart.errors import InterruptedMigrationError
 from headstart.postgres.activity import SPEAK, Pace, progress_of, summary
 from headstart.postgres.blockers import remedy
 from headstart.steps.blockers import Blockers
+from headstart.worker.messages import TaskFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -97,7 +98,8 @@ class Watch:
             work: what.
 
         Raises:
-            InterruptedMigrationError: as `until_lost`.
+            InterruptedMigrationError: as `until_lost`; or env.py could not prove where it is connected, because the
+                supervisor's session, by which it does so, is gone (63).
         """
         doing = asyncio.ensure_future(work)
         watching = asyncio.ensure_future(self.until_lost())
@@ -106,6 +108,10 @@ class Watch:
             if not doing.done():
                 watching.result()  # raises
             return await doing
+        except TaskFailedError as error:
+            if error.failed.revision is None and not error.failed.lost:
+                await self._require_session()
+            raise
         finally:
             for each in (doing, watching):
                 each.cancel()
@@ -144,6 +150,14 @@ class Watch:
                 self._log.info("watch_unavailable", error=type(error).__name__, sqlstate=state)
             if now - self._quiet_since >= SPEAK:
                 await self._speak(statement, seconds)
+
+    async def _require_session(self) -> None:
+        try:
+            async with asyncio.timeout(ANSWER):
+                await self._connection.fetchval("select 1")
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            cause = f"the session that holds the migration lock was lost: {str(error) or type(error).__name__}"
+            raise InterruptedMigrationError(cause) from error
 
     async def _look(self, statement: StatementStarted) -> None:
         found = await self._in_the_way.look(statement.backend)

@@ -139,7 +139,8 @@ class Work:
         Raises:
             MigrationFailedError: what had been committed before is in the run's outcome (60, 61, 62, 63).
         """
-        book = await self._book(plan.place)
+        with self._run.record.timed(Stage.UPGRADE if plan.up else Stage.DOWNGRADE):
+            book = await self._book(plan.place)
         done = await migrate(self._context, plan, book)
         if book is not None and self._ledger is None:
             await self._complete(book, expected=len(plan.steps))

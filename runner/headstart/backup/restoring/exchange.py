@@ -170,10 +170,11 @@ async def _rename(conn: ScriptConnection, old: str, new: str, live: str) -> None
 
 
 async def _roll_back(conn: ScriptConnection) -> bool:
-    """Whether the session is still there to do it; if it is not, the server has rolled back."""
+    """Whether the session is still there to do it; if it is not, it ends, and the server rolls back."""
     try:
-        await conn.execute("rollback")
+        await conn.execute("rollback", timeout=SETTLE_TIMEOUT)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        conn.terminate()
         return False
     return True
 

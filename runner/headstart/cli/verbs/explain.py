@@ -81,7 +81,7 @@ def story(code: Exit) -> str | None:
     """The heading in docs/stories.md of a run that ended so, as a link has it."""
     if code in {Exit.REHEARSAL_FAILED, Exit.BUG}:
         return None
-    shown = Exit.TERMINATED if code is Exit.INTERRUPTED else code
+    shown = Exit.TERMINATED if code in {Exit.HUNG_UP, Exit.INTERRUPTED, Exit.QUIT} else code
     return f"{int(shown)}-{shown.outcome.replace('_', '-')}"
 
 
