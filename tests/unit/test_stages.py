@@ -14,6 +14,7 @@ from headstart.log.secret import Redactor
 from headstart.settings.dsn import Dsn
 from headstart.settings.settings import Settings
 from headstart.steps.attempt import attempt
+from headstart.steps.record import AppliedRevision
 from headstart.steps.run import Run
 from headstart.steps.stage import Stage
 
@@ -31,7 +32,7 @@ CODES: dict[Stage, tuple[int, int, int]] = {
     Stage.BACKUP: (40, 40, 40),
     Stage.UPGRADE: (60, 63, 60),
     Stage.DOWNGRADE: (60, 63, 60),
-    Stage.STAMP: (20, 20, 21),
+    Stage.STAMP: (60, 63, 60),
     Stage.VERIFY: (20, 20, 21),
     Stage.CHECK: (41, 41, 41),
     Stage.RESTORE: (41, 41, 41),
@@ -43,13 +44,16 @@ CODES: dict[Stage, tuple[int, int, int]] = {
 }
 
 
-async def ended(stage: Stage, job: Callable[[], Awaitable[Any]], deadline: float | None = None) -> int:
-    """The exit code of a run whose job fails in a stage."""
+async def ended(
+    stage: Stage, job: Callable[[], Awaitable[Any]], *, deadline: float | None = None, applied: bool = False
+) -> int:
+    """The exit code of a run whose job fails in a stage, before or after it has applied a revision."""
     run = Run(
         replace(SETTINGS, deadline=deadline), structlog.get_logger(), "test", environ={}, cwd="/", redact=Redactor(())
     )
 
     async def in_stage(given: Run) -> None:
+        given.record.applied += [AppliedRevision(revision="a1", seconds=0.1)] if applied else []
         with given.record.timed(stage):
             await job()
 
@@ -64,19 +68,33 @@ def test_every_stage_has_its_codes() -> None:
     assert set(CODES) == set(Stage)
 
 
+async def lose() -> None:
+    """The connection is gone."""
+    raise ConnectionResetError
+
+
+async def refuse() -> None:
+    """The server says no."""
+    raise asyncpg.InsufficientPrivilegeError("permission denied for table a")
+
+
 @pytest.mark.parametrize("stage", CODES)
 async def test_codes(stage: Stage) -> None:
     """By the deadline, by a lost connection, by what the server says."""
-
-    async def lose() -> None:
-        raise ConnectionResetError
-
-    async def refuse() -> None:
-        raise asyncpg.InsufficientPrivilegeError("permission denied for table a")
-
     found = (
         await ended(stage, lambda: asyncio.sleep(60), deadline=0.01),
         await ended(stage, lose),
         await ended(stage, refuse),
     )
     assert found == CODES[stage]
+
+
+@pytest.mark.parametrize("stage", CODES)
+async def test_nothing_is_called_untouched_that_was_not(stage: Stage) -> None:
+    """Once a revision has been applied, no stage's failure has a code that says `untouched`."""
+    for code in (
+        await ended(stage, lambda: asyncio.sleep(60), deadline=0.01, applied=True),
+        await ended(stage, lose, applied=True),
+        await ended(stage, refuse, applied=True),
+    ):
+        assert code in {60, 61, 63}

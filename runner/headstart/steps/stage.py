@@ -39,7 +39,7 @@ class Stage(StrEnum):
     BACKUP = "backup", BackupFailedError
     UPGRADE = "upgrade", MigrationFailedError
     DOWNGRADE = "downgrade", MigrationFailedError
-    STAMP = "stamp"
+    STAMP = "stamp", MigrationFailedError
     VERIFY = "verify"
     CHECK = "check", RestoreFailedError
     RESTORE = "restore", RestoreFailedError
