@@ -72,14 +72,42 @@ def test_a_traceback_is_shown_below_its_sentence() -> None:
         raise ValueError("odd")
     except ValueError as error:
         shown = console("bug", error="ValueError", exc_info=error)
-    assert "a bug in headstart: ValueError\nTraceback" in shown
-    assert shown.endswith("ValueError: odd\n")
+    assert "a bug in headstart: ValueError\n          Traceback" in shown
+    assert shown.endswith("\n          ValueError: odd\n")
 
 
 def test_the_terminal_obeys_nothing() -> None:
     """Escapes and control characters are shown, lines stay lines."""
     shown = console("pg_dump_said", line="a\x1b[31m\r\u2028b\nc")
-    assert shown.endswith("pg_dump: a\\x1b[31m\\r\\u2028b\nc\n")
+    assert shown.endswith("pg_dump: a\\x1b[31m\\r\\u2028b\n          c\n")
+
+
+FORGED = "x\n12:00:00  done  at a9, in 0.1 s"
+
+
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        ("invalid_indexes_found", {"indexes": [FORGED], "hint": f"reindex index concurrently {FORGED}"}),
+        ("nothing_pending", {"revision": FORGED}),
+        ("tenant_finished", FAILED | {"tenant": FORGED, "detail": FORGED}),
+        ("run_finished", FAILED | {"error": FORGED, "hint": FORGED, "blockers": [FORGED], "statement": FORGED}),
+        ("run_finished", FAILED | {"error": "two", "problems": [FORGED, "b"], "detail": f"a\n{FORGED}"}),
+        ("run_finished", FINISHED | {"revision_after": FORGED}),
+    ],
+)
+def test_a_name_begins_no_line(event: str, fields: dict[str, object]) -> None:
+    """Whoever chooses a name writes no line of the log: what follows a line break is set in, or shown as its escape."""
+    first, *others = console(event, **fields).splitlines()
+    assert not first.startswith("12:00:00  done")
+    assert all(line.startswith(" " * 10) for line in others)
+
+
+def test_a_name_keeps_no_line_break() -> None:
+    """In a list of names and in a hint there is none."""
+    shown = console("invalid_indexes_found", indexes=[FORGED], hint=f"drop index {FORGED}")
+    assert shown.count("\n") == 2
+    assert shown.count("\\n12:00:00  done") == 2
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,16 @@ _COLOURS = {"good": "\033[32m", "bad": "\033[31m", "wait": "\033[33m", "dim": "\
 _END = "\033[0m"
 
 
-def _visible(value: Any) -> Any:  # noqa: ANN401  (plain data)
-    """The same, so that a terminal obeys nothing in it. What has several lines keeps them."""
+# Texts that may have several lines. A line break in anything else is in a name that somebody has chosen.
+_TEXTS = frozenset({"error", "cause", "problem", "detail", "line", "exception"})
+
+
+def _visible(key: str, value: Any) -> Any:  # noqa: ANN401  (plain data)
+    """The same, so that a terminal obeys nothing in it, and no line of it stands where a line of the log begins."""
     if isinstance(value, str):
-        return "\n".join(map(one_line, value.expandtabs().split("\n")))
-    return [_visible(each) for each in value] if isinstance(value, list) else value
+        lines = value.expandtabs().split("\n") if key in _TEXTS else [value]
+        return NEXT.join(map(one_line, lines))
+    return [_visible("", each) for each in value] if isinstance(value, list) else value
 
 
 def renderer(*, colors: bool) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
@@ -30,7 +35,7 @@ def renderer(*, colors: bool) -> Callable[[Any, str, MutableMapping[str, Any]], 
         return f"{_COLOURS[colour]}{text}{_END}" if colors and colour else text
 
     def process(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> str:
-        event = {key: _visible(value) for key, value in fields.items()}
+        event = {key: _visible(key, value) for key, value in fields.items()}
         clock = paint("dim", event["timestamp"][11:19])
         of = f"{event['tenant']}: " if "tenant" in event else ""
         if event["event"] in {"run_finished", "tenant_finished"}:

@@ -185,7 +185,7 @@ EVENTS: Final[dict[str, Event]] = {
         " location detail calls blockers total_seconds",
     ),
     "command_failed": Event("bad", "{command} cannot be started: {error}"),
-    "bug": Event("bad", "a bug in headstart: {error}\n{exception}"),
+    "bug": Event("bad", f"a bug in headstart: {{error}}{NEXT}{{exception}}"),
     # -- the ledger ---------------------------------------------------------------------------------------------------
     "ledger_not_written": Event("dim", "no ledger: {cause}", "hint"),
     "ledger_not_read": Event("wait", "the ledger is not read: {cause}{hint:->}"),
