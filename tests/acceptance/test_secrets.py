@@ -285,16 +285,27 @@ def test_a_constant_of_a_statement(
     assert last["statement"].endswith("'...'")
 
 
-def test_a_constant_of_another_session(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
-    """Nor is one of a session that is in the way."""
+@pytest.mark.parametrize(
+    ("conforming", "statement", "shown"),
+    [
+        ("on", "do $$ begin perform 'S3cretOfARole'; end $$", "do '...'"),
+        ("off", r"select '\' S3cretOfARole ', ''", "select '...' ..."),
+    ],
+)
+def test_a_constant_of_another_session(
+    conforming: str, statement: str, shown: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """Nor is one of a session that is in the way, whatever a backslash means to it."""
     script(any_database, "create table busy (a int)")
     project.revision("a1", "alter table busy add column b int")
     patience = {"HEADSTART_TABLE_LOCK_TIMEOUT": "300ms", "HEADSTART_TABLE_LOCK_RETRY": "1s", "HEADSTART_BACKUP": "off"}
     with Session(any_database) as somebody:
-        somebody.execute("begin; lock table busy; do $$ begin perform 'S3cretOfARole'; end $$")
+        somebody.execute(f"set standard_conforming_strings = {conforming}")
+        somebody.execute("begin; lock table busy")
+        somebody.execute(statement)
         run = headstart("up", url=any_database, env=patience)
     last = ended(run, 62, secrets=["S3cretOfARole"])
-    assert "do '...'" in last["blockers"][0]
+    assert shown in last["blockers"][0]
 
 
 @pytest.mark.parametrize(
@@ -308,18 +319,27 @@ def test_a_constant_of_another_session(project: Project, headstart: Callable[...
         "unique": """op.execute("insert into t values ('S3cretValue'), ('S3cretValue')")""",
         "unterminated": """op.execute("select 'S3cretValue")""",
         "short": """op.execute("select 'S3c'::int")""",
+        "program": """op.execute("copy t from program 'false -H \\"Bearer S3cretValue\\"'")""",
+        "file": """op.execute("copy t from '/nowhere/S3cretValue'")""",
+        "raise": """op.execute("select refuse('S3cretValue')")""",
+        "view": """op.execute("insert into v values ('S3cretValue')")""",
+        "relation": """op.execute("select nextval('S3cret-Value')")""",
+        "escapes": """op.execute("select E'S3cretVal\\\\x75e'::int")""",
+        "not conforming": """op.execute("set standard_conforming_strings = off")
+op.execute("select '\\\\' S3cretValue ', 1/0")""",
     }.values(),
 )
 def test_a_constant_in_the_server_s_words(
     body: str, project: Project, headstart: Callable[..., Run], any_database: str
 ) -> None:
     """What the server quotes of a statement's constants and parameters is not shown either."""
-    script(any_database, "create table t (a text unique)")
+    script(any_database, "create table t (a text unique); create view v as select a from t where a = '' with check option")
+    script(any_database, "create function refuse(a text) returns int language plpgsql as $$begin raise 'bad token %', a; end$$")
     body = body.replace("op.get_bind().execute", "import sqlalchemy as sa\nop.get_bind().execute")
     project.revision("a1", body=body.replace("op.bulk", "import sqlalchemy as sa\nop.bulk"))
     run = headstart("up", url=any_database, env={"HEADSTART_BACKUP": "off"})
     last = ended(run, 60, secrets=["S3c"])
-    assert last["sqlstate"].startswith(("22", "23", "42601")), str(run)
+    assert last["sqlstate"].startswith(("22", "23", "42601", "38000", "58P01", "P0001", "44000", "42P01")), str(run)
 
 
 def test_names_stay_in_the_server_s_words(project: Project, headstart: Callable[..., Run], any_database: str) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from headstart.sql.tokens import tokens
+from headstart.sql.tokens import ends_elsewhere, tokens
 
 SPEAK = 8.0
 """Seconds after which long work reports that it still runs."""
@@ -35,13 +35,16 @@ _LOOKED_AT = 20_000  # characters of a statement, which may have millions
 def summary(statement: str, length: int = 500) -> str:
     """A statement, or its beginning, as a message shows it: on one line, cut, without comments and string constants.
 
-    A constant may be a password, or a person's data.
+    A constant may be a password, or a person's data. The statement is cut where it is not certain what is one.
     """
     text, shown, end = statement[:_LOOKED_AT], "", 0
     for token in tokens(text):
         shown += " " if token.start > end and shown else ""
         shown += "'...'" if token.kind == "string" else token.text
         end = token.start + len(token.text)
+        if ends_elsewhere(token):
+            shown += " ..." if end < len(statement) else ""
+            break
     return cut(shown, length)
 
 

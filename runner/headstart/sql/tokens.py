@@ -39,6 +39,7 @@ _BLANK = re.compile(r"(?:[ \t\r\n\f\v]+|--[^\n]*){0,50}")
 _DOLLAR_QUOTE = re.compile(rf"\$(?:{_LETTER}(?:[0-9]|{_LETTER})*)?\$")
 _PARAMETER = re.compile(r"\$[0-9]+")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
+_ESCAPED_QUOTE = re.compile(r"(?<!\\)(?:\\\\)*\\'")
 _ESCAPE_STOP = re.compile(r"['\\]")
 _CONTINUED = re.compile(r"(?:[ \t\r\f\v]|--[^\n]*)*\n(?:[ \t\r\n\f\v]+|--[^\n]*)*'")
 _WORD = re.compile(rf"{_LETTER}{_INNER}*")
@@ -132,6 +133,14 @@ def tokens(text: str, position: int = 0, *, standard_conforming: bool = True) ->
         kind, end = _next(text, position, standard_conforming=standard_conforming)
         yield Token(kind=kind, text=text[position:end], start=position)
         position = end
+
+
+def ends_elsewhere(token: Token) -> bool:
+    """Whether a token has another end where `standard_conforming_strings` is off.
+
+    From there on, what is a constant and what is not depends on a setting that is not known of another session.
+    """
+    return token.text.startswith("'") and _ESCAPED_QUOTE.search(token.text, 1) is not None
 
 
 def _next(text: str, position: int, *, standard_conforming: bool) -> tuple[TokenKind, int]:  # noqa: PLR0911  (a table)

@@ -19,6 +19,7 @@ from headstart.postgres.lock import stop_if_lost
 from headstart.postgres.script_run import failure_of
 from headstart.postgres.server import first_line, literal
 from headstart.postgres.version_table import find_version_table, recorded_revisions, require_write_privilege
+from headstart.sql.constants import without_constants
 from headstart.steps import backup
 from headstart.steps.compare import Undetermined
 from headstart.steps.connect import beside
@@ -158,8 +159,9 @@ def _failed(error: asyncpg.PostgresError, path: Path) -> MigrationFailedError:
     """What the server said, and to which statement."""
     failure = failure_of(error)
     at = f": {summary(failure.statement)}" if failure is not None else ""
+    cause = without_constants(first_line(error), error.sqlstate, failure.statement if failure is not None else "")
     return MigrationFailedError(
-        f"the schema file {path} failed ({error.sqlstate}): {first_line(error)}{at}; nothing of it was kept",
+        f"the schema file {path} failed ({error.sqlstate}): {cause}{at}; nothing of it was kept",
         hint="see what the database or role lacks (a role, an extension, a privilege), or run the revisions one by one:"
         " `headstart up` without HEADSTART_SCHEMA_FILE",
         sqlstate=error.sqlstate,

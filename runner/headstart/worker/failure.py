@@ -269,7 +269,7 @@ def of_server(error: BaseException) -> dict[str, object]:
     elif statement and position:
         statement, position = _of_several(statement, int(position))
     cause = field(error, "message", "message_primary") or str(original)
-    detail = field(error, "detail", "message_detail")
+    detail, hint = field(error, "detail", "message_detail"), field(error, "hint", "message_hint")
     state = sqlstate_of(error)
     values = () if database is None else tuple(_values(database.params))
 
@@ -277,12 +277,12 @@ def of_server(error: BaseException) -> dict[str, object]:
         return without_constants(str(text), state, statement or "", values)
 
     found = {
-        "cause": shown((str(cause).strip().splitlines() or [type(error).__name__])[0]),
+        "cause": (shown(cause).strip().splitlines() or [type(error).__name__])[0],
         "sqlstate": state,
         "statement": summary(statement) if statement else None,
         "position": _position_in_summary(statement, int(position)) if statement and position else None,
         "detail": shown(detail) if detail else None,
-        "server_hint": field(error, "hint", "message_hint"),
+        "server_hint": shown(hint) if hint else None,
     }
     return {name: value for name, value in found.items() if value is not None}
 
