@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -191,3 +194,70 @@ def test_x_arguments(project: Project, headstart: Callable[..., Run], any_databa
     project.in_env("assert context.get_x_argument(as_dictionary=True)['tenant'] == 'acme'")
     ended(headstart("up", "-x", "tenant=acme", url=any_database), 0)
     assert ended(headstart("upgrade", "head", "-x", "tenant=acme", url=any_database), 0)["applied"] == []
+
+
+@pytest.mark.parametrize(
+    ("env", "at"),
+    [
+        ({"DATABASE_URL_FILE": "pipe"}, "pipe"),
+        ({"PGPASSFILE": "pipe"}, "pipe"),
+        ({"PGSERVICE": "x", "PGSERVICEFILE": "pipe"}, "pipe"),
+        ({"PGSSLMODE": "verify-ca", "PGSSLROOTCERT": "pipe"}, "pipe"),
+        ({"HEADSTART_TENANTS_FILE": "pipe"}, "pipe"),
+        ({}, "alembic.ini"),
+        ({}, "pyproject.toml"),
+        ({}, "migrations/env.py"),
+        ({}, "migrations/versions/zzzz_pipe.py"),
+    ],
+    ids=str,
+)
+def test_a_pipe_in_the_place_of_a_file(
+    env: dict[str, str], at: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """A named pipe that nobody writes into is refused by name, where a file would be read."""
+    path = project.folder / at
+    path.unlink(missing_ok=True)
+    os.mkfifo(path, 0o600)
+    env = {name: str(path) if value == "pipe" else value for name, value in env.items()}
+    if "PGPASSFILE" in env:
+        any_database = any_database.replace(f":{urlsplit(any_database).password}@", "@")
+    url = None if "DATABASE_URL_FILE" in env else any_database
+    verb = ["tenants", "list"] if "HEADSTART_TENANTS_FILE" in env else ["up"]
+    run = headstart(*verb, url=url, env={"HEADSTART_BACKUP": "off", **env})
+    last = ended(run, 70 if "versions" in at else 10)
+    assert str(path.parent if path == project.env else path) in last["error"]
+    assert "not a file" in last["error"] or "there is no env.py" in last["error"]
+
+
+def test_a_pipe_as_schema_file(project: Project, headstart: Callable[..., Run], any_database: str) -> None:
+    """The revisions are run instead, as with any schema file that cannot be read."""
+    os.mkfifo(project.folder / "pipe")
+    run = headstart("up", url=any_database, env={"HEADSTART_BACKUP": "off", "HEADSTART_SCHEMA_FILE": "pipe"})
+    ended(run, 0)
+    assert "a named pipe" in run.events("schema_file_not_used")[0]["reason"]
+
+
+def test_a_pipe_in_the_home_folder(
+    project: Project, headstart: Callable[..., Run], any_database: str, tmp_path: Path
+) -> None:
+    """~/.pgpass is passed over where it is no file, as libpq does; a certificate there is refused by name."""
+    (tmp_path / ".postgresql").mkdir()
+    for name in (".pgpass", ".pg_service.conf", ".postgresql/root.crt"):
+        os.mkfifo(tmp_path / name, 0o600)
+    env = {"HOME": str(tmp_path), "HEADSTART_BACKUP": "off"}
+    ended(headstart("up", url=any_database, env=env), 0)
+    certificate = tmp_path / ".postgresql/postgresql.crt"
+    os.mkfifo(certificate)
+    assert str(certificate) in ended(headstart("up", url=any_database, env=env), 10)["error"]
+
+
+def test_what_a_shell_hands_over(project: Project, any_database: str) -> None:
+    """`DATABASE_URL_FILE=<(command)` is a pipe that somebody wants to be read."""
+    command = f'DATABASE_URL_FILE=<(echo "$1") exec {sys.executable} -m headstart "${{@:2}}"'
+    password = urlsplit(any_database).password or ""
+    for words, code in ((["up"], 0), (["current"], 0), (["up", "--deadline", password], 10)):
+        shell = ["bash", "-c", command, "bash", any_database, *words]
+        env = {"PATH": os.environ["PATH"], "HEADSTART_BACKUP": "off"}
+        done = subprocess.run(shell, env=env, cwd=project.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert password not in done.stdout + done.stderr

@@ -12,12 +12,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, NamedTuple, cast
 
 from headstart.errors import BrokenHistoryError, ConfigurationError
 from headstart.history.source import compiled
 from headstart.history.syntax import Source
+from headstart.settings.files import read_bytes
 
 _DEFAULT: Final = "alembic_version"
 _ENGINES: Final = frozenset({"engine_from_config", "async_engine_from_config", "create_engine", "create_async_engine"})
@@ -92,10 +92,10 @@ def read_environment(path: str) -> Environment:
 
 def _parsed(path: str) -> ast.Module:
     try:
-        data = Path(path).read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}", hint="correct the file's permissions"
+            f"{path} cannot be read: {error.strerror}", hint="put a file there that headstart's user may read"
         ) from None
     try:
         return cast("ast.Module", compiled(path, data, ast.PyCF_ONLY_AST))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from hashlib import sha256
-from pathlib import Path
 
 import msgspec
 
@@ -13,6 +12,7 @@ from headstart.errors import BrokenHistoryError, ConfigurationError
 from headstart.history.graph import Graph, Revision, build_graph
 from headstart.history.project import Project
 from headstart.history.source import OnlyAlembicKnowsError, compiled, read_revision
+from headstart.settings.files import read_bytes
 
 
 def read_graph(project: Project) -> Graph | None:
@@ -100,7 +100,7 @@ def _revision(path: str) -> Revision:
 
 def _bytes(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise BrokenHistoryError(
             f"the revision file {path} cannot be read: {error.strerror}",

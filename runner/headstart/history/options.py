@@ -7,12 +7,14 @@ the .ini File" and "Using pyproject.toml for configuration"): the ini file goes 
 from __future__ import annotations
 
 import configparser
+import io
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from headstart.errors import ConfigurationError
+from headstart.settings.files import read_bytes
 
 _SEPARATORS = {"space": " ", "newline": "\n", "os": os.pathsep, ":": ":", ";": ";"}
 _TOML = "pyproject.toml"
@@ -130,8 +132,8 @@ def absolute(path: str, cwd: str) -> str:
 def _read_ini(path: str) -> configparser.ConfigParser | None:
     parser = configparser.ConfigParser({"here": Path(path).parent.as_posix()})
     try:
-        with Path(path).open(encoding="locale") as file:  # the encoding that Alembic reads it with
-            parser.read_file(file)
+        # In the encoding that Alembic reads it with.
+        parser.read_file(io.TextIOWrapper(io.BytesIO(read_bytes(path)), encoding="locale"), path)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeError) as error:
@@ -148,7 +150,7 @@ def _read_ini(path: str) -> configparser.ConfigParser | None:
 
 def _read_toml(path: str) -> Mapping[str, object] | None:
     try:
-        data = Path(path).read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -170,4 +172,6 @@ def _unreadable(path: str, error: Exception) -> ConfigurationError:
     if isinstance(error, IsADirectoryError):
         return ConfigurationError(f"{path} is a folder", hint=f"name the file, as in {Path(path, 'alembic.ini')}")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-    return ConfigurationError(f"{path} cannot be read: {reason}", hint="correct the file's permissions or encoding")
+    return ConfigurationError(
+        f"{path} cannot be read: {reason}", hint="put a text file there that headstart's user may read"
+    )

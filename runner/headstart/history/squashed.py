@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from headstart.errors import ConfigurationError, DatabaseUnknownError
 from headstart.history.baseline import read_baseline
 from headstart.history.graph import Graph, Revision, named
+from headstart.settings.files import read_bytes
 
 
 def refuse_midway(recorded: Sequence[str], graph: Graph) -> None:
@@ -23,7 +23,7 @@ def refuse_midway(recorded: Sequence[str], graph: Graph) -> None:
     unknown = [i for i in recorded if i not in graph.revisions]
     for base in graph.bases:
         revision = graph.revisions[base]
-        baseline = read_baseline(Path(revision.path).read_bytes())
+        baseline = read_baseline(read_bytes(revision.path))
         inside = [] if baseline is None else [i for i in unknown if i in baseline.digests]
         if baseline is not None and inside:
             raise DatabaseUnknownError(
@@ -47,7 +47,7 @@ def refuse_below(steps: Sequence[Revision]) -> None:
         ConfigurationError: with the last revision that can be reached (10).
     """
     for step in filter(lambda each: each.path, steps):
-        baseline = read_baseline(Path(step.path).read_bytes())
+        baseline = read_baseline(read_bytes(step.path))
         if baseline is not None:
             raise ConfigurationError(
                 f"the baseline {named(step)} cannot be reverted: it has replaced revisions that are files no more",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import RevisionEditedError
 from headstart.history.baseline import read_baseline
 from headstart.ledger.fingerprint import fingerprint
 from headstart.ledger.trust import LARGEST_SOURCE, fetch
+from headstart.settings.files import read_bytes
 
 if TYPE_CHECKING:
     from headstart.postgres.connection import ScriptConnection
@@ -105,4 +105,4 @@ def first_difference(before: bytes, now: bytes) -> int:
 
 
 def _read(path: str) -> bytes:
-    return Path(path).read_bytes()
+    return read_bytes(path)

@@ -9,12 +9,12 @@ import hashlib
 import socket
 import zlib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from headstart.ledger.table import creating
 from headstart.ledger.trust import LARGEST_SOURCE, LedgerLockedError, VersionTable, fetch
 from headstart.postgres.server import literal
+from headstart.settings.files import read_bytes
 from headstart.settings.version import __version__
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def source_of(path: str) -> bytes | None:
     if not path.endswith(".py"):
         return None
     try:
-        return Path(path).read_bytes()
+        return read_bytes(path)
     except OSError:
         return None
 

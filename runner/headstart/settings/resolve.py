@@ -5,6 +5,7 @@ The layers are libpq's: URL over service over `PG*` over defaults (PostgreSQL ma
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -258,7 +259,7 @@ class Reading:
         except UnicodeError:
             pass  # it is there; OpenSSL will report what is wrong with it
         except OSError as error:
-            if given is not None:
+            if given is not None or error.errno == errno.EINVAL:  # no file: asyncpg would wait for what comes out of it
                 self.wrong(key, f"cannot read {path}: {_reason(error)}")
             return False
         self.values[key] = path

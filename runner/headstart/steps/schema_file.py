@@ -20,6 +20,7 @@ from headstart.errors import ConfigurationError
 from headstart.history.graph import Revision
 from headstart.history.plan import decide
 from headstart.ledger.fingerprint import fingerprint
+from headstart.settings.files import read_bytes
 from headstart.steps.run import Run
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class SchemaFile(msgspec.Struct, frozen=True, kw_only=True):
         """
         hint = "write it with `headstart schema dump`"
         try:
-            text = path.read_bytes().decode()
+            text = read_bytes(path).decode()
         except FileNotFoundError:
             raise SchemaFileError(f"there is no schema file {path}", hint=hint) from None
         except (OSError, UnicodeDecodeError) as error:
@@ -148,7 +149,7 @@ def _history(files: Iterable[Revision]) -> str:
 
 
 def _meaning(files: Iterable[Revision]) -> str:
-    return _sha256("\n".join(sorted(f"{each.id} {fingerprint(Path(each.path).read_bytes())}" for each in files)))
+    return _sha256("\n".join(sorted(f"{each.id} {fingerprint(read_bytes(each.path))}" for each in files)))
 
 
 def _sha256(text: str) -> str:

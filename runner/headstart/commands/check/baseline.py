@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstart.errors import ConfigurationError
+from headstart.settings.files import read_bytes
 
 if TYPE_CHECKING:
     from headstart.commands.check.finding import Finding
@@ -37,7 +38,7 @@ def read(path: Path, *, needed: bool) -> dict[str, str]:
     """
     hint = "`headstart check --write-baseline` writes it"
     try:
-        entries = json.loads(path.read_bytes())["accepted"]
+        entries = json.loads(read_bytes(path))["accepted"]
         return {str(each["key"]): str(each.get("told", "")) for each in entries}
     except FileNotFoundError:
         if needed:

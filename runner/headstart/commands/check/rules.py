@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.commands.check.finding import Finding
 from headstart.errors import ConfigurationError
+from headstart.settings.files import read_text
 from headstart.sql import rules
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def switched_off(run: Run, project: Project) -> Mapping[str, str]:
     beside = project.ini or project.toml
     path = Path(beside).parent / "pyproject.toml" if beside else Path(run.cwd, "pyproject.toml")
     try:
-        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        table: Any = tomllib.loads(read_text(path))
         for name in ("tool", "headstart", "check"):
             table = table.get(name, {})
         off = table.get("rules-off", {})

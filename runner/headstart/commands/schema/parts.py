@@ -72,7 +72,8 @@ def split(run: Run, file: str | None, directory: str | None) -> list[Path]:
     folder = path.parent if directory is None else Path(run.cwd, directory)
     title = f"{_TITLE} of revision {', '.join(schema.revisions)}. Not to be edited: split anew."
     texts = {name: f"{title}\n\n{to_text(entries)}" for name, entries in parts(parse(schema.body))}
-    before = [each for each in folder.glob("*.sql") if each.read_bytes().startswith(_TITLE.encode())]
+    files = filter(Path.is_file, folder.glob("*.sql"))
+    before = [each for each in files if each.read_bytes().startswith(_TITLE.encode())]
     for name, text in texts.items():
         write_text(folder / name, text)
     for each in before:

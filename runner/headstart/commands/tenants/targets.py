@@ -19,6 +19,7 @@ from headstart.ledger import SCHEMA
 from headstart.postgres.connection import ScriptConnection
 from headstart.postgres.server import first_line, quote
 from headstart.settings.dsn import Dsn
+from headstart.settings.files import read_text
 from headstart.settings.resolve import parse_dsn
 from headstart.steps.context import environ_for
 from headstart.steps.run import Run
@@ -122,7 +123,7 @@ def read_file(run: Run) -> list[Entry] | None:
     if file is None:
         return None
     try:
-        entries = read_lines(Path(run.cwd, file).read_text(encoding="utf-8"))
+        entries = read_lines(read_text(Path(run.cwd, file)))
     except UnicodeError:
         raise ConfigurationError(f"{FILE}: {file} is not UTF-8 text") from None
     except OSError as error:
@@ -174,7 +175,7 @@ def _target(entry: Entry, run: Run) -> Target:
     dsn = parse_dsn(
         entry.url,
         run.environ,
-        read_file=lambda path: Path(path).read_text(encoding="utf-8"),
+        read_file=read_text,
         default_user=run.environ.get("USER") or settings.dsn.user,
         source=entry.origin,
     )
