@@ -209,6 +209,45 @@ def test_a_bug(
     leaks_nothing(run, [PASSWORDS[kind]])
 
 
+@pytest.mark.parametrize("log", ["json", "console"])
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["up", "--deadline", "S3cr3t"], 10),
+        (["up", "--deadline", "S3cr3t" * 20], 10),
+        (["up", "--backup=S3cr3t"], 10),
+        (["S3cr3t"], 2),
+        (["up", "S3cr3t"], 2),
+        (["up", "--S3cr3t=1"], 2),
+        (["backups", "S3cr3t"], 2),
+        (["explain", "S3cr3t"], 2),
+        (["history", "--S3cr3t"], 2),
+        (["current", "--config=/S3cr3t/x.ini"], 10),
+        (["restore", "S3cr3t"], 10),
+    ],
+    ids=str,
+)
+def test_a_password_on_the_command_line(
+    words: list[str], code: int, log: str, project: Project, headstart: Callable[..., Run], any_database: str
+) -> None:
+    """What somebody has pasted in the wrong place is refused without being shown, in the log and by Alembic's verbs."""
+    project.revision("a1")
+    password = "S3cr3t" * (20 if "S3cr3t" * 20 in words else 1)
+    for env in ({"PGPASSWORD": password}, {"HEADSTART_SCRATCH_URL": f"postgresql://u:{password}@h/d"}):
+        run = headstart(*words, url=any_database, env={"HEADSTART_LOG": log, **env})
+        assert run.code == code, str(run)
+        leaks_nothing(run, [password])
+        assert "S3cr3t" not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("name", ["HEADSTART_DEADLINE", "HEADSTART_LOG", "HEADSTART_BACKUP", "HEADSTART_AHEAD"])
+def test_a_password_as_another_setting(name: str, project: Project, headstart: Callable[..., Run]) -> None:
+    """A value that is refused is not shown where it is the password."""
+    project.revision("a1")
+    run = headstart("up", url="postgresql://app:S3cr3t@h/d", env={name: "S3cr3t"})
+    assert name in ended(run, 10, secrets=["S3cr3t"])["error"]
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -333,8 +372,13 @@ def test_a_constant_in_the_server_s_words(
     body: str, project: Project, headstart: Callable[..., Run], any_database: str
 ) -> None:
     """What the server quotes of a statement's constants and parameters is not shown either."""
-    script(any_database, "create table t (a text unique); create view v as select a from t where a = '' with check option")
-    script(any_database, "create function refuse(a text) returns int language plpgsql as $$begin raise 'bad token %', a; end$$")
+    script(
+        any_database, "create table t (a text unique); create view v as select a from t where a = '' with check option"
+    )
+    script(
+        any_database,
+        "create function refuse(a text) returns int language plpgsql as $$begin raise 'bad token %', a; end$$",
+    )
     body = body.replace("op.get_bind().execute", "import sqlalchemy as sa\nop.get_bind().execute")
     project.revision("a1", body=body.replace("op.bulk", "import sqlalchemy as sa\nop.bulk"))
     run = headstart("up", url=any_database, env={"HEADSTART_BACKUP": "off"})

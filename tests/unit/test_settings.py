@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import hypothesis
 import msgspec
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from headstart.errors import ConfigurationError
 from headstart.log.secret import Secret
+from headstart.settings.conninfo import EXAMPLE
 from headstart.settings.durations import parse_duration
 from headstart.settings.settings import Settings, load
 from headstart.settings.table import SETTINGS
@@ -356,6 +359,70 @@ class TestDurations:
             return
         assert math.isfinite(seconds)
         assert seconds >= 0
+
+
+class TestSecrets:
+    """No refusal shows a password that the environment holds, though a setting has it for its value."""
+
+    PASSWORDS = ("S3cr3t", "p@ss/w0rd", "x" * 100, "1m5s0")
+
+    @pytest.mark.parametrize("password", PASSWORDS)
+    @pytest.mark.parametrize(
+        "found",
+        [
+            {"DATABASE_URL": "postgresql://app:{}@db/app"},
+            {"DATABASE_DIRECT_URL": "postgresql://app:{}@db/app", "DATABASE_URL": URL},
+            {"DATABASE_URL": URL, "HEADSTART_SCRATCH_URL": "postgresql://app:{}@db/app"},
+            {"DATABASE_URL": "host=db password={} bogus"},
+            {"DATABASE_URL": "mysql://app:{}@db/app"},
+            {"DATABASE_URL": "app:{}@db/app"},
+            {"DATABASE_URL": "'postgresql://app:{}@db/app'"},
+            {"DATABASE_URL": "postgresql://app:{}@db/app", "DATABASE_URL_FILE": "/url"},
+            {"DATABASE_URL_FILE": "/url"},
+            {"DATABASE_URL": "postgresql:///?sslmode=bogus&password={}"},
+            {"DATABASE_URL": URL, "PGPASSWORD": "{}"},
+            {"DATABASE_URL": "postgresql://app@db/app", "PGPASSFILE": "/passfile"},
+            {"DATABASE_URL": "postgresql://app@db/app", "HOME": "/home/me"},
+            {"DATABASE_URL": "postgresql:///?service=x", "PGSERVICEFILE": "/services"},
+        ],
+        ids=str,
+    )
+    def test_of_the_environment(self, found: dict[str, str], password: str) -> None:
+        """Wherever the password comes from, and though what holds it cannot be read."""
+        files = {
+            "/url": f"postgresql://app:{quote(password, safe='')}@db/app\n",
+            "/passfile": f"*:*:*:other:{password}\n",
+            "/home/me/.pgpass": f"db:5432:app:app:{password}\n",
+            "/services": f"[x]\nhost=db\npassword={password}\n",
+        }
+        environ = {name: value.format(quote(password, safe="")) for name, value in found.items()}
+        if "PGPASSWORD" in found:
+            environ["PGPASSWORD"] = password
+        names = ["HEADSTART_DEADLINE", "HEADSTART_LOG", "HEADSTART_AHEAD", "HEADSTART_BACKUP_KEEP"]
+        told = "\n".join(problems(environ | dict.fromkeys(names, f" {password}"), files=files))
+        assert password not in told
+        assert password[:20] not in told, "nor is it shown where a long value is cut"
+        assert all(name in told for name in names)
+        told = "\n".join(problems(environ, files=files, flags={"HEADSTART_DEADLINE": f"{password} "}))
+        assert password not in told
+        assert "--deadline" in told
+
+    def test_the_rest_of_a_refusal_stays(self) -> None:
+        """Names of settings, examples and other values are shown, whatever the password is."""
+        told = "\n".join(
+            problems({"DATABASE_URL": "postgresql://app:backup@db", "HEADSTART_BACKUP": "x", "HEADSTART_BACKUPS": "1"})
+        )
+        assert "'x' is not one of auto, always, off" in told
+        assert "HEADSTART_BACKUPS is not known: did you mean HEADSTART_BACKUP?" in told
+        told = "\n".join(problems({"DATABASE_URL": "postgresql://user:password@x:y", "HEADSTART_BACKUP": "x"}))
+        assert EXAMPLE in told
+
+    @relaxed
+    @given(st.text(max_size=60), st.text(max_size=60))
+    def test_any_environment(self, url: str, other: str) -> None:
+        """Whatever the variables hold, there are settings, or problems."""
+        with contextlib.suppress(ConfigurationError):
+            settings({"DATABASE_URL": url, "HEADSTART_DEADLINE": other, "PGSERVICE": other, "PGPASSFILE": url})
 
 
 def test_nothing_heavy_is_imported() -> None:

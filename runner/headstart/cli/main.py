@@ -7,8 +7,8 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -18,8 +18,8 @@ from headstart.cli.arguments import CommandLine
 from headstart.errors import ConfigurationError, HeadstartError, UsageError
 from headstart.errors.exits import Exit
 from headstart.log import logger as log
-from headstart.log.secret import Redactor
-from headstart.settings.machine import settings_from
+from headstart.settings.files import read_text
+from headstart.settings.machine import redactor_from, settings_from
 from headstart.settings.version import __version__
 from headstart.steps.attempt import conduct, too_small
 from headstart.steps.outcome import Outcome, finish
@@ -47,13 +47,16 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     run_id = os.urandom(4).hex()
     build = partial(log.build, stderr, run_id=run_id)
     json = log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr)
-    logger = build(json=json, redact=Redactor(()))  # which secrets there are is not known yet
+    read_file = cache(read_text)  # a pipe can be read once
+    redact = redactor_from(environ, read_file)
+    logger = build(json=json, redact=redact)
     try:
         with output.delivered():
             asked, cwd, worker = _read(argv, environ, logger)
-        settings = settings_from(environ, asked.flags, require_database=asked.needs_database)
+        needs_database = asked.needs_database
+        settings = settings_from(environ, asked.flags, require_database=needs_database, read_file=read_file)
     except (UsageError, ConfigurationError) as error:
-        return _refused(error, logger)
+        return _refused(error, logger, redact)
     settings = settings if asked.target is None else replace(settings, target=asked.target)
     redact = settings.redactor(cwd)
     colors = stderr.isatty() and "NO_COLOR" not in environ
@@ -86,7 +89,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     finally:
         interrupt.finished()
     if not outcome.ok:
-        _leave_message(run.record.last_line)
+        _leave_message(log.clean(run.record.last_line, run.redact))
         return int(outcome.exit)
     return _take_over(asked.command, run, interrupt) if asked.command else int(outcome.exit)
 
@@ -140,13 +143,13 @@ async def _deliver(asked: CommandLine, run: Run) -> None:
     output.flush()
 
 
-def _refused(error: HeadstartError, logger: Any) -> int:  # noqa: ANN401  (a structlog logger)
+def _refused(error: HeadstartError, logger: Any, redact: Callable[[str], str]) -> int:  # noqa: ANN401  (a structlog logger)
     fields: dict[str, Any] = {"outcome": error.exit.outcome, "exit_code": int(error.exit), "error": error.message}
     if isinstance(error, ConfigurationError):
         fields["problems"] = list(error.problems)
     fields["hint"] = error.hint
     logger.error("run_finished", **fields)
-    _leave_message(fields)
+    _leave_message(log.clean(fields, redact))
     return int(error.exit)
 
 
@@ -154,7 +157,7 @@ def _bug(error: Exception, run: Run) -> int:
     """Exit 99: the traceback is the report. It is redacted like every log line."""
     run.log.error("bug", error=type(error).__name__, exc_info=error)
     finish(run, HeadstartError(f"{type(error).__name__}: {error}", hint="please report this with the traceback above"))
-    _leave_message(run.record.last_line)
+    _leave_message(log.clean(run.record.last_line, run.redact))
     return int(Exit.BUG)
 
 

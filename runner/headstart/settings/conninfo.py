@@ -10,7 +10,7 @@ parameters where no password can have come apart into them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -282,18 +282,27 @@ def read_service(text: str, name: str, origin: str) -> Spelling | None:
 
 def find_password(text: str, *, host: str, port: int, database: str, user: str) -> str | None:
     """Give the password of the first line of a passfile that matches; a socket's line may have `localhost`."""
-    for line in text.splitlines():
-        if line.startswith("#"):
-            continue
-        fields = re.findall(r"((?:\\.|[^:\\]|\\$)*)(?::|$)", line)[:5]
-        if len(fields) < 5:  # noqa: PLR2004  (host, port, database, user, password)
-            continue
-        *asked, password = (re.sub(r"\\(.)", r"\1", field) for field in fields)
+    for *asked, password in _passfile_lines(text):
         names = {host, "localhost"} if host.startswith("/") else {host}
         known = ({"*"} | names, {"*", str(port)}, {"*", database}, {"*", user})
         if all(field in fits for field, fits in zip(asked, known, strict=True)):
             return password or None
     return None
+
+
+def passwords_of(text: str) -> list[str]:
+    """Give every password of a passfile."""
+    return [password for *_, password in _passfile_lines(text)]
+
+
+def _passfile_lines(text: str) -> Iterator[list[str]]:
+    """Give host, port, database, user and password of each line that has them."""
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        fields = re.findall(r"((?:\\.|[^:\\]|\\$)*)(?::|$)", line)[:5]
+        if len(fields) == 5:  # noqa: PLR2004
+            yield [re.sub(r"\\(.)", r"\1", field) for field in fields]
 
 
 def _in_libpq_words(key: str, value: str) -> str:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
+from headstart.log.secret import Redactor
+from headstart.settings.files import read_text
 from headstart.settings.settings import Settings, load
 
 
 def settings_from(
-    environ: Mapping[str, str], flags: Mapping[str, str | None] | None = None, *, require_database: bool = True
+    environ: Mapping[str, str],
+    flags: Mapping[str, str | None] | None = None,
+    *,
+    require_database: bool = True,
+    read_file: Callable[[str], str] = read_text,
 ) -> Settings:
     """Read `Settings` from variables as the command line does.
 
@@ -18,6 +24,7 @@ def settings_from(
         environ: `os.environ`, or another mapping like it.
         flags: values that go before it, by the variables' names.
         require_database: False for what can do without one.
+        read_file: gives the text of a file that a variable names, or raises OSError.
 
     Raises:
         ConfigurationError: with every problem at once.
@@ -26,12 +33,29 @@ def settings_from(
     return load(
         environ,
         flags,
-        read_file=lambda path: Path(path).read_text(encoding="utf-8"),
+        read_file=read_file,
         in_image=environ.get("container") == "headstart",
         cores=cores,
         default_user=environ.get("USER") or _login(),
         require_database=require_database,
     )
+
+
+def redactor_from(environ: Mapping[str, str], read_file: Callable[[str], str] = read_text) -> Callable[[str], str]:
+    """Make what takes the passwords of an environment out of a text, whether or not its settings can be read.
+
+    Args:
+        environ: as for `settings_from`.
+        read_file: as for `settings_from`. Files are read when the first text comes.
+    """
+
+    @functools.cache
+    def redactor() -> Redactor:
+        from headstart.settings.secrets import redactor_of  # off the no-op path
+
+        return redactor_of(environ, read_file)
+
+    return lambda text: redactor()(text)  # noqa: PLW0108  (it is made when the first text comes)
 
 
 def _login() -> str:

@@ -6,6 +6,7 @@ arguments.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from headstart.log.secret import Redactor, Secret
 from headstart.settings.conninfo import EXAMPLE, is_text, read
 from headstart.settings.dsn import Dsn, DsnError, names_a_server, without_libpq_variables
 from headstart.settings.resolve import parse_dsn
-from headstart.settings.table import SETTINGS
+from headstart.settings.table import SETTINGS, Setting
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +141,13 @@ def load(
     Raises:
         ConfigurationError: with every problem at once, each naming what to set, none holding a secret.
     """
+    read_file = functools.cache(read_file)  # a pipe can be read once
+
+    def redact(text: str) -> str:
+        from headstart.settings.secrets import redactor_of  # off the no-op path
+
+        return redactor_of(environ, read_file)(text)
+
     addresses = _Addresses(environ, read_file, default_user)
     dsn, source, secrets = addresses.database(required=require_database)
     problems = addresses.problems
@@ -162,15 +170,24 @@ def load(
             continue
         try:
             values[setting.field] = setting.parse(text)
-        except ValueError as error:
-            problems.append(f"{name}: {error}")
+        except ValueError:
+            problems.append(f"{name}: {_refusal(setting, redact(text))}")
     problems += _unknown(environ)
     values["scratch"] = addresses.scratch()
     if problems or dsn is None:
-        raise ConfigurationError(*problems)
+        raise ConfigurationError(*map(redact, problems))
     values |= {"dsn": dsn, "dsn_source": source, "config_explicit": "config" in values, "other_secrets": secrets}
     # Not convert(): each parser has given its field's very type, and convert would ask for a decoder of Secret.
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def _refusal(setting: Setting, text: str) -> str:
+    """Why a setting's text is refused, in words that quote no secret: the text is already without them."""
+    try:
+        setting.parse(text)
+    except ValueError as error:
+        return str(error)
+    return f"it holds a password: write for example {setting.example}"
 
 
 _MOUNTED: Final = "/run/secrets/database_url"

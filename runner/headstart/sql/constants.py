@@ -20,7 +20,7 @@ _IN_WORDS: Final = 8  # characters: a shorter constant is not replaced within a 
 _CLIPPED: Final = 16  # characters at least that the server shows of a long value: it cuts after 64 bytes
 _CUTS: Final = 10  # beginnings of one value that are looked for
 
-# What the server itself calls a name stays: nextval('users_id_seq') fails with `relation "users_id_seq" does not exist`.
+# What the server calls a name stays: nextval('users_id_seq') fails with `relation "users_id_seq" does not exist`.
 _KINDS: Final = (
     "relation|table|view|index|sequence|column|constraint|schema|type|role|user|database|function|procedure|operator"
     "|trigger|rule|policy|extension|language|server|publication|subscription|collation|domain|tablespace|configuration"
@@ -29,9 +29,7 @@ _KINDS: Final = (
 _NAME: Final = rf'\b(?i:{_KINDS}) (?:"[^\W\d][\w$.]*"|[^\W\d][\w$.]*$)'
 _IDENTIFIER: Final = re.compile(r"[^\W\d][\w$.]*")
 _QUOTED: Final = re.compile(r'"([^"]+)"')  # a value, or the part of one that cannot be read
-_RAISED: Final = re.compile(
-    r"\braise(?:\s+[a-z]+)?(?:\s+using\s+message\s*:?=)?\s*'((?:[^']|'')*)'", re.IGNORECASE
-)
+_RAISED: Final = re.compile(r"\braise(?:\s+[a-z]+)?(?:\s+using\s+message\s*:?=)?\s*'((?:[^']|'')*)'", re.IGNORECASE)
 
 _LETTERS: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _ESCAPE: Final = re.compile(
@@ -97,7 +95,7 @@ def _pieces(constant: str, text: str) -> Iterator[str]:
         yield constant
     if len(constant) > _CLIPPED:
         for found in islice(re.finditer(re.escape(constant[:_CLIPPED]), text), _CUTS):
-            yield commonprefix([constant, text[found.start() :]])
+            yield commonprefix([constant, text[found.start() :]])  # noqa: RUF071  (of characters, on purpose)
 
 
 def _words(statement: str) -> set[str]:
