@@ -124,6 +124,25 @@ def test_2_end_sessions_alone(place: Place) -> None:
     ended(place.run("restore"), 2)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user can be had by root alone")
+def test_41_another_user_s(place: Place, any_server: Postgres) -> None:
+    """What another user has put where anybody may is reported, and restored by its path and its owner alone."""
+    backup = place.back_up()
+    place.folder.parent.chmod(0o1777)
+    os.chown(place.folder, 65534, 65534)
+    [line] = place.run("backups", "list").events("backup_broken")
+    assert line["path"].endswith(place.folder.name)
+    assert "--trust-owner 65534" in line["hint"]
+    assert "--trust-owner 65534" in ended(place.run("backups", "verify"), 40)["hint"]
+    assert "--trust-owner 65534" in ended(place.run("restore", "latest"), 10)["hint"]
+    last = ended(place.run("restore", str(backup)), 41)
+    assert last["hint"].startswith("if that user has taken it for you")
+    ended(place.run("restore", "latest", "--trust-owner", "65534"), 2)
+    assert place.beside() == []
+    ended(place.run("restore", str(backup), "--trust-owner", "65534"), 0)
+    assert len(place.beside()) == 1
+
+
 # -- damage -----------------------------------------------------------------------------------------------------------
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from headstart import backup
 from headstart.backup import manifest as manifests
+from headstart.backup.restoring.choose import candidates
 from headstart.backup.verify import verify
-from headstart.errors import BackupFailedError
+from headstart.errors import BackupFailedError, ConfigurationError, RestoreFailedError
 from integration.test_backup import Taker
 from support.postgres import script
 
@@ -74,6 +75,67 @@ async def test_a_neighbour_was_there_first(take: Taker) -> None:
     assert list(home.iterdir()) == []
     os.chown(take.directory, 65534, 65534)
     await take()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user can be had by root alone")
+@pytest.mark.parametrize(
+    ("mode", "above", "home", "one", "trusted"),
+    [
+        (0o755, 10001, 10001, 10001, True),
+        (0o777, 10001, 10001, 10001, True),
+        (0o775, 0, 10001, 10001, True),
+        (0o777, 0, 0, 0, True),
+        (0o1777, 10001, 0, 0, True),
+        (0o777, 0, 10001, 10001, False),
+        (0o1777, 0, 10001, 0, False),
+        (0o1777, 10002, 10001, 10001, False),
+        (0o755, 0, 0, 10001, False),
+        (0o755, 10002, 10002, 10001, False),
+    ],
+)
+async def test_whose_backups_are_read(mode: int, above: int, home: int, one: int, trusted: bool, take: Taker) -> None:
+    """Ours, root's, and those of the owner of the folder above; others by their path and their owner's name alone."""
+    taken = await take()
+    name = take.url.rpartition("/")[2]
+    take.directory.chmod(mode)
+    for path, owner in ((take.directory, above), (taken.path.parent, home), (taken.path, one)):
+        os.chown(path, owner, owner)
+
+    def found(wanted: str, uid: int | None = None) -> list[Path]:
+        return [each.path for each in candidates(take.directory, name, wanted, cwd=take.directory, trusted_owner=uid)]
+
+    assert [each.path for each in backup.list_backups(take.directory, name).backups] == (
+        [taken.path] if trusted else []
+    )
+    if trusted:
+        assert found("latest") == found(taken.name) == found(str(taken.path)) == [taken.path]
+        return
+    for listed in (backup.list_backups(take.directory, name), backup.list_backups(take.directory)):
+        [broken] = listed.broken
+        assert broken.path in {taken.path, taken.path.parent}
+        assert "belongs to another user (uid 10001)" in broken.problem
+        assert "--trust-owner 10001" in str(broken.hint)
+    with pytest.raises(ConfigurationError) as nothing:
+        found("latest")
+    assert "--trust-owner 10001" in nothing.value.hint
+    for uid in (None, 10002, 0):
+        with pytest.raises(RestoreFailedError, match="belongs to another user") as refused:
+            found(str(taken.path), uid)
+        assert f"headstart restore {taken.path} --trust-owner 10001" in refused.value.hint
+    assert found(str(taken.path), 10001) == [taken.path]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user can be had by root alone")
+async def test_another_user_s_link(take: Taker, tmp_path: Path) -> None:
+    """Nor does a link that another user has made lead to backups of ours."""
+    taken = await take()
+    home, kept = taken.path.parent, tmp_path / "elsewhere"
+    home.rename(kept)
+    home.symlink_to(kept)
+    assert len(backup.list_backups(take.directory).backups) == 1
+    take.directory.chmod(0o1777)
+    os.chown(home, 65534, 65534, follow_symlinks=False)
+    assert backup.list_backups(take.directory).backups == ()
 
 
 def rights(home: Path, *, files: bool = False) -> set[int]:

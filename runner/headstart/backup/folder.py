@@ -24,6 +24,7 @@ import msgspec
 from headstart.backup import manifest as manifests
 from headstart.backup.durable import NOT_ORDINARY, fsync_folder
 from headstart.backup.manifest import Backup, Broken, Manifest, ManifestError
+from headstart.backup.owner import remedy, stranger_in, stranger_of, whose
 from headstart.errors import BackupFailedError
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ class Staging:
 
 def _refuse_a_neighbours(home: Path) -> None:
     """Refuse a folder that another user has made where anybody may make one: its owner could exchange what is in it."""
-    above, owner = home.parent.stat(), home.lstat().st_uid
-    if above.st_mode & stat.S_IWOTH and owner not in {os.geteuid(), 0, above.st_uid}:
+    owner = stranger_in(home)
+    if owner is not None:
         raise BackupFailedError(
             f"{home} belongs to another user (uid {owner}), in a folder where anybody may make one",
             hint=f"see what is in it; then `chown -R {os.geteuid()} {home}`, or remove it",
@@ -245,7 +246,7 @@ def list_backups(directory: Path, database: str | None = None) -> Listing:
             if folder.is_symlink():  # what it leads to is counted where it is, or is somebody else's
                 links.append(folder)
                 continue
-            found = _read(folder)
+            found = _another_user_s(stranger_of(folder), folder, folder) or _read(folder)
             if isinstance(found, Broken):
                 broken.append(found)
             else:
@@ -256,6 +257,10 @@ def list_backups(directory: Path, database: str | None = None) -> Listing:
     if database is None:
         backups.sort(key=lambda one: one.manifest.database)
     return Listing(backups=tuple(backups), broken=tuple(broken), links=tuple(links))
+
+
+def _another_user_s(uid: int | None, path: Path, backup: Path) -> Broken | None:
+    return None if uid is None else Broken(path=path, problem=whose(uid), hint=remedy(backup, uid))
 
 
 def _read(folder: Path) -> Backup | Broken:
@@ -305,6 +310,9 @@ def _entries(folder: Path) -> list[Path]:
 
 def _entries_if(home: Path, broken: list[Broken], *, may_lack: bool) -> list[Path]:
     """The entries of a database's folder. Among those of all databases there may be one of another user."""
+    if found := _another_user_s(stranger_in(home), home, home / "BACKUP"):
+        broken.append(found)
+        return []
     try:
         return _entries(home)
     except PermissionError as error:

@@ -85,10 +85,16 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):
-    """A folder in the place of a backup, and why it is none."""
+    """A folder in the place of a backup, and why it is none; with what to type where it may be one all the same."""
 
     path: Path
     problem: str
+    hint: str | None = None
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The same for the log."""
+        return {"path": str(self.path), "problem": self.problem} | ({"hint": self.hint} if self.hint else {})
 
 
 class ManifestError(ValueError):

@@ -171,7 +171,7 @@ async def _prepare(request: Request, home: Path) -> tuple[databases.Facts, Listi
         log.info("partial_backup_removed", path=str(left))
     older = list_backups(request.directory, request.ready.server.database)
     for broken in older.broken:
-        log.warning("backup_broken", path=str(broken.path), problem=broken.problem)
+        log.warning("backup_broken", **broken.fields)
     return facts, older
 
 

@@ -73,11 +73,12 @@ async def verify_backups(run: Run, database: str | None, names: Sequence[str]) -
         client = await find_client(major_of(each.manifest.server_version) * 10000, path=run.environ.get("PATH", ""))
         read = await verify(each, client, log=run.log, jobs=run.settings.backup_jobs)
         results.append({**shown(read), "whole": read.good, "problems": list(read.manifest.damage)})
-    damaged = [result["path"] for result in results if not result["whole"]]
-    if damaged:
-        raise BackupFailedError(
-            f"damaged: {', '.join(damaged)}",
-            hint="take a new one (headstart backup), then remove the damaged",
-            backups=results,
-        )
+    another_s = {str(one.path): one for one in broken if one.hint is not None}
+    damaged = [result["path"] for result in results if not result["whole"] and result["path"] not in another_s]
+    causes = [f"damaged: {', '.join(damaged)}"] if damaged else []
+    causes += [f"not read: {path}: {one.problem}" for path, one in another_s.items()]
+    hints = ["take a new one (headstart backup), then remove the damaged"] if damaged else []
+    hints += [one.hint for one in another_s.values() if one.hint is not None]
+    if causes:
+        raise BackupFailedError("; ".join(causes), hint="; ".join(hints), backups=results)
     return results

@@ -70,7 +70,9 @@ class _Job(NamedTuple):
     client: Client
 
 
-async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> Restored:
+async def restore(
+    run: Run, wanted: str, *, swap: bool, end_sessions: bool, trusted_owner: int | None = None
+) -> Restored:
     """Restore a backup beside the database of DATABASE_URL, and put it in its place if asked to.
 
     Args:
@@ -78,17 +80,19 @@ async def restore(run: Run, wanted: str, *, swap: bool, end_sessions: bool) -> R
         wanted: a backup's name, a path, or `latest`.
         swap: exchange it with the live database by renaming; the old one stays under a dated name.
         end_sessions: end the sessions of others when it is exchanged, instead of refusing.
+        trusted_owner: the uid of a user whose backups are restored by their path, wherever they are.
 
     Raises:
         ConfigurationError: there is no such backup (10).
         RefusedError: the role may not do that (21).
         UnsuitableServerError: there is no pg_restore that can read the dump (22).
         LockNotObtainedError: another restore or migration is at work (30).
-        RestoreFailedError: the backup is damaged, it could not be restored, or others are connected (41).
+        RestoreFailedError: the backup is damaged or another user's, it could not be restored, or others are connected
+            (41).
     """
     settings, live = run.settings, run.settings.dsn.database
     with _as_restore():
-        found = choose.candidates(settings.backup_dir, live, wanted, cwd=Path(run.cwd))
+        found = choose.candidates(settings.backup_dir, live, wanted, cwd=Path(run.cwd), trusted_owner=trusted_owner)
     async with _maintenance(run, live) as maintenance:
         identifier = await system_identifier(maintenance.connection)
         job = await _prepare(run, maintenance, live, choose.newest(found, identifier))

@@ -194,7 +194,7 @@ EVENTS: Final[dict[str, Event]] = {
     "ledger_refused": Event("wait", "a revision's role may not write the ledger: {cause}"),
     # -- backups, and restoring one -----------------------------------------------------------------------------------
     "no_backups": Event("wait", "there is no backup in {directory}{database:+ of}"),
-    "backup_broken": Event("bad", "not an intact backup: {path}: {problem}"),
+    "backup_broken": Event("bad", "not an intact backup: {path}: {problem}{hint:->}"),
     "backup_damaged": Event("bad", "damaged: {path}: {problem}"),
     "backup_link_ignored": Event("dim", "a link is no backup, and is left alone: {path}"),
     "backup_not_deleted": Event("wait", "the backup {path} cannot be deleted: {reason}"),

@@ -74,7 +74,7 @@ def backups(run: Run, database: str | None) -> tuple[backup.Backup, ...]:
     """The whole backups in the folder, newest first, of one database or of all; says what is passed over, and why."""
     listing = backup.list_backups(run.settings.backup_dir, database)
     for broken in listing.broken:
-        run.log.warning("backup_broken", path=str(broken.path), problem=broken.problem)
+        run.log.warning("backup_broken", **broken.fields)
     for link in listing.links:
         run.log.info("backup_link_ignored", path=str(link))
     return listing.backups

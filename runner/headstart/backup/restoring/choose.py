@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from headstart.backup import folder as folders
 from headstart.backup import manifest as manifests
-from headstart.backup.manifest import Backup, ManifestError
+from headstart.backup.manifest import Backup, Broken, ManifestError
+from headstart.backup.owner import remedy, stranger_in, stranger_of, whose
 from headstart.errors import ConfigurationError, RestoreFailedError
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ LATEST = "latest"
 _NAMED = 5
 
 
-def candidates(directory: Path, database: str, wanted: str, *, cwd: Path) -> tuple[Backup, ...]:
+def candidates(
+    directory: Path, database: str, wanted: str, *, cwd: Path, trusted_owner: int | None = None
+) -> tuple[Backup, ...]:
     """The backups that `wanted` may mean, the likeliest first: several for `latest`, otherwise one.
 
     Args:
@@ -29,10 +32,11 @@ def candidates(directory: Path, database: str, wanted: str, *, cwd: Path) -> tup
         database: whose backups names and `latest` stand for; a path may lead to any.
         wanted: as the command line has it.
         cwd: where a relative path starts.
+        trusted_owner: the uid of a user whose backups are restored by their path, wherever they are.
 
     Raises:
         ConfigurationError: there is no such backup (10); the message says what there is.
-        RestoreFailedError: there is, but it is damaged (41).
+        RestoreFailedError: there is, but it is damaged, or another user's (41).
         BackupFailedError: the folder cannot be read.
     """
     listing = folders.list_backups(directory, database)
@@ -47,17 +51,32 @@ def candidates(directory: Path, database: str, wanted: str, *, cwd: Path) -> tup
             return (one,)
     for broken in listing.broken:
         if broken.path.name == wanted:
-            raise damaged(broken.path, [broken.problem])
+            raise _refused(broken)
     if (path := cwd / wanted).is_dir() and (os.sep in wanted or (path / manifests.NAME).exists()):
-        path = path.resolve()
-        try:
-            return (Backup(path=path, manifest=manifests.read(path)),)
-        except ManifestError as error:
-            raise damaged(path, [str(error)]) from error
+        return (_at(path.resolve(), trusted_owner),)
     if os.sep in wanted:
         raise ConfigurationError(f"there is no backup at {wanted}: no such folder", hint=_available(listing))
     raise ConfigurationError(
         f"there is no backup {wanted!r} of database {database!r} in {directory}", hint=_available(listing)
+    )
+
+
+def _at(path: Path, trusted_owner: int | None) -> Backup:
+    """The backup in a folder that the user has named."""
+    for owner in (stranger_of(path), stranger_in(path.parent)):
+        if owner is not None and owner != trusted_owner:
+            raise _refused(Broken(path=path, problem=whose(owner), hint=remedy(path, owner)))
+    try:
+        return Backup(path=path, manifest=manifests.read(path))
+    except ManifestError as error:
+        raise damaged(path, [str(error)]) from error
+
+
+def _refused(broken: Broken) -> RestoreFailedError:
+    if broken.hint is None:
+        return damaged(broken.path, [broken.problem])
+    return RestoreFailedError(
+        f"the backup {broken.path} is not restored: {broken.problem}", hint=broken.hint, path=str(broken.path)
     )
 
 
@@ -83,7 +102,10 @@ def damaged(path: Path, problems: Sequence[str]) -> RestoreFailedError:
 
 def _available(listing: Listing) -> str:
     names = [one.name for one in listing.backups[:_NAMED]]
-    names += [f"{one.path.name} (damaged)" for one in listing.broken[: _NAMED - len(names)]]
+    names += [
+        f"{one.path.name} (damaged)" if one.hint is None else f"{one.path}: {one.problem}; {one.hint}"
+        for one in listing.broken[: _NAMED - len(names)]
+    ]
     if not names:
         return "there is none at all: set HEADSTART_BACKUP_DIR to the folder that holds them, or give a path"
     more = len(listing.backups) + len(listing.broken) - len(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from headstart.cli.arguments import CommandLine
 from headstart.cli.output import print_lines
@@ -20,6 +21,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--end-sessions", action="store_true", help="with --swap: end the sessions of others instead of refusing"
     )
+    parser.add_argument(
+        "--trust-owner",
+        metavar="UID",
+        type=int,
+        help="with a path: restore a backup that this user has put where anybody may put one",
+    )
 
 
 async def job(run: Run, asked: CommandLine) -> None:
@@ -27,7 +34,9 @@ async def job(run: Run, asked: CommandLine) -> None:
     own = asked.own
     if own.end_sessions and not own.swap:
         raise UsageError("--end-sessions belongs to --swap", hint="leave it out: a restore beside ends no session")
-    made = await restore(run, own.backup, swap=own.swap, end_sessions=own.end_sessions)
+    if own.trust_owner is not None and os.sep not in own.backup:
+        raise UsageError("--trust-owner belongs to a path", hint="give the path of the backup's folder")
+    made = await restore(run, own.backup, swap=own.swap, end_sessions=own.end_sessions, trusted_owner=own.trust_owner)
     revision = ", ".join(made.revision) if isinstance(made.revision, list) else made.revision
     lines = [f"database  {made.database}", f"backup    {made.backup}", f"revision  {revision}"]
     if made.kept is not None:
