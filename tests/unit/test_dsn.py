@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import hypothesis
 import pytest
 from hypothesis import example, given
@@ -9,9 +11,15 @@ from hypothesis import strategies as st
 
 from headstart.log.secret import Secret
 from headstart.settings.dsn import DEFAULT_HOSTS, DsnError
+from headstart.settings.resolve import parse_dsn
+from support.damage import damaged
 from support.spellings import NASTY, names, parse, passwords, places, problems, spellings, words
 
 relaxed = hypothesis.settings(deadline=None)  # a busy machine is not a slow parser
+
+
+SERVICES = b"[a]\nhost=h\nport=1\npassword=x\n# c\n[b]\nuser=u\nssl=true\n"
+PASSFILE = b"h:5432:*:u:p\\:w\n*:*:*:*:x\n"
 
 
 class TestSpellings:
@@ -192,6 +200,21 @@ class TestBrokenOpen:
         except DsnError:
             return
         assert (dsn.hosts, dsn.database) == ((("h", 5432),), "db")
+
+    @relaxed
+    @given(damaged(SERVICES), damaged(PASSFILE))
+    def test_any_file_is_read_or_a_problem(self, services: bytes, passfile: bytes) -> None:
+        """So is a service file or a passfile, whatever it holds."""
+        files = {"services": services, "passfile": passfile}
+
+        def read_file(path: str) -> str:
+            if path not in files:
+                raise FileNotFoundError
+            return files[path].decode()
+
+        environ = {"PGSERVICE": "a", "PGSERVICEFILE": "services", "PGPASSFILE": "passfile"}
+        with contextlib.suppress(DsnError):
+            parse_dsn(None, environ, read_file=read_file, default_user="me")
 
     @relaxed
     @given(st.text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from headstart.errors import BrokenHistoryError
 from headstart.history import read_graph
 from headstart.history import source as source_module
 from headstart.history.graph import Revision
+from support.damage import damaged
 from support.revisions import no_tree, project, revision_text, temporary_folder, write
 
 if TYPE_CHECKING:
@@ -212,6 +214,25 @@ def test_any_mixture_of_lines_means_what_python_makes_of_it(lines: list[str], ne
         assert {name: getattr(found, name) for name in ("id", "down", "depends_on", "branch_labels")} == {
             name: expected[name] for name in ("id", "down", "depends_on", "branch_labels")
         }
+
+
+REVISION = revision_text("a1", ("b0", "c0"), depends_on="x").encode()
+
+
+@settings(deadline=None, max_examples=300)
+@given(damaged(REVISION))
+def test_whatever_a_file_holds_is_read_or_refused(content: bytes) -> None:
+    """A file that was damaged is a revision, or left to Alembic, or refused by name."""
+    with contextlib.suppress(source_module.OnlyAlembicKnowsError, BrokenHistoryError):
+        assert source_module.read_revision("/project/a1.py", content).path == "/project/a1.py"
+
+
+@pytest.mark.parametrize("nested", ["not " * 20_000 + "1", "+".join("a" * 20_000), "-" * 20_000 + "1", "(" * 20_000])
+def test_a_file_that_is_nested_too_deeply(nested: str) -> None:
+    """What Python itself gives up on is refused by name."""
+    text = f'"""x"""\nrevision = "a1"\ndown_revision = None\nx = {nested}\nrevision = str("a1")\n'
+    with pytest.raises(BrokenHistoryError, match=r"too deeply|too many nested"):
+        source_module.read_revision("/project/a1.py", text.encode())
 
 
 def test_an_id_may_come_from_the_file_name(tmp_path: Path) -> None:

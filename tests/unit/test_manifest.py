@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import unquote
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.backup import manifest as manifests
 from headstart.backup.folder import backup_name, safe_name
-from headstart.backup.manifest import FileSum, Manifest, ManifestError, Proof
+from headstart.backup.manifest import Backup, FileSum, Manifest, ManifestError, Proof
+from headstart.cli.output import backup_line
 from headstart.errors import BackupFailedError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from headstart.steps.backup import shown
+from support.damage import damaged
 
 MANIFEST = Manifest(
     database='a "b" ü',
@@ -76,6 +77,16 @@ def test_every_truncation_is_noticed(length: int) -> None:
     """A manifest that lost its end is never read as if it were whole."""
     with pytest.raises(ManifestError):
         manifests.decode(manifests.encode(MANIFEST)[:length])
+
+
+@settings(deadline=None)
+@given(damaged(manifests.encode(MANIFEST)))
+def test_whatever_it_holds_is_listed_or_refused(content: bytes) -> None:
+    """A manifest that was damaged or forged is an error with a reason, or one that can be shown and written again."""
+    with contextlib.suppress(ManifestError):
+        found = manifests.decode(content)
+        assert backup_line(shown(Backup(path=Path("/x"), manifest=found)))
+        assert manifests.decode(manifests.encode(found)) == found
 
 
 def test_a_newer_format_is_refused_by_name() -> None:

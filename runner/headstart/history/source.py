@@ -111,10 +111,11 @@ def compiled(path: str, data: bytes, flags: int = 0) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes: it is not for us to write about them to stderr
             return compile(data, path, "exec", flags, dont_inherit=True)
-    except (SyntaxError, ValueError) as error:  # a ValueError is about null bytes
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # a ValueError is about null bytes
         line = getattr(error, "lineno", None)
+        deep = "something in it is nested too deeply" if isinstance(error, RecursionError | MemoryError) else error
         raise BrokenHistoryError(
-            f"{path}{f', line {line}' if line else ''} is not valid Python: {getattr(error, 'msg', error)}",
+            f"{path}{f', line {line}' if line else ''} is not valid Python: {getattr(error, 'msg', deep)}",
             hint="correct the file; was it written with another encoding, for a newer Python, or left half merged?",
             files=[path],
             line=line,
