@@ -26,6 +26,7 @@ relaxed = hypothesis.settings(deadline=None)  # a busy machine is not slow code
         (f'could not open file "/path/{TOKEN}" for reading', "58P01", f"copy t from '/path/{TOKEN}'"),
         (f'relation "{TOKEN}" does not exist', "42P01", f"select nextval('{TOKEN}')"),
         ('no such role "tokS3cr3t"', "P0001", "select f('tokS3cr3t')"),
+        (TOKEN, "P0001", f"do $$begin raise 'a'; update t set hint = '{TOKEN}'; end$$"),
         (f"expected a number, got {TOKEN!r}", None, f"select '{TOKEN}'"),
         (f"Failing row contains (1, {TOKEN * 6}...).", "23514", f"insert into t values (1, '{TOKEN * 9}')"),
         (f'value "{TOKEN}"', "22023", "select 'tok-'\n'S3cr3t'"),
@@ -52,6 +53,7 @@ def test_in_the_server_s_words(text: str, sqlstate: str | None, statement: str) 
         ('relation "orders" does not exist', "42P01", "do $$begin delete from orders where a = 'abc'; end$$"),
         ('table "orders" has 12 rows', "P0001", """do $$begin raise exception 'table "orders" has % rows', n; end$$"""),
         ("stop: it's full", "P0001", "do $$begin raise exception using message = 'stop: it''s full'; end$$"),
+        ("ask the owner", "P0001", "do $$begin raise 'no; %', n using hint = 'ask the owner', detail := 'x'; end$$"),
         ("an inactive row", "22000", "select 'active'"),
         (
             "syntax error at end of input",

@@ -29,7 +29,10 @@ _KINDS: Final = (
 _NAME: Final = rf'\b(?i:{_KINDS}) (?:"[^\W\d][\w$.]*"|[^\W\d][\w$.]*$)'
 _IDENTIFIER: Final = re.compile(r"[^\W\d][\w$.]*")
 _QUOTED: Final = re.compile(r'"([^"]+)"')  # a value, or the part of one that cannot be read
-_RAISED: Final = re.compile(r"\braise(?:\s+[a-z]+)?(?:\s+using\s+message\s*:?=)?\s*'((?:[^']|'')*)'", re.IGNORECASE)
+_RAISE: Final = re.compile(r"\braise\b(?:[^';]|'[^']*')*", re.IGNORECASE)
+_RAISED: Final = re.compile(
+    r"(?:\braise(?:\s+[a-z]+)?|\b(?:message|detail|hint)\s*:?=)\s*'((?:[^']|'')*)'", re.IGNORECASE
+)
 
 _LETTERS: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _ESCAPE: Final = re.compile(
@@ -113,7 +116,8 @@ def _raised(statement: str) -> Iterator[str]:
     """The texts of RAISE in a statement's blocks and functions."""
     for token in tokens(statement):
         if token.text.startswith("$"):
-            yield from (match[1].replace("''", "'") for match in _RAISED.finditer(token.text))
+            for one in _RAISE.findall(token.text):
+                yield from (said.replace("''", "'") for said in _RAISED.findall(one))
 
 
 def _constants(statement: str) -> Iterator[str]:
