@@ -38,6 +38,7 @@ NO_OP_ROOMS = {
     *{"postgres.connection", "postgres.diagnosis", "postgres.lock", "postgres.readiness", "postgres.server"},
     *{"postgres.version_table", "settings", "settings.conninfo", "settings.dsn", "settings.durations"},
     *{
+        "settings.files",
         "settings.machine",
         "settings.resolve",
         "settings.settings",
