@@ -385,4 +385,4 @@ def test_wrong_toml_files_are_told(tmp_path: Path, toml: str, cause: str) -> Non
 def test_a_folder_in_place_of_a_file_is_told(tmp_path: Path) -> None:
     """alembic.ini is a folder: a volume was mounted where a file was meant."""
     (tmp_path / "alembic.ini").mkdir()
-    assert "alembic.ini cannot be read: Is a directory" in refused(tmp_path).message
+    assert "alembic.ini is a folder" in refused(tmp_path).message
