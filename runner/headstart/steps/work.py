@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from headstart import ledger
+from headstart.errors import ConfigurationError, HeadstartError, MigrationFailedError
 from headstart.history.graph import revision_field
 from headstart.history.squashed import refuse_below
 from headstart.ledger.state import prepare
@@ -23,7 +24,7 @@ from headstart.steps.connect import access, working
 from headstart.steps.context import Context
 from headstart.steps.migrate import migrate
 from headstart.steps.stage import Stage
-from headstart.steps.verify import verify
+from headstart.steps.verify import read, verify
 from headstart.worker.messages import Planned, TaskFailedError
 from headstart.worker.process import Process
 from headstart.worker.tasks import Access, Ledger, Stamp
@@ -112,9 +113,16 @@ class Work:
 
         Raises:
             RefusedError: the role may not write the version table, or not create it (21).
-            ConfigurationError: the way down leads through a baseline (10).
+            ConfigurationError: the way down leads through a baseline; or Alembic does not find the version table that
+                it writes (10).
         """
         place = plan.place
+        if place.oid is not None and set(found := await read(self._connection, place)) != set(plan.recorded):
+            raise ConfigurationError(
+                f"Alembic reads {revision_field(plan.recorded)}, and the version table that it writes"
+                f" ({place.schema}.{place.table}) holds {revision_field(found)}",
+                hint="give context.configure the version_table_schema that a schema_translate_map leads to",
+            )
         if isinstance(plan, Pending) and not plan.up:
             refuse_below(plan.steps)
         await version_table.require_write_privilege(self._connection, place.user, place.table, place.schema)
@@ -181,10 +189,21 @@ class Work:
             try:
                 done = msgspec.convert(await self._context.process.do(task), Planned)
             except TaskFailedError as error:
-                raise error.meaning from error
+                raise await self._of_stamp(error.meaning, place) from error
             if book is not None:
                 await self._complete(book, expected=1)
         return UpToDate(recorded=done.recorded, place=done.place)
+
+    async def _of_stamp(self, error: HeadstartError, place: Place) -> HeadstartError:
+        """What a failure means, by what is recorded then: env.py may fail after the version table has been written."""
+        before, found = self._run.record.before, await read(self._connection, place)
+        self._run.record.after = found
+        if before is None or set(found) == set(before):
+            return error
+        return MigrationFailedError(
+            f"{error.message}; before that, {revision_field(found)} had been recorded",
+            hint="correct env.py: what it does after context.run_migrations() has failed",
+        )
 
     async def _complete(self, book: Ledger, *, expected: int) -> None:
         """Warn of rows that have not arrived."""

@@ -66,13 +66,12 @@ def plan(task: tasks.Plan, port: Port) -> Planned | None:
 def migrate(task: tasks.Migrate, port: Port) -> list[str]:
     """Have Alembic run the steps, and report each. Gives what is recorded at the end, by Alembic's own account."""
     verb = "upgrade" if task.up else "downgrade"
-    environment = Environment(task, port, work=True, verb=verb, target=task.target)
+    environment = Environment(task, port, work=True, single=task.one_transaction, verb=verb, target=task.target)
     work = _Work(task, port, environment)
     try:
         environment.run(work.feed, applied=work.applied)
     except BaseException as error:
-        if not (work.done and isinstance(error, SystemExit) and not error.code):  # env.py ends as a program does
-            raise _reported(error, environment, work) from error
+        raise _reported(error, environment, work) from error
     if not work.done:
         raise _reported(work.swallowed(), environment, work)
     return sorted(work.recorded)
@@ -174,9 +173,7 @@ class _Work:
 
     def swallowed(self) -> BaseException:
         """What env.py must have passed over: it has ended, and not all was run."""
-        if self._statements.error is not None and self.step is not None:
-            return self._statements.error
-        return VerificationFailedError(
+        return self._environment.failure or VerificationFailedError(
             f"env.py ended without running all of the {len(self._task.steps)} pending revisions",
             hint="see which exception env.py swallows",
         )
@@ -184,9 +181,8 @@ class _Work:
 
 def stamp(task: tasks.Stamp, port: Port) -> Planned | None:
     """Write the version table as `alembic stamp` does, running nothing; give what it then holds, and where it is."""
-    environment = Environment(
-        task, port, work=True, verb="stamp", target=task.revisions[0] if task.revisions else "base"
-    )
+    target = task.revisions[0] if task.revisions else "base"
+    environment = Environment(task, port, work=True, single=True, verb="stamp", target=target)
     found: set[str] = set()
     left = 0
     writer: Writer | None = None
@@ -206,7 +202,7 @@ def stamp(task: tasks.Stamp, port: Port) -> Planned | None:
         yield from steps
         if not steps:  # the version table says so already
             write(context)
-            if context.connection is not None and not environment.one_transaction:
+            if context.connection is not None and environment.each:  # a step would be committed by itself
                 context.connection.commit()
 
     def applied(*, ctx: MigrationContext, heads: set[str], **_: object) -> None:
@@ -238,6 +234,8 @@ def _moved(why: str) -> TaskFailedError:
 
 def _reported(error: BaseException, environment: Environment, work: _Work | None = None) -> TaskFailedError:
     """What an exception out of env.py is reported as."""
+    if work is not None and work.step is not None:
+        error = environment.failure or error  # whatever env.py has made of it
     if isinstance(error, TaskFailedError):
         return error
     statements = environment.statements
@@ -248,6 +246,9 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
         kind, hint = "MigrationFailedError", None
         if isinstance(error, HeadstartError):
             kind, hint = type(error).__name__, error.hint
+        if environment.ran > 1:
+            found["cause"] = f"{found['cause']}; env.py then ran context.run_migrations() again, which is refused"
+            hint = hint or _ONCE
         common |= {
             "hint": hint or _remedy(error, environment),
             "revision": str(work.step.revision.revision),
@@ -262,6 +263,12 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
     refused = failure.of_environment(error, environment.directory.dir)
     common |= {"hint": refused.hint, "context": dict(refused.context)}
     return TaskFailedError(Failed(error=type(refused).__name__, message=refused.message, **common))
+
+
+_ONCE = (
+    "correct the revision, and let env.py fail with it: `up` itself tries a revision again that has lost a race for its"
+    " locks"
+)
 
 
 def _remedy(error: BaseException, environment: Environment) -> str | None:

@@ -130,6 +130,11 @@ def in_transaction(connection: sqlalchemy.Connection) -> bool:
     return not getattr(dbapi, "autocommit", False) if opened is None else opened
 
 
+def commits_each(connection: sqlalchemy.Connection) -> bool:
+    """Whether each statement commits itself (AUTOCOMMIT)."""
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
 def in_driver_transaction(connection: sqlalchemy.Connection) -> bool:
     """Whether the driver is certain that a transaction is open."""
     return _transaction_of(connection.connection.dbapi_connection) is True
