@@ -25,7 +25,7 @@ from headstart.steps.context import Context
 from headstart.steps.migrate import migrate
 from headstart.steps.stage import Stage
 from headstart.steps.verify import read, verify
-from headstart.worker.messages import Planned, TaskFailedError
+from headstart.worker.messages import MOVED, Planned, TaskFailedError
 from headstart.worker.process import Process
 from headstart.worker.tasks import Access, Ledger, Stamp
 
@@ -46,6 +46,7 @@ class Work:
         self._connection = context.ready.connection
         self._ledger = ledger
         self._place: Place | None = None
+        self._planned: UpToDate | Pending | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -73,16 +74,17 @@ class Work:
             proof = proof or await access(run, ready, work_key=WORK)
             yield cls(Context(run, ready, found, process, proof), ledger=ledger)
 
-    async def look(self, *, strict: bool = True) -> Comparison:
+    async def look(self, *, strict: bool = True, undone: bool = False) -> Comparison:
         """Where the database stands, by env.py's own word, in sessions that cannot write.
 
         Args:
             strict: as for `ask`.
+            undone: let env.py write, and roll that back.
 
         Returns:
-            Undetermined where env.py insists on writing.
+            Undetermined where env.py insists on writing, or on committing it.
         """
-        reading = replace(self._context.access, work_key=None, read_only=True)
+        reading = replace(self._context.access, work_key=None, read_only=True, undone=undone)
         found = await ask(replace(self._context, access=reading), strict=strict)
         if not isinstance(found, Undetermined):
             self._place = found.place
@@ -90,6 +92,8 @@ class Work:
 
     async def plan(self, *, up: bool = True, strict: bool = True) -> UpToDate | Pending:
         """What is pending, by env.py's and Alembic's own word; nothing when another runner has done it meanwhile.
+
+        What env.py writes beside the migrations is rolled back, unless it insists on committing it.
 
         Args:
             up: whether the way goes up.
@@ -100,8 +104,13 @@ class Work:
             DatabaseUnknownError: the recorded revision is not in it (72).
             ConfigurationError: env.py fails, or reaches another database (10).
         """
-        found = await ask(self._context, up=up, strict=strict, place=self._place)
+        undone = replace(self._context.access, read_only=True, undone=True)
+        found = await ask(replace(self._context, access=undone), up=up, strict=strict, place=self._place)
+        if isinstance(found, Undetermined):
+            self._run.log.info("env_writes", reason=found.reason)
+            found = await ask(self._context, up=up, strict=strict, place=self._place)
         assert not isinstance(found, Undetermined)  # noqa: S101  (it may write)
+        self._planned = found
         if isinstance(found, Pending):
             direction = {} if up else {"direction": "down"}
             pending = list(found.revisions)
@@ -147,6 +156,19 @@ class Work:
         Raises:
             MigrationFailedError: what had been committed before is in the run's outcome (60, 61, 62, 63).
         """
+        try:
+            return await self._migrate(plan)
+        except MigrationFailedError as error:
+            if plan is not self._planned or not error.context.get(MOVED):
+                raise
+            again = await self.plan(up=plan.up)  # what env.py makes beside the migrations has been committed since
+            if again == plan or not isinstance(again, Pending):
+                raise
+            self._run.record.failed = None
+            await self.guard(again)
+            return await self._migrate(again)
+
+    async def _migrate(self, plan: Pending) -> UpToDate:
         with self._run.record.timed(Stage.UPGRADE if plan.up else Stage.DOWNGRADE):
             book = await self._book(plan.place)
         done = await migrate(self._context, plan, book)

@@ -130,22 +130,6 @@ class Environment:
         )
         run_migrations, begin_transaction = environment.run_migrations, environment.begin_transaction
 
-        def ours(given: dict[str, Any]) -> dict[str, Any]:
-            connection: Any = given.get("connection")
-            begun = hasattr(connection, "in_transaction") and connection.in_transaction()
-            self._external = _CONFIGURES if begun else ""
-            self.each = bool(given.get("transaction_per_migration")) or given.get("transactional_ddl") is False
-            if self._work and not self._single:
-                given["transaction_per_migration"] = True
-            given = in_schema(given)
-            if applied is not None:
-                theirs = given.get("on_version_apply") or ()
-                given["on_version_apply"] = [
-                    *(theirs if isinstance(theirs, list | tuple | set) else (theirs,)),
-                    applied,
-                ]
-            return past_ledger(given)
-
         def run(**given: Any) -> None:  # noqa: ANN401  (run_migrations' own)
             context = environment.get_context()
             self._about_to_run(context)
@@ -165,9 +149,9 @@ class Environment:
             self._inside = True
             return begin_transaction()
 
-        configured(environment, self._guard, ours)
+        configured(environment, self._guard, lambda given: self._configured(given, applied))
         environment.run_migrations = run  # type: ignore[method-assign]  # as in `configured`
-        environment.begin_transaction = begin  # type: ignore[assignment, method-assign]
+        environment.begin_transaction = begin  # type: ignore[method-assign]
         with self._guard, environment, exiting(lambda: self._ended):
             self.directory.run_env()
         if self.ran > 1:  # whatever env.py has made of it
@@ -177,6 +161,23 @@ class Environment:
                 f"{self.directory.dir}/env.py never ran context.run_migrations()",
                 hint="see why env.py skips it, or which exception it swallows",
             )
+
+    def _configured(self, given: dict[str, Any], applied: Callable[..., None] | None) -> dict[str, Any]:
+        """What Alembic gets, instead of what env.py gives to `configure`."""
+        connection: Any = given.get("connection")
+        begun = hasattr(connection, "in_transaction") and connection.in_transaction()
+        self._external = _CONFIGURES if begun else ""
+        self.each = bool(given.get("transaction_per_migration")) or given.get("transactional_ddl") is False
+        if self._work and not self._single:
+            given["transaction_per_migration"] = True
+        given = in_schema(given)
+        if applied is not None:
+            theirs = given.get("on_version_apply") or ()
+            given["on_version_apply"] = [
+                *(theirs if isinstance(theirs, list | tuple | set) else (theirs,)),
+                applied,
+            ]
+        return past_ledger(given)
 
     def _about_to_run(self, context: MigrationContext) -> None:
         if self._port.forked:  # nobody would hear of what is run there
@@ -208,9 +209,7 @@ class Environment:
             self._external = self._external or _BEGINS
 
     @contextlib.contextmanager
-    def _block(
-        self, begun: contextlib.AbstractContextManager[Any], environment: EnvironmentContext
-    ) -> Iterator[Any]:
+    def _block(self, begun: contextlib.AbstractContextManager[Any], environment: EnvironmentContext) -> Iterator[Any]:
         """env.py's block of `begin_transaction`; where nothing is run, see whether it is more than the migrations."""
         with begun as transaction:
             self._inside = True

@@ -19,6 +19,7 @@ from headstart.worker.environment import Environment
 from headstart.worker.messages import MOVED, Failed, Idle, Planned, RevisionApplied, RevisionStarted, TaskFailedError
 from headstart.worker.recording import record, writer_of
 from headstart.worker.tasks import More
+from headstart.worker.timeouts import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +89,7 @@ class _Work:
         self._started = 0.0
         self._source: bytes | None = None
         self._writer: Writer | None = None
+        self._settings: Settings
         self.step: RevisionStep | None = None
         self.recorded: set[str] = set()
         self.done = False
@@ -109,6 +111,8 @@ class _Work:
             raise _moved(f"env.py's version table is {planned.place.table} in schema {planned.place.schema} by now")
         if planned.one_transaction and not task.one_transaction:
             raise _moved(planned.one_transaction)
+        assert context.connection is not None  # noqa: S101  (online)
+        self._settings = Settings(context.connection)
         for step in steps:
             yield from self._one(step, context)
         while task.interactive and (more := self._more(context)) is not None:
@@ -145,14 +149,16 @@ class _Work:
         assert connection is not None  # noqa: S101  (online)
         if not self._task.one_transaction and connection.in_transaction():
             connection.commit()  # the revision has ended its transaction by itself, and another began
+        single = self._task.one_transaction
+        self._settings.put_back(connection, unheard=self._statements.unheard, commit=not single)
         self.step = None
-        self.uncommitted = self._task.one_transaction
+        self.uncommitted = single
         self._port.send(
             RevisionApplied(
                 revision=revision,
                 up=step.is_upgrade,
                 seconds=round(time.monotonic() - self._started, 3),
-                committed=not self._task.one_transaction,
+                committed=not single,
             )
         )
 
