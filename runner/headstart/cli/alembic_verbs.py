@@ -109,7 +109,7 @@ async def run_alembic(
             await _run(process, task, write)
             return
         async with connected(run) as ready:
-            proof = replace(await access(run, ready, work_key=None), undone=True)
+            proof = replace(await access(run, ready, work_key=None), rolled_back=True)
             try:
                 await _run(process, replace(task, access=proof), write, ready.connection)
             except EnvironmentWritesError as error:

@@ -52,7 +52,7 @@ async def looked(
         if isinstance(state, Undetermined):
             state = await by_name(run, ready, history, strict=strict)
         if isinstance(state, Undetermined):
-            state = await work.look(strict=strict, undone=True)
+            state = await work.look(strict=strict, rolled_back=True)
     if isinstance(state, Undetermined):
         raise ConfigurationError(f"{_UNASKED}: {state.reason}", hint=_MENDED)
     return state

@@ -74,17 +74,17 @@ class Work:
             proof = proof or await access(run, ready, work_key=WORK)
             yield cls(Context(run, ready, found, process, proof), ledger=ledger)
 
-    async def look(self, *, strict: bool = True, undone: bool = False) -> Comparison:
+    async def look(self, *, strict: bool = True, rolled_back: bool = False) -> Comparison:
         """Where the database stands, by env.py's own word, in sessions that cannot write.
 
         Args:
             strict: as for `ask`.
-            undone: let env.py write, and roll that back.
+            rolled_back: let env.py write, and roll that back.
 
         Returns:
             Undetermined where env.py insists on writing, or on committing it.
         """
-        reading = replace(self._context.access, work_key=None, read_only=True, undone=undone)
+        reading = replace(self._context.access, work_key=None, read_only=True, rolled_back=rolled_back)
         found = await ask(replace(self._context, access=reading), strict=strict)
         if not isinstance(found, Undetermined):
             self._place = found.place
@@ -104,8 +104,8 @@ class Work:
             DatabaseUnknownError: the recorded revision is not in it (72).
             ConfigurationError: env.py fails, or reaches another database (10).
         """
-        undone = replace(self._context.access, read_only=True, undone=True)
-        found = await ask(replace(self._context, access=undone), up=up, strict=strict, place=self._place)
+        asking = replace(self._context.access, read_only=True, rolled_back=True)
+        found = await ask(replace(self._context, access=asking), up=up, strict=strict, place=self._place)
         if isinstance(found, Undetermined):
             self._run.log.info("env_writes", reason=found.reason)
             found = await ask(self._context, up=up, strict=strict, place=self._place)

@@ -88,7 +88,7 @@ def of_environment(error: BaseException, directory: str) -> HeadstartError:
     """
     if isinstance(error, HeadstartError):
         return error
-    if sessions.have_kept():
+    if sessions.has_withheld():
         return EnvironmentWritesError(
             f"env.py writes to the database, and fails where that is not committed: {type(error).__name__}"
         )

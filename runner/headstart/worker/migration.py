@@ -19,7 +19,7 @@ from headstart.worker.environment import Environment
 from headstart.worker.messages import MOVED, Failed, Idle, Planned, RevisionApplied, RevisionStarted, TaskFailedError
 from headstart.worker.recording import record, writer_of
 from headstart.worker.tasks import More
-from headstart.worker.timeouts import Settings
+from headstart.worker.timeouts import SessionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ class _Work:
         self._started = 0.0
         self._source: bytes | None = None
         self._writer: Writer | None = None
-        self._settings: Settings
+        self._settings: SessionSettings
         self.step: RevisionStep | None = None
         self.recorded: set[str] = set()
         self.done = False
@@ -112,7 +112,7 @@ class _Work:
         if planned.one_transaction and not task.one_transaction:
             raise _moved(planned.one_transaction)
         assert context.connection is not None  # noqa: S101  (online)
-        self._settings = Settings(context.connection)
+        self._settings = SessionSettings(context.connection)
         for step in steps:
             yield from self._one(step, context)
         while task.interactive and (more := self._more(context)) is not None:

@@ -53,10 +53,10 @@ where pg_catalog.current_setting(wanted.name, true) is not null and wanted.name 
 
 
 _AGAIN = "headstart_again"
-_KEPT = "headstart_kept"
+_WITHHELD = "headstart_withheld"
 
 
-_UNDONE_WAITS = 5.0  # seconds for a lock, where there is no timeout
+_ROLLED_BACK_WAITS = 5.0  # seconds for a lock, where there is no timeout
 
 _OPEN: dict[int, object] = {}  # the pools' records of open connections
 _TASK: list[_Sessions] = []
@@ -97,31 +97,31 @@ def reads_only() -> bool:
     return any(each.access.read_only for each in _TASK)
 
 
-def undoes() -> bool:
+def rolls_back() -> bool:
     """Whether the sessions may write, and are not to commit it."""
-    return any(each.access.undone for each in _TASK)
+    return any(each.access.rolled_back for each in _TASK)
 
 
-def keep(connection: Any) -> None:  # noqa: ANN401  (SQLAlchemy's, or its pool's)
+def withhold(connection: Any) -> None:  # noqa: ANN401  (SQLAlchemy's, or its pool's)
     """A transaction is to be committed, and stays open instead: it has written."""
-    connection.info[_KEPT] = True
+    connection.info[_WITHHELD] = True
     for each in _TASK:
-        each.kept = True
+        each.withheld = True
 
 
-def unkeep(connection: Any) -> None:  # noqa: ANN401  (likewise)
+def forget(connection: Any) -> None:  # noqa: ANN401  (likewise)
     """It is rolled back."""
-    connection.info.pop(_KEPT, None)
+    connection.info.pop(_WITHHELD, None)
 
 
-def is_kept(connection: Any) -> bool:  # noqa: ANN401  (likewise)
+def is_withheld(connection: Any) -> bool:  # noqa: ANN401  (likewise)
     """Whether the transaction that is open should have been committed."""
-    return _KEPT in connection.info
+    return _WITHHELD in connection.info
 
 
-def have_kept() -> bool:
+def has_withheld() -> bool:
     """Whether there was any."""
-    return any(each.kept for each in _TASK)
+    return any(each.withheld for each in _TASK)
 
 
 def schema() -> str | None:
@@ -171,8 +171,8 @@ def commits_each(connection: sqlalchemy.Connection) -> bool:
 
 
 def in_driver_transaction(connection: sqlalchemy.Connection) -> bool:
-    """Whether the driver is certain that a transaction is open which is not `kept`."""
-    return not is_kept(connection) and _transaction_of(connection.connection.dbapi_connection) is True
+    """Whether the driver is certain that a transaction is open whose commit is not withheld."""
+    return not is_withheld(connection) and _transaction_of(connection.connection.dbapi_connection) is True
 
 
 def _transaction_of(dbapi: Any) -> bool | None:  # noqa: ANN401  (of any driver)
@@ -189,7 +189,7 @@ class _Sessions:
 
     def __init__(self, access: Access, port: Port, *, work: bool) -> None:
         self.access = access
-        self.kept = False
+        self.withheld = False
         self._port = port
         key = "null::pg_catalog.bool"
         if access.work_key is not None:
@@ -207,7 +207,7 @@ class _Sessions:
             "application_name": access.application_name,
             "idle_session_timeout": "0",
             # Two sessions of env.py may wait for each other where the first does not commit.
-            "lock_timeout": milliseconds(access.lock_timeout or (_UNDONE_WAITS if access.undone else 0)),
+            "lock_timeout": milliseconds(access.lock_timeout or (_ROLLED_BACK_WAITS if access.rolled_back else 0)),
         }
         if access.read_only:
             wanted["default_transaction_read_only"] = "on"

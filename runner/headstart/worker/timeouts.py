@@ -26,10 +26,12 @@ _READ: Final = """
 select wanted.name, pg_catalog.current_setting(wanted.name)
 from (values {names}) wanted (name) where pg_catalog.current_setting(wanted.name, true) is not null
 """
-_SET: Final = "select pg_catalog.set_config(kept.name, kept.value, false) from (values {kept}) kept (name, value)"
+_SET: Final = (
+    "select pg_catalog.set_config(before.name, before.value, false) from (values {before}) before (name, value)"
+)
 
 
-class Settings:
+class SessionSettings:
     """What Headstart and env.py have set when the migrations begin.
 
     Args:
@@ -43,8 +45,8 @@ class Settings:
             return
         with contextlib.closing(dbapi.cursor()) as cursor:
             cursor.execute(_READ.format(names=", ".join(f"({literal(each)})" for each in sessions.settings())))
-            kept = ", ".join(f"({literal(name)}, {literal(value)})" for name, value in cursor.fetchall())
-        self._set = _SET.format(kept=kept)
+            before = ", ".join(f"({literal(name)}, {literal(value)})" for name, value in cursor.fetchall())
+        self._set = _SET.format(before=before)
         connection.info.pop(_CHANGED, None)
 
     def put_back(self, connection: sqlalchemy.Connection, *, unheard: bool, commit: bool) -> None:

@@ -39,9 +39,9 @@ def prepare(dialect: Any, *_: object) -> None:  # noqa: ANN401  (any)
     commit = dialect.do_commit
 
     def do_commit(connection: Any) -> None:  # noqa: ANN401  (SQLAlchemy's own for the pool's)
-        undone = sessions.undoes() and sessions.backend_of(connection) is not None
-        if undone and (sessions.is_kept(connection) or asked(connection.dbapi_connection, _ASSIGNED_XID)):
-            sessions.keep(connection)
+        rolled_back = sessions.rolls_back() and sessions.backend_of(connection) is not None
+        if rolled_back and (sessions.is_withheld(connection) or asked(connection.dbapi_connection, _ASSIGNED_XID)):
+            sessions.withhold(connection)
         else:
             commit(connection)
 
@@ -54,7 +54,7 @@ def begin(connection: sqlalchemy.Connection, _cursor: object, statement: str, *_
     Raises:
         EnvironmentWritesError: it would end the transaction.
     """
-    if sessions.undoes() and sessions.backend_of(connection) is not None:
+    if sessions.rolls_back() and sessions.backend_of(connection) is not None:
         bare = effects.without_comments(statement)
         if effects.commits(bare) or effects.controls(bare):
             raise EnvironmentWritesError("env.py writes to the database: it executes a COMMIT of its own")
@@ -63,10 +63,10 @@ def begin(connection: sqlalchemy.Connection, _cursor: object, statement: str, *_
 
 def make_writable(connection: sqlalchemy.Connection) -> None:
     """Before the first statement of a transaction, ours or env.py's: it may write."""
-    if not sessions.undoes() or sessions.backend_of(connection) is None or sessions.commits_each(connection):
+    if not sessions.rolls_back() or sessions.backend_of(connection) is None or sessions.commits_each(connection):
         return
     two_phase = isinstance(connection.get_transaction(), TwoPhaseTransaction)
-    if not (two_phase or sessions.is_kept(connection) or sessions.in_driver_transaction(connection)):
+    if not (two_phase or sessions.is_withheld(connection) or sessions.in_driver_transaction(connection)):
         dbapi: Any = connection.connection.dbapi_connection
         with contextlib.closing(dbapi.cursor()) as cursor:
             cursor.execute(_WRITABLE)
@@ -74,5 +74,5 @@ def make_writable(connection: sqlalchemy.Connection) -> None:
 
 event.listen(Engine, "do_connect", prepare)
 event.listen(Engine, "before_cursor_execute", begin)
-event.listen(Engine, "rollback", sessions.unkeep)
-event.listen(Pool, "reset", lambda _dbapi, record, _state: sessions.unkeep(record))
+event.listen(Engine, "rollback", sessions.forget)
+event.listen(Pool, "reset", lambda _dbapi, record, _state: sessions.forget(record))
