@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from conftest import RunHeadstart
     from support.postgres import Postgres
 
-AROUND_ALL = ("a transaction around all", "an asynchronous transaction around all")
+AROUND_ALL = ("a transaction around all", "an asynchronous transaction around all", "no transaction of its own")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -33,9 +33,7 @@ def test_a_way_to_write_it(way: str, any_database: str, tmp_path: Path, run_head
     nothing_to_do(run_headstart, any_database, project.folder)
 
 
-@pytest.mark.parametrize(
-    "way", ["flask-migrate", "no transaction of its own", "DATABASE_URL", "two engines side by side"]
-)
+@pytest.mark.parametrize("way", ["flask-migrate", "DATABASE_URL", "two engines side by side"])
 def test_each_revision_is_committed_by_itself(
     way: str, any_database: str, tmp_path: Path, run_headstart: RunHeadstart
 ) -> None:

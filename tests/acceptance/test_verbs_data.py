@@ -171,12 +171,17 @@ def test_a_history_that_cannot_be_loaded(project: Project, headstart: Callable[.
 
 
 def test_an_env_py_that_writes(project: Project, headstart: Callable[..., Run], at_head: str) -> None:
-    """An env.py that insists on writing is run under the lock; otherwise its sessions cannot write."""
+    """An env.py that insists on committing is run under the lock; otherwise what it writes is rolled back."""
     text = project.env.read_text(encoding="utf-8")
     writing = "    connection.exec_driver_sql('create schema if not exists app')\n"
     configured = "    context.configure(connection=connection,"
     assert configured in text
     project.env.write_text(text.replace(configured, writing + configured), encoding="utf-8")
+    run = headstart("current", url=at_head)
+    assert (run.code, run.stdout) == (0, "bbbb2222 (head)\n"), str(run)
+    assert run.events("env_writes") + run.events("lock_obtained") == []
+    assert psql(at_head, "select to_regnamespace('app') is null") == [(True,)]
+    project.env.write_text(text.replace(configured, f"{writing}    connection.exec_driver_sql('commit')\n{configured}"))
     run = headstart("current", url=at_head)
     assert (run.code, run.stdout) == (0, "bbbb2222 (head)\n"), str(run)
     assert run.events("env_writes")

@@ -457,6 +457,84 @@ ENV_FILES: Mapping[str, EnvFile] = {
         sys.exit(0)
         """
     ),
+    "its own transaction, after configure": _env(
+        """
+        with create_engine(address("psycopg2")).connect() as connection:
+            context.configure(connection=connection)
+            with connection.begin():
+                context.run_migrations()
+        """
+    ),
+    "its own commit": _env(
+        """
+        async def main():
+            engine = create_async_engine(address("asyncpg"))
+            async with engine.connect() as connection:
+                await connection.run_sync(lambda sync: (context.configure(connection=sync), context.run_migrations()))
+                await connection.commit()
+            await engine.dispose()
+
+        asyncio.run(main())
+        """
+    ),
+    "counts its runs": _env(
+        """
+        engine = create_engine(address("psycopg"))
+        with engine.begin() as connection:
+            connection.execute(text("create table if not exists runs (n int)"))
+            connection.execute(text("insert into runs select count(*) from runs"))
+        with engine.connect() as connection:
+            migrate(connection)
+        with engine.begin() as connection:
+            connection.execute(text("insert into runs values (-1)"))
+        """
+    ),
+    "counts its runs, asynchronous": _env(
+        """
+        async def main():
+            engine = create_async_engine(address("asyncpg"))
+            async with engine.connect() as connection:
+                await connection.execute(text("create table if not exists runs (n int)"))
+                await connection.execute(text("insert into runs select count(*) from runs"))
+                await connection.commit()
+                await connection.run_sync(migrate)
+            await engine.dispose()
+
+        asyncio.run(main())
+        """
+    ),
+    "makes its schema on another connection": _env(
+        """
+        with create_engine(address("psycopg2")).begin() as connection:
+            connection.execute(text("create schema if not exists made"))
+        options = {"options": "-c search_path=made"}
+        with create_engine(address("psycopg2"), connect_args=options).connect() as connection:
+            migrate(connection)
+        """,
+        schema="made",
+    ),
+    "makes its schema, and goes there": _env(
+        """
+        with create_engine(address("psycopg2")).connect() as connection:
+            connection.execute(text("create schema if not exists made"))
+            connection.execute(text("set search_path to made"))
+            connection.commit()
+            connection.dialect.default_schema_name = "made"
+            migrate(connection)
+        """,
+        schema="made",
+    ),
+    "makes its schema by AUTOCOMMIT": _env(
+        """
+        with create_engine(address("psycopg2"), isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.execute(text("create schema if not exists made"))
+        with create_engine(address("psycopg2")).connect() as connection:
+            connection.execute(text("set search_path to made"))
+            connection.commit()
+            migrate(connection, version_table_schema="made")
+        """,
+        schema="made",
+    ),
     "the app's engine": _env(
         """
         from app.database import Base, engine

@@ -109,9 +109,9 @@ async def run_alembic(
             await _run(process, task, write)
             return
         async with connected(run) as ready:
+            proof = replace(await access(run, ready, work_key=None), rolled_back=True)
             try:
-                proven = replace(task, access=await access(run, ready, work_key=None))
-                await _run(process, proven, write, ready.connection)
+                await _run(process, replace(task, access=proof), write, ready.connection)
             except EnvironmentWritesError as error:
                 run.log.info("env_writes", reason=error.message)
                 async with locked(run, ready):  # as `up` would run it

@@ -26,6 +26,7 @@ from headstart.worker.process import WorkerLostError
 from headstart.worker.tasks import Plan
 
 if TYPE_CHECKING:
+    from headstart.history.graph import Graph
     from headstart.postgres.version_table import Place
     from headstart.steps.context import Context
 
@@ -94,6 +95,7 @@ async def _planned(context: Context, task: Plan) -> Planned:
 async def _compared(context: Context, planned: Planned, *, strict: bool, up: bool) -> Comparison:
     run, ready, graph = context.run, context.ready, context.found.graph
     recorded, place = planned.recorded, planned.place
+    _require_files(graph, planned)
     plan = None
     if strict and graph is not None and (graph.revisions or planned.unknown):
         plan = await decided(run, ready, recorded, graph, ledger.key(place.table, place.configured))
@@ -110,6 +112,11 @@ async def _compared(context: Context, planned: Planned, *, strict: bool, up: boo
         await version_table.find_version_table(ready.connection, place.table, place.schema)
     run.record.pending = tuple(step.id for step in planned.steps)
     if not planned.steps:
+        if up and plan is not None and not plan.nothing_pending:
+            raise ConfigurationError(
+                f"by Alembic's account nothing is pending, and by the revision files {', '.join(plan.pending)} is",
+                hint="see whether env.py changes where the revision files are, or which",
+            )
         if strict:
             run.log.info("nothing_pending", revision=revision_field(recorded), target=run.settings.target, beyond=False)
         return UpToDate(recorded=recorded, place=place)
@@ -121,6 +128,19 @@ async def _compared(context: Context, planned: Planned, *, strict: bool, up: boo
         one_transaction=planned.one_transaction,
         heads=planned.heads,
     )
+
+
+def _require_files(graph: Graph | None, planned: Planned) -> None:
+    """Refuse an env.py that takes the revision files away: to Alembic, nothing is pending then.
+
+    Raises:
+        ConfigurationError: there are some, and Alembic finds none (10).
+    """
+    if graph is not None and graph.revisions and not planned.heads:
+        raise ConfigurationError(
+            f"once env.py has run, Alembic finds no revision files; before, there were {len(graph.revisions)}",
+            hint="if env.py changes the working directory, let script_location begin with %(here)s",
+        )
 
 
 def not_to_its_end(error: WorkerLostError | None) -> HeadstartError:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headstart import ledger
-from headstart.errors import ConfigurationError
 from headstart.history.graph import lineage, revision_field
 from headstart.history.plan import Plan, decide
 from headstart.postgres import version_table
@@ -99,7 +98,7 @@ async def compare(run: Run, ready: Ready, found: History) -> Comparison:
         return await _against(run, ready, found, recorded)
 
 
-async def by_name(run: Run, ready: Ready, found: History, *, strict: bool) -> UpToDate | Pending:
+async def by_name(run: Run, ready: Ready, found: History, *, strict: bool) -> Comparison:
     """The same where env.py writes before it can be asked: by the table and the schema that it has written out.
 
     Args:
@@ -108,27 +107,17 @@ async def by_name(run: Run, ready: Ready, found: History, *, strict: bool) -> Up
         found: the project.
         strict: as for `ask`.
 
-    Raises:
-        ConfigurationError: env.py computes them, or leaves the schema to a search path, and there is a version table;
-            or the target is Alembic's to resolve (10).
+    Returns:
+        Undetermined where env.py computes them, or leaves the schema to a search path, and there is a version table; or
+        where the target is Alembic's to resolve.
     """
     project, graph = found
     table, schema = project.version_table, project.version_schema
-    unasked = (
-        "env.py writes to the database before it runs migrations, so it cannot be asked without changing something"
-    )
     if graph is None or (schema is None and await version_table.is_any(ready.connection)):
-        hint = (
-            "run `headstart up`, if it has not been run: CREATE ... IF NOT EXISTS of what is there counts as no write;"
-            " or let the first revision do what env.py does there, or give version_table_schema as a literal"
-        )
-        raise ConfigurationError(unasked, hint=hint)
+        return Undetermined(reason="env.py does not write out where its version table is")
     recorded = () if schema is None else await version_table.recorded_revisions(ready.connection, table, schema)
     if strict:
-        state = await _against(run, ready, found, recorded)
-        if isinstance(state, Undetermined):
-            raise ConfigurationError(f"{unasked}, and {state.reason}", hint="name the revision, head or heads")
-        return state
+        return await _against(run, ready, found, recorded)
     run.record.found(recorded)
     return UpToDate(recorded=recorded, place=_place(project))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headstart import ledger
+from headstart.errors import ConfigurationError
 from headstart.postgres import version_table
 from headstart.steps.compare import Pending, Undetermined, UpToDate, by_name, compare
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from headstart.postgres.readiness import Ready
     from headstart.steps.run import Run
     from headstart.worker.supervise import Worker
+
+_UNASKED = "env.py commits to the database before it runs migrations, so it cannot be asked without changing something"
+_MENDED = (
+    "run `headstart up`, if it has not been run: CREATE ... IF NOT EXISTS of what is there counts as no write; or let"
+    " the first revision do what env.py does there, or give version_table_schema as a literal"
+)
 
 
 async def standing(run: Run, ready: Ready, history: History, *, worker: Worker | None = None) -> UpToDate | Pending:
@@ -25,7 +32,8 @@ async def standing(run: Run, ready: Ready, history: History, *, worker: Worker |
         worker: one that several runs share; one of its own when left out.
 
     Raises:
-        ConfigurationError: env.py writes before it can be asked, and computes where its version table is (10).
+        ConfigurationError: env.py insists on committing what it writes before it can be asked, and computes where its
+            version table is (10).
     """
     state = await compare(run, ready, history)
     if isinstance(state, Undetermined):
@@ -41,7 +49,13 @@ async def looked(
 
     async with Work.opened(run, ready, history, worker) as work:
         state = await work.look(strict=strict)
-    return await by_name(run, ready, history, strict=strict) if isinstance(state, Undetermined) else state
+        if isinstance(state, Undetermined):
+            state = await by_name(run, ready, history, strict=strict)
+        if isinstance(state, Undetermined):
+            state = await work.look(strict=strict, rolled_back=True)
+    if isinstance(state, Undetermined):
+        raise ConfigurationError(f"{_UNASKED}: {state.reason}", hint=_MENDED)
+    return state
 
 
 async def recorded(run: Run, ready: Ready, history: History) -> tuple[str, ...]:

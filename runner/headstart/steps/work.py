@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from headstart import ledger
+from headstart.errors import ConfigurationError, HeadstartError, MigrationFailedError
 from headstart.history.graph import revision_field
 from headstart.history.squashed import refuse_below
 from headstart.ledger.state import prepare
@@ -23,8 +24,8 @@ from headstart.steps.connect import access, working
 from headstart.steps.context import Context
 from headstart.steps.migrate import migrate
 from headstart.steps.stage import Stage
-from headstart.steps.verify import verify
-from headstart.worker.messages import Planned, TaskFailedError
+from headstart.steps.verify import read, verify
+from headstart.worker.messages import MOVED, Planned, TaskFailedError
 from headstart.worker.process import Process
 from headstart.worker.tasks import Access, Ledger, Stamp
 
@@ -45,6 +46,7 @@ class Work:
         self._connection = context.ready.connection
         self._ledger = ledger
         self._place: Place | None = None
+        self._planned: UpToDate | Pending | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -72,16 +74,17 @@ class Work:
             proof = proof or await access(run, ready, work_key=WORK)
             yield cls(Context(run, ready, found, process, proof), ledger=ledger)
 
-    async def look(self, *, strict: bool = True) -> Comparison:
+    async def look(self, *, strict: bool = True, rolled_back: bool = False) -> Comparison:
         """Where the database stands, by env.py's own word, in sessions that cannot write.
 
         Args:
             strict: as for `ask`.
+            rolled_back: let env.py write, and roll that back.
 
         Returns:
-            Undetermined where env.py insists on writing.
+            Undetermined where env.py insists on writing, or on committing it.
         """
-        reading = replace(self._context.access, work_key=None, read_only=True)
+        reading = replace(self._context.access, work_key=None, read_only=True, rolled_back=rolled_back)
         found = await ask(replace(self._context, access=reading), strict=strict)
         if not isinstance(found, Undetermined):
             self._place = found.place
@@ -89,6 +92,8 @@ class Work:
 
     async def plan(self, *, up: bool = True, strict: bool = True) -> UpToDate | Pending:
         """What is pending, by env.py's and Alembic's own word; nothing when another runner has done it meanwhile.
+
+        What env.py writes beside the migrations is rolled back, unless it insists on committing it.
 
         Args:
             up: whether the way goes up.
@@ -99,8 +104,13 @@ class Work:
             DatabaseUnknownError: the recorded revision is not in it (72).
             ConfigurationError: env.py fails, or reaches another database (10).
         """
-        found = await ask(self._context, up=up, strict=strict, place=self._place)
+        asking = replace(self._context.access, read_only=True, rolled_back=True)
+        found = await ask(replace(self._context, access=asking), up=up, strict=strict, place=self._place)
+        if isinstance(found, Undetermined):
+            self._run.log.info("env_writes", reason=found.reason)
+            found = await ask(self._context, up=up, strict=strict, place=self._place)
         assert not isinstance(found, Undetermined)  # noqa: S101  (it may write)
+        self._planned = found
         if isinstance(found, Pending):
             direction = {} if up else {"direction": "down"}
             pending = list(found.revisions)
@@ -112,9 +122,16 @@ class Work:
 
         Raises:
             RefusedError: the role may not write the version table, or not create it (21).
-            ConfigurationError: the way down leads through a baseline (10).
+            ConfigurationError: the way down leads through a baseline; or Alembic does not find the version table that
+                it writes (10).
         """
         place = plan.place
+        if place.oid is not None and set(found := await read(self._connection, place)) != set(plan.recorded):
+            raise ConfigurationError(
+                f"Alembic reads {revision_field(plan.recorded)}, and the version table that it writes"
+                f" ({place.schema}.{place.table}) holds {revision_field(found)}",
+                hint="give context.configure the version_table_schema that a schema_translate_map leads to",
+            )
         if isinstance(plan, Pending) and not plan.up:
             refuse_below(plan.steps)
         await version_table.require_write_privilege(self._connection, place.user, place.table, place.schema)
@@ -139,6 +156,19 @@ class Work:
         Raises:
             MigrationFailedError: what had been committed before is in the run's outcome (60, 61, 62, 63).
         """
+        try:
+            return await self._migrate(plan)
+        except MigrationFailedError as error:
+            if plan is not self._planned or not error.context.get(MOVED):
+                raise
+            again = await self.plan(up=plan.up)  # what env.py makes beside the migrations has been committed since
+            if again == plan or not isinstance(again, Pending):
+                raise
+            self._run.record.failed = None
+            await self.guard(again)
+            return await self._migrate(again)
+
+    async def _migrate(self, plan: Pending) -> UpToDate:
         with self._run.record.timed(Stage.UPGRADE if plan.up else Stage.DOWNGRADE):
             book = await self._book(plan.place)
         done = await migrate(self._context, plan, book)
@@ -181,10 +211,21 @@ class Work:
             try:
                 done = msgspec.convert(await self._context.process.do(task), Planned)
             except TaskFailedError as error:
-                raise error.meaning from error
+                raise await self._of_stamp(error.meaning, place) from error
             if book is not None:
                 await self._complete(book, expected=1)
         return UpToDate(recorded=done.recorded, place=done.place)
+
+    async def _of_stamp(self, error: HeadstartError, place: Place) -> HeadstartError:
+        """What a failure means, by what is recorded then: env.py may fail after the version table has been written."""
+        before, found = self._run.record.before, await read(self._connection, place)
+        self._run.record.after = found
+        if before is None or set(found) == set(before):
+            return error
+        return MigrationFailedError(
+            f"{error.message}; before that, {revision_field(found)} had been recorded",
+            hint="correct env.py: what it does after context.run_migrations() has failed",
+        )
 
     async def _complete(self, book: Ledger, *, expected: int) -> None:
         """Warn of rows that have not arrived."""

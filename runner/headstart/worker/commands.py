@@ -25,7 +25,7 @@ from headstart.errors import (
 )
 from headstart.worker import failure, project, sessions
 from headstart.worker.autogenerate import explained
-from headstart.worker.environment import configured, past_ledger
+from headstart.worker.environment import configured, exiting, past_ledger
 from headstart.worker.messages import Data
 from headstart.worker.place import Guard
 from headstart.worker.writing import report_hooks
@@ -149,6 +149,20 @@ def _environments(port: Port, data: _Data, guard: Guard, *, compares: bool) -> C
             return past_ledger(explained(environment, given, port) if compares else given)
 
         configured(environment, guard, change)
+        run_env, run_migrations = script.run_env, environment.run_migrations
+        ended = False
+
+        def run(**given: Any) -> None:  # noqa: ANN401  (run_migrations' own)
+            nonlocal ended
+            run_migrations(**given)
+            ended = True
+
+        def to_its_end() -> None:
+            with exiting(lambda: ended):
+                run_env()
+
+        environment.run_migrations = run  # type: ignore[method-assign]  # attributes of the instances: as in `configured`
+        script.run_env = to_its_end  # type: ignore[method-assign]
         return environment
 
     return make

@@ -3,6 +3,10 @@
 Headstart touches Alembic on the one EnvironmentContext that env.py uses: what it gives to `configure`, the moment in
 which it calls `run_migrations`, and, where nothing is run, what else it does within `begin_transaction`. Alembic
 manual, 'Runtime Objects: The Environment Context'.
+
+Whose transaction it is: what `context.begin_transaction()` begins is Alembic's, and may become one for each revision.
+Whatever else is open is env.py's own, to commit or to roll back. Alembic then begins none (`begin_transaction` and
+`run_migrations` of its MigrationContext), and neither does Headstart.
 """
 
 from __future__ import annotations
@@ -33,7 +37,11 @@ if TYPE_CHECKING:
 
     from headstart.worker.port import Port
 
+_CONFIGURES = "env.py configures Alembic inside a transaction"
+_BEGINS = "env.py begins the transaction in which it runs the migrations by itself"
+_OUTSIDE = "env.py runs the migrations outside of a block of context.begin_transaction()"
 _SHARES = "env.py executes statements in the transaction in which it runs the migrations, or ends it"
+_LEAVES = "env.py leaves the block of context.begin_transaction() by an exception"
 
 _FORKED = (
     b"headstart: env.py runs the migrations in a process that it has forked, where they cannot be watched;"
@@ -64,8 +72,14 @@ class Environment:
         task: says for which project, database and options.
         port: the supervisor.
         work: whether revisions are run.
+        single: leave env.py's own choice of transactions alone, whatever it is.
         verb: of Alembic's that does the same.
         target: what it is given.
+
+    Attributes:
+        each: env.py itself asks for a transaction for each revision.
+        failure: what `run_migrations` has raised first, whatever env.py makes of it.
+        ran: how often env.py has called it.
     """
 
     def __init__(
@@ -74,6 +88,7 @@ class Environment:
         port: Port,
         *,
         work: bool,
+        single: bool = False,
         verb: str = "upgrade",
         target: str = "head",
     ) -> None:
@@ -81,12 +96,16 @@ class Environment:
         self.config = project.configure(task.project, task.dsn, {**commanded(verb, target), **task.options})
         self.directory = _directory(task, self.config)
         self.statements = Statements(port, executed=getattr(task, "statements", False))
+        self.each = False
+        self.failure: BaseException | None = None
         self.ran = 0
         self._port = port
         self._work = work
         self._guard = Guard(writing=work)
-        self._executed = 0  # statements, when the migrations had been run
-        self._single = getattr(task, "one_transaction", False)
+        self._inside = False  # the block of begin_transaction()
+        self._ended = False  # run_migrations() has come to its end
+        self._executed = 0  # statements, by then
+        self._single = single
         self._external = ""
         self._tag = task.options.get("tag")
         self._verb, self._target = verb, target
@@ -111,40 +130,54 @@ class Environment:
         )
         run_migrations, begin_transaction = environment.run_migrations, environment.begin_transaction
 
-        def ours(given: dict[str, Any]) -> dict[str, Any]:
-            connection: Any = given.get("connection")
-            begun = hasattr(connection, "in_transaction") and connection.in_transaction()
-            self._external = "env.py configures Alembic inside a transaction" if begun else ""
-            if self._work and not self._single:
-                given["transaction_per_migration"] = True
-            given = in_schema(given)
-            if applied is not None:
-                theirs = given.get("on_version_apply") or ()
-                given["on_version_apply"] = [
-                    *(theirs if isinstance(theirs, list | tuple | set) else (theirs,)),
-                    applied,
-                ]
-            return past_ledger(given)
-
         def run(**given: Any) -> None:  # noqa: ANN401  (run_migrations' own)
             context = environment.get_context()
             self._about_to_run(context)
             if context.purge:  # what is in the table is not read, but deleted
                 self._guard.look(context)
-            run_migrations(**given)
-            self._executed = self.statements.executed
+            try:
+                run_migrations(**given)
+            except BaseException as error:
+                self.failure = self.failure or error
+                raise
+            self._ended, self._executed = True, self.statements.executed
 
-        configured(environment, self._guard, ours)
+        def begin() -> contextlib.AbstractContextManager[Any]:
+            self._look(environment.get_context())  # before Alembic takes what is open for its own
+            if not self._work:
+                return self._block(begin_transaction(), environment)
+            self._inside = True
+            return begin_transaction()
+
+        configured(environment, self._guard, lambda given: self._configured(given, applied))
         environment.run_migrations = run  # type: ignore[method-assign]  # as in `configured`
-        if not self._work:
-            environment.begin_transaction = lambda: self._transaction(begin_transaction(), environment)  # type: ignore[method-assign]
-        with self._guard, environment:
+        environment.begin_transaction = begin  # type: ignore[method-assign]
+        with self._guard, environment, exiting(lambda: self._ended):
             self.directory.run_env()
+        if self.ran > 1:  # whatever env.py has made of it
+            raise self._once
         if not self.ran:
             raise (VerificationFailedError if self._work else ConfigurationError)(
                 f"{self.directory.dir}/env.py never ran context.run_migrations()",
                 hint="see why env.py skips it, or which exception it swallows",
             )
+
+    def _configured(self, given: dict[str, Any], applied: Callable[..., None] | None) -> dict[str, Any]:
+        """What Alembic gets, instead of what env.py gives to `configure`."""
+        connection: Any = given.get("connection")
+        begun = hasattr(connection, "in_transaction") and connection.in_transaction()
+        self._external = _CONFIGURES if begun else ""
+        self.each = bool(given.get("transaction_per_migration")) or given.get("transactional_ddl") is False
+        if self._work and not self._single:
+            given["transaction_per_migration"] = True
+        given = in_schema(given)
+        if applied is not None:
+            theirs = given.get("on_version_apply") or ()
+            given["on_version_apply"] = [
+                *(theirs if isinstance(theirs, list | tuple | set) else (theirs,)),
+                applied,
+            ]
+        return past_ledger(given)
 
     def _about_to_run(self, context: MigrationContext) -> None:
         if self._port.forked:  # nobody would hear of what is run there
@@ -152,29 +185,46 @@ class Environment:
             os._exit(1)
         self.ran += 1
         if self.ran > 1:
-            raise ConfigurationError(
-                f"{self.directory.dir}/env.py runs context.run_migrations() more than once",
-                hint="one env.py for one database is supported: give each database a configuration of its own",
-            )
+            raise self._once
+        self._look(context)
         connection = context.connection
-        if connection is not None and (
-            self.statements.since_commit(connection) or sessions.in_driver_transaction(connection)
-        ):
+        if not (self._inside or self.each or connection is None or sessions.commits_each(connection)):
+            self._external = self._external or _OUTSIDE  # nobody commits it but env.py
+
+    @property
+    def _once(self) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self.directory.dir}/env.py runs context.run_migrations() more than once",
+            hint="one env.py for one database is supported: give each database a configuration of its own",
+        )
+
+    def _look(self, context: MigrationContext) -> None:
+        """See whether the transaction that is open is env.py's own."""
+        connection = context.connection
+        if connection is None or self.each:  # what is open is committed with the first revision, as by Alembic
+            return
+        if self.statements.since_commit(connection) or sessions.in_driver_transaction(connection):
             self._external = self._external or _SHARES
+        elif not self._inside and connection.in_transaction():
+            self._external = self._external or _BEGINS
 
     @contextlib.contextmanager
-    def _transaction(
-        self, begun: contextlib.AbstractContextManager[Any], environment: EnvironmentContext
-    ) -> Iterator[Any]:
-        """env.py's own transaction; where nothing is run, see whether more happens in it than the migrations."""
+    def _block(self, begun: contextlib.AbstractContextManager[Any], environment: EnvironmentContext) -> Iterator[Any]:
+        """env.py's block of `begin_transaction`; where nothing is run, see whether it is more than the migrations."""
         with begun as transaction:
+            self._inside = True
             try:
                 yield transaction
+            except BaseException:
+                if self._ended:  # Alembic would roll back all that it has run in it
+                    self._external = self._external or _LEAVES
+                raise
             finally:
                 connection = environment.get_context().connection
                 ended = transaction is not None and connection is not None and not connection.in_transaction()
-                if self.ran and (ended or self.statements.executed > self._executed):
+                if self._ended and not self.each and (ended or self.statements.executed > self._executed):
                     self._external = self._external or _SHARES
+                self._inside = False
 
     def planned(self, heads: tuple[str, ...], context: MigrationContext, steps: list[RevisionStep]) -> Planned:
         """What is reported before anything is run."""
@@ -197,6 +247,20 @@ class Environment:
     def one_transaction(self) -> str:
         """Why all revisions share one transaction; "" if each may have its own."""
         return self._external
+
+
+@contextlib.contextmanager
+def exiting(ended: Callable[[], bool]) -> Iterator[None]:
+    """Let env.py end as a program does, by sys.exit(0), once it has run the migrations.
+
+    Args:
+        ended: whether it has.
+    """
+    try:
+        yield
+    except SystemExit as leaving:
+        if leaving.code or not ended():
+            raise
 
 
 def commanded(verb: str, target: str) -> dict[str, Any]:

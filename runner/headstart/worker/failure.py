@@ -28,6 +28,7 @@ from headstart.postgres.activity import cut, summary
 from headstart.postgres.script_run import failure_of
 from headstart.sql.constants import without_constants
 from headstart.sql.script import ScriptError, split
+from headstart.worker import sessions
 
 READ_ONLY = "25006"
 """read_only_sql_transaction: what a session is told that may not write."""
@@ -87,11 +88,19 @@ def of_environment(error: BaseException, directory: str) -> HeadstartError:
     """
     if isinstance(error, HeadstartError):
         return error
+    if sessions.has_withheld():
+        return EnvironmentWritesError(
+            f"env.py writes to the database, and fails where that is not committed: {type(error).__name__}"
+        )
     database = find(error)
     if database is not None:
         return _of_statement(database, directory)
     if sqlstate_of(error) == READ_ONLY:  # on the driver's own connection
         return EnvironmentWritesError(f"env.py writes to the database: {first_line(error)}")
+    return _of_code(error, directory)
+
+
+def _of_code(error: BaseException, directory: str) -> HeadstartError:
     text = first_line(error)
     if isinstance(error, CommandError | RevisionError):
         return BrokenHistoryError(f"Alembic cannot go on: {text}")

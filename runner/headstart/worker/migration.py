@@ -19,6 +19,7 @@ from headstart.worker.environment import Environment
 from headstart.worker.messages import MOVED, Failed, Idle, Planned, RevisionApplied, RevisionStarted, TaskFailedError
 from headstart.worker.recording import record, writer_of
 from headstart.worker.tasks import More
+from headstart.worker.timeouts import SessionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,13 +67,12 @@ def plan(task: tasks.Plan, port: Port) -> Planned | None:
 def migrate(task: tasks.Migrate, port: Port) -> list[str]:
     """Have Alembic run the steps, and report each. Gives what is recorded at the end, by Alembic's own account."""
     verb = "upgrade" if task.up else "downgrade"
-    environment = Environment(task, port, work=True, verb=verb, target=task.target)
+    environment = Environment(task, port, work=True, single=task.one_transaction, verb=verb, target=task.target)
     work = _Work(task, port, environment)
     try:
         environment.run(work.feed, applied=work.applied)
     except BaseException as error:
-        if not (work.done and isinstance(error, SystemExit) and not error.code):  # env.py ends as a program does
-            raise _reported(error, environment, work) from error
+        raise _reported(error, environment, work) from error
     if not work.done:
         raise _reported(work.swallowed(), environment, work)
     return sorted(work.recorded)
@@ -89,6 +89,7 @@ class _Work:
         self._started = 0.0
         self._source: bytes | None = None
         self._writer: Writer | None = None
+        self._settings: SessionSettings
         self.step: RevisionStep | None = None
         self.recorded: set[str] = set()
         self.done = False
@@ -110,6 +111,8 @@ class _Work:
             raise _moved(f"env.py's version table is {planned.place.table} in schema {planned.place.schema} by now")
         if planned.one_transaction and not task.one_transaction:
             raise _moved(planned.one_transaction)
+        assert context.connection is not None  # noqa: S101  (online)
+        self._settings = SessionSettings(context.connection)
         for step in steps:
             yield from self._one(step, context)
         while task.interactive and (more := self._more(context)) is not None:
@@ -146,14 +149,16 @@ class _Work:
         assert connection is not None  # noqa: S101  (online)
         if not self._task.one_transaction and connection.in_transaction():
             connection.commit()  # the revision has ended its transaction by itself, and another began
+        single = self._task.one_transaction
+        self._settings.put_back(connection, unheard=self._statements.unheard, commit=not single)
         self.step = None
-        self.uncommitted = self._task.one_transaction
+        self.uncommitted = single
         self._port.send(
             RevisionApplied(
                 revision=revision,
                 up=step.is_upgrade,
                 seconds=round(time.monotonic() - self._started, 3),
-                committed=not self._task.one_transaction,
+                committed=not single,
             )
         )
 
@@ -174,9 +179,7 @@ class _Work:
 
     def swallowed(self) -> BaseException:
         """What env.py must have passed over: it has ended, and not all was run."""
-        if self._statements.error is not None and self.step is not None:
-            return self._statements.error
-        return VerificationFailedError(
+        return self._environment.failure or VerificationFailedError(
             f"env.py ended without running all of the {len(self._task.steps)} pending revisions",
             hint="see which exception env.py swallows",
         )
@@ -184,9 +187,8 @@ class _Work:
 
 def stamp(task: tasks.Stamp, port: Port) -> Planned | None:
     """Write the version table as `alembic stamp` does, running nothing; give what it then holds, and where it is."""
-    environment = Environment(
-        task, port, work=True, verb="stamp", target=task.revisions[0] if task.revisions else "base"
-    )
+    target = task.revisions[0] if task.revisions else "base"
+    environment = Environment(task, port, work=True, single=True, verb="stamp", target=target)
     found: set[str] = set()
     left = 0
     writer: Writer | None = None
@@ -206,7 +208,7 @@ def stamp(task: tasks.Stamp, port: Port) -> Planned | None:
         yield from steps
         if not steps:  # the version table says so already
             write(context)
-            if context.connection is not None and not environment.one_transaction:
+            if context.connection is not None and environment.each:  # a step would be committed by itself
                 context.connection.commit()
 
     def applied(*, ctx: MigrationContext, heads: set[str], **_: object) -> None:
@@ -238,6 +240,8 @@ def _moved(why: str) -> TaskFailedError:
 
 def _reported(error: BaseException, environment: Environment, work: _Work | None = None) -> TaskFailedError:
     """What an exception out of env.py is reported as."""
+    if work is not None and work.step is not None:
+        error = environment.failure or error  # whatever env.py has made of it
     if isinstance(error, TaskFailedError):
         return error
     statements = environment.statements
@@ -248,6 +252,9 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
         kind, hint = "MigrationFailedError", None
         if isinstance(error, HeadstartError):
             kind, hint = type(error).__name__, error.hint
+        if environment.ran > 1:
+            found["cause"] = f"{found['cause']}; env.py then ran context.run_migrations() again, which is refused"
+            hint = hint or _ONCE
         common |= {
             "hint": hint or _remedy(error, environment),
             "revision": str(work.step.revision.revision),
@@ -262,6 +269,12 @@ def _reported(error: BaseException, environment: Environment, work: _Work | None
     refused = failure.of_environment(error, environment.directory.dir)
     common |= {"hint": refused.hint, "context": dict(refused.context)}
     return TaskFailedError(Failed(error=type(refused).__name__, message=refused.message, **common))
+
+
+_ONCE = (
+    "correct the revision, and let env.py fail with it: `up` itself tries a revision again that has lost a race for its"
+    " locks"
+)
 
 
 def _remedy(error: BaseException, environment: Environment) -> str | None:

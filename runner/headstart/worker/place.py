@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from headstart.errors import HeadstartError
 from headstart.postgres.table_trust import all_named, array, by_name, lock_of, look
 from headstart.postgres.version_table import Place
-from headstart.worker import sessions
+from headstart.worker import rollback, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -115,6 +115,7 @@ class Guard:
 
     def _look(self, connection: sqlalchemy.Connection, which: str) -> Looked:
         """What is there; if somebody may exchange it, it is locked, and judged again: it might be another by now."""
+        rollback.make_writable(connection)
         dbapi: Any = connection.connection.dbapi_connection
         locked: int | None = None
         with contextlib.closing(dbapi.cursor()) as cursor:

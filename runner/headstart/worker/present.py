@@ -18,7 +18,7 @@ from headstart.postgres.server import literal
 from headstart.sql.reader import Reader
 from headstart.sql.script import ScriptError, split
 from headstart.sql.tokens import tokens
-from headstart.worker import sessions
+from headstart.worker import rollback, sessions  # noqa: F401  (`rollback` listens, and before this: here is asked)
 from headstart.worker.statements import asked
 
 if TYPE_CHECKING:

@@ -53,7 +53,10 @@ where pg_catalog.current_setting(wanted.name, true) is not null and wanted.name 
 
 
 _AGAIN = "headstart_again"
+_WITHHELD = "headstart_withheld"
 
+
+_ROLLED_BACK_WAITS = 5.0  # seconds for a lock, where there is no timeout
 
 _OPEN: dict[int, object] = {}  # the pools' records of open connections
 _TASK: list[_Sessions] = []
@@ -84,9 +87,41 @@ def statement_timeout() -> float:
     return sum(each.access.statement_timeout for each in _TASK)
 
 
+def settings() -> tuple[str, ...]:
+    """The names of what each session is given."""
+    return tuple(name for each in _TASK for name in each.settings)
+
+
 def reads_only() -> bool:
     """Whether the sessions may not write."""
     return any(each.access.read_only for each in _TASK)
+
+
+def rolls_back() -> bool:
+    """Whether the sessions may write, and are not to commit it."""
+    return any(each.access.rolled_back for each in _TASK)
+
+
+def withhold(connection: Any) -> None:  # noqa: ANN401  (SQLAlchemy's, or its pool's)
+    """A transaction is to be committed, and stays open instead: it has written."""
+    connection.info[_WITHHELD] = True
+    for each in _TASK:
+        each.withheld = True
+
+
+def forget(connection: Any) -> None:  # noqa: ANN401  (likewise)
+    """It is rolled back."""
+    connection.info.pop(_WITHHELD, None)
+
+
+def is_withheld(connection: Any) -> bool:  # noqa: ANN401  (likewise)
+    """Whether the transaction that is open should have been committed."""
+    return _WITHHELD in connection.info
+
+
+def has_withheld() -> bool:
+    """Whether there was any."""
+    return any(each.withheld for each in _TASK)
 
 
 def schema() -> str | None:
@@ -117,7 +152,7 @@ def require_ours(connection: sqlalchemy.Connection) -> None:
         )
 
 
-def backend_of(connection: sqlalchemy.Connection) -> int | None:
+def backend_of(connection: Any) -> int | None:  # noqa: ANN401  (SQLAlchemy's, or its pool's)
     """The pid of the backend that does the work of a connection; None if it is not in our database."""
     pid: int | None = connection.info.get("headstart")
     return pid
@@ -130,9 +165,14 @@ def in_transaction(connection: sqlalchemy.Connection) -> bool:
     return not getattr(dbapi, "autocommit", False) if opened is None else opened
 
 
+def commits_each(connection: sqlalchemy.Connection) -> bool:
+    """Whether each statement commits itself (AUTOCOMMIT)."""
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
 def in_driver_transaction(connection: sqlalchemy.Connection) -> bool:
-    """Whether the driver is certain that a transaction is open."""
-    return _transaction_of(connection.connection.dbapi_connection) is True
+    """Whether the driver is certain that a transaction is open whose commit is not withheld."""
+    return not is_withheld(connection) and _transaction_of(connection.connection.dbapi_connection) is True
 
 
 def _transaction_of(dbapi: Any) -> bool | None:  # noqa: ANN401  (of any driver)
@@ -149,6 +189,7 @@ class _Sessions:
 
     def __init__(self, access: Access, port: Port, *, work: bool) -> None:
         self.access = access
+        self.withheld = False
         self._port = port
         key = "null::pg_catalog.bool"
         if access.work_key is not None:
@@ -156,14 +197,17 @@ class _Sessions:
             keys = (access.work_key,) if access.schema is None else (access.work_key, TENANTS)
             key = " and ".join(f"pg_catalog.pg_try_advisory_lock_shared('{each}'::pg_catalog.int8)" for each in keys)
         self._proof = _PROOF.format(key=key, token=access.token)
-        self._settings = self._wanted(work=work)
+        self.settings = self._wanted(work=work)
+        values = ", ".join(f"({literal(name)}, {literal(value)})" for name, value in self.settings.items())
+        self._set = _SETTINGS.format(wanted=values)
 
-    def _wanted(self, *, work: bool) -> str:
+    def _wanted(self, *, work: bool) -> dict[str, str]:
         access = self.access
         wanted = {
             "application_name": access.application_name,
             "idle_session_timeout": "0",
-            "lock_timeout": milliseconds(access.lock_timeout),
+            # Two sessions of env.py may wait for each other where the first does not commit.
+            "lock_timeout": milliseconds(access.lock_timeout or (_ROLLED_BACK_WAITS if access.rolled_back else 0)),
         }
         if access.read_only:
             wanted["default_transaction_read_only"] = "on"
@@ -178,9 +222,7 @@ class _Sessions:
                 "tcp_keepalives_count": "3",
                 "tcp_user_timeout": "30000",
             }
-        return _SETTINGS.format(
-            wanted=", ".join(f"({literal(name)}, {literal(value)})" for name, value in wanted.items())
-        )
+        return wanted
 
     def connect(self, dialect: Any, args: Any, params: dict[str, Any]) -> None:  # noqa: ANN401  (SQLAlchemy's own)
         """SQLAlchemy is about to connect: give the address where it is ours to give."""
@@ -221,7 +263,7 @@ class _Sessions:
                     f"env.py opens a connection that is not in the tenant's schema {access.schema!r}",
                     hint="let env.py take its URL from the configuration, or from DATABASE_URL without `options`",
                 )
-            cursor.execute(self._settings)
+            cursor.execute(self._set)
             record.info["headstart"] = pid
             driver = "asyncpg" if hasattr(raw, "get_server_pid") else type(raw).__module__.partition(".")[0]
             self._port.send(Connected(backend=pid, user=user, schema=schema, driver=driver))

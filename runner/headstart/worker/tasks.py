@@ -25,6 +25,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         token: an advisory lock that this session holds alone: whoever cannot have it is in the same database.
         work_key: the advisory lock that each session holds in shared mode while it lives; None: nothing is changed.
         read_only: sessions start with default_transaction_read_only on.
+        rolled_back: and yet SQLAlchemy's transactions may write there, and are rolled back once they have.
         everywhere: engines with an address of env.py's own are led to this database too: it is a scratch database.
         schema: the schema that has to come first in each session's search path.
         application_name: how pg_stat_activity shows the sessions.
@@ -37,6 +38,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     token: int
     work_key: int | None = None
     read_only: bool = False
+    rolled_back: bool = False
     everywhere: bool = False
     schema: str | None = None
     application_name: str = "headstart"

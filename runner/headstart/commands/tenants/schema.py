@@ -95,6 +95,8 @@ class Schemas:
         if isinstance(state, Undetermined):
             async with Work.opened(run, ready, found, self._worker, proof=proof, ledger=self.ledger) as work:
                 state = await work.look()
+                if isinstance(state, Undetermined):
+                    state = await work.look(rolled_back=True)
         if isinstance(state, Undetermined):
             raise ConfigurationError("env.py cannot be asked without its writing to the database", unaskable=True)
         if isinstance(state, UpToDate):
