@@ -64,7 +64,7 @@ def test_60_61_a_file_of_the_server(
     driven.revision("b2", body=f"{before}op.execute(\"copy a from '/nope'\")")
     last = ended(headstart("up", url=any_database), 61 if block else 60)
     assert (last["sqlstate"], last["statement"]) == ("58P01", "copy a from '...'")
-    assert "/nope" in last["error"]
+    assert 'could not open file "..."' in last["error"], "a path is a constant, too"
     assert block or "server's machine" in last["hint"]
     assert last.get("leftovers") == (["committed: create table b (id int)"] if block else None)
 

@@ -270,6 +270,7 @@ class _Spare:
         null = os.open(os.devnull, os.O_RDWR)
         control, stderr = descriptors
         _begin(asked, [null, null, stderr], keep=control)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the supervisor listens to it, whoever had it ignored
         from headstart.worker.child import main
 
         main(3, parent, asked["drivers"])

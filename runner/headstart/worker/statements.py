@@ -71,7 +71,6 @@ class Statements:
         line: of the revision's file that executed the last statement that has failed.
         unheard: the revision, or what it imports, works on the driver's own connection, and may commit there.
         elsewhere: or it starts a program that may.
-        error: the last that a statement raised, and who swallows it has to answer for it.
     """
 
     def __init__(self, port: Port, *, executed: bool) -> None:
@@ -91,7 +90,6 @@ class Statements:
         self.versioned = False
         self.unheard = self.elsewhere = False
         self.line: int | None = None
-        self.error: BaseException | None = None
         _PRESENT[:] = [self]
 
     def begin(
@@ -107,7 +105,7 @@ class Statements:
             connection: on which Alembic runs it.
         """
         self.revision, self.path, self.up, self.versioned = revision, path, up, False
-        self.line, self.error = None, None
+        self.line = None
         self._open.clear()
         self._writes.clear()
         words = b" ".join(with_imports(source, sys.path).lower().split())
@@ -228,7 +226,6 @@ class Statements:
 
     def failed(self, context: Any) -> None:  # noqa: ANN401  (SQLAlchemy's ExceptionContext)
         """It has failed."""
-        self.error = context.sqlalchemy_exception or context.original_exception
         self.line = self._calling_line()
         if context.connection is not None and not context.is_disconnect:
             nothing_stays = effects.fails_as_one(effects.without_comments(context.statement or ""))
