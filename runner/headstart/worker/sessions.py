@@ -111,7 +111,8 @@ def withhold(connection: Any) -> None:  # noqa: ANN401  (SQLAlchemy's, or its po
 
 def forget(connection: Any) -> None:  # noqa: ANN401  (likewise)
     """It is rolled back."""
-    connection.info.pop(_WITHHELD, None)
+    if not getattr(connection, "invalidated", False):  # of a session that is lost, SQLAlchemy keeps nothing
+        connection.info.pop(_WITHHELD, None)
 
 
 def is_withheld(connection: Any) -> bool:  # noqa: ANN401  (likewise)

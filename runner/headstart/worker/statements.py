@@ -258,6 +258,8 @@ class Statements:
 
     def rolled_back(self, connection: sqlalchemy.Connection) -> None:
         """A transaction is about to be rolled back."""
+        if connection.invalidated:  # with its session it has ended
+            return
         connection.info.pop(_SENT, None)
         backend = sessions.backend_of(connection) or 0
         if self._at_work:
