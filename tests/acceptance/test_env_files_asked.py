@@ -11,12 +11,14 @@ import pytest
 from acceptance.checks import ended
 from support.env_files import HEAD, EnvFile, built, left_behind
 from support.postgres import psql, script
+from support.process import alembic, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from conftest import RunHeadstart
+    from support.postgres import Postgres
     from support.process import Run
 
 OFF = {"HEADSTART_BACKUP": "off"}
@@ -172,3 +174,80 @@ def test_insists_on_committing(way: str, any_database: str, tmp_path: Path, run_
         looked = run(*verb)
         assert (looked.code, "version_table_schema" in looked.stderr) == (code, code == 10), looked
     assert psql(any_database, "select count(*) from runs") == rows
+
+
+FIRST = "create table account (id serial primary key, name text)"  # as a1 makes it
+BRIDGED = """\
+with create_engine(address("psycopg2")).connect() as connection:
+    connection.execute(text("update alembic_version set version_num = 'a1' where version_num = 'old'"))
+    connection.commit()
+    migrate(connection)
+"""
+ADOPTED = """\
+with create_engine(address("psycopg2")).connect() as connection:
+    connection.execute(text("create table if not exists alembic_version (version_num varchar(32) not null)"))
+    connection.execute(text("insert into alembic_version select 'a1' where not exists (select from alembic_version)"))
+    connection.commit()
+    migrate(connection)
+"""
+REGISTERED = """\
+engine = create_engine(address("psycopg2"), poolclass=pool.NullPool)
+with engine.begin() as connection:
+    connection.execute(text("create table if not exists registry (name text)"))
+    connection.execute(text("insert into registry select 'public' where not exists (select from registry)"))
+with engine.connect() as other:
+    found = other.execute(text("select to_regclass('registry')")).scalar()
+    names = other.execute(text("select name from registry")).scalars().all() if found else []
+for _ in names:
+    with engine.connect() as connection:
+        migrate(connection)
+"""
+WAITING = """\
+engine = create_engine(address("psycopg2"), poolclass=pool.NullPool)
+with engine.connect() as one, engine.connect() as other:
+    one.execute(text("create schema if not exists made"))
+    one.commit()
+    other.execute(text("set lock_timeout = 0"))
+    other.execute(text("create schema if not exists made"))
+    other.commit()
+    migrate(other)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "before"),
+    [
+        (BRIDGED, "create table alembic_version (version_num varchar(32)); insert into alembic_version values ('old')"),
+        (ADOPTED, "select"),
+        (REGISTERED, "select"),
+        (WAITING, "select"),
+    ],
+    ids=["it writes the version", "it makes the version table", "it reads what it has written", "it waits for itself"],
+)
+def test_what_has_to_be_committed(
+    text: str, before: str, any_database: str, any_server: Postgres, tmp_path: Path, headstart: Callable[..., Run]
+) -> None:
+    """An env.py that needs what it has committed is asked under the lock, where it may; the end is Alembic's."""
+    project = built(tmp_path / "project", EnvFile(HEAD + text))
+    twin = any_server.create_database()
+    for url in (any_database, twin):
+        script(url, before)
+        script(url, FIRST if "'a1'" in text else "select")
+    environ = environment(tmp_path, {"DATABASE_URL": twin})
+    assert alembic("upgrade", "head", env=environ, cwd=project.folder).code == 0
+    last = ended(headstart("up", url=any_database, cwd=project.folder, env=OFF), 0)
+    assert last["revision_after"] == "c3"
+    assert left_behind(any_database) == left_behind(twin)
+    ended(headstart("up", url=any_database, cwd=project.folder, env=OFF), 0)
+    any_server.drop_database(twin)
+
+
+def test_an_engine_of_its_own_making(any_database: str, tmp_path: Path, headstart: Callable[..., Run]) -> None:
+    """A driver that is missing is named, also where a function of the project's has the name of SQLAlchemy's."""
+    text = (
+        "import sqlalchemy\n\n\ndef create_engine(place):\n    return sqlalchemy.create_engine(place)\n\n\n"
+        'with create_engine(address("pg8000")).connect() as connection:\n    migrate(connection)\n'
+    )
+    project = built(tmp_path / "project", EnvFile(HEAD + text))
+    last = ended(headstart("up", url=any_database, cwd=project.folder, env=OFF), 10)
+    assert "pip install" in last["hint"]

@@ -79,6 +79,30 @@ def test_of_a_pending_revision(project: Project, headstart: Callable[..., Run], 
     assert indexes(doubled) == [("a_id", True)]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "op.create_index(op.f('a_id'), 'a', ['id'], unique=True, postgresql_concurrently=True)",
+        "op.execute((pathlib.Path(__file__).parent.parent / 'index.sql').read_text())",
+        "tools.build(op)",
+    ],
+    ids=["op.f", "a file", "a module"],
+)
+def test_of_a_pending_revision_in_other_words(
+    body: str, project: Project, headstart: Callable[..., Run], doubled: str
+) -> None:
+    """As autogenerate writes it, or as it stands in what the revision reads or imports."""
+    sql = "create unique index concurrently a_id on a (id)"
+    (project.folder / "migrations" / "index.sql").write_text(sql, encoding="utf-8")
+    (project.folder / "tools.py").write_text(f"def build(op):\n    op.execute('{sql}')\n", encoding="utf-8")
+    project.revision("b2", body=f"import pathlib\nimport tools\nwith op.get_context().autocommit_block():\n    {body}")
+    ended(headstart("up", url=doubled), 61)
+    script(doubled, UNIQUE)
+    ended(headstart("repair", url=doubled), 0)
+    assert indexes(doubled) == []
+    ended(headstart("up", url=doubled), 0)
+
+
 def test_that_a_pending_revision_drops(project: Project, headstart: Callable[..., Run], doubled: str) -> None:
     """It is left to that revision, which would fail without it."""
     with pytest.raises(Exception, match="could not create unique index"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import headstart.cli.termination
 from support.postgres import psql
 from support.project import Project
 
@@ -95,3 +96,22 @@ def test_a_long_one_is_cut_with_sense(any_database: str, tmp_path: Path) -> None
     assert list(said)[:5] == ["outcome", "exit_code", "error", "hint", "failed"]
     assert said["error"].startswith(last["error"][:100])
     assert (said["failed"], said["revision_after"], said["applied"]) == ("failing", revisions[-1], 200)
+
+
+def test_a_list_that_fits_is_told(any_database: str, tmp_path: Path) -> None:
+    """What was left behind stands there, with what to type; one that does not fit is counted."""
+    project = Project(tmp_path)
+    build = (
+        "with op.get_context().autocommit_block():\n    op.execute('create unique index concurrently a_id on a (id)')"
+    )
+    project.revision("a1", "create table a (id int)", "insert into a values (1), (1)")
+    project.revision("b2", body=f"with op.get_context().autocommit_block():\n    {build}")
+    message = tmp_path / "termination-log"
+    message.touch()
+    code, last, _ = _up(message, any_database, project.folder)
+    said = json.loads(message.read_text(encoding="utf-8"))
+    assert code == 61
+    assert said["leftovers"] == last["leftovers"]
+    assert (said["revision_after"], said["applied"]) == ("a1", 1)
+    kept = json.loads(headstart.cli.termination.message({"leftovers": ["x" * 100] * 90, "outcome": "partly_committed"}))
+    assert kept == {"outcome": "partly_committed", "leftovers": 90}

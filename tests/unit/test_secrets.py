@@ -77,6 +77,21 @@ class TestNames:
         """A part of a folder's name is no name by itself."""
         assert Redactor(["shop2"], ["/srv/shop2"])("/srv/shop2/x.py says shop2") == "/srv/shop2/x.py says ***"
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "https://api.example/hook?token={}",
+            "redis://{}@cache",
+            "see /app/alembic.ini;pw={}",
+            "/app/login,{}",
+            "//{}",
+        ],
+    )
+    @pytest.mark.parametrize("folder", ["/", "/app"])
+    def test_what_only_follows_a_folder_goes(self, folder: str, text: str) -> None:
+        """A folder is kept with the names in it, and with nothing else; the root is no folder of ours."""
+        assert "S3cr3t" not in Redactor(["S3cr3t"], [folder])(text.format("S3cr3t"))
+
     def test_a_password_that_holds_a_name_goes(self) -> None:
         """It is longer than the name in it."""
         redact = Redactor(["shop-7c4!", "/srv/app#1"], ["shop", "/srv/app"])

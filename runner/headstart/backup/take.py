@@ -187,7 +187,7 @@ async def _dump_patiently(
             said, tries = str(error.context.get("said", "")), tries - 1
             if jobs > 1 and re.search(dumps.NO_CONNECTION[0], said):
                 jobs = 1
-            elif tries == 0 or not re.search(dumps.VANISHED[0], said):
+            elif tries <= 0 or not re.search(dumps.VANISHED[0], said):
                 raise
             request.log.warning("backup_retried", cause=error.message, jobs=jobs)
             staging.empty()

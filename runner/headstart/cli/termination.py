@@ -15,7 +15,8 @@ MOST = 4_000
 """Bytes of a message."""
 
 _TEXT = 900  # bytes of one text: error and hint have room beside each other, however much of them is escaped
-_FIRST = ("outcome", "exit_code", "error", "hint", "failed", "revision_before", "revision_after")
+_FIRST = ("outcome", "exit_code", "error", "hint", "failed", "revision_before", "revision_after", "leftovers")
+_COUNTED = ("applied", "pending")
 
 
 def leave_message(fields: Mapping[str, object]) -> None:
@@ -31,17 +32,23 @@ def leave_message(fields: Mapping[str, object]) -> None:
 def message(fields: Mapping[str, object]) -> bytes:
     """The fields as one JSON object of at most `MOST` bytes, the most important ones first.
 
-    A list is told by how many it has, a long text by its beginning. What finds no room is left out.
+    A long text is told by its beginning; what was applied and what is pending, and a list that finds no room, by how
+    many it has. What finds no room at all is left out.
     """
     said: dict[str, object] = {}
     for name in dict.fromkeys([*_FIRST, *fields]):
-        if name in fields and len(as_json({**said, name: _short(fields[name])})) <= MOST:
-            said[name] = _short(fields[name])
+        if name not in fields:
+            continue
+        value = fields[name]
+        ways: list[object] = [_short(value)]
+        if isinstance(value, list | tuple):
+            ways = [len(value)] if name in _COUNTED else [value, len(value)]
+        fitting = [way for way in ways if len(as_json({**said, name: way})) <= MOST]
+        if fitting:
+            said[name] = fitting[0]
     return as_json(said)
 
 
 def _short(value: object) -> object:
-    if isinstance(value, list | tuple):
-        return len(value)
     text = value.encode("utf-8", "backslashreplace") if isinstance(value, str) else b""
     return f"{text[:_TEXT].decode(errors='ignore')}..." if len(text) > _TEXT else value

@@ -98,3 +98,4 @@ class _AtWork:
     def __init__(self, session: ScriptConnection, statement: str) -> None:
         self.statement = StatementStarted(backend=session.get_server_pid(), statement=statement)
         self.since = time.monotonic()
+        self.backends = (session.get_server_pid(),)

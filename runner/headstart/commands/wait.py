@@ -48,7 +48,9 @@ async def wait_for_head(run: Run) -> None:
         with run.record.timed(Stage.WAIT):
             while True:
                 try:
-                    missing = await _missing(run, ready, found)
+                    missing: NotReadyError | None = await _missing(run, ready, found)
+                except NotReadyError as error:  # env.py was in the way of another, or the table is locked
+                    missing = error
                 except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                     run.log.info("server_lost", error=type(error).__name__)
                     again = await reach(run, timeout=max(deadline - time.monotonic(), 0.1))
@@ -93,5 +95,7 @@ def _report(run: Run, missing: NotReadyError, left: float) -> None:
     if "pending" in missing.context:
         revision = revision_field(run.record.after)
         run.log.info("revision_waiting", revision=revision, pending=missing.context["pending"], left_seconds=left)
-    else:
+    elif "invalid_indexes" in missing.context:
         run.log.warning("invalid_indexes_found", indexes=missing.context["invalid_indexes"], hint=missing.hint)
+    else:
+        run.log.info("server_not_ready", cause=missing.message, error=type(missing).__name__, left_seconds=left)

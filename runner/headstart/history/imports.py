@@ -28,8 +28,9 @@ def with_imports(source: bytes, roots: Sequence[str]) -> bytes:
     """
     named: set[str] = set()
     for module, *lists in _IMPORTED.findall(source):
-        names = [each.split()[0].decode() for each in b",".join(lists).split(b",") if each.split()]
-        named |= {module.decode(), *(f"{module.decode()}.{name}" for name in names)} if module else set(names)
+        names = [each.split()[0].decode(errors="replace") for each in b",".join(lists).split(b",") if each.split()]
+        package = module.decode(errors="replace")
+        named |= {package, *(f"{package}.{name}" for name in names)} if package else set(names)
     files = {file for name in named if name.partition(".")[0] not in _KNOWN for file in _files_of(name, roots)}
     return b"\n".join([source, *map(_read, sorted(files))])
 

@@ -65,7 +65,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str], names: Iterable[str] = ()) -> None:
         self._needles: list[str] = []
-        self._names = sorted({*_OWN_NAMES, *filter(None, names)}, key=lambda name: (-len(name), name))
+        self._names = sorted({*_OWN_NAMES, *names} - {"", "/"}, key=lambda name: (-len(name), name))
         self._patterns: dict[bool, re.Pattern[str]] = {}  # compiled when needed: that takes longer than many a search
         self.learn(secrets)
 
@@ -132,7 +132,9 @@ def _stars(match: re.Match[str]) -> str:
 
 def _name(name: str) -> str:
     """Give a regular expression for a name, and for what lies in it if it is a folder."""
-    return re.escape(name) + (r"""(?:/[^\s'"<>():]{1,255}){0,9}""" if name[0] == "/" else "")
+    if name[0] != "/":
+        return re.escape(name)
+    return rf"""(?<![\w/.:]){re.escape(name)}(?![\w.-])(?:/[^\s'"<>():/,;=&?@#|]{{1,255}}){{0,20}}"""
 
 
 def _any_spelling(secret: str, *, encoded: bool) -> str:

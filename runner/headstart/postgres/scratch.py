@@ -123,6 +123,7 @@ async def scratch_server(
                 user=server.superuser,
                 password=Secret(server.password),
                 database="postgres",
+                params={"sslmode": "disable"},  # whatever PGSSLMODE says of the servers of others
             )
         else:
             dsn = settings.scratch

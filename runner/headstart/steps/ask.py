@@ -59,6 +59,8 @@ async def ask(context: Context, *, up: bool = True, strict: bool = True, place: 
     task = Plan(**context.given, target=context.run.settings.target if strict else None, up=up)
     try:
         planned = await _planned(context, task)
+    except EnvironmentWritesError as error:
+        return Undetermined(reason=error.message)
     except TaskFailedError as error:
         if not process.fresh:  # env.py may not bear to be run twice in one process
             return await again()
@@ -79,8 +81,9 @@ async def _planned(context: Context, task: Plan) -> Planned:
     run, connection = context.run, context.ready.connection
     try:
         with run.record.timed(Stage.LOAD):
-            found = await Watch(context.process, connection, shortest=0, run=run).over(context.process.do(task))
-    except (asyncio.CancelledError, InterruptedMigrationError):
+            watch = Watch(context.process, connection, shortest=0, run=run, withheld=context.access.rolled_back)
+            found = await watch.over(context.process.do(task))
+    except (asyncio.CancelledError, EnvironmentWritesError, InterruptedMigrationError):
         await context.process.stop(connection)
         raise
     except WorkerLostError as error:

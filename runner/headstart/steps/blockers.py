@@ -26,6 +26,7 @@ class Blockers:
     def __init__(self, run: Run, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         self._run = run
         self._connection = connection
+        self._own = run.application_name.replace("headstart ", "headstart worker ", 1)[:63]
         self._not_ended: set[int] = set()  # backends that this role may not end
 
     async def look(self, pid: int | None = None, *, application_name: str | None = None) -> list[Blocker]:
@@ -37,7 +38,12 @@ class Blockers:
         return found
 
     async def _end(self, one: Blocker, idle_seconds: float) -> None:
-        if one.idle_seconds is None or one.idle_seconds < idle_seconds or one.pid in self._not_ended:
+        if (
+            one.idle_seconds is None
+            or one.idle_seconds < idle_seconds
+            or one.pid in self._not_ended
+            or one.application_name == self._own
+        ):
             return
         try:
             if await end_if_idle(self._connection, one.pid, idle_seconds):

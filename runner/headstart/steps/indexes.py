@@ -46,9 +46,9 @@ def _left_by(found: frozenset[InvalidIndex], history: History) -> set[InvalidInd
     return named_in(sources(history).values(), found) if found else set()
 
 
-def sources(history: History) -> dict[str, str]:
+def sources(history: History, *, up: bool = False) -> dict[str, str]:
     """The texts of the revision files, by their paths: see `source_of`."""
-    return {path: source_of(path, history.project.sys_path) for path in revision_files(history.project)}
+    return {path: source_of(path, history.project.sys_path, up=up) for path in revision_files(history.project)}
 
 
 def named_in(texts: Iterable[str], indexes: Collection[InvalidIndex]) -> set[InvalidIndex]:
@@ -73,17 +73,20 @@ def _name_in(text: str, name: str) -> bool:
     return name in set(_WORD.findall(text)) if _WORD.fullmatch(name) else name in text  # SQL has to quote some
 
 
-def source_of(path: str, roots: Sequence[str] = ()) -> str:
+def source_of(path: str, roots: Sequence[str] = (), *, up: bool = False) -> str:
     """The text of a revision file, of what it imports, and of the SQL files beside it whose names are in it.
 
     Args:
         path: the file.
         roots: the folders in which its imports are looked for first.
+        up: leave out its `downgrade`, where that comes last.
     """
     from headstart.history.imports import with_imports  # off the no-op path
 
     file = Path(path)
-    text = with_imports(_text(file).encode(), roots).decode(errors="replace")
+    own = _text(file)
+    own = own.partition("def downgrade")[0] if up else own
+    text = with_imports(own.encode(), roots).decode(errors="replace")
     beside = (each for name in set(_SQL_FILE.findall(text)) for each in file.parent.parent.rglob(name))
     return "\n".join([text, *map(_text, beside)])
 
@@ -153,12 +156,10 @@ def way_out(index: InvalidIndex, pending: Collection[str], history: History) -> 
     if _COPY.search(index.name):
         return mended(index)
     name = rf"(?<!\w){re.escape(index.name.lower())}(?!\w)"
-    builds = re.compile(
-        rf"index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?:\w+\.)?{name}|create_index\(\s*f?'?{name}"
-    )
-    drops = re.compile(rf"(?:drop\s+index|reindex)\s[^;'\n]*?{name}|drop_index\(\s*f?'?{name}")
-    texts = sources(history).items()
-    ways = {path: text.lower().replace('"', "").partition("def downgrade")[0] for path, text in texts}
+    called = r"_index\(\s*(?:\w+\.f\(\s*)?f?'?"  # op.f("..."), as autogenerate writes it
+    builds = re.compile(rf"index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?:\w+\.)?{name}|create{called}{name}")
+    drops = re.compile(rf"(?:drop\s+index|reindex)\s[^;'\n]*?{name}|drop{called}{name}")
+    ways = {path: text.lower().replace('"', "") for path, text in sources(history, up=True).items()}
     if any(drops.search(ways[path]) for path in pending if path in ways):
         return None
     built_by = {path for path, way in ways.items() if builds.search(way)}

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 
-from headstart.errors import InterruptedMigrationError
+from headstart.errors import EnvironmentWritesError, InterruptedMigrationError
 from headstart.postgres.activity import SPEAK, Pace, progress_of, summary
 from headstart.postgres.blockers import remedy
 from headstart.steps.blockers import Blockers
 from headstart.worker.messages import TaskFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Collection, Coroutine
 
     from headstart.postgres.blockers import Blocker
     from headstart.steps.run import Run
@@ -47,6 +47,10 @@ class AtWork(Protocol):
         """At work now; None for none."""
 
     @property
+    def backends(self) -> Collection[int]:
+        """The pids of its sessions."""
+
+    @property
     def since(self) -> float:
         """When it began, or the last one ended, by the monotonic clock."""
 
@@ -58,6 +62,7 @@ class Watch:
         at_work: whose statement is watched.
         connection: the supervisor's own session; nobody else may use it meanwhile.
         shortest: seconds of the shorter one of table lock and statement timeout: blockers are looked for well before.
+        withheld: nothing is committed: whoever waits for another session of its own waits for ever.
         run: this run; its log gets `statement_blocked`, `statement_running`, `revision_running`.
 
     Attributes:
@@ -72,7 +77,9 @@ class Watch:
         *,
         shortest: float,
         run: Run,
+        withheld: bool = False,
     ) -> None:
+        self._withheld = withheld
         self._at_work = at_work
         self._connection = connection
         self._interval = max(min(1.0, shortest / 4), 0.05) if shortest else 1.0
@@ -109,6 +116,8 @@ class Watch:
                 watching.result()  # raises
             return await doing
         except TaskFailedError as error:
+            watching.cancel()  # it may be asking something over the same session
+            await asyncio.gather(watching, return_exceptions=True)
             if error.failed.revision is None and not error.failed.lost:
                 await self._require_session()
             raise
@@ -123,6 +132,7 @@ class Watch:
         Raises:
             InterruptedMigrationError: the supervisor's session is gone, and with it the lock (63); or the worker waits
                 for an answer that the server has given already.
+            EnvironmentWritesError: `withheld`, and its sessions wait for each other.
         """
         heartbeat = time.monotonic()
         while True:
@@ -161,6 +171,10 @@ class Watch:
 
     async def _look(self, statement: StatementStarted) -> None:
         found = await self._in_the_way.look(statement.backend)
+        if self._withheld and any(each.pid in self._at_work.backends for each in found):
+            raise EnvironmentWritesError(
+                "sessions of env.py's wait for each other where what they write is not committed"
+            )
         new = {each.pid for each in found} - {each.pid for each in self.blockers}
         self.blockers = found or self.blockers
         if new:

@@ -106,6 +106,8 @@ class Work:
         """
         asking = replace(self._context.access, read_only=True, rolled_back=True)
         found = await ask(replace(self._context, access=asking), up=up, strict=strict, place=self._place)
+        if not isinstance(found, Undetermined) and not await self._is_recorded(found):
+            found = Undetermined(reason="env.py writes the version table before it runs the migrations")
         if isinstance(found, Undetermined):
             self._run.log.info("env_writes", reason=found.reason)
             found = await ask(self._context, up=up, strict=strict, place=self._place)
@@ -117,6 +119,10 @@ class Work:
             self._run.log.info("plan", revision=revision_field(found.recorded), pending=pending, **direction)
         return found
 
+    async def _is_recorded(self, plan: UpToDate | Pending) -> bool:
+        """Whether the version table that Alembic writes, if it is there, holds what Alembic has read."""
+        return plan.place.oid is None or set(await read(self._connection, plan.place)) == set(plan.recorded)
+
     async def guard(self, plan: UpToDate | Pending) -> None:
         """Refuse, before anything is touched, what would fail half-way.
 
@@ -126,10 +132,10 @@ class Work:
                 it writes (10).
         """
         place = plan.place
-        if place.oid is not None and set(found := await read(self._connection, place)) != set(plan.recorded):
+        if not await self._is_recorded(plan):
             raise ConfigurationError(
                 f"Alembic reads {revision_field(plan.recorded)}, and the version table that it writes"
-                f" ({place.schema}.{place.table}) holds {revision_field(found)}",
+                f" ({place.schema}.{place.table}) holds something else",
                 hint="give context.configure the version_table_schema that a schema_translate_map leads to",
             )
         if isinstance(plan, Pending) and not plan.up:

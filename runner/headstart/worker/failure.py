@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
 from headstart.errors import (
@@ -86,12 +86,12 @@ def of_environment(error: BaseException, directory: str) -> HeadstartError:
         error: what was raised.
         directory: of env.py.
     """
-    if isinstance(error, HeadstartError):
-        return error
-    if sessions.has_withheld():
+    if sessions.has_withheld():  # it may well be that alone: env.py is asked again, and may commit then
         return EnvironmentWritesError(
             f"env.py writes to the database, and fails where that is not committed: {type(error).__name__}"
         )
+    if isinstance(error, HeadstartError):
+        return error
     database = find(error)
     if database is not None:
         return _of_statement(database, directory)
@@ -179,8 +179,13 @@ def of_import(error: ImportError) -> str:
 
 def _installed_for_unnamed(error: ImportError) -> str | None:
     """A driver that is installed and fits the engine in whose making the error was raised, if its URL names none."""
-    made = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name in _ENGINES]
-    if not made or make_url(made[0].f_locals["url"]).drivername != "postgresql":
+    made = [
+        frame
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name in _ENGINES and str(frame.f_globals.get("__name__")).startswith("sqlalchemy.")
+    ]
+    url = made[0].f_locals.get("url") if made else None
+    if not isinstance(url, str | URL) or make_url(url).drivername != "postgresql":
         return None
     fitting = ("asyncpg",) if made[0].f_code.co_name == "create_async_engine" else ("psycopg", "psycopg2")
     return next((name for name in fitting if importlib.util.find_spec(name) is not None), None)
