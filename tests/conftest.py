@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 INSTALLATIONS = installations()
+
+# What a shell starts in the background, or under nohup, ignores these, and so would the programs that are tested.
+for _signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if "PYTEST_XDIST_WORKER" in os.environ and signal.getsignal(_signum) is signal.SIG_IGN:
+        signal.signal(_signum, signal.SIG_DFL)
 
 
 class RunHeadstart(Protocol):
