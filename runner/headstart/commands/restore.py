@@ -34,6 +34,7 @@ from headstart.steps.stage import Stage
 if TYPE_CHECKING:
     from headstart.backup.restoring.beside import Names, Recorded
     from headstart.backup.restoring.shape import Shape
+    from headstart.postgres.connection import ScriptConnection
 
 MAINTENANCE, ANOTHER = "postgres", "template1"
 """Where we connect to in order to create and rename other databases: the second if the first is the one to restore."""
@@ -42,8 +43,7 @@ ANOTHER_SESSION = 5.0
 """Seconds that a server gets to give us another session for what is left to be done."""
 
 ANSWER = 40.0
-"""Seconds that the server gets for a statement of ours: creating and dropping a database are the longest, and take
-seconds. One that is silent for longer is gone."""
+"""Seconds that the server gets for a statement of ours, but to create or drop a database (`patient`)."""
 
 Heartbeat = Callable[[], Awaitable[dict[str, object]]]
 
@@ -68,6 +68,9 @@ class _Job(NamedTuple):
     live: str
     backup: Backup
     client: Client
+
+    async def another(self) -> ScriptConnection:
+        return await connect(self.maintenance.dsn, timeout=10, application_name=self.run.application_name)
 
 
 async def restore(
@@ -175,7 +178,7 @@ async def _exclusive(job: _Job) -> AsyncIterator[None]:
         raise LockNotObtainedError(
             f"another restore of {job.live} is at work", hint="wait until it has ended, then restore again"
         )
-    await beside.sweep(conn, job.live, log=job.run.log)
+    await beside.sweep(conn, job.live, job.another, log=job.run.log)
     yield  # the lock ends with the session
 
 
@@ -225,8 +228,7 @@ async def _restore_beside(job: _Job, names: Names, holder: Ready | None, *, ther
 
 async def _made(job: _Job, names: Names, heartbeat: Heartbeat | None, *, there: bool) -> tuple[Recorded, list[str]]:
     run, conn, client = job.run, job.maintenance.connection, job.client
-    like = await _shape(job) if there else None
-    like = like or await shape.of_dump(client, job.backup, env=dumps.bare(run.environ))
+    like = (await _shape(job) if there else None) or await shape.of_dump(client, job.backup, env=dumps.bare(run.environ))
     run.log.info(
         "restore_started",
         backup=str(job.backup.path),
@@ -236,7 +238,7 @@ async def _made(job: _Job, names: Names, heartbeat: Heartbeat | None, *, there: 
         client_version=client.version,
         jobs=pg_restore.jobs_for(job.backup, run.settings.backup_jobs),
     )
-    await beside.create(conn, names.restoring, like, there=there, log=run.log)
+    await beside.create(conn, names.restoring, like, job.another, there=there, log=run.log)
     tables = await _fill(job, names.restoring, heartbeat)
     return tables, await beside.finish(conn, names, like, log=run.log)
 
@@ -246,7 +248,7 @@ async def _discard(job: _Job, database: str) -> None:
     log = job.run.log
     try:
         async with aftermath.session(job.run, job.maintenance, ANOTHER_SESSION) as conn:
-            await beside.discard(conn, database, log=log)
+            await beside.discard(conn, database, job.another, log=log)
     except aftermath.NO_ANSWER as error:
         log.warning("partial_database_kept", database=database, cause=str(error))
 
@@ -333,9 +335,7 @@ def _result(job: _Job, names: Names, tables: Recorded, missing: list[str], *, sw
         database=database,
         kept=old,
         revision=revision_field(beside.revisions_in(tables)),
-        go_back=None
-        if old is None
-        else exchange.command(job.maintenance.dsn, (job.live, names.restored), (old, job.live)),
+        go_back=old and exchange.command(job.maintenance.dsn, (job.live, names.restored), (old, job.live)),
         remove=None if removable is None else exchange.drop_command(job.maintenance.dsn, removable),
         not_restored=tuple(missing),
     )

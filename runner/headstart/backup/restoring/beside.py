@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import asyncpg
 
 from headstart.backup.database import end_orphans
+from headstart.backup.restoring import patient
 from headstart.backup.restoring.pg_restore import APPLICATION
 from headstart.backup.restoring.shape import OWNER, PROVIDERS
 from headstart.errors import RefusedError, RestoreFailedError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from headstart.backup.manifest import Manifest
+    from headstart.backup.restoring.patient import Another
     from headstart.backup.restoring.shape import Property, Shape
     from headstart.postgres.connection import ScriptConnection
 
@@ -140,49 +142,55 @@ async def free_names(conn: asyncpg.Connection, live: str, moment: datetime) -> N
     return found
 
 
-async def sweep(conn: ScriptConnection, live: str, *, log: FilteringBoundLogger) -> None:
+async def sweep(conn: ScriptConnection, live: str, another: Another, *, log: FilteringBoundLogger) -> None:
     """Drop what killed restores of this database have left. The caller holds the lock `key(live)`.
 
-    A pg_restore whose run is dead is ended. A database to which anybody else is connected stays.
+    A pg_restore whose run is dead is ended. A database to which anybody else is connected stays, and so does one whose
+    end takes too long. `another` opens a session that asks meanwhile whether the server is still there.
     """
     for name in [row["datname"] for row in await conn.fetch(_NAMES) if is_ours(row["datname"], live)]:
         try:
             for orphan in await end_orphans(conn, name, APPLICATION):
                 log.warning("orphaned_restore_ended", pid=orphan["pid"], database=name)
-            await conn.execute(f"drop database if exists {quote(name)}")
-        except asyncpg.PostgresError as error:
-            log.warning("partial_database_kept", database=name, cause=first_line(error), sqlstate=error.sqlstate)
+            await patient.execute(conn, f"drop database if exists {quote(name)}", another)
+        except (TimeoutError, asyncpg.PostgresError) as error:
+            state = getattr(error, "sqlstate", None)
+            log.warning("partial_database_kept", database=name, cause=first_line(error), sqlstate=state)
         else:
             log.info("partial_database_dropped", database=name)
 
 
-async def create(conn: ScriptConnection, name: str, shape: Shape, *, there: bool, log: FilteringBoundLogger) -> None:
+async def create(
+    conn: ScriptConnection, name: str, shape: Shape, another: Another, *, there: bool, log: FilteringBoundLogger
+) -> None:
     """Create the database in the shape of the live one; `there`: which exists, so that its owner has to own this one.
+
+    `another` as for `sweep`.
 
     Raises:
         RefusedError: the role may not (21).
-        RestoreFailedError: the server could not (41).
+        RestoreFailedError: the server could not, or not in time (41).
     """
     options = shape.options
     if conn.get_server_version().major < PROVIDERS:  # a newer pg_dump names the only one that there is
         options = options.replace(" LOCALE_PROVIDER = libc", "")
     try:
-        await conn.execute(f"create database {quote(name)} {options}")
+        await patient.execute(conn, f"create database {quote(name)} {options}", another)
     except asyncpg.InsufficientPrivilegeError as error:
         raise RefusedError(
             f"the server refused: {first_line(error)}",
             hint="grant what is missing, or be a superuser",
             sqlstate=error.sqlstate,
         ) from error
-    except asyncpg.PostgresError as error:
+    except (TimeoutError, asyncpg.PostgresError) as error:
         raise RestoreFailedError(
             f"the database {name} could not be created: {first_line(error)}",
             hint="correct what the server reports, then restore again",
-            sqlstate=error.sqlstate,
+            sqlstate=getattr(error, "sqlstate", None),
         ) from error
     for each in shape.properties:
         if each.early and not await _apply(conn, name, each, log=log) and each.label == OWNER and there:
-            await discard(conn, name, log=log)
+            await discard(conn, name, another, log=log)
             raise RefusedError(
                 "the role may not give the restored database the owner of the live one",
                 hint="grant it that owner's role (with the right to SET ROLE), or be a superuser",
@@ -214,12 +222,12 @@ async def _apply(conn: ScriptConnection, name: str, each: Property, *, log: Filt
     return True
 
 
-async def discard(conn: ScriptConnection, name: str, *, log: FilteringBoundLogger) -> None:
+async def discard(conn: ScriptConnection, name: str, another: Another, *, log: FilteringBoundLogger) -> None:
     """Drop an incomplete database of ours. If that fails, the next restore drops it."""
     try:
-        await conn.execute(f"drop database if exists {quote(name)} with (force)")
+        await patient.execute(conn, f"drop database if exists {quote(name)} with (force)", another)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        log.warning("partial_database_kept", database=name, cause=type(error).__name__)
+        log.warning("partial_database_kept", database=name, cause=first_line(error) or type(error).__name__)
     else:
         log.info("partial_database_dropped", database=name)
 
