@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+import uuid
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -11,6 +15,9 @@ from hypothesis import strategies as st
 
 from headstart.postgres.activity import summary
 from headstart.sql.constants import without_constants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TOKEN = "tok-S3cr3t"
 relaxed = hypothesis.settings(deadline=None)  # a busy machine is not slow code
@@ -109,8 +116,10 @@ def test_a_backslash_before_a_quotation_mark() -> None:
         ("aaaa " * 100_000, "select '" + "aaaa', '" * 100_000 + "'"),
         ('"' * 200_000, "select '" + "\\" * 200_000 + "'"),
         ("raise '" * 100_000, "do $$" + "raise 'a%" * 100_000 + "$$"),
+        ("=(" + '"a", ' * 100_000 + ")", "select '" + "b" * 1_000_000 + "'"),
+        ("a", "".join(f"'\\' $a{number}$ " for number in range(10_000))),
     ],
-    ids=["one", "many", "marks", "raise"],
+    ids=["one", "many", "marks", "raise", "shown", "nested"],
 )
 def test_no_text_takes_for_ever(text: str, statement: str) -> None:
     """The time is bounded, however long statement and message are."""
@@ -118,3 +127,67 @@ def test_no_text_takes_for_ever(text: str, statement: str) -> None:
     without_constants(text, "P0001", statement)
     summary(statement)
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        lambda count: "insert into t values " + ", ".join(f"('user{n}@example.org')" for n in range(count)),
+        lambda count: "select " + r"'\'" * count,
+        lambda count: "select " + "'a'\n" * count,
+    ],
+    ids=["rows", "backslashes", "continued"],
+)
+def test_twice_the_text_takes_twice_the_time(statement: Callable[[int], str]) -> None:
+    """What is read of a statement is read once, however many constants it has."""
+
+    def seconds(count: int) -> float:
+        text = statement(count)
+        began = time.process_time()
+        without_constants("an error", "23505", text)
+        return time.process_time() - began
+
+    least = {count: min(seconds(count) for _ in range(3)) for count in (80, 640)}
+    assert least[640] < 8 * 3 * least[80]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (uuid.UUID(int=2**127 + 1), "80000000-0000-0000-0000-000000000001"),
+        (date(1984, 6, 21), "1984-06-21"),
+        (Decimal("98765.43"), "98765.43"),
+        (b"S3cr3t", r"\x533363723374"),
+        (491701234567, "491701234567"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_parameters_of_any_type(value: object, shown: str) -> None:
+    """A parameter is not shown, whatever its type: as the server writes it."""
+    text = "Key (token)=({}) already exists."
+    assert without_constants(text.format(shown), "23505", "insert into t values ($1)", [value]) == text.format("...")
+
+
+@pytest.mark.parametrize("value", [1, True, None, 2026])
+def test_parameters_that_say_nothing(value: object) -> None:
+    """Small numbers, booleans and NULL stay: they are ids, counts and years."""
+    text = f"Key (a)=({value}) already exists."
+    assert without_constants(text, "23505", "insert into t values ($1)", [value]) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Key (email)=(user1150@example.org) already exists.", "Key (email)=(...) already exists."),
+        ("Key (id, name)=(7, O'Brien, b) already exists.", "Key (id, name)=(7, ..., b) already exists."),
+        ("Failing row contains (8, tail-S3cr3t).", "Failing row contains (8, ...)."),
+        ('invalid input for type integer: "user1199@example.org"', 'invalid input for type integer: "..."'),
+        ('relation "users" does not exist', 'relation "users" does not exist'),
+    ],
+)
+def test_the_rest_of_a_long_statement(text: str, shown: str) -> None:
+    """A constant is not shown wherever it stands in a statement, and be it beyond what is read of it."""
+    rows = ", ".join(f"({number}, 'user{number}@example.org')" for number in range(1200))
+    statement = f"insert into users values {rows}, (7, 'O''Brien'), (8, 'tail-S3cr3t')"
+    assert len(statement) > 20_000
+    assert without_constants(text, "23505", statement) == shown

@@ -228,7 +228,8 @@ async def _restore_beside(job: _Job, names: Names, holder: Ready | None, *, ther
 
 async def _made(job: _Job, names: Names, heartbeat: Heartbeat | None, *, there: bool) -> tuple[Recorded, list[str]]:
     run, conn, client = job.run, job.maintenance.connection, job.client
-    like = (await _shape(job) if there else None) or await shape.of_dump(client, job.backup, env=dumps.bare(run.environ))
+    like = await _shape(job) if there else None
+    like = like or await shape.of_dump(client, job.backup, env=dumps.bare(run.environ))
     run.log.info(
         "restore_started",
         backup=str(job.backup.path),
@@ -245,12 +246,11 @@ async def _made(job: _Job, names: Names, heartbeat: Heartbeat | None, *, there: 
 
 async def _discard(job: _Job, database: str) -> None:
     """Drop the incomplete database; over another session if ours is gone."""
-    log = job.run.log
     try:
         async with aftermath.session(job.run, job.maintenance, ANOTHER_SESSION) as conn:
-            await beside.discard(conn, database, job.another, log=log)
+            await beside.discard(conn, database, job.another, log=job.run.log)
     except aftermath.NO_ANSWER as error:
-        log.warning("partial_database_kept", database=database, cause=str(error))
+        job.run.log.warning("partial_database_kept", database=database, cause=str(error))
 
 
 async def _shape(job: _Job) -> Shape | None:

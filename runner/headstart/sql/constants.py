@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from os.path import commonprefix
 from typing import Final
 
@@ -18,7 +18,10 @@ _LOOKED_AT: Final = 20_000  # characters of a statement, which may have millions
 _SHORT: Final = 4  # characters: a shorter constant is replaced only where the server has put it between marks
 _IN_WORDS: Final = 8  # characters: a shorter constant is not replaced within a word
 _CLIPPED: Final = 16  # characters at least that the server shows of a long value: it cuts after 64 bytes
+_READ: Final = 10 * _LOOKED_AT  # characters, with those of $$ in $$, which are read once more for each level
+_SMALL: Final = 10_000_000  # a number below is an id, a count or a year, and no person's
 _CUTS: Final = 10  # beginnings of one value that are looked for
+_SHOWN: Final = 50  # values in what is said that are looked for in a statement of any length
 
 # What the server calls a name stays: nextval('users_id_seq') fails with `relation "users_id_seq" does not exist`.
 _KINDS: Final = (
@@ -29,6 +32,7 @@ _KINDS: Final = (
 _NAME: Final = rf'\b(?i:{_KINDS}) (?:"[^\W\d][\w$.]*"|[^\W\d][\w$.]*$)'
 _IDENTIFIER: Final = re.compile(r"[^\W\d][\w$.]*")
 _QUOTED: Final = re.compile(r'"([^"]+)"')  # a value, or the part of one that cannot be read
+_ROW: Final = re.compile(r"(?:=|contains )\((.+)\)")  # a key's values, or a row's
 _RAISE: Final = re.compile(r"\braise\b(?:[^';]|'[^']*')*", re.IGNORECASE)
 _RAISED: Final = re.compile(
     r"(?:\braise(?:\s+[a-z]+)?|\b(?:message|detail|hint)\s*:?=)\s*'((?:[^']|'')*)'", re.IGNORECASE
@@ -55,9 +59,11 @@ def without_constants(text: str, sqlstate: str | None, statement: str, values: I
         statement: that has failed.
         values: of its parameters.
     """
-    statement, text = statement[:_LOOKED_AT], text[:_LOOKED_AT]
+    text, whole_statement, statement = text[:_LOOKED_AT], statement, statement[:_LOOKED_AT]
     raised = set(_raised(statement))
-    strings = {each for each in values if isinstance(each, str)}.union(_constants(statement))
+    strings = {*_written(values), *_constants(statement)}
+    if len(whole_statement) > _LOOKED_AT:
+        strings |= _shown_of(whole_statement, text)
     pieces = {piece for each in strings - raised - _words(statement) for piece in _pieces(each, text)}
     names = {each for each in pieces if _IDENTIFIER.fullmatch(each)}
     said = {part for each in raised for part in each.split("%") if part.strip() and part in text}
@@ -70,6 +76,22 @@ def without_constants(text: str, sqlstate: str | None, statement: str, values: I
     whole = "\n".join(strings).lower()
     quoted = {re.escape(each) for each in _QUOTED.findall(text) if each.lower() in whole}
     return _replaced(text, [rf'(?<="){each}(?=")' for each in quoted], kept)
+
+
+def _written(values: Iterable[object]) -> Iterator[str]:
+    """Values of parameters as the server writes them, without those that say nothing: None, booleans, small numbers."""
+    for each in values:
+        if isinstance(each, bytes | bytearray | memoryview):
+            yield rf"\x{each.hex()}"
+        elif not (each is None or isinstance(each, bool) or (isinstance(each, int) and abs(each) < _SMALL)):
+            yield str(each)
+
+
+def _shown_of(statement: str, text: str) -> set[str]:
+    """The values in the server's words that are constants of a statement too long to be read."""
+    rows = (value for row in _ROW.findall(text) for value in (row, *row.split(", ")))
+    shown = islice(chain(rows, _QUOTED.findall(text)), _SHOWN)
+    return {value for value in shown if "'{}'".format(value.replace("'", "''")) in statement}
 
 
 def _replaced(text: str, constants: Iterable[str], kept: Sequence[str]) -> str:
@@ -122,35 +144,55 @@ def _raised(statement: str) -> Iterator[str]:
 
 def _constants(statement: str) -> Iterator[str]:
     """The string constants, in every spelling that the server may give back."""
-    readings = (True, False) if any(map(ends_elsewhere, tokens(statement))) else (True,)
-    for conforming in readings:
-        before = ""  # a string right after another one continues it
-        for token in tokens(statement, standard_conforming=conforming):
-            if token.kind != "string":
-                before = ""
-                continue
-            opening = re.match(r"\$[^$]*\$|[eE]?'", token.text)
-            body = token.text[opening.end() :] if opening is not None else token.text
-            if opening is not None and opening.group().startswith("$"):
-                body = body.removesuffix(opening.group())
-                yield body
-                yield from _constants(body)  # of a function's or a DO block's body
-                continue
-            body = body.removesuffix("'")
-            yield from _spellings(body, statement)
-            if before:
-                yield from _spellings(before + body, statement)
-            before += body
+    marks = {"\\", *_UESCAPE.findall(statement)}
+    left, unread = [statement], _READ
+    while left and unread > 0:
+        text = left.pop()
+        unread -= len(text)
+        for conforming in (True, False) if any(map(ends_elsewhere, tokens(text))) else (True,):
+            for string in _strings(text, standard_conforming=conforming):
+                if isinstance(string, _Body):
+                    yield string
+                    left.append(string)  # of a function or a DO block, with constants of its own
+                else:
+                    yield from _spellings(string, marks)
 
 
-def _spellings(body: str, statement: str) -> Iterator[str]:
+class _Body(str):
+    """What stands between two $$."""
+
+    __slots__ = ()
+
+
+def _strings(text: str, *, standard_conforming: bool) -> Iterator[str]:
+    """What stands between quotation marks, and what those in a row are together: one continues another."""
+    row: list[str] = []
+    for token in tokens(text, standard_conforming=standard_conforming):
+        if token.kind != "string":
+            if len(row) > 1:
+                yield "".join(row)
+            row.clear()
+            continue
+        opening = re.match(r"\$[^$]*\$|[eE]?'", token.text)
+        mark = "'" if opening is None else opening.group()
+        body = token.text if opening is None else token.text[opening.end() :]
+        if mark.startswith("$"):
+            yield _Body(body.removesuffix(mark))
+            continue
+        row.append(body.removesuffix("'"))
+        yield row[-1]
+    if len(row) > 1:
+        yield "".join(row)
+
+
+def _spellings(body: str, marks: set[str]) -> Iterator[str]:
     yield body
-    yield body.replace("''", "'")
+    single = body.replace("''", "'")
+    yield single
     if "\\" in body:
-        yield _ESCAPE.sub(_unescaped, body.replace("''", "'"))
-    for mark in {"\\", *_UESCAPE.findall(statement)}:
-        if mark in body:
-            yield re.sub(_CODE_POINT.format(re.escape(mark)), _character, body.replace("''", "'"))
+        yield _ESCAPE.sub(_unescaped, single)
+    for mark in marks.intersection(body):
+        yield re.sub(_CODE_POINT.format(re.escape(mark)), _character, single)
 
 
 def _unescaped(match: re.Match[str]) -> str:
