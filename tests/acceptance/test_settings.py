@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -12,6 +13,7 @@ import pytest
 
 from acceptance.checks import Session, ended, make_role, with_password
 from headstart.postgres.lock import GATE
+from headstart.settings.files import PATIENCE
 from support.postgres import psql, script
 from support.project import recorded
 
@@ -261,3 +263,22 @@ def test_what_a_shell_hands_over(project: Project, any_database: str) -> None:
         done = subprocess.run(shell, env=env, cwd=project.folder, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
         assert password not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_pipe_that_nobody_closes(project: Project) -> None:
+    """It is waited for once: then the run ends, and names it beside the other problems."""
+    ours, theirs = os.pipe()
+    env = {"PATH": os.environ["PATH"], "DATABASE_URL_FILE": "/dev/stdin", "HEADSTART_FOO": "1"}
+    words = [sys.executable, "-m", "headstart", "status", "--deadline", "soon"]
+    began = time.monotonic()
+    try:
+        done = subprocess.run(
+            words, env=env, cwd=project.folder, stdin=ours, capture_output=True, text=True, check=False
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 10, done.stderr
+    assert "/dev/stdin" in done.stderr
+    assert time.monotonic() - began < 1.5 * PATIENCE

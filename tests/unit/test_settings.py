@@ -6,6 +6,7 @@ import contextlib
 import math
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -434,3 +435,22 @@ def test_nothing_heavy_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"ssl", "socket", "asyncio", "asyncpg", "sqlalchemy", "alembic", "difflib", "configparser", "email"}
     assert not heavy & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "failure", [TimeoutError(110, "nobody has closed it"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid")]
+)
+def test_a_file_is_read_once(failure: Exception) -> None:
+    """However many problems there are, a file is asked for once: a pipe that nobody closes takes its time."""
+    asked: Counter[str] = Counter()
+
+    def read_file(path: str) -> str:
+        asked[path] += 1
+        raise failure
+
+    environ = {"DATABASE_URL_FILE": "/dev/stdin", "HEADSTART_FOO": "1", "HEADSTART_WAIT_TIMEOUT": "soon"}
+    with pytest.raises(ConfigurationError) as refused:
+        load(environ, read_file=read_file, in_image=False, cores=1, default_user="me")
+    assert len(refused.value.problems) == 3
+    assert asked["/dev/stdin"] == 1
+    assert set(asked.values()) == {1}

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -18,8 +18,9 @@ from headstart.cli.arguments import CommandLine
 from headstart.errors import ConfigurationError, HeadstartError, UsageError
 from headstart.errors.exits import Exit
 from headstart.log import logger as log
-from headstart.settings.files import read_text
-from headstart.settings.machine import redactor_from, settings_from
+from headstart.settings.files import read_once, read_text
+from headstart.settings.machine import settings_from
+from headstart.settings.settings import redactor_from
 from headstart.settings.version import __version__
 from headstart.steps.attempt import conduct, too_small
 from headstart.steps.outcome import Outcome, finish
@@ -47,14 +48,16 @@ def main(argv: Sequence[str], environ: Mapping[str, str], interrupt: Interrupt) 
     run_id = os.urandom(4).hex()
     build = partial(log.build, stderr, run_id=run_id)
     json = log.wants_json(environ.get("HEADSTART_LOG", "auto"), stderr)
-    read_file = cache(read_text)  # a pipe can be read once
+    read_file = read_once(read_text)
     redact = redactor_from(environ, read_file)
     logger = build(json=json, redact=redact)
     try:
         with output.delivered():
             asked, cwd, worker = _read(argv, environ, logger)
         needs_database = asked.needs_database
-        settings = settings_from(environ, asked.flags, require_database=needs_database, read_file=read_file)
+        settings = settings_from(
+            environ, asked.flags, require_database=needs_database, read_file=read_file, redact=redact
+        )
     except (UsageError, ConfigurationError) as error:
         return _refused(error, logger, redact)
     settings = settings if asked.target is None else replace(settings, target=asked.target)

@@ -10,6 +10,7 @@ import os
 import select
 import stat
 import time
+from collections.abc import Callable
 
 #: Seconds that whoever writes into one of our own descriptors has.
 PATIENCE = 10.0
@@ -57,6 +58,28 @@ def read_text(path: str | os.PathLike[str]) -> str:
         UnicodeError: it is not UTF-8.
     """
     return read_bytes(path).decode().replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_once(read_file: Callable[[str], str]) -> Callable[[str], str]:
+    """Make a reader that reads each file once: a pipe gives its text to the first who reads, and is waited for once.
+
+    Args:
+        read_file: gives a file's text or raises OSError or ValueError, which is remembered too.
+    """
+    found: dict[str, str | OSError | ValueError] = {}
+
+    def read(path: str) -> str:
+        if path not in found:
+            try:
+                found[path] = read_file(path)
+            except (OSError, ValueError) as error:
+                found[path] = error
+        known = found[path]
+        if isinstance(known, Exception):
+            raise known
+        return known
+
+    return read
 
 
 def _handed_over(descriptor: int, name: str) -> bytes:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Mapping
 
-from headstart.log.secret import Redactor
 from headstart.settings.files import read_text
 from headstart.settings.settings import Settings, load
 
@@ -17,6 +15,7 @@ def settings_from(
     *,
     require_database: bool = True,
     read_file: Callable[[str], str] = read_text,
+    redact: Callable[[str], str] | None = None,
 ) -> Settings:
     """Read `Settings` from variables as the command line does.
 
@@ -25,6 +24,7 @@ def settings_from(
         flags: values that go before it, by the variables' names.
         require_database: False for what can do without one.
         read_file: gives the text of a file that a variable names, or raises OSError.
+        redact: takes the passwords of these variables out of a text; None to make it where it is needed.
 
     Raises:
         ConfigurationError: with every problem at once.
@@ -38,24 +38,8 @@ def settings_from(
         cores=cores,
         default_user=environ.get("USER") or _login(),
         require_database=require_database,
+        redact=redact,
     )
-
-
-def redactor_from(environ: Mapping[str, str], read_file: Callable[[str], str] = read_text) -> Callable[[str], str]:
-    """Make what takes the passwords of an environment out of a text, whether or not its settings can be read.
-
-    Args:
-        environ: as for `settings_from`.
-        read_file: as for `settings_from`. Files are read when the first text comes.
-    """
-
-    @functools.cache
-    def redactor() -> Redactor:
-        from headstart.settings.secrets import redactor_of  # off the no-op path
-
-        return redactor_of(environ, read_file)
-
-    return lambda text: redactor()(text)  # noqa: PLW0108  (it is made when the first text comes)
 
 
 def _login() -> str:

@@ -19,6 +19,7 @@ from headstart.log.printable import nearest
 from headstart.log.secret import Redactor, Secret
 from headstart.settings.conninfo import EXAMPLE, is_text, read
 from headstart.settings.dsn import Dsn, DsnError, names_a_server, without_libpq_variables
+from headstart.settings.files import read_once
 from headstart.settings.resolve import parse_dsn
 from headstart.settings.table import SETTINGS, Setting
 
@@ -126,6 +127,7 @@ def load(
     cores: int,
     default_user: str,
     require_database: bool = True,
+    redact: Callable[[str], str] | None = None,
 ) -> Settings:
     """Read the settings: flag over variable over default.
 
@@ -137,17 +139,13 @@ def load(
         cores: how many this machine has for us.
         default_user: the operating system's user, whom libpq takes when nobody is named.
         require_database: False for verbs that can do without: libpq's defaults then stand in, with no `dsn_source`.
+        redact: takes the environment's passwords out of a text; made here, if a problem needs it, where there is none.
 
     Raises:
         ConfigurationError: with every problem at once, each naming what to set, none holding a secret.
     """
-    read_file = functools.cache(read_file)  # a pipe can be read once
-
-    def redact(text: str) -> str:
-        from headstart.settings.secrets import redactor_of  # off the no-op path
-
-        return redactor_of(environ, read_file)(text)
-
+    read_file = read_once(read_file)
+    redact = redact or redactor_from(environ, read_file)
     addresses = _Addresses(environ, read_file, default_user)
     dsn, source, secrets = addresses.database(required=require_database)
     problems = addresses.problems
@@ -179,6 +177,23 @@ def load(
     values |= {"dsn": dsn, "dsn_source": source, "config_explicit": "config" in values, "other_secrets": secrets}
     # Not convert(): each parser has given its field's very type, and convert would ask for a decoder of Secret.
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def redactor_from(environ: Mapping[str, str], read_file: Callable[[str], str]) -> Callable[[str], str]:
+    """Make what takes the passwords of an environment out of a text, whether or not its settings can be read.
+
+    Args:
+        environ: the variables.
+        read_file: as for `load`. Files are read when the first text comes.
+    """
+
+    @functools.cache
+    def redactor() -> Redactor:
+        from headstart.settings.secrets import redactor_of  # off the no-op path
+
+        return redactor_of(environ, read_file)
+
+    return lambda text: redactor()(text)  # noqa: PLW0108  (it is made when the first text comes)
 
 
 def _refusal(setting: Setting, text: str) -> str:
