@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import stat
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from headstart import backup
 from headstart.backup import manifest as manifests
+from headstart.backup.folder import Staging
 from headstart.backup.restoring.choose import candidates
 from headstart.backup.verify import verify
 from headstart.errors import BackupFailedError, ConfigurationError, RestoreFailedError
@@ -18,7 +23,6 @@ from support.postgres import script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from support.postgres import Postgres
 
@@ -138,6 +142,60 @@ async def test_another_user_s_link(take: Taker, tmp_path: Path) -> None:
     assert backup.list_backups(take.directory).backups == ()
 
 
+@pytest.fixture
+def share() -> Iterator[Path]:
+    """A folder where anybody may make one, and that any user reaches: pytest's own are closed to others."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def squashed() -> Iterator[int]:
+    """What we make belongs to another user, as on a share that maps all users to one: see setfsuid(2)."""
+    libc = ctypes.CDLL(None)
+    libc.setfsuid(65534)
+    yield 65534
+    libc.setfsuid(os.geteuid())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user can be had by root alone")
+async def test_a_share_that_maps_all_users(take: Taker, share: Path, request: pytest.FixtureRequest) -> None:
+    """Where what we make belongs to another user, that user's folder is written to and read; a third one's is not."""
+    taken = await take()
+    home = share / taken.path.parent.name
+    shutil.copytree(taken.path.parent, home)
+    for path in (home, *home.rglob("*")):
+        os.chown(path, 65534, 65534)
+    theirs = share / "theirs"
+    theirs.mkdir(mode=0o777)
+    os.chown(theirs, 10001, 10001)
+    staging = Staging(home, "1", "run")
+    with pytest.raises(BackupFailedError, match="belongs to another user"):
+        staging.create()
+    assert backup.list_backups(share).backups == ()
+
+    uid = request.getfixturevalue("squashed")
+    staging.create()
+    assert staging.path.stat().st_uid == uid != os.geteuid()
+    staging.discard()
+    [listed] = backup.list_backups(share).backups
+    assert listed.name == taken.name
+    fresh = Staging(share / "fresh", "1", "run")
+    fresh.create()
+    assert hidden(share) == []
+    [broken] = backup.list_backups(share).broken
+    assert broken.path == theirs
+    with pytest.raises(BackupFailedError, match="belongs to another user"):
+        Staging(theirs, "1", "run").create()
+
+
 def rights(home: Path, *, files: bool = False) -> set[int]:
     """The modes of a folder and all folders in it, or of all files in it."""
     return {stat.S_IMODE(each.stat().st_mode) for each in (home, *home.rglob("*")) if each.is_file() is files}
+
+
+def hidden(folder: Path) -> list[Path]:
+    """What a folder holds under a dotted name."""
+    return [each for each in folder.iterdir() if each.name.startswith(".")]

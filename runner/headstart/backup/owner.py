@@ -22,8 +22,9 @@ def stranger_in(home: Path) -> int | None:
         OSError: it, or the folder above it, cannot be looked at.
     """
     above, owner = home.parent.stat(), home.lstat().st_uid
-    trusted = {os.geteuid(), 0, above.st_uid}
-    return owner if above.st_mode & stat.S_IWOTH and owner not in trusted else None
+    if not above.st_mode & stat.S_IWOTH or owner in {os.geteuid(), 0, above.st_uid}:
+        return None
+    return None if owner == _owner_of_ours(home.parent) else owner
 
 
 def stranger_of(backup: Path) -> int | None:
@@ -34,6 +35,20 @@ def stranger_of(backup: Path) -> int | None:
     """
     owner = backup.lstat().st_uid
     return None if owner in {os.geteuid(), 0, backup.parent.stat().st_uid} else owner
+
+
+def _owner_of_ours(folder: Path) -> int | None:
+    """The uid that a file of ours gets in a folder; None if we may make none there.
+
+    The file itself is asked, by its descriptor: nobody can put another one in its place.
+    """
+    import tempfile  # where somebody else's folder was found
+
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=".owner-") as file:
+            return os.fstat(file.fileno()).st_uid
+    except OSError:  # read-only, or full: then we have no more reason to trust anybody
+        return None
 
 
 def whose(uid: int) -> str:
