@@ -122,6 +122,7 @@ class _Migration:
         self._current, self._committed, self._begun = None, Committed(), False
         try:
             recorded = await self.watch.over(self._process.do(task, self._hear))
+            self._settle(await read(self._connection, self.place))
         except TaskFailedError as error:
             if not (self._process.fresh or self._begun):  # env.py may not bear to be run twice in one process
                 return await self.attempt()
@@ -139,7 +140,6 @@ class _Migration:
                 self._run.record.leftovers = leftovers
                 self._run.log.warning("leftovers_found", leftovers=leftovers)
             raise
-        self._settle(await read(self._connection, self.place))
         return tuple(sorted(recorded))
 
     def _hear(self, message: Message) -> None:
