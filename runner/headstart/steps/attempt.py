@@ -55,6 +55,9 @@ async def attempt(run: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartE
     try:
         async with deadline, _never_silent(log, run.record):
             await _with_patience(replace(run, log=log), job)
+    except NotReadyError as caught:
+        kind = _meaning(run, type(caught))
+        error = caught if isinstance(caught, kind) else kind(caught.message, hint=caught.hint, **caught.context)
     except HeadstartError as caught:
         error = caught
     except TimeoutError as caught:

@@ -7,9 +7,10 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+import asyncpg
 import tenacity
 
-from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError
+from headstart.errors import HeadstartError, InterruptedMigrationError, MigrationFailedError, NotReadyError
 from headstart.steps import aftermath
 from headstart.steps.committed import Committed
 from headstart.steps.compare import UpToDate
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = 20.0
 """Seconds that a server which went away gets to come back, so that the report can say where the database is."""
+_UNREAD = (NotReadyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 LAST_LOOK = 1.0
 """Seconds for the same after a signal or the deadline."""
 
@@ -122,6 +124,7 @@ class _Migration:
         self._current, self._committed, self._begun = None, Committed(), False
         try:
             recorded = await self.watch.over(self._process.do(task, self._hear))
+            self._run.record.after = None  # until it is read
             self._settle(await read(self._connection, self.place))
         except TaskFailedError as error:
             if not (self._process.fresh or self._begun):  # env.py may not bear to be run twice in one process
@@ -132,6 +135,9 @@ class _Migration:
             await self._process.stop(self._connection)
             await self._look()
             raise await self._lost(error) from error
+        except _UNREAD:
+            await self._look()  # over another session
+            raise
         except asyncio.CancelledError:
             await self._process.stop(self._connection)
             with contextlib.suppress(HeadstartError):

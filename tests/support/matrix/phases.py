@@ -143,6 +143,7 @@ PHASES: tuple[Phase, ...] = (
     Phase(name="recording", held=(R3, "insert into headstart.ledger"), applied=("r2",), sessions=WORK),
     Phase(name="in COMMIT", body=IN_COMMIT, running="^commit", applied=("r2",), sessions=WORK),
     Phase(name="between revisions", held=(R3,), applied=("r2",), sessions=WORK),
+    Phase(name="reading back", held=("'r4'", RECORDED), applied=("r2", "r3", "r4")),
     Phase(name="verifying", held=("'r4'", RECORDED, RECORDED, RECORDED), applied=("r2", "r3", "r4")),
     Phase(
         name="handed over to CMD",
