@@ -96,6 +96,7 @@ class Proxy:
             for link in tuple(self._links):
                 side = link.get_protocol()
                 if isinstance(side, _Side) and side.is_client:
+                    side.closed = True
                     link.write_eof()
 
         self._call(close)
@@ -184,6 +185,7 @@ class _Side(asyncio.Protocol):
     def __init__(self, proxy: Proxy, other: asyncio.Transport | None = None) -> None:
         self.other = other
         self.is_client = other is None
+        self.closed = False  # to it: it was told that nothing more comes
         self.dialling: asyncio.Task[None] | None = None
         self._proxy = proxy
         self._transport: asyncio.Transport | None = None
@@ -199,7 +201,10 @@ class _Side(asyncio.Protocol):
 
     def pass_on(self, data: bytes) -> None:
         """Send on to the other side what came from this one."""
-        if self.other is not None and not self.other.is_closing():
+        if self.other is None or self.other.is_closing():
+            return
+        there = self.other.get_protocol()
+        if not (isinstance(there, _Side) and there.closed):
             self.other.write(data)
 
     def connection_lost(self, error: Exception | None) -> None:
