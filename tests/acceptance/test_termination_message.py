@@ -101,9 +101,7 @@ def test_a_long_one_is_cut_with_sense(any_database: str, tmp_path: Path) -> None
 def test_a_list_that_fits_is_told(any_database: str, tmp_path: Path) -> None:
     """What was left behind stands there, with what to type; one that does not fit is counted."""
     project = Project(tmp_path)
-    build = (
-        "with op.get_context().autocommit_block():\n    op.execute('create unique index concurrently a_id on a (id)')"
-    )
+    build = "op.execute('create unique index concurrently a_id on a (id)')"
     project.revision("a1", "create table a (id int)", "insert into a values (1), (1)")
     project.revision("b2", body=f"with op.get_context().autocommit_block():\n    {build}")
     message = tmp_path / "termination-log"
