@@ -10,6 +10,7 @@ import pytest
 import structlog
 from msgspec.structs import replace
 
+from headstart.errors import NotReadyError
 from headstart.log.secret import Redactor
 from headstart.settings.dsn import Dsn
 from headstart.settings.settings import Settings
@@ -21,6 +22,7 @@ from headstart.steps.stage import Stage
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+IN_VAIN = "it has not come"
 SETTINGS = Settings(dsn=Dsn(hosts=(("127.0.0.1", 5432),), user="u", password=None, database="d"))
 # stage -> the exit code where the deadline passes in it, where the connection is lost, where the server refuses a query
 CODES: dict[Stage, tuple[int, int, int]] = {
@@ -59,7 +61,7 @@ async def ended(
 
     error = await attempt(run, in_stage)
     assert error is not None
-    assert stage.value in error.message
+    assert stage.value in error.message or error.message == IN_VAIN
     return int(error.exit)
 
 
@@ -78,6 +80,17 @@ async def refuse() -> None:
     raise asyncpg.InsufficientPrivilegeError("permission denied for table a")
 
 
+async def wait_in_vain() -> None:
+    """Something that is waited for does not come, in whatever stage."""
+    raise NotReadyError(IN_VAIN)
+
+
+@pytest.mark.parametrize("stage", CODES)
+async def test_not_ready_is_not_ready(stage: Stage) -> None:
+    """As long as nothing was changed."""
+    assert await ended(stage, wait_in_vain) == 20
+
+
 @pytest.mark.parametrize("stage", CODES)
 async def test_codes(stage: Stage) -> None:
     """By the deadline, by a lost connection, by what the server says."""
@@ -93,6 +106,7 @@ async def test_codes(stage: Stage) -> None:
 async def test_nothing_is_called_untouched_that_was_not(stage: Stage) -> None:
     """Once a revision has been applied, no stage's failure has a code that says `untouched`."""
     for code in (
+        await ended(stage, wait_in_vain, applied=True),
         await ended(stage, lambda: asyncio.sleep(60), deadline=0.01, applied=True),
         await ended(stage, lose, applied=True),
         await ended(stage, refuse, applied=True),

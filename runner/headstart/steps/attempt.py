@@ -55,11 +55,10 @@ async def attempt(run: Run, job: Callable[[Run], Awaitable[None]]) -> HeadstartE
     try:
         async with deadline, _never_silent(log, run.record):
             await _with_patience(replace(run, log=log), job)
-    except NotReadyError as caught:
-        kind = _meaning(run, type(caught))
-        error = caught if isinstance(caught, kind) else kind(caught.message, hint=caught.hint, **caught.context)
     except HeadstartError as caught:
         error = caught
+        if run.record.applied and isinstance(caught, NotReadyError):  # 20 says that nothing was changed
+            error = InterruptedMigrationError(caught.message, hint=caught.hint, **caught.context)
     except TimeoutError as caught:
         error = out_of_time(run) if deadline.expired() else _of_server(run, caught)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as caught:
