@@ -16,15 +16,17 @@ from pathlib import Path
 _IMPORTED = re.compile(
     rb"^[ \t]*(?:from\s+([\w.]+)\s+import\s*(?:\(([^)]*)\)|([^\n#]*))|import\s+([^\n#]+))", re.MULTILINE
 )
+_INSTALLED = {"site-packages", "dist-packages"}
 _KNOWN = sys.stdlib_module_names | {"alembic", "sqlalchemy"}
 
 
-def with_imports(source: bytes, roots: Sequence[str]) -> bytes:
+def with_imports(source: bytes, roots: Sequence[str], *, installed: bool = True) -> bytes:
     """The text of a revision and of the modules that it imports itself, but of the standard library and Alembic's.
 
     Args:
         source: of the revision.
         roots: the folders in which its imports are looked for first.
+        installed: also those of installed packages.
     """
     named: set[str] = set()
     for module, *lists in _IMPORTED.findall(source):
@@ -32,6 +34,7 @@ def with_imports(source: bytes, roots: Sequence[str]) -> bytes:
         package = module.decode(errors="replace")
         named |= {package, *(f"{package}.{name}" for name in names)} if package else set(names)
     files = {file for name in named if name.partition(".")[0] not in _KNOWN for file in _files_of(name, roots)}
+    files = {file for file in files if installed or not _INSTALLED.intersection(file.parts)}
     return b"\n".join([source, *map(_read, sorted(files))])
 
 

@@ -74,7 +74,7 @@ def _name_in(text: str, name: str) -> bool:
 
 
 def source_of(path: str, roots: Sequence[str] = (), *, up: bool = False) -> str:
-    """The text of a revision file, of what it imports, and of the SQL files beside it whose names are in it.
+    """The text of a revision file, of what it imports of the project's, and of the SQL files beside it whose names are in it.
 
     Args:
         path: the file.
@@ -86,7 +86,7 @@ def source_of(path: str, roots: Sequence[str] = (), *, up: bool = False) -> str:
     file = Path(path)
     own = _text(file)
     own = own.partition("def downgrade")[0] if up else own
-    text = with_imports(own.encode(), roots).decode(errors="replace")
+    text = with_imports(own.encode(), roots, installed=False).decode(errors="replace")
     beside = (each for name in set(_SQL_FILE.findall(text)) for each in file.parent.parent.rglob(name))
     return "\n".join([text, *map(_text, beside)])
 
