@@ -74,7 +74,7 @@ def _name_in(text: str, name: str) -> bool:
 
 
 def source_of(path: str, roots: Sequence[str] = (), *, up: bool = False) -> str:
-    """The text of a revision file, of what it imports of the project's, and of the SQL files beside it whose names are in it.
+    """The text of a revision file, of the project's modules that it imports, of the SQL files beside it that it names.
 
     Args:
         path: the file.
