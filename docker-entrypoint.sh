@@ -7,8 +7,8 @@ set -eu
 
 # A test compares this list with the program's own verbs.
 case "${1-up}" in
-    up | wait | status | doctor | explain | repair | backup | backups | restore | upgrade | downgrade | stamp | current | history | \
-        heads | show | revision | merge | sql | check | schema | squash | adopt | tenants | help | version | -*)
+    up | wait | status | doctor | explain | repair | backup | backups | restore | upgrade | downgrade | stamp | current | \
+        history | heads | show | revision | merge | sql | check | schema | squash | adopt | tenants | help | version | -*)
         exec headstart "$@"
         ;;
 esac
