@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from acceptance.checks import path_of
+from support.postgres import script
 from support.project import Project
 
 if TYPE_CHECKING:
@@ -40,3 +41,16 @@ def _with_path(
     launch: Callable[..., Any], server: Postgres, *args: str, env: Mapping[str, str] | None = None, **named: Any
 ) -> Any:
     return launch(*args, env={"PATH": path_of(server), **(env or {})}, **named)
+
+
+@pytest.fixture
+def doubled(project: Project, any_database: str) -> str:
+    """A database at revision a1, with two equal rows in table a, so that a unique index stays INVALID."""
+    project.revision("a1", "create table a (id int)", "insert into a values (1), (1)")
+    script(
+        any_database,
+        "create table a (id int); insert into a values (1), (1);"
+        "create table alembic_version (version_num varchar(32) not null constraint alembic_version_pkc primary key);"
+        "insert into alembic_version values ('a1')",
+    )
+    return any_database

@@ -33,19 +33,6 @@ BUILT = {
 }
 
 
-@pytest.fixture
-def doubled(project: Project, any_database: str) -> str:
-    """A database at revision a1, with two equal rows in table a."""
-    project.revision("a1", "create table a (id int)", "insert into a values (1), (1)")
-    script(
-        any_database,
-        "create table a (id int); insert into a values (1), (1);"
-        "create table alembic_version (version_num varchar(32) not null constraint alembic_version_pkc primary key);"
-        "insert into alembic_version values ('a1')",
-    )
-    return any_database
-
-
 @pytest.mark.parametrize("statement", BUILT.values(), ids=BUILT)
 def test_it_is_not_forgotten(statement: str, project: Project, headstart: Callable[..., Run], doubled: str) -> None:
     """What IF NOT EXISTS takes for done is INVALID still, whichever verb looks, until it is mended."""

@@ -21,19 +21,6 @@ CONCURRENTLY = "with op.get_context().autocommit_block():\n    op.execute('{}')"
 UNIQUE = "delete from a where ctid = (select min(ctid) from a)"
 
 
-@pytest.fixture
-def doubled(project: Project, any_database: str) -> str:
-    """A database at revision a1, with two equal rows in table a, so that a unique index stays INVALID."""
-    project.revision("a1", "create table a (id int)", "insert into a values (1), (1)")
-    script(
-        any_database,
-        "create table a (id int); insert into a values (1), (1);"
-        "create table alembic_version (version_num varchar(32) not null constraint alembic_version_pkc primary key);"
-        "insert into alembic_version values ('a1')",
-    )
-    return any_database
-
-
 def indexes(url: str) -> list[tuple[str, bool]]:
     """The indexes of table a, and whether each is valid."""
     query = "select indexrelid::regclass::text, indisvalid from pg_index where indrelid = 'a'::regclass order by 1"
